@@ -50,11 +50,11 @@ type CollectConfig struct {
 	Report report.Options
 	// Version is the version of the program, for the metadata.
 	Version string
-	// Metrics, if not nil, exports what the collector counts.
+	// Metrics, if not nil, exports the counters of the collector.
 	Metrics *metrics.Exporter
 	// Log gets warnings and errors. The zero value discards them.
 	Log zerolog.Logger
-	// Hooks report what the collector does.
+	// Hooks report the progress of the collector.
 	Hooks Hooks
 }
 
@@ -252,7 +252,7 @@ func (c *runCollector) newParts(ctx context.Context, m proto.Manifest, j *journa
 	return &Parts{Producer: p, Collector: gatherer}, err
 }
 
-// reporter returns what writes the run's report.
+// reporter returns the writer of the run's report.
 func (c *runCollector) reporter() reporter { return reporter{c.Report, c.State, c.Log} }
 
 // checkNotCollected fails if another process collects the run. Problems with the files here do not
@@ -430,7 +430,7 @@ func (c *runCollector) checkJournal(then, m proto.Manifest) error {
 }
 
 // checkSame refuses to go on with the files of an earlier run of the same name that has left
-// the bus: its lines would be taken for those of this one.
+// the bus: its lines would be taken for lines of this run.
 func (c *runCollector) checkSame(path string, then, now proto.Manifest) error {
 	text := describeRunChange(then, now)
 	if text == "" {
@@ -478,7 +478,7 @@ func updateRun(ctx context.Context, runs *bus.RunStore, m proto.Manifest, change
 	})
 }
 
-// finishCleanup does what a process did not come to that died after it had completed the files.
+// finishCleanup does the last steps of a process that died after it had completed the files.
 func (c *runCollector) finishCleanup(ctx context.Context, runs *bus.RunStore) (*metadata.Run, error) {
 	meta, err := c.Output.ReadMeta()
 	if err != nil {

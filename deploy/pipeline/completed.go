@@ -21,7 +21,7 @@ import (
 )
 
 // completed returns the result of the output if it is complete and belongs to this run. hadState
-// says that the process that completed it may have died before it had removed its state.
+// is set if the process that completed it may have died before it had removed its state.
 func (r *runner) completed(ctx context.Context, hadState bool) (*Result, error) {
 	if files.Exists(r.output.Journal()) {
 		return nil, nil
@@ -93,8 +93,9 @@ func checkWritten(out output.Prefix, meta *metadata.Run) error {
 	return err
 }
 
-// finishCleanup does what the process that completed the run may not have come to: it notes the end
-// of the run on the bus, and removes temporary files and the state. Failures are warnings.
+// finishCleanup does steps that the process that completed the run may have missed: it notes
+// the end of the run on the bus, and removes temporary files and the state. Failures are
+// warnings.
 func (r *runner) finishCleanup(ctx context.Context, meta *metadata.Run, hadState bool) {
 	if err := r.output.RemoveStale(); err != nil {
 		r.cfg.Log.Warn().Err(err).Msg("failed to remove temporary files")

@@ -36,7 +36,7 @@ type Config struct {
 	// Stdin is read if Inputs is "-". Defaults to os.Stdin.
 	Stdin io.Reader
 	// Output is NAME or NAME.jsonl.zst: answers are written to NAME.jsonl.zst, metadata, reports
-	// and failed requests beside it. It is also what a run is resumed by. Required.
+	// and failed requests beside it. A run is resumed by its output. Required.
 	Output string
 
 	// ServerURL is an OpenAI-compatible model server. Defaults to Servers.
@@ -49,7 +49,7 @@ type Config struct {
 
 	// Settings apply to the lines of the input: models, body fields, a schema.
 	// ShardSize defaults to 32 requests, ShardBytes to 256 KiB (1 MiB with GroupByPrefix), and
-	// Capacity to what the servers take.
+	// Capacity to the capacity of the servers.
 	Settings proto.Settings
 	// Policy sets how the bus treats the run. Attended is always set. Defaults to no
 	// expiry, and to no time on the bus after the end.
@@ -82,15 +82,15 @@ type Config struct {
 
 	// Version is the version of the program, for the metadata. Defaults to none.
 	Version string
-	// Metrics, if not nil, exports what the parts of the run count.
+	// Metrics, if not nil, exports the counters of the parts of the run.
 	Metrics *metrics.Exporter
 	// Log gets warnings and errors. The zero value discards them.
 	Log zerolog.Logger
-	// Hooks report what the run does.
+	// Hooks report the progress of the run.
 	Hooks Hooks
 }
 
-// Hooks are functions that report what a run does. Each may be nil.
+// Hooks are functions that report the progress of a run. Each may be nil.
 type Hooks struct {
 	// Printf gets lines for a person at a terminal, such as a hint how to join other machines.
 	Printf func(format string, args ...any)
@@ -148,7 +148,7 @@ type Result struct {
 	Output output.Prefix
 	// Metadata is the content of the metadata file.
 	Metadata *metadata.Run
-	// WasComplete says that an earlier run had completed the output, and that nothing was run.
+	// WasComplete is set if an earlier run had completed the output, and nothing was run.
 	WasComplete bool
 }
 

@@ -13,8 +13,8 @@ import (
 )
 
 // countResults counts the requests that have no line in the journal, but a result on the
-// bus: what the worker stored, and the collector did not come to write. It is for people,
-// so a bus that does not answer has none.
+// bus: the worker stored the result, and the collector has not written it. The count is for people,
+// so it is 0 for a bus that does not answer.
 func countResults(ctx context.Context, js jetstream.JetStream, m proto.Manifest, state *journal.State) int {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -33,7 +33,7 @@ func countResults(ctx context.Context, js jetstream.JetStream, m proto.Manifest,
 		}
 	}
 
-	// By direct gets, since a role may make no consumer of its own.
+	// By direct gets, since a role may not make its own consumer.
 	for {
 		messages, err := jetstreamext.GetBatch(ctx, js, stream, 1024, jetstreamext.GetBatchSeq(next),
 			jetstreamext.GetBatchMaxBytes(8<<20))

@@ -18,9 +18,9 @@
 //	                       ▼ │
 //	                     worker ◄──requests──► model server
 //
-// What Run promises holds for each of its callers:
+// Run guarantees to each of its callers:
 //
-//   - Each request gets exactly one line in the output, answered or failed, whatever crashes. The next
+//   - Each request gets exactly one line in the output, answered or failed, even after crashes. The next
 //     Run with the same Config resumes: it finds its journal beside the output, and the store of the
 //     embedded server in the state folder.
 //   - An output belongs to one run. Run refuses another input or other settings for it, and a second

@@ -112,7 +112,7 @@ func claimOutput(j *journal.Journal, out output.Prefix) error {
 func describeRedirect(err error) error {
 	if errors.Is(err, output.ErrRedirected) {
 		return exit.WithHint(err,
-			"put the link back as it was, or point it where this file is to be written, then run the same command again to go on; nothing is lost")
+			"put the link back as it was, or point it where this file is to be written, then run the same command again to continue; nothing is lost")
 	}
 
 	return err

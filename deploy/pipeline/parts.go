@@ -86,7 +86,7 @@ func (p *Parts) Run(ctx context.Context) error {
 		return err
 	}
 
-	return nil // whatever became of the other parts
+	return nil // even if other parts failed
 }
 
 // continueWithout lets the run continue without a worker whose server refuses all requests, as long

@@ -56,7 +56,7 @@ func (s *server) restoreLost(ctx context.Context) error {
 }
 
 // errElsewhere is the reason why a run is not put on a bus that is not ours.
-var errElsewhere = errors.New("this bus may be another than the one that it was on")
+var errElsewhere = errors.New("this bus may differ from the bus of the run")
 
 // deletedMark returns the file that marks a run as deleted, in case the bus loses that.
 func (s *server) deletedMark(run string) string { return filepath.Join(s.stateDir, "deleted", run) }
@@ -78,7 +78,7 @@ func (s *server) noteDeleted(ctx context.Context, run string) {
 	}
 	if err != nil {
 		s.Log.Warn().Err(err).Str("run", run).
-			Msg("failed to note that the run was deleted; should the bus lose its store, it would go on")
+			Msg("failed to note that the run was deleted; if the bus loses its store, the run would resume")
 	}
 }
 
@@ -123,7 +123,7 @@ func (s *server) restore(ctx context.Context, run string) error {
 		return err
 	}
 
-	s.Hooks.printf("run %s: the bus has lost it; going on from its journal with the %d of %d requests that lack a line",
+	s.Hooks.printf("run %s: the bus has lost it; resuming from its journal with the %d of %d requests that lack a line",
 		run, missing.GetCardinality(), m.Input.Requests)
 
 	if missing.IsEmpty() {

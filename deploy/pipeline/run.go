@@ -60,7 +60,7 @@ type runner struct {
 	served   modelserver.Info  // describes the servers
 	unlisted error             // why they do not list their models
 
-	// endUnnoted says that the bus does not have the end of the run yet.
+	// endUnnoted is set while the bus does not have the end of the run yet.
 	endUnnoted bool
 }
 
@@ -155,7 +155,7 @@ func (r *runner) openJournal(ctx context.Context) (err error) {
 	return err
 }
 
-// discardUnstarted removes what a run has left that did not begin, so that another input or other
+// discardUnstarted removes the files of a run that did not begin, so that another input or other
 // settings can have its output. It returns why it did not begin.
 func (r *runner) discardUnstarted(err error) error {
 	_, refused := errors.AsType[*worker.RefusedError](err)
@@ -182,7 +182,7 @@ func (r *runner) removeState() {
 	}
 }
 
-// removeUnstarted removes what a start without a journal has left in the state folder: standard
+// removeUnstarted removes the files of a start without a journal from the state folder: standard
 // input, and the folder itself, but not the log of a model server that did not start. hadState says
 // that the folder existed before.
 func (r *runner) removeUnstarted(hadState bool) {

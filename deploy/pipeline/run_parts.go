@@ -67,7 +67,7 @@ func (r *runner) runParts(ctx context.Context) error {
 		return nil
 	}
 
-	// The output is whole, whatever happens on the bus.
+	// The output is whole, even if the bus fails.
 	sweeping, stop := context.WithTimeout(context.WithoutCancel(ctx), answerTime)
 	defer stop()
 
@@ -152,7 +152,7 @@ func (r *runner) newParts(l *busconn.Connection, v *progress.Source) (*Parts, er
 	return p, r.addWorkers(p, v, l.JS, log)
 }
 
-// reporter returns what writes the run's report.
+// reporter returns the writer of the run's report.
 func (r *runner) reporter() reporter { return reporter{r.cfg.Report, r.cfg.State, r.cfg.Log} }
 
 // files returns the input files, for the producer.
@@ -223,8 +223,8 @@ func (r *runner) answeredRequests() (list []proto.Request) {
 	return list
 }
 
-// putOnBus puts the run on the bus, or the parts of it that are not there (any more). alone says
-// that no other process can have been working for it.
+// putOnBus puts the run on the bus, or the parts of it that are not there (any more). alone is
+// set if no other process can have worked for it.
 func (r *runner) putOnBus(ctx context.Context, l *busconn.Connection, alone bool) error {
 	state := r.journal.State()
 	m := state.Manifest
@@ -311,7 +311,7 @@ func (r *runner) continueOnBus(
 	return nil
 }
 
-// releaseLeftovers takes from the bus what a killed process has left there for itself: shards that
+// releaseLeftovers removes from the bus the leftovers of a killed process: shards that
 // are out, and its lease of the run, which names the output as it was called then, on a host that
 // may have another name now.
 func releaseLeftovers(ctx context.Context, js jetstream.JetStream, m proto.Manifest) error {
@@ -338,7 +338,7 @@ func (r *runner) checkRunOnBus(there, m proto.Manifest) error {
 		return nil
 	}
 
-	fix := "take that one off the bus first: promptmill delete " + m.Run
+	fix := "take the other run off the bus first: promptmill delete " + m.Run
 	if !there.State.Ended() {
 		fix += " --force"
 	}
@@ -360,7 +360,7 @@ func makeBuckets(ctx context.Context, l *busconn.Connection, log zerolog.Logger)
 
 	if err := bus.UpgradeBuckets(ctx, l.JS, l.Limits); err != nil {
 		log.Warn().Err(err).Msg(
-			"what an earlier version of promptmill has made on the bus stays as it is: its roles allow more",
+			"objects of an earlier version of promptmill stay on the bus as they are: its roles allow more",
 		)
 	}
 

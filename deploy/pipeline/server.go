@@ -46,11 +46,11 @@ type ServeConfig struct {
 	Report report.Options
 	// Version is the version of the program, for the metadata.
 	Version string
-	// Metrics, if not nil, exports what the collectors count.
+	// Metrics, if not nil, exports the counters of the collectors.
 	Metrics *metrics.Exporter
 	// Log gets warnings and errors. The zero value discards them.
 	Log zerolog.Logger
-	// Hooks report what the server does.
+	// Hooks report the progress of the server.
 	Hooks Hooks
 }
 
@@ -69,7 +69,7 @@ func (c ServeConfig) Validate() error {
 }
 
 // Serve collects all runs that are submitted to a bus until ctx ends, and starts the bus if the
-// configuration names none. It resumes what an earlier Serve has left, and deletes ended runs when
+// configuration names none. It resumes the runs of an earlier Serve, and deletes ended runs when
 // their time on the bus is over. The error wraps [ErrInterrupted] after the end of ctx.
 func Serve(ctx context.Context, cfg ServeConfig) error {
 	if err := cfg.Validate(); err != nil {

@@ -52,7 +52,7 @@ func copyStdin(ctx context.Context, stdin io.Reader, dir string) (*stdinCopy, er
 
 	if size == 0 {
 		s.discard()
-		return nil, exit.Usage("give the same input again to go on with a run", "standard input: %w", producer.ErrEmpty)
+		return nil, exit.Usage("give the same input again to resume a run", "standard input: %w", producer.ErrEmpty)
 	}
 
 	return s, nil
@@ -110,7 +110,7 @@ func (s *stdinCopy) discard() {
 	}
 }
 
-// removeStale removes what a process has left that was killed while it read.
+// removeStale removes the files of a process that was killed while it read.
 func (s *stdinCopy) removeStale() {
 	entries, err := os.ReadDir(filepath.Dir(s.kept))
 	if err != nil {

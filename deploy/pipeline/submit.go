@@ -44,7 +44,7 @@ type SubmitConfig struct {
 	// RunID is the id of the run. Defaults to one from the time. With a given id, Submit resumes
 	// an earlier Submit that was stopped.
 	RunID string
-	// Hooks report what Submit does.
+	// Hooks report the progress of Submit.
 	Hooks Hooks
 }
 
@@ -299,7 +299,7 @@ func (s *submission) announce(ctx context.Context, m proto.Manifest) error {
 	})
 }
 
-// publish stores the input on the bus, begins the run and publishes its shards. again says that the
+// publish stores the input on the bus, begins the run and publishes its shards. again is set if the
 // run may have been on the bus before.
 func (s *submission) publish(ctx context.Context, m proto.Manifest, again bool) error {
 	if err := s.announce(ctx, m); err != nil {

@@ -112,8 +112,8 @@ func listStreams(ctx context.Context, js jetstream.JetStream) (names map[string]
 }
 
 // DeleteRun takes a run off the bus. The manifest of an ended run goes last, so that the next
-// deletion finds what a crash has left. That of another goes first: all processes follow it,
-// and the collector of the run would make its streams again.
+// deletion finds the remains of a crash. The manifest of any other run goes first: all processes
+// follow it, and the collector of the run would make its streams again.
 func DeleteRun(ctx context.Context, js jetstream.JetStream, runs *bus.RunStore, m proto.Manifest) error {
 	if !m.State.Ended() {
 		return errors.Join(runs.Delete(ctx, m.Run), bus.DeleteStreams(ctx, js, m.Run))

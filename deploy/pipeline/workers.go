@@ -23,7 +23,7 @@ import (
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
-// WorkerConfig says how workers run requests at their model servers.
+// WorkerConfig has the settings of workers for requests at their model servers.
 type WorkerConfig struct {
 	// Concurrency is the number of requests in flight at each model server. Defaults to 0: each
 	// worker finds it.
@@ -78,7 +78,7 @@ func (c WorkerConfig) newLimiter(servers *modelservers.Set, log zerolog.Logger) 
 	if n := c.Concurrency; n > 0 {
 		if n > most {
 			log.Warn().Int("concurrency", n).Int("at_once", most).Msg(
-				"this process may not open as many files as that needs; having fewer requests at once (ulimit -n raises that)",
+				"this process may not open enough files for that; running fewer requests at once (ulimit -n raises the limit)",
 			)
 		}
 		return limit.Fixed(min(n, most))
@@ -159,26 +159,26 @@ func workerName(name string, i, servers int) string {
 // lookUpEvery is the interval at which a pool looks up the names of its model servers.
 const lookUpEvery = 10 * time.Second
 
-// WorkersConfig says which workers to run, and for which bus.
+// WorkersConfig describes the workers to run and their bus.
 type WorkersConfig struct {
 	// Bus is the bus that has the runs. Required.
 	Bus *busconn.Connection
 	// Servers are the model servers: each gets a worker. Required.
 	Servers *modelservers.Set
-	// Workers says how requests are run at the servers.
+	// Workers has the settings of the workers.
 	Workers WorkerConfig
-	// Name is the name of the worker; those at several servers get a number each. Defaults to the
+	// Name is the name of the worker; workers at several servers get a number each. Defaults to the
 	// host's name.
 	Name string
 	// State is the state folder, which keeps measurements of the servers. Required.
 	State string
 	// Version is the version of the program, for announcements.
 	Version string
-	// Metrics, if not nil, exports what the workers count.
+	// Metrics, if not nil, exports the counters of the workers.
 	Metrics *metrics.Exporter
 	// Log gets warnings and errors. The zero value discards them.
 	Log zerolog.Logger
-	// Hooks report what the workers do.
+	// Hooks report the progress of the workers.
 	Hooks Hooks
 }
 

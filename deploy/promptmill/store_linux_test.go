@@ -219,11 +219,11 @@ func TestServeRestoresWhatTheBusHasLost(t *testing.T) {
 		again   bool // it is to be submitted again
 	}{
 		{"the manifests", []string{"KV_promptmill_runs"}, false, false,
-			"the bus has lost it; going on from its journal", false},
+			"the bus has lost it; resuming from its journal", false},
 		{"the messages of manifests", []string{"KV_promptmill_runs/msgs"}, false, false,
-			"the bus has lost it; going on from its journal", false},
+			"the bus has lost it; resuming from its journal", false},
 		{"all, with a copy of the input", []string{"."}, false, true,
-			"the bus has lost it; going on from its journal", false},
+			"the bus has lost it; resuming from its journal", false},
 		{"all, without a copy", []string{"."}, false, false, "cannot continue: copy the input from the bus", true},
 		{"all, of a run that was deleted", []string{"."}, true, true, "", false},
 	} {

@@ -4,5 +4,5 @@ package gpu
 
 import "syscall"
 
-// dieWithParent does nothing: only Linux ends a process with the one that started it.
+// dieWithParent does nothing: only Linux ends a process with its parent.
 func dieWithParent() *syscall.SysProcAttr { return nil }

@@ -217,7 +217,7 @@ func (w *Watch) addEnergy(r Reading, at time.Time) {
 
 	if gap := m.addPower(*r.PowerWatts, at); gap > 0 {
 		w.log.Warn().Int("gpu", r.Index).Float64("seconds", gap.Seconds()).
-			Msg("graphics card not read for a while; its energy of that time is not counted")
+			Msg("graphics card not read for a while; its energy during that time is not counted")
 	}
 }
 

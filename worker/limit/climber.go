@@ -22,7 +22,7 @@ const (
 	// obviousGain shows at once that a server has room. A smaller gain may come from a queue
 	// that is still filling up: its first requests hardly wait.
 	obviousGain = 1.6
-	// smallGain is less than what a doubling brings on a server with room.
+	// smallGain is less than the gain of a doubling on a server with room.
 	smallGain = 1.2
 )
 
@@ -68,7 +68,7 @@ const (
 	maxRoundTime   = 15 * time.Second
 )
 
-// climber searches for the limit by the rate of what the server produces, measured on single
+// climber searches for the limit by the output rate of the server, measured on single
 // answers. It doubles the limit while that brings more, and then tries a little less and a
 // little more from time to time, since servers change: another client comes, prompts grow
 // longer.

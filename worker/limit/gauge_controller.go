@@ -165,7 +165,7 @@ func (g *gaugeController) steerLimit(now Gauges, first bool, at time.Time) {
 }
 
 // sampleQueue records our part of the queue, if it is time for a sample, and updates the
-// standing queue. A queue comes and goes: what stands is the least of it over some time (as
+// standing queue. A queue comes and goes: its standing part is its minimum over some time (as
 // CoDel distinguishes a bad queue from a good one, RFC 8289). filling reports whether the
 // server still takes more requests than at the last sample.
 func (g *gaugeController) sampleQueue(queue, running int, at time.Time) (sampled, filling bool) {

@@ -239,7 +239,7 @@ func (l *Limiter) InFlight() int {
 
 // SetSlots sets how many requests the server runs at once, if it reports that: more never help.
 // One more waits there at first, so that a slot is not empty while an answer and the next
-// request travel; a trial measures what that brings. Below 1 the number is unknown.
+// request travel; a trial measures the gain. Below 1 the number is unknown.
 func (l *Limiter) SetSlots(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -330,7 +330,7 @@ func (l *Limiter) Observe(g Gauges) {
 
 // IgnoreGauges makes [Limiter.Observe] and [Limiter.SetSlots] do nothing from now on: the
 // gauges are not those of one server, as when a load balancer returns another replica's each
-// time. What they led to is dropped. The search starts again with the climber, at no less than
+// time. Their effects are dropped. The search starts again with the climber, at no less than
 // Config.Start.
 func (l *Limiter) IgnoreGauges() {
 	l.mu.Lock()

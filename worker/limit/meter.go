@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// meter measures what a server produces per second, from single requests.
+// meter measures the output of a server per second, from single requests.
 //
 // Counting the work of an interval would need long intervals: requests end in bursts, and
 // each did most of its work before the interval began. By Little's law a request that took t

@@ -173,7 +173,7 @@ func (v *overloadController) endWindow(now time.Time) (ceiling int) {
 	return 0
 }
 
-// judgeWindow changes the pace by what happened in a window, if that says enough.
+// judgeWindow changes the pace by the answers of a window, if there are enough.
 func (v *overloadController) judgeWindow(now time.Time) {
 	passed, taken := now.Sub(v.since), v.begun-v.refused
 	allRefused := v.begun > 0 && taken == 0 && v.answered == 0 && v.win.inFlight == 0

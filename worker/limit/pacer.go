@@ -15,9 +15,9 @@ const (
 )
 
 // pacer spaces the beginnings of requests, so that a server that allows a number per second
-// gets that many. It saves nothing up: what a server allows as a burst is its own affair.
+// gets that many. It saves nothing up: the size of a burst is up to the server.
 //
-// The rate follows what the server takes, as TCP's follows what a path takes (Jacobson,
+// The rate follows the capacity of the server, as TCP's follows the capacity of a path (Jacobson,
 // "Congestion Avoidance and Control", 1988): refusals set it to the rate of the requests that
 // were not refused, and without refusals it grows, slowly at first and then faster and faster,
 // so that a limit that was lifted is noticed within seconds.
@@ -54,7 +54,7 @@ func (p *pacer) takeTurn(now time.Time) {
 	p.next = p.next.Add(gap)
 }
 
-// cutRate lowers the rate to what the server took.
+// cutRate lowers the rate to the rate that the server took.
 func (p *pacer) cutRate(rate float64, now time.Time) {
 	p.rate = max(minPace, min(p.rate, rate))
 	p.clean = min(p.clean, p.rate)

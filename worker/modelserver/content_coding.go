@@ -80,7 +80,7 @@ func decodeCoding(coding string, body []byte, most int64) ([]byte, error) {
 	return text, nil
 }
 
-// newDecoder returns a reader of what a body in a coding holds.
+// newDecoder returns a reader of the decoded text of a body in a coding.
 func newDecoder(coding string, body []byte) (r io.ReadCloser, err error) {
 	switch coding {
 	case "gzip", "x-gzip":

@@ -4,7 +4,7 @@
 //
 // A worker makes a [Server] of a URL, or [Find] looks for servers on this machine. Then it calls
 //
-//	Probe ──▶ Info     what the server is and serves; every few seconds, since servers change
+//	Probe ──▶ Info     its flavour and models; every few seconds, since servers change
 //	Post  ──▶ Answer   one request, as it is; at any time, from many goroutines
 //	Load  ──▶ Load     the gauges; as often as the limiter asks for them
 //

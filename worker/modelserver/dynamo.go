@@ -30,7 +30,7 @@ func (dynamo) name() string { return "Dynamo" }
 
 func (dynamo) describe(context.Context, *Server, *Info) error { return nil }
 
-// readLoad reports nothing that waits, so what one more request brings decides.
+// readLoad reports no waiting requests, so the gain of one more request decides.
 func (dynamo) readLoad(ctx context.Context, s *Server) (Load, error) {
 	page, err := s.readPage(ctx, metricsPath, &dynamoGauges, "")
 	if err == nil && page.found[running] == nil {

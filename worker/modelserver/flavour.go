@@ -11,7 +11,7 @@ import (
 type flavour interface {
 	name() string
 	// describe adds what this kind of server reports beyond its list of models. It fails only
-	// if the server is not ready; what the server does not report stays unknown.
+	// if the server is not ready; fields that the server does not report stay unknown.
 	describe(ctx context.Context, s *Server, info *Info) error
 	// readLoad reads the gauges with one request.
 	readLoad(ctx context.Context, s *Server) (Load, error)
@@ -30,7 +30,7 @@ type flavourSpec struct {
 	gauges *gaugeNames
 	// metricsPath is the path of the page with the gauges; empty: the flavour has none.
 	metricsPath string
-	// probe asks what only this flavour answers; nil: there is nothing.
+	// probe sends a request that only this flavour answers; nil: there is none.
 	probe func(ctx context.Context, s *Server) (bool, error)
 
 	// countsAtEnd is set if the counter of tokens moves only when a request ends.
@@ -67,7 +67,7 @@ func (k flavourSpec) recognizedBy(sign string) *recognized {
 	return &recognized{sign: sign, flavour: k.newFlavour(), countsAtEnd: k.countsAtEnd}
 }
 
-// recognizeFlavour finds the flavour by what the server reports about itself: in its list of
+// recognizeFlavour finds the flavour by the signs that the server gives: in its list of
 // models, in a header, by the names of its gauges, and at last by what only one flavour
 // answers.
 func (s *Server) recognizeFlavour(ctx context.Context, list modelList, sign string) *recognized {

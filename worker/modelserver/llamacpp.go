@@ -42,7 +42,7 @@ var llamaGauges = gaugeNames{fields: map[string]metricField{
 // fewSlots is less than most cards have room for. llama.cpp has four by default.
 const fewSlots = 32
 
-// SlotsNote explains what a llama.cpp server's few slots cost; it is "" if there are enough of
+// SlotsNote explains the cost of a llama.cpp server's few slots; it is "" if there are enough of
 // them. On an H200, with a model of 3 GB, short prompts and build b11434, 4 slots did 9.5
 // requests a second and 32 did 26; 4 slots with --cache-ram 0 did 16.5, since for each new
 // prompt the slot's old state is first copied to the host's memory, while the whole server
@@ -95,7 +95,7 @@ func (l *llamaCPP) describe(ctx context.Context, s *Server, info *Info) error {
 	return nil
 }
 
-// describeRouter adds what the servers of the loaded models report. Each has slots of its own.
+// describeRouter adds the figures of the servers of the loaded models. Each has its own slots.
 func (*llamaCPP) describeRouter(ctx context.Context, s *Server, info *Info) {
 	info.Slots = 0
 	for i := range info.Models {

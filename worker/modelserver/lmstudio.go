@@ -43,7 +43,7 @@ func fetchLMStudioModels(ctx context.Context, s *Server) ([]lmStudioModel, error
 func (l *lmStudio) describe(ctx context.Context, s *Server, info *Info) error {
 	models, err := fetchLMStudioModels(ctx, s)
 	if err != nil {
-		return nil //nolint:nilerr // what the server does not report stays unknown
+		return nil //nolint:nilerr // fields that the server does not report stay unknown
 	}
 
 	for _, m := range models {

@@ -96,7 +96,7 @@ func (s *Server) ProbeSlots(ctx context.Context) (evidence string) {
 	return ""
 }
 
-// sampleProcess returns what a reading shows of the process that it comes from.
+// sampleProcess returns the figures of a reading about its process.
 func (s *Server) sampleProcess(l Load) processSample {
 	return processSample{
 		at:       time.Now(),

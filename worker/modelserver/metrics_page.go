@@ -196,7 +196,7 @@ func parsePage(text []byte, names *gaugeNames) metricsPage {
 	return p
 }
 
-// cutLabels splits what follows a name into the labels and the rest. A brace in a
+// cutLabels splits the text after a name into the labels and the rest. A brace in a
 // label's value does not end them.
 func cutLabels(text []byte) (labels, rest []byte) {
 	if text[0] != '{' {

@@ -15,7 +15,7 @@ import (
 // listTimeout bounds the request for the models.
 const listTimeout = 5 * time.Second
 
-// modelList is an answer of /v1/models, with what the flavours add to it.
+// modelList is an answer of /v1/models, with the fields that the flavours add.
 type modelList struct {
 	Data  json.RawMessage // null from an Ollama that has no models
 	cards []modelCard

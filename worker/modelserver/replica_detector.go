@@ -16,13 +16,13 @@ import (
 // the time of the answer there.
 type replicaDetector struct {
 	mu       sync.Mutex
-	evidence string // that they are of more than one server; empty: there is none
+	evidence string // of more than one server; empty: there is none
 
 	known   bool // last and base are set
 	last    processSample
-	base    processSample // the first of what may be one process
+	base    processSample // the first sample that may come from the process of last
 	started float64       // the newest start time
-	jumped  time.Time     // when a page was last of another process than the one before
+	jumped  time.Time     // when a page last came from another process than the page before
 
 	slots slotSurvey
 }

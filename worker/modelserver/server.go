@@ -25,7 +25,7 @@ import (
 
 const (
 	maxAnswer   = bus.MaxAnswer // longest answer that is read, in bytes
-	maxMetadata = 16 << 20      // likewise, of what the server reports about itself
+	maxMetadata = 16 << 20      // likewise, of answers about the server itself
 	maxHops     = 5             // redirects of a request that are followed
 )
 

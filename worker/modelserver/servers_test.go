@@ -232,7 +232,7 @@ func TestServers(t *testing.T) {
 					{ID: "d"},
 				},
 			}, Load{}, errNotNow},
-		{"vLLM that says what waits by reason alone, in OpenMetrics",
+		{"vLLM that reports waiting requests by reason alone, in OpenMetrics",
 			with(newVLLM(t), "/metrics", reply{body: golden(t, "vllm-openmetrics.txt")}),
 			Info{Flavour: "vLLM", Version: "0.29.0", Models: []Model{
 				{ID: "Qwen/Qwen3-8B", ContextLength: 40960},

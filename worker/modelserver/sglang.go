@@ -109,7 +109,8 @@ func (l *sgLang) readPage(ctx context.Context, s *Server) (metricsPage, error) {
 	return s.readGauges(ctx, l.metricsPath, &sglangGauges, "start SGLang with --enable-metrics")
 }
 
-// readSchedulerLoads reads what every scheduler publishes for routers (entrypoints/v1_loads.py).
+// readSchedulerLoads reads the loads that every scheduler publishes for routers
+// (entrypoints/v1_loads.py).
 func (*sgLang) readSchedulerLoads(ctx context.Context, s *Server) (Load, error) {
 	var reply struct {
 		Loads []struct {

@@ -32,7 +32,7 @@ func (tgi) describe(ctx context.Context, s *Server, info *Info) error {
 		Most    int `json:"max_total_tokens"`
 	}
 	if s.getJSON(ctx, "/info", &reply) != nil {
-		return nil //nolint:nilerr // what the server does not report stays unknown
+		return nil //nolint:nilerr // fields that the server does not report stay unknown
 	}
 
 	info.Version = reply.Version

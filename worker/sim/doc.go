@@ -13,8 +13,9 @@
 // A [Server] owns all of these. The [Gate] stands for a proxy in front of it. The modelPool
 // loads models in the place of others, for flavours that do so. The [Engine] runs the requests:
 // its scheduler knows which of them run and how far they are, from event to event, without a
-// goroutine for each; a promptCache says how much of a prompt need not be computed again. Times
-// come from package time, so a test in a synctest bubble simulates hours in milliseconds.
+// goroutine for each; a promptCache reports the part of a prompt that need not be computed
+// again. Times come from package time, so a test in a synctest bubble simulates hours in
+// milliseconds.
 //
 // The answers of the flavours are compared with recordings of real servers, in testdata/real.
 package sim

@@ -26,7 +26,7 @@ import (
 //	abort       200 with an answer that was aborted (SGLang)
 //	401         the key is wrong: final if others get through
 //	login       200 with a page that asks to sign in: as 401
-//	unsupported 501, what the server was not started for: as 401
+//	unsupported 501, a feature that the server was not started with: as 401
 //	context     400, the prompt is too long: final, must not be tried again
 type Faults map[string]float64
 

@@ -19,7 +19,7 @@ type Gate struct {
 	inside int
 }
 
-// Limit sets what the gate lets in: a rate with a burst, and a number of requests at once. 0 is
+// Limit sets the limits of the gate: a rate with a burst, and a number of requests at once. 0 is
 // no limit.
 func (g *Gate) Limit(rate float64, burst, atOnce int) {
 	g.mu.Lock()

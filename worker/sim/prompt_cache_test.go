@@ -86,12 +86,12 @@ func TestBlockCache(t *testing.T) {
 			{begin: a + b},
 			{begin: a + b, want: 2 * block},
 		}},
-		{"with vLLM that too", VLLM, 8, []cacheStep{
+		{"with vLLM as well", VLLM, 8, []cacheStep{
 			{begin: a + b},
 			{begin: a + c, want: block},
 			{begin: a + b, want: 2 * block},
 		}},
-		{"nothing of who left before it was read", VLLM, 8, []cacheStep{
+		{"nothing of a request that left before it was read", VLLM, 8, []cacheStep{
 			{begin: a + b},
 			{end: 1, lost: true},
 			{begin: a + b},
@@ -197,7 +197,7 @@ func TestSlotCache(t *testing.T) {
 			{begin: a + "three", want: 100},
 			{begin: a + "four"},
 		}},
-		{"who left before it was read leaves nothing", LlamaCPP, 1000, 1, []cacheStep{
+		{"a request that left before it was read leaves nothing", LlamaCPP, 1000, 1, []cacheStep{
 			{begin: a},
 			{end: 1, lost: true},
 			{begin: a},

@@ -7,10 +7,10 @@ import "slices"
 const slotSimilarity = 0.1
 
 // slotCache has each slot keep its last prompt. A request takes the idle slot that has most of
-// its prompt; what a busy slot has is of no use to it.
+// its prompt; the prompt of a busy slot is of no use to it.
 //
 // With a host-memory cache, idle slots are copied there when a request begins, and a slot that
-// is taken for another prompt loads from there what fits best (llama.cpp's
+// is taken for another prompt loads from there the prompt that fits best (llama.cpp's
 // tools/server/server-context.cpp, get_available_slot, and server-task.cpp,
 // server_prompt_cache, of b11434; --cache-ram, --cache-idle-slots). Ollama has no such cache,
 // and takes the slot with the longest common beginning however short that is

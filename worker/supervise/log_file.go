@@ -18,7 +18,7 @@ const (
 //
 // Its lines are read from the file as it grows, not through a pipe: a pipe would pass each line
 // through this process for as long as the server lives, would stall the server when this
-// process stalls, and would lose what the server logs after this process has died.
+// process stalls, and would lose the log of the server after this process has died.
 type logFile struct {
 	*os.File
 	begin int64 // offset of this start

@@ -4,6 +4,6 @@ package supervise
 
 import "syscall"
 
-// leaderAttributes gives the leader a group of its own; the guard alone kills it when this
+// leaderAttributes gives the leader its own group; the guard alone kills it when this
 // process dies.
 func leaderAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }

@@ -19,7 +19,7 @@ var ErrStart = errors.New("the model server does not start")
 type Config struct {
 	// Command is one command with its arguments, quoted as for a shell, such as
 	// "CUDA_VISIBLE_DEVICES=1 vllm serve meta-llama/Llama-3.1-8B-Instruct". The server must
-	// stay in the foreground. More than one command needs a shell of its own: "sh -c '.
+	// stay in the foreground. More than one command needs its own shell: "sh -c '.
 	// venv/bin/activate && exec vllm serve ...'". Required.
 	Command string
 

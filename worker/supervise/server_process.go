@@ -13,7 +13,7 @@ import (
 // No process of the server may outlive this one, however it dies: a model server without a
 // supervisor keeps the GPU's memory for ever. The kernel can kill the leader together with this
 // process (on Linux), but not the leader's children, of which vLLM has one for each GPU. So a
-// guard, a process of its own, waits for the end of a pipe that only this process holds open,
+// guard, a separate process, waits for the end of a pipe that only this process holds open,
 // and then kills the server's group.
 //
 // The guard is started first, and the leader reports the group to it before it becomes the

@@ -94,7 +94,7 @@ type idleState int
 
 const (
 	quiet  idleState = iota // nothing
-	closed                  // the server has closed it, or says that it will
+	closed                  // the server has closed it, or announces that it will
 	stray                   // bytes that were not asked for
 )
 

@@ -1,4 +1,4 @@
-// Package http1 posts JSON to a model server over HTTP/1.1, on connections of its own.
+// Package http1 posts JSON to a model server over HTTP/1.1, on its own connections.
 //
 // The goroutine that posts writes the request and reads the answer itself. net/http has two
 // goroutines for each connection; they, and the hand-overs between them, cost more than
@@ -7,7 +7,7 @@
 //
 // # Contract
 //
-// The caller keeps a fallback to net/http, and uses it for what this client does not do: [New]
+// The caller keeps a fallback to net/http, and uses it for features that this client lacks: [New]
 // returns nil for a server whose host or path needs escaping, and [Client.CanPost] reports
 // false for such a path and for bodies over 64 KiB. The caller also leaves servers behind an
 // HTTP proxy to net/http. For everything else the two agree: the tests and a fuzz test compare

@@ -52,7 +52,7 @@ func digestRequest(path string, body []byte) uint64 {
 // String returns the value of the header X-Request-Id.
 func (id RequestID) String() string { return requestIDPrefix + strconv.FormatUint(id.number, 36) }
 
-// appendDigits appends what follows the prefix.
+// appendDigits appends the digits after the prefix.
 func (id RequestID) appendDigits(b []byte) []byte { return strconv.AppendUint(b, id.number, 36) }
 
 // IsOther reports whether an answer carries the id of a request of this process that is neither

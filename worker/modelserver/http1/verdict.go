@@ -55,7 +55,7 @@ func (c *Client) judgeAnswer(k *conn, x *exchange) verdict {
 			return refuse
 		}
 	case first:
-	case x.res.Status == http.StatusRequestTimeout && k.uses > 1: // the server says that no request came
+	case x.res.Status == http.StatusRequestTimeout && k.uses > 1: // the server reports that no request came
 		return refuse
 	case c.singleUse.Load(): // this connection may have been out of step, too
 		return refuse
