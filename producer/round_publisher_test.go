@@ -94,7 +94,7 @@ func TestRunInvalidLines(t *testing.T) {
 }
 
 // Run promises the cause of its context's end, also where it waits for a round.
-func TestRunTellsTheCause(t *testing.T) {
+func TestRunReturnsCause(t *testing.T) {
 	t.Parallel()
 
 	b := newBench(t, lines(1), settings, 64<<20)

@@ -68,7 +68,7 @@ func TestRunPublishesAllOnce(t *testing.T) {
 	stop()
 }
 
-func TestRunGoesOnAfterAKill(t *testing.T) {
+func TestRunContinuesAfterKill(t *testing.T) {
 	t.Parallel()
 
 	grouped := settings

@@ -34,7 +34,7 @@ func BenchmarkParseLine(b *testing.B) {
 	}
 }
 
-// BenchmarkBatchLine is the same with all that is checked of a message of one line.
+// BenchmarkBatchLine is the same with all checks of a message of one line.
 func BenchmarkBatchLine(b *testing.B) {
 	const run, index = "20260102-030405-abcd", 12345
 	line := chatLine(run, index)

@@ -43,7 +43,7 @@ type Manifest struct {
 	// Output is the run's output, as HOST:PATH without the suffixes of the files; empty until a
 	// collector has begun.
 	Output string `json:"output,omitempty"`
-	// Retries counts how often the failed requests of the ended run were started again.
+	// Retries counts the times that the failed requests of the ended run were started again.
 	Retries int `json:"retries,omitempty"`
 	// Problem is a sentence: the reason why the run cannot be collected now or, of a run that has
 	// failed, the reason why it was refused.

@@ -67,7 +67,7 @@ func TestAnswersDamaged(t *testing.T) {
 
 		change(h)
 		if got, err := a.Payload(t.Context(), h, nil); !bus.IsUnrecoverable(err) {
-			t.Errorf("%s: %d bytes, %v; want an error that says that it is lost", what, len(got), err)
+			t.Errorf("%s: %d bytes, %v; want an error that reports the loss", what, len(got), err)
 		}
 	}
 

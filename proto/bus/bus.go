@@ -24,7 +24,7 @@ type Bus struct {
 	js jetstream.JetStream
 }
 
-// New returns the bus behind a JetStream handle, without looking whether it is one.
+// New returns the bus behind a JetStream handle, without a check that it is one.
 func New(js jetstream.JetStream) *Bus {
 	return &Bus{
 		Runs:       &RunStore{js: js},

@@ -78,7 +78,7 @@ func (h *Heartbeats) Workers(ctx context.Context) ([]proto.WorkerInfo, error) {
 // left out because they could not be read, or could not be true.
 func (h *Heartbeats) Unreadable() int { return int(h.unreadable.Load()) }
 
-// deadAfter is after how long without an announcement a worker counts as dead if another has
+// deadAfter is the time without an announcement after which a worker counts as dead if another has
 // taken its place.
 const deadAfter = proto.PresenceTTL / 2
 

@@ -67,7 +67,7 @@ func (r *RunStore) SetLimits(ctx context.Context, l Limits) error {
 	return nil
 }
 
-// minLimit is the least that a limit counts for. In a smaller stream no run makes progress.
+// minLimit is the lowest effective limit. In a smaller stream no run makes progress.
 const minLimit = 1 << 20
 
 // clampToBus lowers the limits to the limits of the bus, if it has any.

@@ -16,8 +16,8 @@ import (
 // that comes back delays the others for many seconds.
 const electionTime = 30 * time.Second
 
-// requestTimeout is after how long a request counts as lost. Elections come on top of it, so it is
-// short.
+// requestTimeout is the time after which a request counts as lost. Elections come on top of it,
+// so it is short.
 const requestTimeout = 2 * time.Second
 
 // retryNoLeader retries ask while a cluster has no leader, for 30 s at most: its nodes drop

@@ -82,7 +82,7 @@ func TestReader(t *testing.T) {
 	}
 }
 
-func TestReaderGoesOnBehindALongLine(t *testing.T) {
+func TestReaderContinuesAfterLongLine(t *testing.T) {
 	t.Parallel()
 
 	l := NewReader(io.MultiReader(

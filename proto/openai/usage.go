@@ -37,7 +37,7 @@ func scanUsage(s *jsonscan.Scanner) (u Usage) {
 	return u
 }
 
-// maxTokens is far more than any answer takes, and so little that the sums of whole runs
+// maxTokens is far more than any answer takes, and low enough that the sums of whole runs
 // stay in an int64.
 const maxTokens = 1e9
 
