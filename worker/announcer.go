@@ -19,7 +19,7 @@ type announcer struct {
 	// drained is signaled after the last request that the worker held has ended.
 	drained signal
 
-	// describe returns the worker's description and its state now.
+	// describe returns the worker's description and state.
 	describe func() proto.WorkerInfo
 }
 

@@ -129,8 +129,8 @@ type shardSource struct {
 // pauseFor lets nothing be pulled from the source for a while.
 func (s *shardSource) pauseFor(d time.Duration) { s.retryAt = time.Now().Add(d) }
 
-// run pulls shards until the intake ends. The pull loop is our own, and asks for just what fits:
-// nats.go's prefetching hoards shards that other workers could run.
+// run pulls shards until the intake ends. The pull loop is our own, and asks for just as much
+// as fits: nats.go's prefetching hoards shards that other workers could run.
 func (f *fetcher) run(l lifetimes) {
 	ctx := l.intake
 	for ctx.Err() == nil {

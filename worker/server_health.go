@@ -130,7 +130,7 @@ func (h *serverHealth) markUnreachable(err error) {
 	h.state.markDown(problem, err)
 }
 
-// updateInfo records what the server reports about itself.
+// updateInfo records the server's report about itself.
 func (h *serverHealth) updateInfo(info modelserver.Info) {
 	h.mu.Lock()
 	h.info, h.hasInfo = info, true

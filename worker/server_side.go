@@ -21,8 +21,8 @@ import (
 //	serverHealth, loadWatch                  +-> quarantine
 //
 // serverHealth probes the server, loadWatch reads its gauges: they set the serverState, which opens
-// and closes the gate. The attemptRunner classifies each answer. Where that does not show what
-// follows, it sets the request aside: refused as perhaps all requests are, cut off by a proxy,
+// and closes the gate. The attemptRunner classifies each answer. Where that does not show the
+// next step, it sets the request aside: refused as perhaps all requests are, cut off by a proxy,
 // unanswered by a server that may hang, or in flight when the server died. A loop of its own then
 // decides on these, in brackets.
 type serverSide struct {
@@ -42,7 +42,7 @@ type serverSide struct {
 	attempts *attemptRunner
 	budgets  *retryBudgets
 
-	// These hold requests until others show what their answers mean, and send them again.
+	// These hold requests until others show the meaning of their answers, and send them again.
 	admissions     *admissions
 	refusals       *refusals
 	refusalWatcher *refusalWatcher
@@ -163,7 +163,7 @@ func (s *serverSide) addAttempts(cfg Config, d serverSideDeps) {
 	s.quarantine.wait = s.pool.wait
 }
 
-// addWatchers makes the loops that look at what the server does.
+// addWatchers makes the loops that watch the server.
 func (s *serverSide) addWatchers(cfg Config, d serverSideDeps) {
 	stop := d.stop
 	if !cfg.StopRefused {
@@ -224,7 +224,7 @@ func (s *serverSide) addWatchers(cfg Config, d serverSideDeps) {
 	}
 }
 
-// connect sets what follows when the state of the server changes.
+// connect sets the actions for changes of the server's state.
 func (s *serverSide) connect(cfg Config, d serverSideDeps) {
 	s.state.newEpoch()
 	s.state.onUp = func() {

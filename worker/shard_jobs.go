@@ -17,7 +17,8 @@ import (
 // subscription, and a bus limits those of a connection.
 const maxLookups = 64
 
-// shardJobs starts a job for each shard that the worker gets, and has what the jobs share.
+// shardJobs starts a job for each shard that the worker gets, and has the state that the jobs
+// share.
 type shardJobs struct {
 	js         jetstream.JetStream
 	log        zerolog.Logger

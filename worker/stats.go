@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Stats counts what a worker does. It may be read at any time.
+// Stats counts the events of a worker. It may be read at any time.
 type Stats struct {
 	// InFlight is the number of requests at the model server now.
 	InFlight atomic.Int64

@@ -7,7 +7,7 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// usage counts what the worker spends on each run: requests, and the energy of the GPUs, which is
+// usage counts the worker's expenses for each run: requests, and the energy of the GPUs, which is
 // divided among the runs by the requests that ended since the last snapshot.
 type usage struct {
 	// mu guards the fields below.
@@ -61,7 +61,7 @@ func (u *usage) snapshot(cards []proto.GPU) map[string]proto.RunUsage {
 	runs := maps.Clone(u.runs)
 	for run, r := range runs {
 		// A run without a request had only shards that were done already. Its energy is zero:
-		// an unknown one would hide what other workers spent.
+		// an unknown one would hide the expenses of other workers.
 		if r.Requests == 0 {
 			r.EnergyJoules = new(0.0)
 			runs[run] = r

@@ -43,7 +43,7 @@ type lifetimes struct {
 	// requests ends the requests in flight at the model server.
 	requests context.Context
 
-	// bus ends what the worker does on the bus.
+	// bus ends the worker's activity on the bus.
 	bus context.Context
 }
 
@@ -126,7 +126,7 @@ func (w *Worker) Waiting() (problem string, since time.Time) { return w.server.s
 // Down reports whether the model server gets no requests.
 func (w *Worker) Down() bool { return w.server.state.isDown() }
 
-// Info returns what the model server reports about itself; false if it has reported nothing yet.
+// Info returns the model server's report about itself; false if it has reported nothing yet.
 func (w *Worker) Info() (modelserver.Info, bool) { return w.server.health.latestInfo() }
 
 // Run works until ctx ends. Then it takes no more work, finishes the requests in flight within

@@ -7,7 +7,7 @@ import (
 	"github.com/promptmill/promptmill/worker/supervise"
 )
 
-// describe returns what the worker is and does now, for its announcement.
+// describe returns the worker's description and state, for its announcement.
 func (w *Worker) describe() proto.WorkerInfo {
 	server, _ := w.Info()
 	problem, _ := w.Waiting()
@@ -53,8 +53,8 @@ func (w *Worker) describe() proto.WorkerInfo {
 	return info
 }
 
-// addProcess adds what the supervised process has measured. It is better than what the server
-// says of itself.
+// addProcess adds the measurements of the supervised process. They are better than the server's
+// own report.
 func addProcess(info *proto.WorkerInfo, s supervise.Status) {
 	if s.LoadTime > 0 {
 		info.LoadSeconds = nonZero(s.LoadTime.Seconds())

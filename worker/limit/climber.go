@@ -47,7 +47,7 @@ const (
 	fewRequests  = 16
 )
 
-// How long the climber waits between probes that bring nothing. A probe of more is nearly free,
+// The climber's waits between probes that bring nothing. A probe of more is nearly free,
 // a probe of less costs its part of the rate.
 const (
 	firstCooldown = 2 * time.Second

@@ -134,7 +134,7 @@ func TestCurves(t *testing.T) {
 	}
 }
 
-// A run of a few seconds also gets most of what its server can do.
+// A run of a few seconds also gets most of its server's capacity.
 func TestFirstSeconds(t *testing.T) {
 	t.Parallel()
 

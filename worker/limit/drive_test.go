@@ -31,7 +31,7 @@ type scenario struct {
 	stop, stopped time.Duration
 }
 
-// secondStats counts what happened in one second of a drive.
+// secondStats counts the events of one second of a drive.
 type secondStats struct{ tokens, waiting, limit, inFlight, answers, refused float64 }
 
 const (

@@ -7,7 +7,7 @@ import (
 	"github.com/promptmill/promptmill/worker/limit"
 )
 
-// A client takes a slot before each request, and returns it with what the server produced.
+// A client takes a slot before each request, and returns it with the server's output.
 func ExampleLimiter() {
 	limiter := limit.New(limit.Config{Start: 4, Max: 64})
 

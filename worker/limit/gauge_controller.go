@@ -60,8 +60,8 @@ const (
 )
 
 // gaugeController moves the limit by the server's gauges. First the limit grows. Once requests
-// wait in the server, it is bound by the queue, which stays short: the limit falls by what
-// waits too much, and rises when the queue is empty.
+// wait in the server, it is bound by the queue, which stays short: the limit falls by the
+// excess in the queue, and rises when the queue is empty.
 type gaugeController struct {
 	win     *window
 	climber *climber

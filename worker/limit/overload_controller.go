@@ -101,7 +101,7 @@ func (v *overloadController) accept(now time.Time) {
 	v.startWindow(now)
 }
 
-// countAnswer counts an answer. It reports whether the server refuses so much that a pace must
+// countAnswer counts an answer. It reports whether the server refuses enough that a pace must
 // start.
 func (v *overloadController) countAnswer(s Slot, o Outcome, now time.Time) bool {
 	if !o.Overload {

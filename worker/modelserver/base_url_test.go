@@ -273,7 +273,7 @@ func TestRedirectsInTurn(t *testing.T) {
 		name string
 		base string
 		hops map[string]hop // by path
-		want string         // what two requests for /v1/score and one for /v1/rerank ask for
+		want string         // the paths of two requests for /v1/score and one for /v1/rerank
 	}{
 		{
 			name: "to a path that is shorter than the base, and on",

@@ -1,5 +1,5 @@
-// Package modelserver talks to an OpenAI-compatible model server, and knows what the servers of
-// each flavour (vLLM, SGLang, llama.cpp, Ollama and others) report beyond the common interface:
+// Package modelserver talks to an OpenAI-compatible model server, and knows the reports that the
+// servers of each flavour (vLLM, SGLang, llama.cpp, Ollama and others) add to the common interface:
 // above all how busy they are.
 //
 // A worker makes a [Server] of a URL, or [Find] looks for servers on this machine. Then it calls

@@ -16,8 +16,8 @@ const probeTimeout = 10 * time.Second
 // [Server.Load]; a server that becomes another one is recognized again.
 //
 // The error wraps [ErrUnreachable] when the server is not there or not ready, and [ErrLoading]
-// when it reports that it loads. Any other error means that it answers but does not report what
-// it serves; it may serve nevertheless.
+// when it reports that it loads. Any other error means that it answers but does not report its
+// models; it may serve nevertheless.
 func (s *Server) Probe(ctx context.Context) (Info, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()

@@ -249,9 +249,9 @@ func (s *Server) postOnce(ctx context.Context, b *baseURL, path, target string, 
 	return a
 }
 
-// followRedirect returns where a request goes that was sent to a target; nil if its answer is
-// no redirect to follow. A permanent redirect from the server's base URL is its new one; what
-// comes after a temporary redirect is not.
+// followRedirect returns the next target of a request that was sent to a target; nil if its answer is
+// no redirect to follow. A permanent redirect from the server's base URL is its new one; a
+// redirect after a temporary one is not.
 func (s *Server) followRedirect(b *baseURL, path, target string, a Answer) (to *baseURL, next string) {
 	if a.Err != nil || a.Status != http.StatusTemporaryRedirect && a.Status != http.StatusPermanentRedirect {
 		return nil, ""

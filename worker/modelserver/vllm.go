@@ -13,7 +13,7 @@ var vllmSpec = flavourSpec{
 }
 
 // vllmGauges: vllm/v1/metrics/loggers.py. By reason (capacity, deferred) it reports the parts
-// of what waits: they are its sum, and never added to it.
+// of the waiting requests: they are its sum, and never added to it.
 var vllmGauges = gaugeNames{
 	fields: map[string]metricField{
 		"vllm:num_requests_running":           running,

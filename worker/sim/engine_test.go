@@ -299,11 +299,11 @@ func TestClientsLeave(t *testing.T) {
 		running.cancel(left)
 
 		if err := <-waiting.err; !errors.Is(err, left) {
-			t.Errorf("the waiting: %v", err)
+			t.Errorf("the waiting request: %v", err)
 		}
 
 		if err := <-running.err; !errors.Is(err, left) {
-			t.Errorf("the running: %v", err)
+			t.Errorf("the running request: %v", err)
 		}
 
 		if diff := cmp.Diff(Load{Running: 1, KVUsage: 0.5, PromptTokens: 1, Tokens: 2}, e.Load()); diff != "" {
@@ -312,7 +312,7 @@ func TestClientsLeave(t *testing.T) {
 
 		begin := time.Now()
 		if err := <-last.err; err != nil || time.Since(begin) != 10*time.Second {
-			t.Errorf("the last: %v after %v", err, time.Since(begin))
+			t.Errorf("the last request: %v after %v", err, time.Since(begin))
 		}
 
 		last.cancel(left)

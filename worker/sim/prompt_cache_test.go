@@ -168,7 +168,7 @@ func TestSlotCache(t *testing.T) {
 			{begin: a + "one.", want: 10},
 		}},
 		// The one slot's prompt is saved before it is lost, and moved back.
-		{"the host's memory keeps what a slot loses", LlamaCPP, 1000, 1, []cacheStep{
+		{"the host's memory keeps the prompt that a slot loses", LlamaCPP, 1000, 1, []cacheStep{
 			{begin: a},
 			{end: 1},
 			{begin: b},

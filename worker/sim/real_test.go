@@ -146,7 +146,7 @@ func TestAnswersMatchRealServers(t *testing.T) {
 }
 
 // compareAnswers returns the differences of an answer from the real one that is wanted. A
-// simulated answer may lack what promptmill does not read; one of the same server in another
+// simulated answer may lack fields that promptmill does not read; one of the same server in another
 // version may not.
 func compareAnswers(want, got exchange, same bool) (differences []string) {
 	differ := func(what string, want, got any) {
@@ -258,7 +258,7 @@ func areAlike(path, want, got string, good bool) bool {
 	return wantText == gotText
 }
 
-// compareMetrics returns what a page of metrics has that the real one lacks, or has as another
+// compareMetrics returns the metrics of a page that the real one lacks, or has as another
 // type.
 func compareMetrics(page, other string) (differences []string) {
 	want, has := parseMetrics(page), parseMetrics(other)
@@ -431,7 +431,8 @@ func startLlamaServer(t *testing.T) string {
 	}
 }
 
-// shortenAnswer leaves out what no test reads: most of a long text, and the buckets of histograms.
+// shortenAnswer leaves out the parts that no test reads: most of a long text, and the buckets
+// of histograms.
 func shortenAnswer(e exchange) exchange {
 	var value any
 	if json.Unmarshal(e.Answer, &value) != nil {

@@ -39,7 +39,7 @@ type supervisedScript struct {
 	log    *syncBuffer // of the supervisor
 	alive  *os.File    // ends when no process has the pipe "alive" open
 	cancel context.CancelFunc
-	done   chan error // what Run returned
+	done   chan error // the error of Run
 }
 
 // newSupervisedScript writes the script, which runs in its folder.

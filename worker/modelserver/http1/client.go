@@ -254,8 +254,8 @@ func (c *Client) CheckSilence(ctx context.Context) error {
 	return nil // the requests find all other errors
 }
 
-// getConn returns an idle connection that the server has not closed, or a new one, so that what
-// was sent is never sent again because of that: the model may have begun to work on it. If
+// getConn returns an idle connection that the server has not closed, or a new one, so that a
+// sent request is never sent again because of that: the model may have begun to work on it. If
 // fresh is set, it is a new one that is watched first.
 func (c *Client) getConn(ctx context.Context, fresh bool) (*conn, error) {
 	for !fresh {

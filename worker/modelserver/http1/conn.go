@@ -173,7 +173,7 @@ func classifyBytes(text []byte) idleState {
 var postRequest = &http.Request{Method: http.MethodPost}
 
 // roundTrip sends a request and reads its answer, of at most maxBody bytes, into x. header is
-// what the requests of a client have in common.
+// common to the requests of a client.
 func (k *conn) roundTrip(x *exchange, path, header string, body []byte, maxBody int64) {
 	k.prevDigest, k.digest = k.digest, x.id.digest
 

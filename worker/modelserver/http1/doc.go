@@ -16,7 +16,8 @@
 //   - Post sends the body byte for byte, and reads the answer to its end, at most Config.MaxBody bytes of it. It
 //     decodes no content coding and follows no redirect: both are the caller's.
 //   - It sends a request once. It checks that an idle connection is still open before it writes, and never sends again
-//     what a server may have begun to work on. The one exception is an answer that may belong to another request.
+//     a request that a server may have begun to work on. The one exception is an answer that may belong to another
+//     request.
 //   - The context ends a request at any moment, by closing its connection.
 //   - [Client.Close] closes all connections that have no request.
 //

@@ -10,7 +10,7 @@ import (
 	"github.com/promptmill/promptmill/worker/modelserver/http1"
 )
 
-// A client posts JSON, and its caller keeps net/http for what the client leaves to it.
+// A client posts JSON, and its caller keeps net/http for the requests that the client leaves to it.
 func ExampleClient() {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "posted to %s", r.URL)

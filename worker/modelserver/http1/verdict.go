@@ -154,7 +154,7 @@ type allowance struct{ left, most, price int }
 
 func newAllowance(first, price int) allowance { return allowance{first * price, first * price, price} }
 
-// earnOne adds what an answer earns.
+// earnOne adds the allowance that an answer earns.
 func (a *allowance) earnOne() { a.left = min(a.left+1, a.most) }
 
 // spendAllowance takes from an allowance, and reports whether there was enough.
