@@ -41,8 +41,9 @@ const (
 )
 
 // cutOffFix is the fix for answers that are cut off.
-const cutOffFix = "raise its time limit (nginx: proxy_read_timeout, haproxy: timeout server, caddy: response_header_timeout and read_timeout, " +
-	"Traefik: responseHeaderTimeout, AWS ALB: idle timeout, 60 s by default), give the model server's own address as --url, " +
+const cutOffFix = "raise its time limit (nginx: proxy_read_timeout, haproxy: timeout server, " +
+	"caddy: response_header_timeout and read_timeout, Traefik: responseHeaderTimeout, " +
+	"AWS ALB: idle timeout, 60 s by default), give the model server's own address as --url, " +
 	"or ask for shorter answers: --set max_tokens=N"
 
 // cutOffText says after which time answers are cut off.
