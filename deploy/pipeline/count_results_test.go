@@ -12,8 +12,8 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-// What a collector counts as on the bus are requests of the run that lack a line, whatever
-// else is among the results. Its role is enough for that.
+// A collector counts as on the bus only requests of the run that lack a line, even with other
+// messages among the results. Its role is enough for that.
 func TestCollectorCountsResults(t *testing.T) {
 	t.Parallel()
 

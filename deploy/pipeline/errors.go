@@ -108,7 +108,7 @@ func claimOutput(j *journal.Journal, out output.Prefix) error {
 	return describeOutputError(j.Claim(out))
 }
 
-// describeRedirect gives what became of an output while a run worked its hint.
+// describeRedirect adds the hint to the error of an output that was redirected during a run.
 func describeRedirect(err error) error {
 	if errors.Is(err, output.ErrRedirected) {
 		return exit.WithHint(err,

@@ -46,7 +46,7 @@ func newConfig(t *testing.T, requests int, server sim.Config) Config {
 	}
 }
 
-// A run whose context ends says so, and is resumed by the next call with the same configuration,
+// A run whose context ends reports it, and is resumed by the next call with the same configuration,
 // and by no other.
 func TestRunResumes(t *testing.T) {
 	t.Parallel()

@@ -66,7 +66,7 @@ type gaugeController struct {
 	win     *window
 	climber *climber
 
-	ignored    bool // the gauges are not those of one server
+	ignored    bool // the gauges do not belong to one server
 	queueBound bool // the server has had more requests than it runs
 	keepEmpty  bool // no request is to wait in the server; see queueTrial
 

@@ -329,7 +329,7 @@ func (l *Limiter) Observe(g Gauges) {
 }
 
 // IgnoreGauges makes [Limiter.Observe] and [Limiter.SetSlots] do nothing from now on: the
-// gauges are not those of one server, as when a load balancer returns another replica's each
+// gauges do not belong to one server, as when a load balancer returns another replica's each
 // time. Their effects are dropped. The search starts again with the climber, at no less than
 // Config.Start.
 func (l *Limiter) IgnoreGauges() {

@@ -10,7 +10,7 @@ import (
 // flavour is a kind of model server.
 type flavour interface {
 	name() string
-	// describe adds what this kind of server reports beyond its list of models. It fails only
+	// describe adds the properties of the server beyond its list of models. It fails only
 	// if the server is not ready; fields that the server does not report stay unknown.
 	describe(ctx context.Context, s *Server, info *Info) error
 	// readLoad reads the gauges with one request.

@@ -164,7 +164,7 @@ func FuzzParsePage(f *testing.F) {
 	})
 }
 
-// FuzzLabel reads a line whatever its label holds, as long as that is written as the
+// FuzzLabel reads a line with any text in its label, as long as the text is written as the
 // format wants it.
 func FuzzLabel(f *testing.F) {
 	for _, seed := range []string{"m", `"`, `\`, "}", "} 7\n", `,engine="1"`, "\n", "{"} {

@@ -373,7 +373,7 @@ func TestDefault(t *testing.T) {
 		{"one without an id", `{"id":null},{"id":"m"},{"id":""}`, "x", "m"},
 		{"an entry that is null", `null,{"id":"m"}`, "x", "m"},
 		{"aliases twice, and null", `{"id":"a","aliases":["b",null,"b"]}`, "llamacpp", "a"},
-		{"an alias that is listed, too", `{"id":"a","aliases":["b"]},{"id":"b"}`, "llamacpp", "a"},
+		{"an alias that is listed as well", `{"id":"a","aliases":["b"]},{"id":"b"}`, "llamacpp", "a"},
 		{"Ollama's latest", `{"id":"llama3:latest"}`, "library", "llama3:latest"},
 		{"two of Ollama's", `{"id":"llama3:latest"},{"id":"llama3:8b"}`, "library", ""},
 	} {

@@ -199,7 +199,7 @@ func (e *Engine) setHung(hung bool) {
 	e.catchUp()
 }
 
-// kill ends all requests, also those to come, with errDead.
+// kill ends all requests, also later ones, with errDead.
 func (e *Engine) kill() {
 	e.mu.Lock()
 	defer e.mu.Unlock()

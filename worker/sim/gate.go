@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Gate refuses requests as a proxy in front of a server does: those beyond a number per second
-// (nginx's limit_req with nodelay, a token bucket), and those beyond a number at once
+// Gate refuses requests as a proxy in front of a server does: requests beyond a number per second
+// (nginx's limit_req with nodelay, a token bucket), and requests beyond a number at once
 // (limit_conn). The zero Gate lets all in.
 type Gate struct {
 	mu     sync.Mutex

@@ -22,7 +22,7 @@ import (
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
-var record = flag.Bool("record", false, "write down what the real servers answer")
+var record = flag.Bool("record", false, "record the answers of the real servers")
 
 // recording holds the answers of a real server, from testdata/real.
 type recording struct {

@@ -112,7 +112,7 @@ func (s *Server) registerRefusal(path, feature, flag string) {
 	})
 }
 
-// Swaps returns how many models were loaded, the first ones and those in the place of others.
+// Swaps returns how many models were loaded, the first ones and their replacements.
 func (s *Server) Swaps() int64 {
 	if s.pool == nil {
 		return 0

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// The server gets no secret of this process, except for those that its command names.
+// The server gets no secret of this process, except for the secrets that its command names.
 func TestServerEnvironment(t *testing.T) {
 	for _, name := range []string{
 		"PROMPTMILL_API_KEY", "PROMPTMILL_JOIN", "PROMPTMILL_URL", "NATS_PASSWORD", "NATS_URL", "HF_TOKEN",

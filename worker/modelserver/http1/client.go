@@ -254,9 +254,9 @@ func (c *Client) CheckSilence(ctx context.Context) error {
 	return nil // the requests find all other errors
 }
 
-// getConn returns an idle connection that the server has not closed, or a new one, so that a
-// sent request is never sent again because of that: the model may have begun to work on it. If
-// fresh is set, it is a new one that is watched first.
+// getConn returns an idle connection that the server has not closed, or a new one, so that
+// no request is sent twice because of a closed connection: the model may have begun to work on it.
+// If fresh is set, the connection is new and is watched first.
 func (c *Client) getConn(ctx context.Context, fresh bool) (*conn, error) {
 	for !fresh {
 		k := c.takeIdle()
@@ -282,7 +282,7 @@ func (c *Client) getConn(ctx context.Context, fresh bool) (*conn, error) {
 		return k, err
 	}
 
-	// What the server sends now, it sends unasked. It comes as late as the connection's own
+	// Bytes that the server sends now are unasked. They come as late as the connection's own
 	// answer did if the server is far away.
 	select {
 	case <-time.After(duplicateDelay + min(time.Since(begin), time.Second)):
