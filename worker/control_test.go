@@ -27,7 +27,7 @@ func TestPauseAndResume(t *testing.T) {
 	t.Parallel()
 
 	const slots, n = 4, 24
-	l := newGate(sim.New(sim.Config{}))
+	l := newGate(sim.New(sim.Config{TTFT: undoubtedTime}))
 	b := newTestBed(t, startServer(t, l))
 	b.cfg.Limiter, b.cfg.Grace = limit.Fixed(slots), time.Second
 	b.addRun("r", 0, "m")

@@ -71,7 +71,7 @@ func TestHigherPriorityFirst(t *testing.T) {
 			t.Parallel()
 
 			const slots, n = 4, 96
-			l := newGate(sim.New(sim.Config{TTFT: 20 * time.Millisecond}))
+			l := newGate(sim.New(sim.Config{TTFT: undoubtedTime}))
 			b := newTestBed(t, startServer(t, l))
 			b.cfg.Limiter = limit.Fixed(slots)
 			b.longPull = patience / 4 // however slow this machine is

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // ledger is a handler that records which requests of [makeRequests] it gets.
@@ -103,7 +104,13 @@ func (l *ledger) cutCount() int {
 	return l.cut
 }
 
-// checkOnce checks that each of the first n requests of a run was answered exactly once.
+// undoubtedTime is the time that a server must take at least for each answer of a test that
+// calls checkOnce. An answer sooner than 8 ms after the one before it may be doubted, once the
+// server has been slow (a busy machine is enough for that), and its request is then sent again.
+const undoubtedTime = 20 * time.Millisecond
+
+// checkOnce checks that each of the first n requests of a run was answered exactly once. The
+// server must take undoubtedTime for an answer.
 func (l *ledger) checkOnce(t *testing.T, run string, n int) {
 	t.Helper()
 

@@ -3,7 +3,6 @@ package worker
 import (
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -21,12 +20,17 @@ func TestWorkerBoundsLookups(t *testing.T) {
 	t.Parallel()
 
 	const shards = maxLookups + 40
-	b := newRunBed(t, startServer(t, sim.New(sim.Config{})))
+	b := newTestBed(t, startServer(t, sim.New(sim.Config{})))
 	conn := b.js.Conn()
-	var asked atomic.Int64
 	var mu sync.Mutex
+	asked := map[string]bool{} // by subject: a lookup without a reply asks again
 	var kept []func()
 	released := false
+	askedCount := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(asked)
+	}
 	sub, err := conn.Subscribe("proxy.>", func(msg *nats.Msg) {
 		pass := func() {
 			conn.PublishRequest("$JS.API."+strings.TrimPrefix(msg.Subject, "proxy."), msg.Reply, msg.Data)
@@ -36,7 +40,7 @@ func TestWorkerBoundsLookups(t *testing.T) {
 		defer mu.Unlock()
 
 		if !released && strings.HasPrefix(msg.Subject, "proxy.DIRECT.GET."+proto.ResultsStream("r")) {
-			asked.Add(1)
+			asked[msg.Subject] = true
 			kept = append(kept, pass)
 			return
 		}
@@ -53,12 +57,15 @@ func TestWorkerBoundsLookups(t *testing.T) {
 	}
 
 	b.cfg.Limiter = limit.Fixed(2 * shards)
+	m := b.createStreams("r", 0, "m")
+	m.Settings.ShardSize = 1 // so that all shards are pulled at once, before a lookup gives up
 	b.publishRange("r", "m", 0, shards, 1)
+	b.createRun(m)
 	w, stop := b.startWorker()
 	prototest.Poll(t, patience, "all shards to be taken", func() bool { return w.jobs.held.load() == shards })
-	prototest.Poll(t, patience, "lookups", func() bool { return asked.Load() >= maxLookups })
+	prototest.Poll(t, patience, "lookups", func() bool { return askedCount() >= maxLookups })
 
-	if n := asked.Load(); n != maxLookups {
+	if n := askedCount(); n != maxLookups {
 		t.Errorf("%d lookups at a time, want %d", n, maxLookups)
 	}
 

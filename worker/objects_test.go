@@ -1,8 +1,10 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -36,11 +38,18 @@ func (f *flaky) PublishMsg(
 // bigAnswer is an answer that does not fit into a message.
 var bigAnswer = []byte(`{"choices":[{"text":"` + strings.Repeat("x", 17<<20) + `"}]}`)
 
-// bigAnswers is a model server that gives bigAnswer to each request.
+// bigAnswers is a model server that gives bigAnswer to each request of [makeRequests].
 type bigAnswers struct{ runs atomic.Int64 }
 
 func (s *bigAnswers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodPost { // a question about the server
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+
+	// A question about the server, or a probe: a server that does not list its models in time is
+	// sent an empty request.
+	if !bytes.Contains(body, []byte(`"messages"`)) {
 		http.NotFound(w, r)
 		return
 	}
