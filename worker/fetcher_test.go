@@ -86,12 +86,7 @@ func TestHigherPriorityFirst(t *testing.T) {
 			}
 
 			b.createRun(urgent)
-			prototest.Poll(t, patience, "the worker to know the urgent run", func() bool {
-				w.runs.mu.Lock()
-				defer w.runs.mu.Unlock()
-				return w.runs.byID["high"] != nil
-			})
-
+			b.awaitKnown(w, "high")
 			close(l.gate)
 			b.awaitRun("high")
 			b.awaitRun("low")

@@ -185,14 +185,19 @@ func TestTurnEndsForAnotherRun(t *testing.T) {
 				SwapTime:  50 * time.Millisecond,
 			})
 
-			b := newTestBed(t, startServer(t, server))
+			l := newGate(server)
+			b := newTestBed(t, startServer(t, l))
+			b.longPull = patience / 4 // however slow this machine is
 			b.addWholeRun("long", 0, n, "a")
 			w, stop := b.startWorker(func(w *Worker) {
 				w.fetch.turns.maxTurn, w.fetch.turns.minTurn = tt.long, tt.urgent
 			})
 
+			l.gate <- struct{}{}
 			prototest.Poll(t, patience, "the first run's work", func() bool { return w.Stats().Done.Load() > 0 })
 			b.addWholeRun("other", tt.priority, 4, "b")
+			b.awaitKnown(w, "other")
+			close(l.gate)
 			b.awaitRun("other")
 
 			if left := b.unackedShards("long"); (left == 0) != tt.waits {

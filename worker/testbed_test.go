@@ -319,6 +319,16 @@ func (b *testBed) awaitRun(run string) {
 	})
 }
 
+// awaitKnown waits until a worker knows a run.
+func (b *testBed) awaitKnown(w *Worker, run string) {
+	b.t.Helper()
+	prototest.Poll(b.t, patience, "the worker to know the run "+run, func() bool {
+		w.runs.mu.Lock()
+		defer w.runs.mu.Unlock()
+		return w.runs.byID[run] != nil
+	})
+}
+
 // checkLines checks that the first n requests of a run have one line each, and returns them.
 func (b *testBed) checkLines(run string, n int) map[uint32][]string {
 	b.t.Helper()
