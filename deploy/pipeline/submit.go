@@ -454,6 +454,9 @@ func (s *submission) storeInput(ctx context.Context, run, object, path string) e
 // wait: the error wraps [ErrInterrupted].
 func AwaitEnd(ctx context.Context, l *busconn.Connection, m proto.Manifest, hooks Hooks) (proto.Manifest, error) {
 	b, err := bus.Open(ctx, l.JS)
+	if ctx.Err() != nil {
+		return m, stoppedWaiting(ctx, m.Run)
+	}
 	if err != nil {
 		return m, err
 	}
@@ -470,8 +473,7 @@ func AwaitEnd(ctx context.Context, l *busconn.Connection, m proto.Manifest, hook
 	for now, err := range b.Runs.Watch(ctx, m.Run) {
 		switch {
 		case ctx.Err() != nil:
-			return *last.Load(), interrupted(ctx, "not waiting any longer; the run continues",
-				"promptmill status "+m.Run)
+			return *last.Load(), stoppedWaiting(ctx, m.Run)
 		case err != nil:
 			return *last.Load(), err
 		}
@@ -488,5 +490,10 @@ func AwaitEnd(ctx context.Context, l *busconn.Connection, m proto.Manifest, hook
 		problem = now.Problem
 	}
 
-	return *last.Load(), interrupted(ctx, "not waiting any longer; the run continues", "promptmill status "+m.Run)
+	return *last.Load(), stoppedWaiting(ctx, m.Run)
+}
+
+// stoppedWaiting returns the error of a wait for the end of a run that ctx has ended.
+func stoppedWaiting(ctx context.Context, run string) error {
+	return interrupted(ctx, "not waiting any longer; the run continues", "promptmill status "+run)
 }

@@ -1,10 +1,12 @@
 package pipeline
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -39,5 +41,19 @@ func TestSubmitTwice(t *testing.T) {
 
 	if err := s.publish(t.Context(), m, false); !errors.Is(err, errTaken) {
 		t.Errorf("a run that is in progress is submitted again: %v", err)
+	}
+}
+
+// A wait that is stopped before it has reached the bus says that the run continues.
+func TestAwaitEndStopped(t *testing.T) {
+	t.Parallel()
+
+	l := startServer(t).as(t, proto.RoleProducer)
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+
+	_, err := AwaitEnd(ctx, l, proto.Manifest{Run: "r"}, Hooks{})
+	if !errors.Is(err, ErrInterrupted) || exit.Code(err) != exit.CodeInterrupted || exit.Hint(err) != "promptmill status r" {
+		t.Errorf("got %v, exit code %d, hint %q", err, exit.Code(err), exit.Hint(err))
 	}
 }
