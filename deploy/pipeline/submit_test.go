@@ -53,7 +53,8 @@ func TestAwaitEndStopped(t *testing.T) {
 	stop()
 
 	_, err := AwaitEnd(ctx, l, proto.Manifest{Run: "r"}, Hooks{})
-	if !errors.Is(err, ErrInterrupted) || exit.Code(err) != exit.CodeInterrupted || exit.Hint(err) != "promptmill status r" {
+	if !errors.Is(err, ErrInterrupted) || exit.Code(err) != exit.CodeInterrupted ||
+		exit.Hint(err) != "promptmill status r" {
 		t.Errorf("got %v, exit code %d, hint %q", err, exit.Code(err), exit.Hint(err))
 	}
 }
