@@ -24,46 +24,6 @@ func testOutput(j *Journal) output.Prefix {
 	return output.Prefix(filepath.Join(filepath.Dir(j.path), "out"))
 }
 
-// checkOneFrame walks a file block by block (RFC 8878, 3.1.1): common readers stop
-// after the first frame, so there must be no other.
-func checkOneFrame(t *testing.T, path string, size int) {
-	t.Helper()
-
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	var h zstd.Header
-	if err := h.Decode(data); err != nil {
-		t.Fatalf("%s of %d bytes: %v", filepath.Base(path), len(data), err)
-	}
-
-	if !h.HasFCS || h.FrameContentSize != uint64(size) || !h.HasCheckSum || h.Skippable {
-		t.Errorf("frame header %+v, want a checksum and content size %d", h, size)
-	}
-
-	at := h.HeaderSize
-	for last := false; !last; {
-		if at+3 > len(data) {
-			t.Fatalf("no block at byte %d of %d", at, len(data))
-		}
-
-		block := int(data[at]) | int(data[at+1])<<8 | int(data[at+2])<<16
-		at += 3
-		last = block&1 == 1
-		if block>>1&3 == 1 { // a repeated byte
-			at++
-		} else {
-			at += block >> 3
-		}
-	}
-
-	if at += 4; at != len(data) { // the checksum
-		t.Errorf("%s: the frame ends at byte %d of %d", filepath.Base(path), at, len(data))
-	}
-}
-
 func plainText(text string) string {
 	var b strings.Builder
 	for line := range strings.Lines(text) {
@@ -118,8 +78,8 @@ func TestRewrite(t *testing.T) {
 				fixture.CheckAbsent(t, out.Errors()+".tmp")
 
 				if !tt.format.Seekable {
-					checkOneFrame(t, out.Results(), len(results))
-					checkOneFrame(t, out.Errors(), len(failures))
+					fixture.CheckOneFrame(t, out.Results(), len(results))
+					fixture.CheckOneFrame(t, out.Errors(), len(failures))
 				}
 			}
 		})
