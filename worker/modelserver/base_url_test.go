@@ -11,8 +11,9 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/promptmill/promptmill/worker/modelserver/http1"
 	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/worker/modelserver/http1"
 )
 
 func TestResolvePath(t *testing.T) {

@@ -16,52 +16,15 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
 	"github.com/promptmill/promptmill/worker/modelserver/http1"
+	"github.com/promptmill/promptmill/worker/modelserver/internal/rawserver"
 )
 
 // listen starts a server that serves each connection with a function, and then closes it.
 func listen(t testing.TB, serve func(c *net.TCPConn, in *bufio.Reader)) *Server {
 	t.Helper()
-
-	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	var served sync.WaitGroup
-	served.Go(func() {
-		for {
-			c, err := l.AcceptTCP()
-			if err != nil {
-				return
-			}
-
-			served.Go(func() {
-				defer c.Close()
-				c.SetDeadline(time.Now().Add(30 * time.Second))
-				serve(c, bufio.NewReader(c))
-			})
-		}
-	})
-
-	s := connect(t, "http://"+l.Addr().String(), "")
-	t.Cleanup(func() {
-		s.Close()
-		l.Close()
-		served.Wait()
-	})
-
-	return s
-}
-
-// readRequest reads a request and returns its body, or false at the end.
-func readRequest(in *bufio.Reader) ([]byte, bool) {
-	req, err := http.ReadRequest(in)
-	if err != nil {
-		return nil, false
-	}
-	body, err := io.ReadAll(req.Body)
-	return body, err == nil
+	return connect(t, rawserver.Start(t, serve), "")
 }
 
 // httpAnswer returns the bytes of an answer.
@@ -274,7 +237,7 @@ func TestProbeOfAServerThatSpeaksFirst(t *testing.T) {
 
 	s := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
 		io.WriteString(c, httpAnswer(200, `{"data":[]}`))
-		readRequest(in) // until the client is gone
+		rawserver.ReadRequest(in) // until the client is gone
 	})
 
 	// The client listens for as long as it took to connect, so a slow connection leaves the

@@ -20,51 +20,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/worker/modelserver/internal/rawserver"
 )
 
 // listen starts a server that serves each connection with a function, and then closes it.
 func listen(t testing.TB, serve func(c *net.TCPConn, in *bufio.Reader)) *Client {
 	t.Helper()
-
-	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	var served sync.WaitGroup
-	served.Go(func() {
-		for {
-			c, err := l.AcceptTCP()
-			if err != nil {
-				return
-			}
-
-			served.Go(func() {
-				defer c.Close()
-				c.SetDeadline(time.Now().Add(30 * time.Second))
-				serve(c, bufio.NewReader(c))
-			})
-		}
-	})
-
-	client := connect(t, "http://"+l.Addr().String())
-	t.Cleanup(func() {
-		client.Close()
-		l.Close()
-		served.Wait()
-	})
-
-	return client
-}
-
-// readRequest reads a request and returns its body, or false at the end.
-func readRequest(in *bufio.Reader) ([]byte, bool) {
-	req, err := http.ReadRequest(in)
-	if err != nil {
-		return nil, false
-	}
-	body, err := io.ReadAll(req.Body)
-	return body, err == nil
+	return connect(t, rawserver.Start(t, serve))
 }
 
 // replies are possible answers of a server, which closes the connection after each.
@@ -186,7 +149,7 @@ func TestPostAgreesWithNetHTTP(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			compareWithNetHTTP(t, listen(t, func(c *net.TCPConn, in *bufio.Reader) {
-				readRequest(in)
+				rawserver.ReadRequest(in)
 				io.WriteString(c, reply)
 			}))
 		})
@@ -200,7 +163,7 @@ func FuzzPost(f *testing.F) {
 
 	var reply atomic.Pointer[[]byte]
 	client := listen(f, func(c *net.TCPConn, in *bufio.Reader) {
-		readRequest(in)
+		rawserver.ReadRequest(in)
 		c.Write(*reply.Load())
 	})
 
@@ -217,7 +180,7 @@ func TestPostRefusesALongHeader(t *testing.T) {
 	t.Parallel()
 
 	client := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
-		readRequest(in)
+		rawserver.ReadRequest(in)
 		io.WriteString(c, "HTTP/1.1 200 OK\r\n")
 		for line := "X: " + strings.Repeat("x", 64<<10) + "\r\n"; ; {
 			if _, err := io.WriteString(c, line); err != nil {
@@ -239,7 +202,7 @@ func TestPostKeepsConnections(t *testing.T) {
 	client := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
 		opened.Add(1)
 		for {
-			body, ok := readRequest(in)
+			body, ok := rawserver.ReadRequest(in)
 			if !ok {
 				return
 			}
@@ -282,12 +245,12 @@ func TestPostLeavesAStaleConnection(t *testing.T) {
 
 			end, ended := make(chan struct{}), make(chan struct{})
 			client := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
-				readRequest(in)
+				rawserver.ReadRequest(in)
 				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 				<-end
 				tt.end(c)
 				ended <- struct{}{}
-				readRequest(in)
+				rawserver.ReadRequest(in)
 			})
 			if a := post(t.Context(), client, "/", nil); a.Err != nil {
 				t.Fatal(a.Err)
@@ -318,7 +281,7 @@ func TestPostSendsOnce(t *testing.T) {
 			var heard atomic.Int64
 			client := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
 				for range 2 {
-					if _, ok := readRequest(in); !ok {
+					if _, ok := rawserver.ReadRequest(in); !ok {
 						return
 					}
 
@@ -359,10 +322,10 @@ func TestPostEndsWithItsContext(t *testing.T) {
 
 			ctx, cancel := context.WithCancel(t.Context())
 			client := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
-				readRequest(in)
+				rawserver.ReadRequest(in)
 				io.WriteString(c, tt.part)
 				cancel()
-				readRequest(in) // until the client is gone
+				rawserver.ReadRequest(in) // until the client is gone
 			})
 			if a := post(ctx, client, "/", nil); !errors.Is(a.Err, context.Canceled) {
 				t.Errorf("error %v", a.Err)
@@ -415,7 +378,7 @@ func TestPostFindsANewConnectionClosed(t *testing.T) {
 	var heard atomic.Int64
 	client := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
 		c.CloseWrite()
-		if _, ok := readRequest(in); ok {
+		if _, ok := rawserver.ReadRequest(in); ok {
 			heard.Add(1)
 		}
 	})
@@ -451,7 +414,7 @@ func TestCloseIdle(t *testing.T) {
 	t.Parallel()
 
 	client := listen(t, func(_ *net.TCPConn, in *bufio.Reader) {
-		readRequest(in) // until the client is gone
+		rawserver.ReadRequest(in) // until the client is gone
 	})
 
 	open := func() *conn {

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/worker/modelserver/internal/rawserver"
 )
 
 // httpAnswer returns the bytes of an answer.
@@ -51,7 +53,7 @@ func connectOutOfStep(t *testing.T, e extra, takes, after, far time.Duration) (*
 	client := listenInBubble(t, far, far, func(c net.Conn, in *bufio.Reader) {
 		io.WriteString(c, e.greeting)
 		for k := 1; ; k++ {
-			body, ok := readRequest(in)
+			body, ok := rawserver.ReadRequest(in)
 			if !ok {
 				return
 			}
@@ -225,7 +227,7 @@ func TestOneThread(t *testing.T) {
 		defer busy.Unlock()
 
 		for {
-			body, ok := readRequest(in)
+			body, ok := rawserver.ReadRequest(in)
 			if !ok {
 				return
 			}
