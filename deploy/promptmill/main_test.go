@@ -44,25 +44,11 @@ func newCommand(t *testing.T) command {
 func (c command) start(args ...string) (*exec.Cmd, *lockedBuffer) {
 	c.t.Helper()
 
-	path, err := exec.LookPath("promptmill") // testscript.Main has put it there
-	if err != nil {
-		c.t.Fatal(err)
-	}
-
-	cmd := exec.Command(path, args...)
-	cmd.Dir = c.dir
-	cmd.Env = append(os.Environ(), "PROMPTMILL_STATE="+c.state)
-	cmd.SysProcAttr = endWithTest()
-	out := &lockedBuffer{}
+	cmd, out := c.prepare(args...), &lockedBuffer{}
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
 		c.t.Fatal(err)
 	}
-
-	c.t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
 
 	return cmd, out
 }
