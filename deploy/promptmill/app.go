@@ -20,6 +20,16 @@ var version string
 
 // run executes a command line and returns the exit code.
 func run(ctx context.Context, env environment) int {
+	err := newApp(env).Run(ctx, env.args)
+	if err != nil {
+		terminal.PrintError(env.stderr, err)
+	}
+
+	return exit.Code(err)
+}
+
+// newApp returns the program with all of its commands.
+func newApp(env environment) *cli.Command {
 	app := &cli.Command{
 		Name:  "promptmill",
 		Usage: "run files of prompts through language models that you host",
@@ -50,12 +60,7 @@ func run(ctx context.Context, env environment) int {
 		}
 	}
 
-	err := app.Run(ctx, env.args)
-	if err != nil {
-		terminal.PrintError(env.stderr, err)
-	}
-
-	return exit.Code(err)
+	return app
 }
 
 // setUsageErrors turns errors of the flags into usage errors that point to the help.

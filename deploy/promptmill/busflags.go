@@ -29,42 +29,54 @@ func noteUnusedURL(env environment, o busconn.Options, screen *terminal.Screen) 
 func namedBusFlags(names ...string) []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{
-			Name:    "join",
-			Usage:   "`STRING` that promptmill serve, run --listen or join has printed",
-			Sources: flagEnv("join"),
+			Name:     "join",
+			Category: groupBus,
+			Usage:    "`STRING` that promptmill serve, run --listen or join has printed",
+			Sources:  flagEnv("join"),
 		},
 		&cli.StringFlag{
-			Name:    "nats",
-			Usage:   "`URL` of a NATS server, or several with commas",
-			Sources: variables(names...),
+			Name:     "nats",
+			Category: groupBus,
+			Usage:    "`URL` of a NATS server, or several with commas",
+			Sources:  variables(names...),
 		},
 		&cli.StringFlag{
-			Name:    "nats-creds",
-			Usage:   "credentials `FILE` for it",
-			Sources: variables("PROMPTMILL_NATS_CREDS", "NATS_CREDS"),
+			Name:     "nats-creds",
+			Category: groupBus,
+			Usage:    "credentials `FILE` for it",
+			Sources:  variables("PROMPTMILL_NATS_CREDS", "NATS_CREDS"),
 		},
 		&cli.StringFlag{
-			Name:    "nats-user",
-			Usage:   "`USER` for it; the password is better given as NATS_PASSWORD than as USER:PASSWORD",
-			Sources: variables("PROMPTMILL_NATS_USER", "NATS_USER"),
+			Name:     "nats-user",
+			Category: groupBus,
+			Usage:    "`USER` for it; the password is better given as NATS_PASSWORD than as USER:PASSWORD",
+			Sources:  variables("PROMPTMILL_NATS_USER", "NATS_USER"),
 		},
 		&cli.StringFlag{
-			Name:    "tls-ca",
-			Usage:   "`FILE` with the certificates to trust for the bus; --model-ca is for model servers",
-			Sources: flagEnv("tls-ca"),
+			Name:     "tls-ca",
+			Category: groupBus,
+			Usage:    "`FILE` with the certificates to trust for the bus; --model-ca is for model servers",
+			Sources:  flagEnv("tls-ca"),
 		},
-		&cli.StringFlag{Name: "tls-cert", Usage: "client certificate `FILE`", Sources: flagEnv("tls-cert")},
 		&cli.StringFlag{
-			Name:    "tls-key",
-			Usage:   "its key `FILE`; by default the certificate's file",
-			Sources: flagEnv("tls-key"),
+			Name:     "tls-cert",
+			Category: groupBus,
+			Usage:    "client certificate `FILE`",
+			Sources:  flagEnv("tls-cert"),
+		},
+		&cli.StringFlag{
+			Name:     "tls-key",
+			Category: groupBus,
+			Usage:    "its key `FILE`; by default the certificate's file",
+			Sources:  flagEnv("tls-key"),
 		},
 		stateFlag(),
 		&cli.BoolFlag{
-			Name:    "verbose",
-			Aliases: []string{"v"},
-			Usage:   "log more",
-			Sources: flagEnv("verbose"),
+			Name:     "verbose",
+			Category: groupGeneral,
+			Aliases:  []string{"v"},
+			Usage:    "log more",
+			Sources:  flagEnv("verbose"),
 		},
 	}
 }
@@ -73,6 +85,7 @@ func namedBusFlags(names ...string) []cli.Flag {
 func stateFlag() cli.Flag {
 	return &cli.StringFlag{
 		Name:        "state",
+		Category:    groupGeneral,
 		Usage:       "folder for state",
 		DefaultText: "$XDG_STATE_HOME/promptmill",
 		Sources:     flagEnv("state"),
@@ -83,6 +96,7 @@ func stateFlag() cli.Flag {
 func advertiseFlag() cli.Flag {
 	return &cli.StringFlag{
 		Name:        "advertise",
+		Category:    groupBus,
 		Usage:       "`HOST[:PORT]` of this box for other boxes",
 		DefaultText: "its addresses",
 		Sources:     flagEnv("advertise"),
@@ -92,10 +106,11 @@ func advertiseFlag() cli.Flag {
 // replicasFlag is the flag of commands that create streams on a NATS server.
 func replicasFlag() cli.Flag {
 	return &cli.IntFlag{
-		Name:    "replicas",
-		Value:   1,
-		Usage:   "copies of each stream, on a cluster",
-		Sources: flagEnv("replicas"),
+		Name:     "replicas",
+		Category: groupBus,
+		Value:    1,
+		Usage:    "copies of each stream, on a cluster",
+		Sources:  flagEnv("replicas"),
 	}
 }
 

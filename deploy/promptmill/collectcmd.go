@@ -25,16 +25,18 @@ func collectCommand(env environment) *cli.Command {
 		ArgsUsage: "RUN",
 		Flags: slices.Concat([]cli.Flag{
 			&cli.StringFlag{
-				Name:    "output",
-				Aliases: []string{"o"},
-				Usage:   "output `NAME.jsonl.zst`; by default RUN.jsonl.zst in this folder",
-				Sources: flagEnv("output"),
+				Name:     "output",
+				Category: groupOutput,
+				Aliases:  []string{"o"},
+				Usage:    "output `NAME.jsonl.zst`; by default RUN.jsonl.zst in this folder",
+				Sources:  flagEnv("output"),
 			},
 			&cli.StringFlag{
-				Name:    "progress",
-				Value:   "auto",
-				Usage:   "auto, bar, plain, json or none",
-				Sources: flagEnv("progress"),
+				Name:     "progress",
+				Category: groupOutput,
+				Value:    "auto",
+				Usage:    "auto, bar, plain, json or none",
+				Sources:  flagEnv("progress"),
 			},
 		}, outputFlags(), reportFlags(), metricsFlags(), busFlags(), []cli.Flag{jsonFlag(), replicasFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error {

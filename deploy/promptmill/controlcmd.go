@@ -106,9 +106,10 @@ func deleteCommand(env environment) *cli.Command {
 		Usage:     "delete a run from the bus; its output files stay",
 		ArgsUsage: "RUN",
 		Flags: append(busFlags(), jsonFlag(), &cli.BoolFlag{
-			Name:    "force",
-			Usage:   "even if it has not ended",
-			Sources: flagEnv("force"),
+			Name:     "force",
+			Category: groupPolicy,
+			Usage:    "even if it has not ended",
+			Sources:  flagEnv("force"),
 		}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			o, err := parseControl(env, c)

@@ -23,9 +23,10 @@ func historyCommand(env environment) *cli.Command {
 		Usage: "list the runs that have ended, on this machine or on a bus",
 		Flags: append(busFlags(), jsonFlag(),
 			&cli.BoolFlag{
-				Name:    "bus",
-				Usage:   "the ended runs that the bus still has",
-				Sources: flagEnv("bus"),
+				Name:     "bus",
+				Category: groupBus,
+				Usage:    "the ended runs that the bus still has",
+				Sources:  flagEnv("bus"),
 			}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			var list []history.Entry

@@ -22,44 +22,61 @@ import (
 // inputFlags returns the flags for the lines of the input.
 func inputFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "model", Usage: "model for requests that name none", Sources: flagEnv("model")},
 		&cli.StringFlag{
-			Name:    "override-model",
-			Usage:   "send all requests to the model `NAME`, even if they name another",
-			Sources: flagEnv("override-model"),
+			Name:     "model",
+			Category: groupInput,
+			Usage:    "model for requests that name none",
+			Sources:  flagEnv("model"),
+		},
+		&cli.StringFlag{
+			Name:     "override-model",
+			Category: groupInput,
+			Usage:    "send all requests to the model `NAME`, even if they name another",
+			Sources:  flagEnv("override-model"),
 		},
 		&cli.StringSliceFlag{
-			Name:    "set",
-			Usage:   "body field `KEY=JSON` for requests that lack it (repeatable)",
-			Sources: flagEnv("set"),
+			Name:     "set",
+			Category: groupInput,
+			Usage:    "body field `KEY=JSON` for requests that lack it (repeatable)",
+			Sources:  flagEnv("set"),
 		},
 		&cli.BoolFlag{
-			Name:    "skip-invalid",
-			Usage:   "write refused input lines as failed requests and run the others",
-			Sources: flagEnv("skip-invalid"),
+			Name:     "skip-invalid",
+			Category: groupInput,
+			Usage:    "write refused input lines as failed requests and run the others",
+			Sources:  flagEnv("skip-invalid"),
 		},
 		&cli.IntFlag{
-			Name:    "shard-size",
-			Value:   32,
-			Usage:   "requests in a shard, at most",
-			Sources: flagEnv("shard-size"),
+			Name:     "shard-size",
+			Category: groupPolicy,
+			Value:    32,
+			Usage:    "requests in a shard, at most",
+			Sources:  flagEnv("shard-size"),
 		},
 		&cli.BoolFlag{
-			Name:    "group-by-prefix",
-			Usage:   "run requests with a common beginning (half of the prompt or more) together, so that the model server's prompt cache has it; useful with llama.cpp, and with vLLM and SGLang if the beginnings do not all fit the cache",
-			Sources: flagEnv("group-by-prefix"),
+			Name:     "group-by-prefix",
+			Category: groupInput,
+			Usage:    "run requests with a common beginning (half of the prompt or more) together, so that the model server's prompt cache has it; useful with llama.cpp, and with vLLM and SGLang if the beginnings do not all fit the cache",
+			Sources:  flagEnv("group-by-prefix"),
 		},
 		&cli.StringFlag{
-			Name:    "schema",
-			Usage:   "JSON Schema `FILE` that each answer must match",
-			Sources: flagEnv("schema"),
+			Name:     "schema",
+			Category: groupPolicy,
+			Usage:    "JSON Schema `FILE` that each answer must match",
+			Sources:  flagEnv("schema"),
 		},
 		&cli.FloatFlag{
-			Name:    "retry-truncated",
-			Usage:   "run answers that were cut off again, with `N` times the tokens",
-			Sources: flagEnv("retry-truncated"),
+			Name:     "retry-truncated",
+			Category: groupPolicy,
+			Usage:    "run answers that were cut off again, with `N` times the tokens",
+			Sources:  flagEnv("retry-truncated"),
 		},
-		&cli.StringFlag{Name: "run", Usage: "id of the run; generated if not given", Sources: flagEnv("run")},
+		&cli.StringFlag{
+			Name:     "run",
+			Category: groupPolicy,
+			Usage:    "id of the run; generated if not given",
+			Sources:  flagEnv("run"),
+		},
 	}
 }
 
@@ -189,25 +206,29 @@ func parseInputs(c *cli.Command) (inputs []string, err error) {
 func policyFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.IntFlag{
-			Name:    "priority",
-			Usage:   "workers take from the run of the highest priority first",
-			Sources: flagEnv("priority"),
+			Name:     "priority",
+			Category: groupPolicy,
+			Usage:    "workers take from the run of the highest priority first",
+			Sources:  flagEnv("priority"),
 		},
 		&cli.DurationFlag{
-			Name:    "expires",
-			Usage:   "requests without an answer after this `TIME` (such as 24h) fail as batch_expired",
-			Sources: flagEnv("expires"),
+			Name:     "expires",
+			Category: groupPolicy,
+			Usage:    "requests without an answer after this `TIME` (such as 24h) fail as batch_expired",
+			Sources:  flagEnv("expires"),
 		},
 		&cli.DurationFlag{
-			Name:    "keep",
-			Value:   24 * time.Hour,
-			Usage:   "how long the run stays on the bus after its end",
-			Sources: flagEnv("keep"),
+			Name:     "keep",
+			Category: groupPolicy,
+			Value:    24 * time.Hour,
+			Usage:    "how long the run stays on the bus after its end",
+			Sources:  flagEnv("keep"),
 		},
 		&cli.BoolFlag{
-			Name:    "keep-results",
-			Usage:   "keep all results on the bus for later readers, without a limit",
-			Sources: flagEnv("keep-results"),
+			Name:     "keep-results",
+			Category: groupPolicy,
+			Usage:    "keep all results on the bus for later readers, without a limit",
+			Sources:  flagEnv("keep-results"),
 		},
 	}
 }
@@ -238,6 +259,7 @@ func listenFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{
 			Name:        "listen",
+			Category:    groupBus,
 			Usage:       "let other boxes join at this `HOST:PORT`, such as 0.0.0.0:4333",
 			DefaultText: "this machine alone",
 			Sources:     flagEnv("listen"),

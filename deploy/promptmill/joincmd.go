@@ -32,9 +32,10 @@ func joinCommand(env environment) *cli.Command {
 			"runs; a collector may also collect and delete them; a reader may only look.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{
-				Name:    "details",
-				Usage:   "print the parts of the string, for NATS clients that are not promptmill",
-				Sources: flagEnv("details"),
+				Name:     "details",
+				Category: groupOutput,
+				Usage:    "print the parts of the string, for NATS clients that are not promptmill",
+				Sources:  flagEnv("details"),
 			},
 			advertiseFlag(),
 			stateFlag(),

@@ -20,48 +20,55 @@ import (
 func modelFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{
-			Name:    "exec",
-			Usage:   "start the model server with this `COMMAND`, and keep it running",
-			Sources: flagEnv("exec"),
+			Name:     "exec",
+			Category: groupModel,
+			Usage:    "start the model server with this `COMMAND`, and keep it running",
+			Sources:  flagEnv("exec"),
 		},
 		eachAddressFlag(),
 		apiKeyFlag(),
 		modelCAFlag(),
 		&cli.IntFlag{
 			Name:        "concurrency",
+			Category:    groupModel,
 			Usage:       "requests at once at each model server",
 			DefaultText: "tuned",
 			Sources:     flagEnv("concurrency"),
 		},
 		&cli.IntFlag{
-			Name:    "max-concurrency",
-			Value:   limit.DefaultMax,
-			Usage:   "the most requests at once that tuning tries",
-			Sources: flagEnv("max-concurrency"),
+			Name:     "max-concurrency",
+			Category: groupModel,
+			Value:    limit.DefaultMax,
+			Usage:    "the most requests at once that tuning tries",
+			Sources:  flagEnv("max-concurrency"),
 		},
 		&cli.IntFlag{
-			Name:    "attempts",
-			Value:   5,
-			Usage:   "attempts for each request, at most; a refusal for too many requests (429, 503, 529) counts a quarter",
-			Sources: flagEnv("attempts"),
+			Name:     "attempts",
+			Category: groupModel,
+			Value:    5,
+			Usage:    "attempts for each request, at most; a refusal for too many requests (429, 503, 529) counts a quarter",
+			Sources:  flagEnv("attempts"),
 		},
 		&cli.DurationFlag{
-			Name:    "timeout",
-			Value:   30 * time.Minute,
-			Usage:   "time limit of an attempt",
-			Sources: flagEnv("timeout"),
+			Name:     "timeout",
+			Category: groupModel,
+			Value:    30 * time.Minute,
+			Usage:    "time limit of an attempt",
+			Sources:  flagEnv("timeout"),
 		},
 		&cli.DurationFlag{
-			Name:    "stall",
-			Value:   5 * time.Minute,
-			Usage:   "a model server without progress for this time counts as hung",
-			Sources: flagEnv("stall"),
+			Name:     "stall",
+			Category: groupModel,
+			Value:    5 * time.Minute,
+			Usage:    "a model server without progress for this time counts as hung",
+			Sources:  flagEnv("stall"),
 		},
 		&cli.DurationFlag{
-			Name:    "grace",
-			Value:   30 * time.Second,
-			Usage:   "time to finish requests in flight after Ctrl-C",
-			Sources: flagEnv("grace"),
+			Name:     "grace",
+			Category: groupModel,
+			Value:    30 * time.Second,
+			Usage:    "time to finish requests in flight after Ctrl-C",
+			Sources:  flagEnv("grace"),
 		},
 	}
 }
@@ -69,6 +76,7 @@ func modelFlags() []cli.Flag {
 func urlFlag() cli.Flag {
 	return &cli.StringSliceFlag{
 		Name:        "url",
+		Category:    groupModel,
 		Usage:       "an OpenAI-compatible model server (repeatable)",
 		DefaultText: "found on this machine",
 		Sources:     flagEnv("url"),
@@ -77,26 +85,29 @@ func urlFlag() cli.Flag {
 
 func eachAddressFlag() cli.Flag {
 	return &cli.BoolFlag{
-		Name:    "each-address",
-		Value:   true,
-		Usage:   "treat each private address of the name in a --url as a server; =false: as one server or load balancer",
-		Sources: flagEnv("each-address"),
+		Name:     "each-address",
+		Category: groupModel,
+		Value:    true,
+		Usage:    "treat each private address of the name in a --url as a server; =false: as one server or load balancer",
+		Sources:  flagEnv("each-address"),
 	}
 }
 
 func apiKeyFlag() cli.Flag {
 	return &cli.StringFlag{
-		Name:    "api-key",
-		Usage:   "API key of the model server; better given as PROMPTMILL_API_KEY",
-		Sources: flagEnv("api-key"),
+		Name:     "api-key",
+		Category: groupModel,
+		Usage:    "API key of the model server; better given as PROMPTMILL_API_KEY",
+		Sources:  flagEnv("api-key"),
 	}
 }
 
 func modelCAFlag() cli.Flag {
 	return &cli.StringFlag{
-		Name:    "model-ca",
-		Usage:   "certificates (PEM `FILE`) to trust for https model servers, besides the system's",
-		Sources: flagEnv("model-ca"),
+		Name:     "model-ca",
+		Category: groupModel,
+		Usage:    "certificates (PEM `FILE`) to trust for https model servers, besides the system's",
+		Sources:  flagEnv("model-ca"),
 	}
 }
 

@@ -26,6 +26,7 @@ func reportCommand(env environment) *cli.Command {
 		Flags: slices.Concat(reportFlags(), []cli.Flag{
 			&cli.IntFlag{
 				Name:        "workers",
+				Category:    groupReport,
 				Usage:       "estimate for `N` workers",
 				DefaultText: "as many as the run had",
 				Sources:     flagEnv("workers"),
@@ -103,18 +104,25 @@ func writeReports(o reportOptions) error {
 func reportWriterFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{
-			Name:    "output",
-			Aliases: []string{"o"},
-			Usage:   "write to `FILE` instead of standard output",
-			Sources: flagEnv("output"),
+			Name:     "output",
+			Category: groupOutput,
+			Aliases:  []string{"o"},
+			Usage:    "write to `FILE` instead of standard output",
+			Sources:  flagEnv("output"),
 		},
 		&cli.StringFlag{
 			Name:        "format",
+			Category:    groupReport,
 			Usage:       "`FORMAT`: md, html or json",
 			DefaultText: "that of FILE's name, or md",
 			Sources:     flagEnv("format"),
 		},
-		&cli.BoolFlag{Name: "json", Usage: "the same as --format json", Sources: flagEnv("json")},
+		&cli.BoolFlag{
+			Name:     "json",
+			Category: groupOutput,
+			Usage:    "the same as --format json",
+			Sources:  flagEnv("json"),
+		},
 	}
 }
 

@@ -21,30 +21,35 @@ func reportFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{
 			Name:        "baseline",
+			Category:    groupReport,
 			Usage:       "compare with the run of this `META`",
 			DefaultText: "the last run of another model on the same input",
 			Sources:     flagEnv("baseline"),
 		},
 		&cli.StringFlag{
 			Name:        "estimate",
+			Category:    groupReport,
 			Usage:       "how long `N,...` requests would take",
 			DefaultText: "100,5000,50000,200000",
 			Sources:     flagEnv("estimate"),
 		},
 		&cli.FloatFlag{
 			Name:        "price-in",
+			Category:    groupReport,
 			Usage:       "`PRICE` of a million prompt tokens at an API",
 			DefaultText: "unknown",
 			Sources:     flagEnv("price-in"),
 		},
 		&cli.FloatFlag{
 			Name:        "price-out",
+			Category:    groupReport,
 			Usage:       "`PRICE` of a million completion tokens there",
 			DefaultText: "unknown",
 			Sources:     flagEnv("price-out"),
 		},
 		&cli.FloatFlag{
 			Name:        "price-kwh",
+			Category:    groupReport,
 			Usage:       "`PRICE` of a kilowatt-hour",
 			DefaultText: "unknown",
 			Sources:     flagEnv("price-kwh"),

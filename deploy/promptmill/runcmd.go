@@ -20,28 +20,37 @@ import (
 func runCommand(env environment) *cli.Command {
 	flags := []cli.Flag{
 		&cli.StringFlag{
-			Name:    "output",
-			Aliases: []string{"o"},
-			Usage:   "output `NAME.jsonl.zst`; by default INPUT.results.jsonl.zst in this folder",
-			Sources: flagEnv("output"),
+			Name:     "output",
+			Category: groupOutput,
+			Aliases:  []string{"o"},
+			Usage:    "output `NAME.jsonl.zst`; by default INPUT.results.jsonl.zst in this folder",
+			Sources:  flagEnv("output"),
 		},
 		urlFlag(),
 		&cli.StringFlag{
-			Name:    "progress",
-			Value:   "auto",
-			Usage:   "auto, bar, plain, json or none",
-			Sources: flagEnv("progress"),
-		},
-		&cli.BoolFlag{Name: "json", Usage: "print the metadata on stdout at the end", Sources: flagEnv("json")},
-		&cli.BoolFlag{
-			Name:    "retry",
-			Usage:   "if the run is complete, run its failed requests again",
-			Sources: flagEnv("retry"),
+			Name:     "progress",
+			Category: groupOutput,
+			Value:    "auto",
+			Usage:    "auto, bar, plain, json or none",
+			Sources:  flagEnv("progress"),
 		},
 		&cli.BoolFlag{
-			Name:    "sim",
-			Usage:   "use a simulated model server, for tests and trials",
-			Sources: flagEnv("sim"),
+			Name:     "json",
+			Category: groupOutput,
+			Usage:    "print the metadata on stdout at the end",
+			Sources:  flagEnv("json"),
+		},
+		&cli.BoolFlag{
+			Name:     "retry",
+			Category: groupPolicy,
+			Usage:    "if the run is complete, run its failed requests again",
+			Sources:  flagEnv("retry"),
+		},
+		&cli.BoolFlag{
+			Name:     "sim",
+			Category: groupModel,
+			Usage:    "use a simulated model server, for tests and trials",
+			Sources:  flagEnv("sim"),
 		},
 	}
 

@@ -26,10 +26,11 @@ func serveCommand(env environment) *cli.Command {
 			"to DIR/RUN.jsonl.zst. With --nats it uses a bus that is there already.",
 		Flags: slices.Concat([]cli.Flag{
 			&cli.StringFlag{
-				Name:    "dir",
-				Value:   ".",
-				Usage:   "folder of the output files",
-				Sources: flagEnv("dir"),
+				Name:     "dir",
+				Category: groupOutput,
+				Value:    ".",
+				Usage:    "folder of the output files",
+				Sources:  flagEnv("dir"),
 			},
 		}, outputFlags(), reportFlags(), listenFlags(), metricsFlags(), ownBusFlags(), []cli.Flag{replicasFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error {
@@ -46,25 +47,29 @@ func serveCommand(env environment) *cli.Command {
 func outputFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.DurationFlag{
-			Name:    "flush",
-			Value:   5 * time.Second,
-			Usage:   "the longest time until an answer is in the output file",
-			Sources: flagEnv("flush"),
+			Name:     "flush",
+			Category: groupOutput,
+			Value:    5 * time.Second,
+			Usage:    "the longest time until an answer is in the output file",
+			Sources:  flagEnv("flush"),
 		},
 		&cli.BoolFlag{
-			Name:    "ordered",
-			Usage:   "write the output in the order of the input",
-			Sources: flagEnv("ordered"),
+			Name:     "ordered",
+			Category: groupOutput,
+			Usage:    "write the output in the order of the input",
+			Sources:  flagEnv("ordered"),
 		},
 		&cli.BoolFlag{
-			Name:    "seekable",
-			Usage:   "write the zstd seekable format instead of one frame",
-			Sources: flagEnv("seekable"),
+			Name:     "seekable",
+			Category: groupOutput,
+			Usage:    "write the zstd seekable format instead of one frame",
+			Sources:  flagEnv("seekable"),
 		},
 		&cli.BoolFlag{
-			Name:    "plain",
-			Usage:   "leave the key \"promptmill\" out of the output lines",
-			Sources: flagEnv("plain"),
+			Name:     "plain",
+			Category: groupOutput,
+			Usage:    "leave the key \"promptmill\" out of the output lines",
+			Sources:  flagEnv("plain"),
 		},
 	}
 }

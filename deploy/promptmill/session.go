@@ -213,5 +213,10 @@ func printJSON(w io.Writer, v any) error {
 
 // jsonFlag is the flag of commands that can print JSON.
 func jsonFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "json", Usage: "print JSON", Sources: flagEnv("json")}
+	return &cli.BoolFlag{
+		Name:     "json",
+		Category: groupOutput,
+		Usage:    "print JSON",
+		Sources:  flagEnv("json"),
+	}
 }

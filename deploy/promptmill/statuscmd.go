@@ -70,10 +70,11 @@ func statusCommand(env environment) *cli.Command {
 		ArgsUsage: "[RUN]",
 		Flags: append(busFlags(), jsonFlag(),
 			&cli.BoolFlag{
-				Name:    "watch",
-				Aliases: []string{"w"},
-				Usage:   "again every 2 s, until Ctrl-C or, for one run, until it has ended",
-				Sources: flagEnv("watch"),
+				Name:     "watch",
+				Category: groupOutput,
+				Aliases:  []string{"w"},
+				Usage:    "again every 2 s, until Ctrl-C or, for one run, until it has ended",
+				Sources:  flagEnv("watch"),
 			}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			o := statusOptions{bus: parseBus(env, c), watch: c.Bool("watch"), json: c.Bool("json")}

@@ -25,18 +25,25 @@ func submitCommand(env environment) *cli.Command {
 		Description: "Checks the input, stores it on the bus and publishes it. The answers are collected by\n" +
 			"promptmill serve, by promptmill collect, or by this command with --wait -o.",
 		Flags: slices.Concat([]cli.Flag{
-			&cli.BoolFlag{Name: "wait", Usage: "wait until the run has ended", Sources: flagEnv("wait")},
-			&cli.StringFlag{
-				Name:    "output",
-				Aliases: []string{"o"},
-				Usage:   "with --wait: collect the run into `NAME.jsonl.zst` here",
-				Sources: flagEnv("output"),
+			&cli.BoolFlag{
+				Name:     "wait",
+				Category: groupPolicy,
+				Usage:    "wait until the run has ended",
+				Sources:  flagEnv("wait"),
 			},
 			&cli.StringFlag{
-				Name:    "progress",
-				Value:   "auto",
-				Usage:   "auto, bar, plain, json or none",
-				Sources: flagEnv("progress"),
+				Name:     "output",
+				Category: groupOutput,
+				Aliases:  []string{"o"},
+				Usage:    "with --wait: collect the run into `NAME.jsonl.zst` here",
+				Sources:  flagEnv("output"),
+			},
+			&cli.StringFlag{
+				Name:     "progress",
+				Category: groupOutput,
+				Value:    "auto",
+				Usage:    "auto, bar, plain, json or none",
+				Sources:  flagEnv("progress"),
 			},
 		}, inputFlags(), policyFlags(), outputFlags(), reportFlags(), metricsFlags(), busFlags(),
 			[]cli.Flag{jsonFlag(), replicasFlag()}),

@@ -33,11 +33,17 @@ func tailCommand(env environment) *cli.Command {
 		Description: "Begins with the first result that the bus has, and ends with the run. With --as NAME\n" +
 			"the bus remembers the printed results, and the next tail with that name resumes there.",
 		Flags: append(busFlags(),
-			&cli.BoolFlag{Name: "new", Usage: "only results that come from now on", Sources: flagEnv("new")},
+			&cli.BoolFlag{
+				Name:     "new",
+				Category: groupOutput,
+				Usage:    "only results that come from now on",
+				Sources:  flagEnv("new"),
+			},
 			&cli.StringFlag{
-				Name:    "as",
-				Usage:   "`NAME` under which the bus remembers the printed results",
-				Sources: flagEnv("as"),
+				Name:     "as",
+				Category: groupOutput,
+				Usage:    "`NAME` under which the bus remembers the printed results",
+				Sources:  flagEnv("as"),
 			}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			o := tailOptions{bus: parseBus(env, c), name: c.String("as"), new: c.Bool("new")}

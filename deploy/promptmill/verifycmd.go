@@ -27,11 +27,17 @@ func verifyCommand(env environment) *cli.Command {
 			"and the model that the answer names. No check can say whether an answer is good.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{
-				Name:    "answers",
-				Usage:   "also compare the request that each line answers, and its model",
-				Sources: flagEnv("answers"),
+				Name:     "answers",
+				Category: groupOutput,
+				Usage:    "also compare the request that each line answers, and its model",
+				Sources:  flagEnv("answers"),
 			},
-			&cli.BoolFlag{Name: "json", Usage: "print the counts as JSON", Sources: flagEnv("json")},
+			&cli.BoolFlag{
+				Name:     "json",
+				Category: groupOutput,
+				Usage:    "print the counts as JSON",
+				Sources:  flagEnv("json"),
+			},
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
 			cfg, err := parseVerify(c)

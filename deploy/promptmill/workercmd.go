@@ -31,14 +31,16 @@ func workerCommand(env environment) *cli.Command {
 			urlFlag(),
 			&cli.StringFlag{
 				Name:        "name",
+				Category:    groupModel,
 				Usage:       "name of this worker",
 				DefaultText: "the host's name",
 				Sources:     flagEnv("name"),
 			},
 			&cli.BoolFlag{
-				Name:    "sim",
-				Usage:   "use a simulated model server, for tests and trials",
-				Sources: flagEnv("sim"),
+				Name:     "sim",
+				Category: groupModel,
+				Usage:    "use a simulated model server, for tests and trials",
+				Sources:  flagEnv("sim"),
 			},
 		}, modelFlags(), metricsFlags(), busFlags(), simFlags()),
 		Action: func(ctx context.Context, c *cli.Command) error {
