@@ -147,6 +147,7 @@ func (r *roundPublisher) isBetweenShards() bool {
 func (r *roundPublisher) publishShards(ctx context.Context, shards []modelShard) error {
 	for _, s := range shards {
 		if s.index >= r.stored {
+			s.shard.Encoding = r.manifest.Settings.ShardEncoding
 			msg := proto.EncodeShard(r.manifest.Run, s.model, s.shard)
 			if err := r.offload(ctx, msg, proto.ShardObject(s.shard.ID)); err != nil {
 				return err

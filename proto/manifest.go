@@ -29,7 +29,7 @@ const (
 // Manifest is all that the parts of a run must agree on. It is one JSON value under
 // the run's id in [RunsBucket], and the first frame of the run's journal.
 type Manifest struct {
-	// Schema is [ManifestSchema].
+	// Schema is [SchemaFor] the settings.
 	Schema    int          `json:"schema"`
 	Run       string       `json:"run"`
 	State     State        `json:"state"`
@@ -78,11 +78,27 @@ func (s State) Ended() bool {
 // ManifestSchema is the version of the manifest's format.
 const ManifestSchema = 3
 
-// SchemaError returns the error for a manifest of another version's schema, on the bus, in a
-// journal or in the metadata of an output. It counts as [ErrFormat].
-func SchemaError(schema int) error {
-	return fmt.Errorf("%w: another version of promptmill made the run (schema %d, this version reads %d); "+
-		"finish or delete it with that version", ErrFormat, schema, ManifestSchema)
+// encodingSchema is the version of the format with [Settings.ShardEncoding]. A program that reads
+// only [ManifestSchema] could not read such shards, and leaves the run alone.
+const encodingSchema = 4
+
+// SchemaFor returns the lowest version of the manifest's format that has the settings.
+func SchemaFor(s Settings) int {
+	if cmp.Or(s.ShardEncoding, Snappy) != Snappy {
+		return encodingSchema
+	}
+	return ManifestSchema
+}
+
+// CheckSchema returns an error for a manifest of another version's schema, on the bus, in a journal
+// or in the metadata of an output. It counts as [ErrFormat].
+func CheckSchema(schema int) error {
+	if schema >= ManifestSchema && schema <= encodingSchema {
+		return nil
+	}
+
+	return fmt.Errorf("%w: another version of promptmill made the run (schema %d, this version reads %d and %d); "+
+		"finish or delete it with that version", ErrFormat, schema, ManifestSchema, encodingSchema)
 }
 
 // Input describes the input of a run, as validation found it.
@@ -174,6 +190,8 @@ type Settings struct {
 	// once. It decides where shards shrink toward the end of the input. Defaults to
 	// [DefaultCapacity].
 	Capacity int `json:"capacity"`
+	// ShardEncoding is the encoding of the shards. Defaults to [Snappy].
+	ShardEncoding Encoding `json:"shard_encoding,omitempty"`
 }
 
 // The defaults of [Settings].
@@ -284,8 +302,8 @@ func ParseManifest(key string, data []byte) (Manifest, error) {
 		return Manifest{}, fmt.Errorf("manifest: %w: %w", ErrFormat, err)
 	}
 
-	if m.Schema != ManifestSchema {
-		return Manifest{}, fmt.Errorf("manifest: %w", SchemaError(m.Schema))
+	if err := CheckSchema(m.Schema); err != nil {
+		return Manifest{}, fmt.Errorf("manifest: %w", err)
 	}
 
 	if err := CheckRunID(m.Run); err != nil {
@@ -327,6 +345,11 @@ func (m Manifest) checkFields(key string) error {
 	case s.ShardSize < 0 || s.ShardSize > MaxShardSize || s.ShardBytes < 0 || s.Capacity < 0:
 		return NewFieldError("settings", "shards of %d requests or %d bytes, for %d at once",
 			s.ShardSize, s.ShardBytes, s.Capacity)
+	case !s.ShardEncoding.isKnown():
+		return NewFieldError("settings.shard_encoding", "%q is no encoding that this program reads",
+			Excerpt(string(s.ShardEncoding)))
+	case m.Schema < SchemaFor(s):
+		return NewFieldError("schema", "%d has no settings.shard_encoding", m.Schema)
 	case s.RetryTruncated < 0 || s.RetryTruncated > maxTruncate:
 		return NewFieldError("settings.retry_truncated", "%g", s.RetryTruncated)
 	case p.Round < 0 || p.Checkpoint.File < 0 || p.Checkpoint.Offset < 0 || p.Checkpoint.Line < 0:

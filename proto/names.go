@@ -29,6 +29,8 @@ const (
 	// HeaderIndexes lists the request indexes of the payload's lines, in their order
 	// (see [FormatIndexes]).
 	HeaderIndexes = "Pm-Indexes"
+	// HeaderEncoding names the [Encoding] of a shard's payload. A shard without it is [Snappy].
+	HeaderEncoding = "Pm-Encoding"
 	// HeaderObject names the holder of a payload that does not fit into a message: for a
 	// shard an object of the run's object store, for results an answer (see [bus.AnswerStore]).
 	HeaderObject = "Pm-Object"

@@ -3,12 +3,16 @@ package proto
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/s2"
+	"github.com/klauspost/compress/zstd"
 	"github.com/nats-io/nats.go"
 	"github.com/promptmill/promptmill/proto/jsonscan"
 )
@@ -130,6 +134,19 @@ func TestShardRoundTrip(t *testing.T) {
 		})
 	}
 
+	for _, want.Encoding = range append(Encodings(), "") {
+		t.Run("encoding "+string(want.Encoding), func(t *testing.T) {
+			testShardRoundTrip(t, want)
+		})
+	}
+}
+
+// testShardRoundTrip encodes and decodes a shard, whose second body is long.
+func testShardRoundTrip(t *testing.T, want Shard) {
+	t.Helper()
+
+	want.Requests = slices.Clone(want.Requests)
+
 	msg := EncodeShard("run", "model/x", want)
 	if msg.Subject != WorkSubject("run", "model/x", "2-17") {
 		t.Errorf("subject %s", msg.Subject)
@@ -139,12 +156,21 @@ func TestShardRoundTrip(t *testing.T) {
 		t.Errorf("indexes %s", got)
 	}
 
+	header, wantHeader := msg.Header.Get(HeaderEncoding), string(want.Encoding)
+	if want.Encoding == Snappy {
+		want.Encoding, wantHeader = "", "" // as before there were others
+	}
+
+	if header != wantHeader {
+		t.Errorf("%s is %q, want %q", HeaderEncoding, header, wantHeader)
+	}
+
 	got, err := DecodeShard(msg.Header, msg.Data)
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	if len(got.Requests) < 2 || !bytes.Equal(got.Requests[1].Body, big) {
+	if len(got.Requests) < 2 || !bytes.Equal(got.Requests[1].Body, want.Requests[1].Body) {
 		t.Fatal("the body of 10 MB is not the same")
 	}
 
@@ -177,6 +203,12 @@ func TestDecodeShardErrors(t *testing.T) {
 		{"more indexes than lines", HeaderIndexes, "1-3", good.Data, "2 lines for 3 indexes"},
 		{"not packed", HeaderIndexes, "1-2", []byte("plain"), "unpack"},
 		{"cut off", HeaderIndexes, "1-2", good.Data[:len(good.Data)-3], "unpack"},
+		{"an encoding to come", HeaderEncoding, "brotli", good.Data, `Pm-Encoding: "brotli" is no encoding`},
+		{"Snappy that is called zstd", HeaderEncoding, "zstd", good.Data, "unpack"},
+		{"Snappy that is called plain", HeaderEncoding, "none", good.Data, "line 1"},
+		{"zstd that is cut off", HeaderEncoding, "zstd", Zstd.pack(nil, []byte("{}\n"))[:9], "unpack"},
+		{"zstd with more behind it", HeaderEncoding, "zstd", append(Zstd.pack(nil, []byte("{}\n")), 'x'), "unpack"},
+		{"plain lines, one too many", HeaderEncoding, "none", []byte(strings.Repeat(scoreLine, 3)), "more lines"},
 		{"a line that is no request", HeaderIndexes, "1", pack("{}\n"), "line 1"},
 		{"a line that is no JSON", HeaderIndexes, "1", pack("{"), "line 1"},
 	} {
@@ -206,24 +238,113 @@ func TestDecodeShardLimitsMemory(t *testing.T) {
 		t.Errorf("error %v; want that it is too large", err)
 	}
 
+	// zstd frames, with and without their size in front, one and several.
+	text := bytes.Repeat([]byte{'\n'}, maxShard/2+1)
+	frame, stream := Zstd.pack(nil, text), zstdStream(t, append(text, text...))
+	h.Set(HeaderEncoding, string(Zstd))
+	for _, payload := range [][]byte{append(slices.Clone(frame), frame...), stream} {
+		if _, err := DecodeShard(h, payload); !errors.Is(err, ErrFormat) ||
+			!errors.Is(err, zstd.ErrDecoderSizeExceeded) {
+			t.Errorf("zstd of %d bytes: error %v; want that it is too large", len(payload), err)
+		}
+	}
+
+	h.Del(HeaderEncoding)
+
 	// A small shard like it is read, and refused for its content.
 	if _, err := DecodeShard(h, bomb(200<<10)); !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "line 1") {
 		t.Errorf("error %v; want one of its first line", err)
 	}
 }
 
+// scoreLine is a request's line on the wire.
+const scoreLine = `{"custom_id":"a","method":"POST","url":"/v1/score","body":{}}` + "\n"
+
+// zstdStream packs text into a frame that does not name its size.
+func zstdStream(t *testing.T, text []byte) []byte {
+	t.Helper()
+
+	var b bytes.Buffer
+	w, err := zstd.NewWriter(&b, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if _, err := w.Write(text); err != nil {
+		t.Fatal(err)
+	}
+
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	return b.Bytes()
+}
+
+// BenchmarkShard packs and unpacks 32 requests of 4 KB, made of words of English prose.
+func BenchmarkShard(b *testing.B) {
+	prose, err := os.ReadFile("README.md")
+	if err != nil {
+		b.Fatal(err)
+	}
+
+	shard, words := Shard{ID: "0-0"}, strings.Fields(string(prose))
+	for i := range uint32(32) {
+		random := rand.New(rand.NewPCG(1, uint64(i)))
+		var text strings.Builder
+		for text.Len() < 4000 {
+			text.WriteString(words[random.IntN(len(words))] + " ")
+		}
+
+		shard.Requests = append(shard.Requests, Request{
+			Index:    i,
+			CustomID: fmt.Appendf(nil, `"request-%d"`, i),
+			URL:      "/v1/chat/completions",
+			Body:     fmt.Appendf(nil, `{"messages":[{"role":"user","content":%s}]}`, jsonscan.Quote(text.String())),
+		})
+	}
+
+	for _, shard.Encoding = range Encodings() {
+		b.Run(string(shard.Encoding), func(b *testing.B) {
+			msg := EncodeShard("run", "m", shard)
+			requests := float64(len(shard.Requests))
+			b.Run("pack", func(b *testing.B) {
+				for b.Loop() {
+					EncodeShard("run", "m", shard)
+				}
+				b.ReportMetric(float64(len(msg.Data))/requests, "bytes/request")
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/requests/1000, "µs/request")
+			})
+			b.Run("unpack", func(b *testing.B) {
+				for b.Loop() {
+					if _, err := DecodeShard(msg.Header, msg.Data); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/requests/1000, "µs/request")
+			})
+		})
+	}
+}
+
 func FuzzDecodeShard(f *testing.F) {
-	good := EncodeShard("run", "m", Shard{ID: "0-0", Requests: []Request{
+	shard := Shard{ID: "0-0", Requests: []Request{
 		{Index: 1, CustomID: []byte(`"a"`), URL: "/v1/score", Body: []byte(`{"a":1}`)},
 		{Index: 5, CustomID: []byte(`"b"`), Refused: "why"},
-	}})
+	}}
+	for _, shard.Encoding = range Encodings() {
+		good := EncodeShard("run", "m", shard)
+		f.Add(Version, "0-0", "1,5", string(shard.Encoding), good.Data)
+		f.Add(Version, "0-0", "1-5", "", good.Data)
+	}
 
-	f.Add("1", "0-0", "1,5", good.Data)
-	f.Add("1", "0-0", "1-5", good.Data)
-	f.Add("2", "", "x", []byte("plain"))
-	f.Add("1", "0-0", "", []byte{})
-	f.Fuzz(func(t *testing.T, version, id, indexes string, payload []byte) {
+	f.Add("1", "", "x", "gzip", []byte("plain"))
+	f.Add(Version, "0-0", "", "", []byte{})
+	f.Fuzz(func(t *testing.T, version, id, indexes, encoding string, payload []byte) {
 		h := nats.Header{HeaderVersion: {version}, HeaderShard: {id}, HeaderIndexes: {indexes}}
+		if encoding != "" {
+			h.Set(HeaderEncoding, encoding)
+		}
 
 		s, err := DecodeShard(h, payload)
 		if err != nil {
@@ -239,7 +360,7 @@ func FuzzDecodeShard(f *testing.F) {
 		}
 
 		want, _ := ParseIndexes(indexes, MaxShardSize)
-		if FormatIndexes(numbers) != FormatIndexes(want) || s.ID != id {
+		if FormatIndexes(numbers) != FormatIndexes(want) || s.ID != id || string(s.Encoding) != encoding {
 			t.Fatalf("shard %s with %v from the headers %q, %q", s.ID, numbers, id, indexes)
 		}
 	})

@@ -142,7 +142,7 @@ func initJournal(path string, file *os.File, m proto.Manifest) (*Journal, error)
 // frames are cut out, and their requests count as not done. Open returns an error that
 // wraps os.ErrNotExist if there is no journal, [atomicfile.ErrLocked] if it is in use, a
 // [CorruptionError] if no frame in it has the run's manifest, and an error that wraps
-// proto.ErrFormat if another version of promptmill wrote it ([proto.SchemaError]).
+// proto.ErrFormat if another version of promptmill wrote it ([proto.CheckSchema]).
 func Open(path string) (*Journal, error) {
 	path, err := atomicfile.FollowLinks(path)
 	if err != nil {
@@ -210,8 +210,8 @@ func ReadManifest(path string) (proto.Manifest, error) {
 	if err == nil && h.Manifest == nil {
 		err = r.corruption(first, errNoManifest)
 	}
-	if err == nil && h.Manifest.Schema != proto.ManifestSchema {
-		err = proto.SchemaError(h.Manifest.Schema)
+	if err == nil {
+		err = proto.CheckSchema(h.Manifest.Schema)
 	}
 	if err != nil {
 		return proto.Manifest{}, fmt.Errorf("read journal %s: %w", path, err)

@@ -308,7 +308,7 @@ func TestOpenJournalErrors(t *testing.T) {
 	}
 
 	m, future := fixture.Manifest(1), fixture.Manifest(1)
-	future.Schema++
+	future.Schema += 2
 
 	for _, tt := range []struct {
 		name, text string

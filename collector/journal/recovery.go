@@ -132,8 +132,8 @@ func (r *recovery) settlePending(last bool) error {
 	}
 
 	if m := f.Manifest; m != nil {
-		if m.Schema != proto.ManifestSchema {
-			return proto.SchemaError(m.Schema)
+		if err := proto.CheckSchema(m.Schema); err != nil {
+			return err
 		}
 		r.state.Manifest, r.described = *m, true
 		r.state.Sessions++

@@ -32,9 +32,9 @@ func TestOpenEarlierSchema(t *testing.T) {
 			read := func() error { _, err := ReadManifest(path); return err }
 
 			for name, attempt := range map[string]func() error{"Open": open, "Create": create, "ReadManifest": read} {
-				if err := attempt(); err == nil || !strings.Contains(err.Error(), proto.SchemaError(2).Error()) ||
+				if err := attempt(); err == nil || !strings.Contains(err.Error(), proto.CheckSchema(2).Error()) ||
 					!strings.Contains(err.Error(), path) || isCorruption(err) {
-					t.Errorf("%s: %v, want %v with the path", name, err, proto.SchemaError(2))
+					t.Errorf("%s: %v, want %v with the path", name, err, proto.CheckSchema(2))
 				}
 			}
 

@@ -47,8 +47,8 @@ func (p Prefix) ReadMeta() (*metadata.Run, error) {
 		return nil, fmt.Errorf("read metadata %s: %w: another program wrote it", p.Meta(), proto.ErrFormat)
 	}
 
-	if meta.Manifest.Schema != proto.ManifestSchema {
-		return nil, fmt.Errorf("read metadata %s: %w", p.Meta(), proto.SchemaError(meta.Manifest.Schema))
+	if err := proto.CheckSchema(meta.Manifest.Schema); err != nil {
+		return nil, fmt.Errorf("read metadata %s: %w", p.Meta(), err)
 	}
 
 	return meta, nil

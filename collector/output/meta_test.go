@@ -22,8 +22,8 @@ func TestReadMetaEarlierSchema(t *testing.T) {
 	out := Prefix(filepath.Join(t.TempDir(), "out"))
 	fixture.Must(t, os.WriteFile(out.Meta(), text, 0o644))
 
-	if _, err := out.ReadMeta(); err == nil || !strings.Contains(err.Error(), proto.SchemaError(2).Error()) {
-		t.Errorf("ReadMeta: %v, want %v", err, proto.SchemaError(2))
+	if _, err := out.ReadMeta(); err == nil || !strings.Contains(err.Error(), proto.CheckSchema(2).Error()) {
+		t.Errorf("ReadMeta: %v, want %v", err, proto.CheckSchema(2))
 	}
 
 	after, err := os.ReadFile(out.Meta())

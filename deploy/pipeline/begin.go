@@ -77,7 +77,7 @@ func (r *runner) begin(ctx context.Context) error {
 	}
 
 	m := proto.Manifest{
-		Schema:    proto.ManifestSchema,
+		Schema:    proto.SchemaFor(settings),
 		Run:       r.cfg.RunID,
 		State:     proto.StateInProgress,
 		CreatedAt: time.Now().UTC(),

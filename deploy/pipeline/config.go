@@ -194,6 +194,9 @@ func (c Config) Validate() error {
 	case c.Settings.ShardSize < 0 || c.Settings.ShardSize > proto.MaxShardSize:
 		return fmt.Errorf("pipeline: Config.Settings.ShardSize is %d, must be from 1 to %d",
 			c.Settings.ShardSize, proto.MaxShardSize)
+	case c.Settings.ShardEncoding != "" && !slices.Contains(proto.Encodings(), c.Settings.ShardEncoding):
+		return fmt.Errorf("pipeline: Config.Settings.ShardEncoding is %q, must be one of %q",
+			c.Settings.ShardEncoding, proto.Encodings())
 	case c.Settings.Model != "" && c.Settings.OverrideModel != "":
 		return errors.New("pipeline: Config.Settings.Model excludes Config.Settings.OverrideModel")
 	}

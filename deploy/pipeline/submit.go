@@ -211,7 +211,7 @@ func (s *submission) prepare(ctx context.Context, cfg SubmitConfig) (proto.Manif
 	settings.Capacity = max(settings.Capacity, sharedCapacity)
 	now := time.Now().UTC()
 	m := proto.Manifest{
-		Schema:    proto.ManifestSchema,
+		Schema:    proto.SchemaFor(settings),
 		Run:       cmp.Or(cfg.RunID, proto.NewRunID(now)),
 		State:     proto.StateValidating,
 		CreatedAt: now,

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,6 +54,13 @@ func inputFlags() []cli.Flag {
 			Usage:    "requests in a shard, at most",
 			Sources:  flagEnv("shard-size"),
 		},
+		&cli.StringFlag{
+			Name:     "shard-encoding",
+			Category: groupPolicy,
+			Value:    string(proto.Snappy),
+			Usage:    "encoding of the shards on the bus: snappy, or zstd or none for workers of other languages",
+			Sources:  flagEnv("shard-encoding"),
+		},
 		&cli.BoolFlag{
 			Name:     "group-by-prefix",
 			Category: groupInput,
@@ -96,6 +104,14 @@ func parseSettings(c *cli.Command) (proto.Settings, error) {
 
 	if s.ShardSize < 1 || s.ShardSize > proto.MaxShardSize {
 		return s, exit.Usage("", "--shard-size %d: must be from 1 to %d", s.ShardSize, proto.MaxShardSize)
+	}
+
+	switch e := proto.Encoding(c.String("shard-encoding")); {
+	case e == proto.Snappy: // the default, which each version of promptmill reads
+	case slices.Contains(proto.Encodings(), e):
+		s.ShardEncoding = e
+	default:
+		return s, exit.Usage("want snappy, zstd or none", "there is no shard encoding %q", e)
 	}
 
 	if id := c.String("run"); id != "" {

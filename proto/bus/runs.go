@@ -124,7 +124,7 @@ func (r *RunStore) List(ctx context.Context) ([]proto.Manifest, error) {
 }
 
 // UnreadableRun is a run whose manifest cannot be read: of another version of promptmill
-// ([proto.SchemaError]), or damaged. Such runs are left alone.
+// ([proto.CheckSchema]), or damaged. Such runs are left alone.
 type UnreadableRun struct {
 	Run string
 	Err error
