@@ -89,7 +89,7 @@ func generateIdentity() ([]byte, error) {
 	}
 
 	for _, a := range MachineAddresses() {
-		addresses = append(addresses, net.ParseIP(a))
+		addresses = append(addresses, a.AsSlice())
 	}
 
 	template := &x509.Certificate{

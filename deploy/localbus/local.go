@@ -8,8 +8,10 @@ package localbus
 import (
 	"encoding/json"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // FileName is the name of the file in which a bus leaves its address.
@@ -18,7 +20,8 @@ const FileName = "bus.json"
 // Bus is the content of the file of a running bus. The secrets are in the [Identity].
 type Bus struct {
 	PID int `json:"pid"`
-	// Listen is the HOST:PORT at which it listens.
+	// Listen is the IP:PORT at which it listens. 0.0.0.0 is each IPv4 address of this machine, and ::
+	// or no IP is each address.
 	Listen string `json:"listen"`
 	// Advertise is the HOST or HOST:PORT for other machines. Empty for the addresses of this one.
 	Advertise string `json:"advertise,omitempty"`
@@ -42,43 +45,42 @@ func (b Bus) LocalAddress() string {
 	return net.JoinHostPort(host, port)
 }
 
-// Addresses returns the addresses at which other machines reach a bus that listens at an address.
-func Addresses(listen, advertise string) []string {
-	host, port, _ := net.SplitHostPort(listen)
-	if advertise != "" {
-		if _, _, err := net.SplitHostPort(advertise); err == nil {
-			return []string{advertise}
+// Addresses returns the addresses at which other machines reach the bus, the best first. There are
+// none if it listens to this machine alone and advertises nothing.
+func (b Bus) Addresses() (list []string) {
+	host, port, _ := net.SplitHostPort(b.Listen)
+	if b.Advertise != "" {
+		if _, _, err := net.SplitHostPort(b.Advertise); err == nil {
+			return []string{b.Advertise}
 		}
-		return []string{net.JoinHostPort(advertise, port)}
+		return []string{net.JoinHostPort(strings.Trim(b.Advertise, "[]"), port)}
 	}
 
-	if ip := net.ParseIP(host); host != "" && !ip.IsUnspecified() {
-		return []string{listen}
+	ip, err := netip.ParseAddr(host)
+	switch {
+	case err == nil && ip.IsLoopback():
+		return nil
+	case err == nil && !ip.IsUnspecified():
+		return []string{b.Listen}
 	}
 
-	var list []string
-	for _, ip := range MachineAddresses() {
-		list = append(list, net.JoinHostPort(ip, port))
+	for _, address := range MachineAddresses() {
+		if ip.Is4() && !address.Is4() { // the bus takes no IPv6 connections then
+			continue
+		}
+		list = append(list, net.JoinHostPort(address.String(), port))
 	}
 
-	return append(list, net.JoinHostPort("127.0.0.1", port))
+	return list[:min(len(list), maxAddresses)]
 }
 
-// MachineAddresses returns up to four addresses of this machine for other machines: a join string
-// is pasted by hand.
-func MachineAddresses() (list []string) {
-	all, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil
+// JoinAddresses returns the addresses of the bus for a join string: those for other machines, or
+// the local one if no other machine reaches it.
+func (b Bus) JoinAddresses() []string {
+	if list := b.Addresses(); len(list) > 0 {
+		return list
 	}
-
-	for _, a := range all {
-		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() && len(list) < 4 {
-			list = append(list, n.IP.String())
-		}
-	}
-
-	return list
+	return []string{b.LocalAddress()}
 }
 
 // List returns the buses whose files are in a state folder. Some may be gone.

@@ -35,6 +35,9 @@ import (
 // MaxPayload is the largest message that the server takes, in bytes.
 const MaxPayload = 16 << 20
 
+// DefaultPort is the usual port of a bus that stays up. It avoids NATS's 4222.
+const DefaultPort = 4333
+
 // maxPending is the most bytes that the server keeps for a slow client before it drops the client.
 const maxPending = 256 << 20
 
@@ -116,7 +119,7 @@ func Start(cfg Config) (*Server, error) {
 		return nil, err
 	}
 
-	opts, err := serverOptions(cfg.Listen, store, room, id)
+	opts, err := serverOptions(cfg.Listen, cfg.State, store, room, id)
 	if err != nil {
 		return nil, err
 	}
@@ -147,27 +150,29 @@ func Start(cfg Config) (*Server, error) {
 }
 
 // serverOptions returns the options of the server, without its accounts.
-func serverOptions(listen ListenAddress, store string, room int64, id *localbus.Identity) (*server.Options, error) {
+func serverOptions(
+	listen ListenAddress, state, store string, room int64, id *localbus.Identity,
+) (*server.Options, error) {
 	host, port, err := ParseAddress(listen.Address)
 	if err != nil {
 		return nil, exit.Usage("for example --listen 0.0.0.0:4333", "--listen %s: %w", listen.Address, err)
 	}
 
-	if port > 0 { // the server itself only says that it does not get ready
-		l, err := net.Listen("tcp", listen.Address)
-		if err != nil {
-			return nil, exit.WithHint(fmt.Errorf("start the bus: %w", err),
-				"choose another port with --listen HOST:PORT")
-		}
-		l.Close()
+	if err := CheckListen(listen.Address, state); err != nil {
+		return nil, err
+	}
+
+	secure := &tls.Config{Certificates: []tls.Certificate{id.Certificate}, MinVersion: tls.VersionTLS13}
+	if takesOnlyIPv4(listen.Address) {
+		secure.GetConfigForClient = refuseIPv6
 	}
 
 	return &server.Options{
-		ServerName: "promptmill",
+		ServerName: serverName,
 		Host:       host,
 		Port:       port,
 		NoSigs:     true,
-		TLSConfig:  &tls.Config{Certificates: []tls.Certificate{id.Certificate}, MinVersion: tls.VersionTLS13},
+		TLSConfig:  secure,
 		TLSTimeout: 10, // seconds: a busy box at the other end of the world
 		JetStream:  true,
 		StoreDir:   store,
@@ -230,7 +235,7 @@ func (b *Server) open(cfg Config, owner string, streams []string, room int64) er
 		return fmt.Errorf("start the bus: %w", err)
 	}
 
-	if err := b.writeFile(); err != nil {
+	if err := b.record().Write(b.file); err != nil {
 		return fmt.Errorf("start the bus: %w", err)
 	}
 
@@ -269,25 +274,41 @@ func moveStore(store string) error {
 	return nil
 }
 
-// writeFile writes the bus file, by which other processes of this machine find the server.
-func (b *Server) writeFile() error {
-	return localbus.Bus{PID: os.Getpid(), Listen: b.Addr(), Advertise: b.listen.Advertise}.Write(b.file)
+// record returns the content of the bus file.
+func (b *Server) record() localbus.Bus {
+	return localbus.Bus{PID: os.Getpid(), Listen: b.Addr(), Advertise: b.listen.Advertise}
 }
 
-// Addr returns the HOST:PORT at which the server listens.
-func (b *Server) Addr() string { return b.server.Addr().String() }
+// Addr returns the IP:PORT at which the server listens. The IP is 0.0.0.0 for each IPv4 address of
+// this machine, and :: for each address.
+func (b *Server) Addr() string {
+	address := b.server.Addr().(*net.TCPAddr)
+	if takesOnlyIPv4(b.listen.Address) {
+		return net.JoinHostPort("0.0.0.0", strconv.Itoa(address.Port))
+	}
+	return address.String()
+}
 
-// JoinString returns the join string for a role. Other machines can use it if the server listens
-// to them.
+// JoinString returns the join string for a role. Other machines can use it if the server is
+// [Server.Reachable].
 func (b *Server) JoinString(role proto.Role) string {
-	return b.identity.Join(role, b.addresses()).String()
+	return b.identity.Join(role, b.record().JoinAddresses()).String()
 }
 
-// addresses returns the addresses at which others reach the server.
-func (b *Server) addresses() []string {
-	_, port, _ := net.SplitHostPort(b.Addr())
-	host, _, _ := ParseAddress(b.listen.Address)
-	return localbus.Addresses(net.JoinHostPort(host, port), b.listen.Advertise)
+// Reachable reports whether other machines may reach the server: it listens to them, and this
+// machine has an address for them.
+func (b *Server) Reachable() bool { return len(b.record().Addresses()) > 0 }
+
+// Local reports whether the server listens to this machine alone.
+func (b *Server) Local() bool { return b.server.Addr().(*net.TCPAddr).IP.IsLoopback() }
+
+// OpenAddress returns the address to listen at for the same server to be open to other machines.
+func (b *Server) OpenAddress() string {
+	port := DefaultPort
+	if _, said, err := ParseAddress(b.listen.Address); err == nil && said > 0 {
+		port = said
+	}
+	return net.JoinHostPort("0.0.0.0", strconv.Itoa(port))
 }
 
 // ParseAddress parses HOST:PORT. The port is negative if it may be any.

@@ -115,6 +115,19 @@ func (h Hooks) printf(format string, args ...any) {
 	}
 }
 
+// printJoin prints how a worker joins an embedded server.
+func (h Hooks) printJoin(s *natsserver.Server) {
+	switch {
+	case s.Reachable():
+		h.printf("to add a box, run this there:\n  promptmill worker --join %s", s.JoinString(proto.RoleWorker))
+	case s.Local():
+		h.printf("only this machine can join, with promptmill worker; --listen %s lets other boxes join",
+			s.OpenAddress())
+	default:
+		h.printf("no other box can join: this machine has no address in a network; --advertise HOST names one")
+	}
+}
+
 // startProgress calls Collecting, and then Progress until the returned function is called.
 func (h Hooks) startProgress(v *progress.Source) (stop func()) {
 	if h.Collecting != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/modelservers"
+	"github.com/promptmill/promptmill/deploy/natsserver"
 	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker"
@@ -89,6 +90,12 @@ func (r *runner) run(ctx context.Context) (*Result, error) {
 
 	if res != nil || err != nil {
 		return res, err
+	}
+
+	if r.cfg.Shared && !r.cfg.Bus.External() {
+		if err := natsserver.CheckListen(r.cfg.Listen.Address, r.cfg.State); err != nil {
+			return nil, err
+		}
 	}
 
 	err = r.openJournal(ctx)

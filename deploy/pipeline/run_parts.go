@@ -39,8 +39,7 @@ func (r *runner) runParts(ctx context.Context) error {
 	}
 
 	if own != nil && r.cfg.Shared {
-		r.cfg.Hooks.printf("to add a box, run this there:\n  promptmill worker --join %s",
-			own.JoinString(proto.RoleWorker))
+		r.cfg.Hooks.printJoin(own)
 	}
 
 	m := r.journal.State().Manifest

@@ -29,7 +29,8 @@ import (
 
 // ServeConfig describes the bus to serve and the folder for the answers of its runs.
 type ServeConfig struct {
-	// Dir is the folder of the output files. Required, as an absolute path.
+	// Dir is the folder of the output files. It is made if it is not there. Required, as an absolute
+	// path.
 	Dir string
 	// Bus names the NATS server. Defaults to one that is embedded in this process and stays up.
 	Bus busconn.Options
@@ -94,6 +95,10 @@ func Serve(ctx context.Context, cfg ServeConfig) error {
 		return err
 	}
 	defer closeBus()
+
+	if err := os.MkdirAll(s.Dir, 0o777); err != nil {
+		return exit.WithHint(fmt.Errorf("make the folder of the outputs: %w", err), "choose another one with --dir")
+	}
 
 	err = s.run(ctx)
 	switch {
@@ -164,10 +169,13 @@ func (s *server) run(ctx context.Context) (err error) {
 			return err
 		}
 		s.Hooks.printf("serving on %s, output in %s", s.embedded.Addr(), s.Dir)
-		s.Hooks.printf("to add a box, run this there:\n  promptmill worker --join %s",
-			s.embedded.JoinString(proto.RoleWorker))
+		s.Hooks.printJoin(s.embedded)
 	} else {
 		s.Hooks.printf("serving the runs on %s, output in %s", s.link.Name, s.Dir)
+	}
+
+	if err := s.reportRuns(ctx); err != nil {
+		return err
 	}
 
 	if err := s.restoreLost(ctx); err != nil {
@@ -177,6 +185,35 @@ func (s *server) run(ctx context.Context) (err error) {
 	s.removeLeftInputs()
 
 	return s.collectAll(ctx)
+}
+
+// reportRuns reports the runs that are on the bus at the start.
+func (s *server) reportRuns(ctx context.Context) error {
+	runs, err := s.runs.List(ctx)
+	if err != nil {
+		return err
+	}
+
+	unreadable, err := s.runs.ListUnreadable(ctx)
+	if err != nil {
+		return err
+	}
+
+	if len(runs) > 0 {
+		ended := 0
+		for _, m := range runs {
+			if m.State.Ended() {
+				ended++
+			}
+		}
+		s.Hooks.printf("runs on the bus: %d, of which %d have ended", len(runs), ended)
+	}
+
+	for _, r := range unreadable {
+		s.Hooks.printf("run %s is left alone: %v", r.Run, r.Err)
+	}
+
+	return nil
 }
 
 // collectAll collects all runs until ctx ends.

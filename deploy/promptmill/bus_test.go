@@ -111,7 +111,7 @@ func TestBusCannotBegin(t *testing.T) {
 
 	elsewhere := newCommand(t)
 	if text, code := elsewhere.run("serve", "--listen", address); code != exit.CodeError || !strings.Contains(text,
-		"address already in use") || !strings.Contains(text, "choose another port with --listen") {
+		"another promptmill has this port already") || !strings.Contains(text, "choose another port with --listen") {
 		t.Errorf("the same port: exit code %d:\n%s", code, text)
 	}
 

@@ -87,7 +87,9 @@ func (c command) must(args ...string) string {
 // serve starts a bus with a collector of all runs, and waits until others can use it.
 func (c command) serve(args ...string) (*exec.Cmd, *lockedBuffer) {
 	c.t.Helper()
-	cmd, out := c.start(append([]string{"serve", "--listen", "127.0.0.1:0", "--flush", "200ms"}, args...)...)
+	cmd, out := c.start(append([]string{
+		"serve", "--listen", "127.0.0.1:0", "--advertise", "127.0.0.1", "--flush", "200ms",
+	}, args...)...)
 	poll(c.t, pollTime, "the bus", func() bool { return strings.Contains(out.String(), "serving ") })
 	return cmd, out
 }
@@ -423,7 +425,8 @@ func TestRunWithoutModelServer(t *testing.T) {
 	}
 
 	in := c.input("in.jsonl", 50)
-	cmd, out := c.start("run", in, "-o", "out.jsonl.zst", "--model", "sim", "--listen", "127.0.0.1:0")
+	cmd, out := c.start("run", in, "-o", "out.jsonl.zst", "--model", "sim", "--listen", "127.0.0.1:0",
+		"--advertise", "127.0.0.1")
 	join := joinOf(t, out)
 	if !strings.Contains(out.String(), "50 requests; no model server here, waiting for workers") {
 		t.Errorf("missing output:\n%s", out)

@@ -19,8 +19,10 @@ func TestProcessesShareTheIdentity(t *testing.T) {
 
 	c := newCommand(t)
 	in := c.input("in.jsonl", 10)
-	_, first := c.start("run", in, "-o", "a.jsonl.zst", "--sim", "--sim-ttft", "1m", "--listen", "127.0.0.1:0")
-	_, second := c.start("run", in, "-o", "b.jsonl.zst", "--sim", "--sim-ttft", "1m", "--listen", "127.0.0.1:0")
+	_, first := c.start("run", in, "-o", "a.jsonl.zst", "--sim", "--sim-ttft", "1m", "--listen", "127.0.0.1:0",
+		"--advertise", "127.0.0.1")
+	_, second := c.start("run", in, "-o", "b.jsonl.zst", "--sim", "--sim-ttft", "1m", "--listen", "127.0.0.1:0",
+		"--advertise", "127.0.0.1")
 	var said []string
 	for _, out := range []*lockedBuffer{first, second} {
 		said = append(said, joinOf(t, out))

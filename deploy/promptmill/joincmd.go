@@ -79,10 +79,11 @@ func printJoinStrings(env environment, o joinOptions) error {
 	}
 
 	for _, b := range buses {
-		j := id.Join(o.role, localbus.Addresses(b.Listen, cmp.Or(o.advertise, b.Advertise)))
-		if strings.HasPrefix(b.Listen, "127.") {
+		b.Advertise = cmp.Or(o.advertise, b.Advertise)
+		j := id.Join(o.role, b.JoinAddresses())
+		if len(b.Addresses()) == 0 {
 			fmt.Fprintln(env.stderr,
-				"this bus listens to this machine alone; start it with --listen HOST:PORT for others")
+				"this bus listens to this machine alone; start it with --listen 0.0.0.0:4333 for other boxes")
 		}
 
 		if !o.details {

@@ -13,7 +13,7 @@ func TestNoSecretInTheListOfProcesses(t *testing.T) {
 	t.Parallel()
 
 	c := newCommand(t)
-	_, bus := c.start("serve", "--listen", "127.0.0.1:0")
+	_, bus := c.start("serve", "--listen", "127.0.0.1:0", "--advertise", "127.0.0.1")
 	join := strings.Fields(joinOf(t, bus))[0]
 	in := c.input("in.jsonl", 1)
 	for name, tt := range map[string]struct {

@@ -3,20 +3,24 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/natsserver"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 )
 
-// serveAddress is the default listen address. Port 4333 avoids NATS's 4222.
-const serveAddress = "127.0.0.1:4333"
+// serveAddress is the default listen address.
+var serveAddress = fmt.Sprintf("127.0.0.1:%d", natsserver.DefaultPort)
 
 func serveCommand(env environment) *cli.Command {
 	return &cli.Command{
@@ -29,7 +33,7 @@ func serveCommand(env environment) *cli.Command {
 				Name:     "dir",
 				Category: groupOutput,
 				Value:    ".",
-				Usage:    "folder of the output files",
+				Usage:    "folder of the output files; it is made if it is not there",
 				Sources:  flagEnv("dir"),
 			},
 		}, outputFlags(), reportFlags(), listenFlags(), metricsFlags(), ownBusFlags(), []cli.Flag{replicasFlag()}),
@@ -99,8 +103,8 @@ func parseServe(env environment, c *cli.Command) (cfg pipeline.ServeConfig, err 
 		return cfg, err
 	}
 
-	if info, err := os.Stat(cfg.Dir); err != nil || !info.IsDir() {
-		return cfg, exit.Usage("make it first", "the folder of the outputs, %s, is not there", cfg.Dir)
+	if err := checkFolder(cfg.Dir); err != nil {
+		return cfg, err
 	}
 
 	if cfg.State, err = stateOf(env, c); err != nil {
@@ -110,6 +114,22 @@ func parseServe(env environment, c *cli.Command) (cfg pipeline.ServeConfig, err 
 	cfg.Report, err = parseReports(c)
 
 	return cfg, err
+}
+
+// checkFolder refuses a folder that is not there and cannot be made: a file has its name, or that of
+// a folder above it.
+func checkFolder(dir string) error {
+	for path := dir; ; path = filepath.Dir(path) {
+		info, err := os.Stat(path)
+		switch {
+		case err == nil && info.IsDir():
+			return nil
+		case err == nil:
+			return exit.Usage("choose another folder with --dir", "--dir %s: %s is a file, not a folder", dir, path)
+		case path == filepath.Dir(path), !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR):
+			return exit.Usage("choose another folder with --dir", "--dir %s: %w", dir, err)
+		}
+	}
 }
 
 func serve(ctx context.Context, env environment, o commonOptions, cfg pipeline.ServeConfig) error {
