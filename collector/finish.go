@@ -141,10 +141,11 @@ func (c *Collector) setState(ctx context.Context, s proto.State) {
 	ctx, cancel := context.WithTimeout(ctx, cleanUpTimeout)
 	defer cancel()
 
-	counts := c.cfg.Journal.State().Counts
+	state := c.cfg.Journal.State()
+	counts, failures := state.Counts, topFailures(state)
 
 	err := c.bus.Runs.Update(ctx, c.run, func(m *proto.Manifest) error {
-		m.State, m.Counts = s, counts
+		m.State, m.Counts, m.Failures = s, counts, failures
 		if s.Ended() {
 			now := time.Now().UTC()
 			m.EndedAt = &now

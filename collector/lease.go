@@ -25,19 +25,21 @@ func newLease(leases *bus.Leases, run string, holder proto.CollectorInfo) *lease
 	return &lease{leases: leases, run: run, holder: holder}
 }
 
-// acquire takes or renews the lease. It returns an error that wraps proto.ErrLeaseHeld if
-// another process has it.
+// acquire takes the lease. It returns an error that wraps proto.ErrLeaseHeld if another process
+// has it. The lease is renewed with the progress soon.
 func (l *lease) acquire(ctx context.Context) error {
-	l.renewed = time.Now()
 	return l.leases.Acquire(ctx, l.run, l.holder)
 }
 
-// renewIfDue renews the lease if it is time.
-func (l *lease) renewIfDue(ctx context.Context) error {
+// renewIfDue renews the lease if it is time, with the progress of the collector.
+func (l *lease) renewIfDue(ctx context.Context, progress func() *proto.CollectorProgress) error {
 	if time.Since(l.renewed) < renewInterval {
 		return nil
 	}
-	return l.acquire(ctx)
+
+	l.renewed = time.Now()
+
+	return l.leases.Renew(ctx, l.run, proto.CollectorLease{CollectorInfo: l.holder, Progress: progress()})
 }
 
 // release lets another process collect the run. It does not take long: the lease ends by

@@ -2,6 +2,7 @@ package collector
 
 import (
 	"sync"
+	"time"
 
 	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/proto"
@@ -13,7 +14,9 @@ import (
 type ledger struct {
 	mu        sync.Mutex // guards the fields below
 	received  proto.Counts
+	rate      resultRate // of the received lines
 	durable   proto.Counts
+	failures  map[string]int64 // of the durable lines, see proto.TopFailures; never changed
 	synced    journal.Position // in the results stream
 	finishing bool
 	sources   []string      // objects of requests whose results are synced
@@ -26,14 +29,17 @@ func (l *ledger) reset(s *journal.State) {
 	defer l.mu.Unlock()
 
 	l.received, l.durable, l.synced, l.finishing = s.Counts, s.Counts, s.Position, false
+	l.failures = topFailures(s)
 }
 
-// addReceived adds lines that were taken off the bus.
-func (l *ledger) addReceived(c proto.Counts) {
+// addReceived adds lines of a message that was taken off the bus. stored is the time at which the
+// bus got it.
+func (l *ledger) addReceived(c proto.Counts, stored time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
 	l.received.Add(c)
+	l.rate.add(stored, time.Now(), c.Done)
 }
 
 // addSynced adds a frame that is synced. s is the state of the journal after it.
@@ -41,9 +47,21 @@ func (l *ledger) addSynced(s *journal.State, f *pendingFrame) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
+	if l.durable.Failed != s.Counts.Failed {
+		l.failures = topFailures(s)
+	}
+
 	l.durable, l.synced = s.Counts, s.Position
 	l.sources = append(l.sources, f.sources...)
 	l.answers = append(l.answers, f.answers...)
+}
+
+// topFailures returns the failures of a journal for the manifest.
+func topFailures(s *journal.State) map[string]int64 {
+	if s.Stats == nil {
+		return nil
+	}
+	return proto.TopFailures(s.Stats.Failures)
 }
 
 // setFinishing notes that all lines are there and the files are being written.
@@ -67,6 +85,18 @@ func (l *ledger) progress(total int) Progress {
 	}
 }
 
+// leaseProgress returns the progress that stands in the lease.
+func (l *ledger) leaseProgress() *proto.CollectorProgress {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	return &proto.CollectorProgress{
+		Done:              l.received.Done,
+		Failed:            l.received.Failed,
+		RequestsPerSecond: l.rate.perSecond(time.Now()),
+	}
+}
+
 // receivedCounts returns the counts of the lines that were taken off the bus.
 func (l *ledger) receivedCounts() proto.Counts {
 	l.mu.Lock()
@@ -84,6 +114,14 @@ func (l *ledger) takeSynced() (counts proto.Counts, synced journal.Position, sou
 	sources, l.sources = l.sources, nil
 
 	return l.durable, l.synced, sources
+}
+
+// syncedFailures returns the failures of the synced lines.
+func (l *ledger) syncedFailures() map[string]int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	return l.failures
 }
 
 // takeOldAnswers returns the older half of the large answers that are synced, once they have

@@ -17,11 +17,12 @@ func buildMetadata(
 	cfg *Config, s *journal.State, sessions []journal.WorkerSession, state proto.State, now time.Time,
 ) (metadata.Run, error) {
 	m := s.Manifest
-	m.State, m.EndedAt, m.Counts = state, &now, s.Counts
+	m.State, m.EndedAt, m.Counts, m.Failures = state, &now, s.Counts, topFailures(s)
 
 	meta := metadata.Run{
 		SchemaVersion: metadata.Version,
 		TestID:        m.Run,
+		Label:         m.Label,
 		Timestamp:     m.CreatedAt,
 		Status:        m.State,
 		Manifest:      &m,

@@ -89,7 +89,12 @@ func (r *republisher) republishLost(
 		return fmt.Errorf("%d requests, the first of them number %d, %w", n, lost.Minimum(), errStalled)
 	}
 
-	r.log.Warn().Int("requests", r.lastMissing).Msg("publishing requests again that the bus has lost")
+	if m.Publish.Retry {
+		r.log.Info().Int("requests", r.lastMissing).Msg("publishing the failed requests again")
+	} else {
+		r.log.Warn().Int("requests", r.lastMissing).Msg("publishing requests again that the bus has lost")
+	}
+
 	r.strayingSince = time.Time{}
 
 	return RepublishMissing(ctx, r.js, r.bus.Runs, r.run, workSequence, lost)

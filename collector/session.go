@@ -250,7 +250,7 @@ func (s *session) handleMessage(msg jetstream.Msg) error {
 	}
 
 	fresh := s.frame.Counts.Minus(before)
-	s.ledger.addReceived(fresh)
+	s.ledger.addReceived(fresh, meta.Timestamp)
 
 	if err == nil {
 		s.frame.Series.Add(meta.Timestamp, metadata.Point{
@@ -286,7 +286,7 @@ func (s *session) skipMessage(msg *jetstream.RawStreamMsg) {
 		Why:   "a message without lines, with the header of a server's answer",
 	})
 
-	s.ledger.addReceived(proto.Counts{Dropped: 1})
+	s.ledger.addReceived(proto.Counts{Dropped: 1}, msg.Time)
 	s.notePosition(msg.Sequence, msg.Time)
 }
 

@@ -70,7 +70,7 @@ func (s *syncLoop) exchange(ctx context.Context) error {
 		s.savedCounts = counts
 	}
 
-	err = errors.Join(err, s.lease.renewIfDue(ctx))
+	err = errors.Join(err, s.lease.renewIfDue(ctx, s.ledger.leaseProgress))
 	if time.Since(s.polled) >= renewInterval {
 		s.polled = time.Now()
 		err = errors.Join(err, s.pollWorkers(ctx))
@@ -94,7 +94,7 @@ func (s *syncLoop) saveCounts(ctx context.Context, counts proto.Counts) error {
 	defer cancel()
 
 	return s.bus.Runs.Update(ctx, s.run, func(m *proto.Manifest) error {
-		m.Counts = counts
+		m.Counts, m.Failures = counts, s.ledger.syncedFailures()
 		return nil
 	})
 }

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -30,9 +32,14 @@ const (
 // the run's id in [RunsBucket], and the first frame of the run's journal.
 type Manifest struct {
 	// Schema is [SchemaFor] the settings.
-	Schema    int          `json:"schema"`
-	Run       string       `json:"run"`
-	State     State        `json:"state"`
+	Schema int    `json:"schema"`
+	Run    string `json:"run"`
+	// Label is the name that people gave the run, see [CheckLabel]. It is free text and need not be
+	// unique; empty if they gave none.
+	Label string `json:"label,omitempty"`
+	State State  `json:"state"`
+	// StateAt is the time at which State was set; zero: at CreatedAt.
+	StateAt   time.Time    `json:"state_at,omitzero"`
 	CreatedAt time.Time    `json:"created_at"`
 	EndedAt   *time.Time   `json:"ended_at,omitempty"`
 	Policy    RunPolicy    `json:"policy"`
@@ -40,6 +47,9 @@ type Manifest struct {
 	Settings  Settings     `json:"settings"`
 	Publish   PublishState `json:"publish"`
 	Counts    Counts       `json:"counts"`
+	// Failures counts the failed requests in the synced output by the code of their error, see
+	// [TopFailures].
+	Failures map[string]int64 `json:"failures,omitempty"`
 	// Output is the run's output, as HOST:PATH without the suffixes of the files; empty until a
 	// collector has begun.
 	Output string `json:"output,omitempty"`
@@ -64,6 +74,14 @@ type RunPolicy struct {
 	// Attended reports that the process that made the run collects it, or a person starts a
 	// collector. A server that collects all runs leaves it alone.
 	Attended bool `json:"attended,omitempty"`
+}
+
+// StateSince returns the time since which the run is in its state.
+func (m Manifest) StateSince() time.Time {
+	if m.StateAt.IsZero() {
+		return m.CreatedAt
+	}
+	return m.StateAt
 }
 
 // Ended reports whether the run has ended: it stays as it is unless it is retried or deleted.
@@ -133,6 +151,19 @@ func (in Input) FirstFile() string {
 		return ""
 	}
 	return in.Files[0].Path
+}
+
+// Name names the input for people: by its first file without the folder, and the number of the
+// others.
+func (in Input) Name() string {
+	switch n := len(in.Files); n {
+	case 0:
+		return ""
+	case 1:
+		return path.Base(in.FirstFile())
+	default:
+		return fmt.Sprintf("%s +%d", path.Base(in.FirstFile()), n-1)
+	}
 }
 
 // Parameter has the values of one sampling parameter, such as temperature, in the requests of a
@@ -225,6 +256,9 @@ type PublishState struct {
 	Missing string `json:"missing,omitempty"`
 	// Done reports that all shards of the round are stored.
 	Done bool `json:"done"`
+	// Retry reports that the failed requests of the ended run are to be published in the next
+	// round, which its collector has not begun yet.
+	Retry bool `json:"retry,omitempty"`
 	// Checkpoint is a place in the input at which the producer can continue cutting, without
 	// reading the input from the start. It may lag behind the stream.
 	Checkpoint Checkpoint `json:"checkpoint"`
@@ -331,6 +365,8 @@ func (m Manifest) checkFields(key string) error {
 	switch {
 	case m.Run != key:
 		return NewFieldError("run", "it is under the key %q", Excerpt(key))
+	case m.Label != "" && CheckLabel(m.Label) != nil:
+		return NewFieldError("label", "%q", Excerpt(m.Label))
 	case !slices.Contains(states, m.State):
 		return NewFieldError("state", "%q is no state", Excerpt(string(m.State)))
 	case m.Policy.KeepSeconds < 0 || m.Policy.KeepSeconds > maxSeconds:
@@ -359,6 +395,12 @@ func (m Manifest) checkFields(key string) error {
 		return NewFieldError("publish.missing", "%q is no list of requests", Excerpt(p.Missing))
 	}
 
+	for code, n := range m.Failures {
+		if n < 0 {
+			return NewFieldError("failures", "%d of %q", n, Excerpt(code))
+		}
+	}
+
 	for _, f := range in.Files {
 		if f.Bytes < 0 {
 			return NewFieldError("input.files", "one of %d bytes", f.Bytes)
@@ -372,6 +414,34 @@ func (m Manifest) checkFields(key string) error {
 var states = []State{
 	StateValidating, StateFailed, StateInProgress, StatePaused, StateFinalizing,
 	StateCompleted, StateCancelling, StateCancelled, StateExpired,
+}
+
+// maxFailureCodes is the most codes in [Manifest.Failures].
+const maxFailureCodes = 10
+
+// OtherFailures is the code in [Manifest.Failures] for all requests whose code is not listed.
+const OtherFailures = "other"
+
+// TopFailures returns the most frequent codes of failed requests, ten at most, and the sum of the
+// rest as [OtherFailures]. It returns nil if there are none.
+func TopFailures(counts map[string]int64) map[string]int64 {
+	if len(counts) == 0 {
+		return nil
+	}
+
+	codes := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
+		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
+	})
+
+	top := make(map[string]int64, min(len(codes), maxFailureCodes))
+	for i, code := range codes {
+		if i >= maxFailureCodes-1 && len(codes) > maxFailureCodes {
+			code = OtherFailures
+		}
+		top[code] += counts[codes[i]]
+	}
+
+	return top
 }
 
 const missingObject = "missing-"

@@ -2,6 +2,7 @@ package proto
 
 import (
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 )
@@ -50,6 +51,65 @@ func TestSchemaOfShardEncoding(t *testing.T) {
 	for encoding, want := range map[Encoding]int{"": 3, Snappy: 3, Zstd: 4, Plain: 4} {
 		if got := SchemaFor(Settings{ShardEncoding: encoding}); got != want {
 			t.Errorf("schema for %q is %d, want %d", encoding, got, want)
+		}
+	}
+}
+
+func TestInputName(t *testing.T) {
+	t.Parallel()
+
+	for want, paths := range map[string][]string{
+		"":           nil,
+		"a.jsonl":    {"/in/a.jsonl"},
+		"b.jsonl +2": {"/in/b.jsonl", "/in/a.jsonl", "c"},
+	} {
+		var in Input
+		for _, p := range paths {
+			in.Files = append(in.Files, File{Path: p})
+		}
+		if got := in.Name(); got != want {
+			t.Errorf("the name of %q is %q, want %q", paths, got, want)
+		}
+	}
+}
+
+// The manifest has the most frequent causes, and no failed request is left out of the sum.
+func TestTopFailures(t *testing.T) {
+	t.Parallel()
+
+	if got := TopFailures(nil); got != nil {
+		t.Errorf("no failures are %v", got)
+	}
+
+	all := map[string]int64{}
+	for i := range 10 {
+		all[string(rune('a'+i))] = int64(100 - i)
+	}
+
+	if got := TopFailures(all); !maps.Equal(got, all) {
+		t.Errorf("ten causes are %v", got)
+	}
+
+	all["k"], all["l"] = 1, 2
+	want := maps.Clone(all)
+	for _, code := range []string{"j", "k", "l"} {
+		delete(want, code)
+	}
+	want[OtherFailures] = 91 + 1 + 2
+	if got := TopFailures(all); !maps.Equal(got, want) {
+		t.Errorf("twelve causes are %v, want %v", got, want)
+	}
+}
+
+func TestParseManifestChecks(t *testing.T) {
+	t.Parallel()
+
+	for text, field := range map[string]string{
+		`{"schema":3,"run":"r","state":"paused","label":"a\u0007"}`:          "label",
+		`{"schema":3,"run":"r","state":"paused","failures":{"http_400":-1}}`: "failures",
+	} {
+		if _, err := ParseManifest("r", []byte(text)); ErrorField(err) != field {
+			t.Errorf("%s: error %v, want one of %s", text, err, field)
 		}
 	}
 }

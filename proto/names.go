@@ -4,9 +4,12 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // RunsBucket is the key-value bucket that holds one manifest for each run.
@@ -128,6 +131,32 @@ func CheckRunID(id string) error {
 	for _, r := range id {
 		if !isTokenRune(r) {
 			return fmt.Errorf("run id %q: only letters, digits, '-' and '_' are allowed", id)
+		}
+	}
+
+	return nil
+}
+
+// MaxLabel is the longest label of a run in bytes.
+const MaxLabel = 200
+
+// CheckLabel returns an error if label cannot be a run's label: it must be 1 to [MaxLabel] bytes of
+// printable text with spaces only between words.
+func CheckLabel(label string) error {
+	switch {
+	case strings.TrimSpace(label) == "":
+		return errors.New("must have a character besides spaces")
+	case len(label) > MaxLabel:
+		return fmt.Errorf("has %d bytes, must have at most %d", len(label), MaxLabel)
+	case !utf8.ValidString(label):
+		return fmt.Errorf("%q is not UTF-8", label)
+	case label != strings.TrimSpace(label):
+		return fmt.Errorf("%q must not begin or end with a space", label)
+	}
+
+	for _, r := range label {
+		if !unicode.IsPrint(r) {
+			return fmt.Errorf("%q has a character that cannot be printed, %q", label, r)
 		}
 	}
 

@@ -67,6 +67,34 @@ func TestCheckRunID(t *testing.T) {
 	}
 }
 
+func TestCheckLabel(t *testing.T) {
+	t.Parallel()
+
+	for _, tt := range []struct {
+		label, want string // the error; empty: none
+	}{
+		{"nightly", ""},
+		{"größe: 27 B, λ → μ", ""},
+		{strings.Repeat("x", MaxLabel), ""},
+		{strings.Repeat("x", MaxLabel+1), "has 201 bytes, must have at most 200"},
+		{"", "must have a character besides spaces"},
+		{"  ", "must have a character besides spaces"},
+		{" x", `" x" must not begin or end with a space`},
+		{"x\n", `"x\n" must not begin or end with a space`},
+		{"a\x1b[2Jb", `"a\x1b[2Jb" has a character that cannot be printed, '\x1b'`},
+		{"a\u202eb", `"a\u202eb" has a character that cannot be printed, '\u202e'`},
+		{"a\xff", `"a\xff" is not UTF-8`},
+	} {
+		got := ""
+		if err := CheckLabel(tt.label); err != nil {
+			got = err.Error()
+		}
+		if got != tt.want {
+			t.Errorf("CheckLabel(%q) = %q, want %q", tt.label, got, tt.want)
+		}
+	}
+}
+
 func TestNewRunID(t *testing.T) {
 	t.Parallel()
 

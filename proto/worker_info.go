@@ -3,6 +3,7 @@ package proto
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -133,8 +134,8 @@ type GPU struct {
 	EnergyJoules *float64 `json:"energy_joules"`
 }
 
-// CollectorInfo is the lease of a run's collector, under the key collector.RUN. It keeps a second
-// collector away.
+// CollectorInfo names the collector that has the lease of a run, under the key collector.RUN. The
+// lease keeps a second collector away.
 type CollectorInfo struct {
 	Host string `json:"host"`
 	// Output is the path of the output on that host, without its suffixes.
@@ -143,6 +144,23 @@ type CollectorInfo struct {
 
 // String names the collector's output for people.
 func (c CollectorInfo) String() string { return c.Host + ":" + c.Output }
+
+// CollectorLease is the value of a run's lease: the collector that has it, and its progress.
+type CollectorLease struct {
+	CollectorInfo
+	// Progress is as of the latest renewal; null: the collector does not report it.
+	Progress *CollectorProgress `json:"progress,omitempty"`
+}
+
+// CollectorProgress counts the requests of a run that its collector has results of. Results reach
+// the synced output, and [Manifest.Counts], some seconds later.
+type CollectorProgress struct {
+	// Done counts the requests that were answered or failed.
+	Done   int `json:"done"`
+	Failed int `json:"failed"`
+	// RequestsPerSecond is the rate over the last 30 s by the clock of the bus; null: unknown.
+	RequestsPerSecond *float64 `json:"requests_per_second"`
+}
 
 // Bounds of an announcement.
 const (
@@ -231,19 +249,25 @@ func (w WorkerInfo) checkFields(key string) error {
 // isAmount reports whether a number is unknown, or one from 0 to most.
 func isAmount(n *float64, most float64) bool { return n == nil || *n >= 0 && *n <= most }
 
-// ParseCollectorInfo reads the lease of a run's collector.
-func ParseCollectorInfo(value []byte) (CollectorInfo, error) {
-	var c CollectorInfo
-	if err := json.Unmarshal(value, &c); err != nil {
-		return CollectorInfo{}, fmt.Errorf("announcement of a collector: %w: %w", ErrFormat, err)
+// ParseCollectorLease reads the lease of a run's collector.
+func ParseCollectorLease(value []byte) (CollectorLease, error) {
+	var l CollectorLease
+	if err := json.Unmarshal(value, &l); err != nil {
+		return CollectorLease{}, fmt.Errorf("announcement of a collector: %w: %w", ErrFormat, err)
 	}
 
-	if len(c.Host) > maxText || len(c.Output) > maxText || c == (CollectorInfo{}) {
-		return CollectorInfo{}, fmt.Errorf("announcement of a collector: %w",
-			NewFieldError("output", "%q", Excerpt(c.String())))
+	if len(l.Host) > maxText || len(l.Output) > maxText || l.CollectorInfo == (CollectorInfo{}) {
+		return CollectorLease{}, fmt.Errorf("announcement of a collector: %w",
+			NewFieldError("output", "%q", Excerpt(l.String())))
 	}
 
-	return c, nil
+	if p := l.Progress; p != nil && (p.Failed < 0 || p.Done < p.Failed || p.Done > math.MaxUint32 ||
+		!isAmount(p.RequestsPerSecond, maxRate)) {
+		return CollectorLease{}, fmt.Errorf("announcement of a collector: %w",
+			NewFieldError("progress", "%d done, %d failed", p.Done, p.Failed))
+	}
+
+	return l, nil
 }
 
 // Labels returns names of n workers for people: the name and, where several have it, a part of

@@ -89,8 +89,9 @@ func FuzzReadWorker(f *testing.F) {
 
 func FuzzReadCollector(f *testing.F) {
 	f.Add([]byte(`{"host":"h","output":"/o"}`))
+	f.Add([]byte(`{"host":"h","output":"/o","progress":{"done":3,"failed":1,"requests_per_second":1.5}}`))
 	f.Fuzz(func(t *testing.T, value []byte) {
-		if c, err := ParseCollectorInfo(value); err != nil && !errors.Is(err, ErrFormat) || len(c.Output) > maxText {
+		if c, err := ParseCollectorLease(value); err != nil && !errors.Is(err, ErrFormat) || len(c.Output) > maxText {
 			t.Fatalf("ReadCollector = %+v, %v", c, err)
 		}
 	})

@@ -22,7 +22,8 @@ import (
 // value is null.
 type Entry struct {
 	TestID                   string      `json:"test_id"`
-	Timestamp                time.Time   `json:"timestamp"` // when it began
+	Label                    string      `json:"label,omitempty"` // the name that people gave the run; empty: none
+	Timestamp                time.Time   `json:"timestamp"`       // when it began
 	Model                    string      `json:"model"`
 	Platform                 string      `json:"platform"`
 	InputFile                string      `json:"input_file"`
@@ -45,6 +46,7 @@ func Of(path string, run *metadata.Run) Entry {
 
 	return Entry{
 		TestID:                   run.TestID,
+		Label:                    run.Label,
 		Timestamp:                run.Timestamp,
 		Model:                    run.Model,
 		Platform:                 run.Platform,

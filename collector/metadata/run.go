@@ -24,10 +24,11 @@ var Schema []byte
 // token is one as the model server counts them.
 type Run struct {
 	SchemaVersion int         `json:"schema_version"`
-	TestID        string      `json:"test_id"`   // the run
-	Timestamp     time.Time   `json:"timestamp"` // when it began
-	Platform      string      `json:"platform"`  // flavour and version of the model server; several are joined by ", "
-	Model         string      `json:"model"`     // several are joined by ", "
+	TestID        string      `json:"test_id"`         // the run
+	Label         string      `json:"label,omitempty"` // the name that people gave the run; empty: none
+	Timestamp     time.Time   `json:"timestamp"`       // when it began
+	Platform      string      `json:"platform"`        // flavour and version of the model server; several are joined by ", "
+	Model         string      `json:"model"`           // several are joined by ", "
 	Config        Config      `json:"config"`
 	Test          Test        `json:"test"`
 	Results       Results     `json:"results"`

@@ -16,8 +16,12 @@ type Named struct {
 	Run  *metadata.Run
 }
 
-// displayName is the run's name beside others.
+// displayName is the run's name beside others. Runs of one label are common: the same work, done
+// again.
 func (n Named) displayName() string {
+	if n.Run.Label != "" && n.Run.TestID != "" {
+		return n.Run.Label + " (" + n.Run.TestID + ")"
+	}
 	return cmp.Or(n.Run.TestID, strings.TrimSuffix(filepath.Base(n.Path), ".meta.json"))
 }
 

@@ -22,6 +22,7 @@ func buildAbout(b *builder) Section {
 	}
 
 	row("Run", run.TestID)
+	row("Label", run.Label)
 	row("Model", run.Model)
 	row("Model server", run.Platform)
 	row("Input", strings.Join(listInputs(b), ", "))

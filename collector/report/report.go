@@ -145,7 +145,12 @@ func (b *builder) baselineName() string {
 }
 
 func buildTitle(run *metadata.Run) string {
-	return fmt.Sprintf("%s: %s", modelName(run), formatPlural(int64(run.Test.NumRequests), "request"))
+	title := fmt.Sprintf("%s: %s", modelName(run), formatPlural(int64(run.Test.NumRequests), "request"))
+	if run.Label != "" {
+		return run.Label + ", " + title
+	}
+
+	return title
 }
 
 func buildSubtitle(run *metadata.Run) string {

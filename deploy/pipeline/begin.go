@@ -47,6 +47,8 @@ func (r *runner) resume(ctx context.Context) error {
 		}
 	}
 
+	r.relabel(&state.Manifest)
+
 	if state.CutBytes > 0 {
 		r.cfg.Hooks.printf("cut %d torn bytes off %s", state.CutBytes, r.output.Journal())
 	}
@@ -59,6 +61,21 @@ func (r *runner) resume(ctx context.Context) error {
 	}
 
 	return r.checkModels(state.Manifest.Input)
+}
+
+// relabel gives a run the label of the configuration, if that has one. The label is a name, and the
+// last one given counts; the input and the settings decide which run it is.
+func (r *runner) relabel(m *proto.Manifest) {
+	now := r.cfg.Label
+	if now == "" || now == m.Label {
+		return
+	}
+
+	if m.Label != "" {
+		r.cfg.Hooks.printf("the run's label is now %q; it was %q", now, m.Label)
+	}
+
+	m.Label = now
 }
 
 // begin validates the input and makes the journal of a new run.
@@ -79,6 +96,7 @@ func (r *runner) begin(ctx context.Context) error {
 	m := proto.Manifest{
 		Schema:    proto.SchemaFor(settings),
 		Run:       r.cfg.RunID,
+		Label:     r.cfg.Label,
 		State:     proto.StateInProgress,
 		CreatedAt: time.Now().UTC(),
 		Settings:  settings,

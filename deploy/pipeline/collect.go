@@ -504,7 +504,8 @@ func noteEnd(ctx context.Context, js jetstream.JetStream, runs *bus.RunStore, me
 
 	err := runs.Update(ctx, meta.TestID, func(m *proto.Manifest) error {
 		if !m.State.Ended() {
-			m.State, m.EndedAt, m.Counts = meta.Status, meta.Manifest.EndedAt, meta.Manifest.Counts
+			m.State, m.EndedAt = meta.Status, meta.Manifest.EndedAt
+			m.Counts, m.Failures = meta.Manifest.Counts, meta.Manifest.Failures
 		}
 		return nil
 	})

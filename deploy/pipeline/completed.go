@@ -49,6 +49,10 @@ func (r *runner) completed(ctx context.Context, hadState bool) (*Result, error) 
 		return nil, r.reopen(meta)
 	}
 
+	if label := r.cfg.Label; label != "" && label != meta.Label {
+		r.cfg.Hooks.printf("the run is complete and %s; --label names runs that are not", describeLabel(meta.Label))
+	}
+
 	r.removeState()
 	if !files.Exists(r.output.ReportHTML()) {
 		r.reporter().write(meta, r.output)
@@ -58,6 +62,14 @@ func (r *runner) completed(ctx context.Context, hadState bool) (*Result, error) 
 	res.WasComplete = true
 
 	return res, nil
+}
+
+// describeLabel describes the label that a complete run keeps.
+func describeLabel(label string) string {
+	if label == "" {
+		return "has no label"
+	}
+	return fmt.Sprintf("keeps its label %q", label)
 }
 
 // checkNotForeign refuses an output of which a file exists that no run of promptmill has described.
@@ -166,6 +178,7 @@ func (r *runner) reopen(meta *metadata.Run) error {
 	m.State, m.EndedAt, m.Publish = proto.StateInProgress, nil, proto.PublishState{}
 	m.Policy.ExpiresAt = r.cfg.Policy.ExpiresAt
 	m.Retries++
+	r.relabel(&m)
 
 	j, err := journal.CreateFromOutput(r.output, meta, m, journal.Position{})
 	if err != nil {

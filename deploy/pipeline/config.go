@@ -56,6 +56,9 @@ type Config struct {
 	Policy proto.RunPolicy
 	// RunID is the id of the run. Defaults to one from the time.
 	RunID string
+	// Label is a name for the run, for people: see [proto.CheckLabel]. A run that is resumed with
+	// another label has that one from then on. Defaults to the label that the run has, or none.
+	Label string
 	// Retry runs the failed requests of a complete run again. Defaults to false: a complete run
 	// is only reported.
 	Retry bool
@@ -217,6 +220,12 @@ func (c Config) Validate() error {
 	if c.RunID != "" {
 		if err := proto.CheckRunID(c.RunID); err != nil {
 			return fmt.Errorf("pipeline: Config.RunID: %w", err)
+		}
+	}
+
+	if c.Label != "" {
+		if err := proto.CheckLabel(c.Label); err != nil {
+			return fmt.Errorf("pipeline: Config.Label: %w", err)
 		}
 	}
 

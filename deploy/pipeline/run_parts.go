@@ -293,7 +293,7 @@ func (r *runner) continueOnBus(
 	}
 
 	err := runs.Update(ctx, m.Run, func(now *proto.Manifest) error {
-		now.Input.Files = m.Input.Files
+		now.Label, now.Input.Files = m.Label, m.Input.Files
 		if now.State != proto.StatePaused && now.State != proto.StateCancelling {
 			now.State = proto.StateInProgress
 		}

@@ -44,6 +44,9 @@ type SubmitConfig struct {
 	// RunID is the id of the run. Defaults to one from the time. With a given id, Submit resumes
 	// an earlier Submit that was stopped.
 	RunID string
+	// Label is a name for the run, for people: see [proto.CheckLabel]. Defaults to the label that
+	// the run has from the earlier Submit, or none.
+	Label string
 	// Hooks report the progress of Submit.
 	Hooks Hooks
 }
@@ -59,6 +62,12 @@ func (c SubmitConfig) Validate() error {
 		return errors.New(`pipeline: SubmitConfig.Inputs: "-" cannot be mixed with files`)
 	case c.Inputs[0] == "-" && c.State == "":
 		return errors.New("pipeline: SubmitConfig.State is required with standard input")
+	}
+
+	if c.Label != "" {
+		if err := proto.CheckLabel(c.Label); err != nil {
+			return fmt.Errorf("pipeline: SubmitConfig.Label: %w", err)
+		}
 	}
 
 	return nil
@@ -213,6 +222,7 @@ func (s *submission) prepare(ctx context.Context, cfg SubmitConfig) (proto.Manif
 	m := proto.Manifest{
 		Schema:    proto.SchemaFor(settings),
 		Run:       cmp.Or(cfg.RunID, proto.NewRunID(now)),
+		Label:     cfg.Label,
 		State:     proto.StateValidating,
 		CreatedAt: now,
 		Settings:  settings,
@@ -294,7 +304,11 @@ func (s *submission) announce(ctx context.Context, m proto.Manifest) error {
 		if !halfSubmitted(*now, m) {
 			return errTaken
 		}
+
+		label := cmp.Or(m.Label, now.Label)
 		*now = m
+		now.Label = label
+
 		return nil
 	})
 }

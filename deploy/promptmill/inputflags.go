@@ -85,6 +85,12 @@ func inputFlags() []cli.Flag {
 			Usage:    "id of the run; generated if not given",
 			Sources:  flagEnv("run"),
 		},
+		&cli.StringFlag{
+			Name:     "label",
+			Category: groupPolicy,
+			Usage:    "`NAME` for the run in lists and reports; commands take it in place of the id",
+			Sources:  flagEnv("label"),
+		},
 	}
 }
 
@@ -153,6 +159,20 @@ func parseSettings(c *cli.Command) (proto.Settings, error) {
 	}
 
 	return s, nil
+}
+
+// parseLabel reads the label of a run.
+func parseLabel(c *cli.Command) (string, error) {
+	label := c.String("label")
+	if !c.IsSet("label") {
+		return "", nil
+	}
+
+	if err := proto.CheckLabel(label); err != nil {
+		return "", exit.Usage("for example --label nightly", "--label: %w", err)
+	}
+
+	return label, nil
 }
 
 // parseSchema reads the JSON Schema of a file, if one is named.

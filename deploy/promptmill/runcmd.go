@@ -100,6 +100,10 @@ func parseRun(env environment, c *cli.Command) (o runOptions, err error) {
 		Version:       versionText(),
 	}
 
+	if cfg.Label, err = parseLabel(c); err != nil {
+		return o, err
+	}
+
 	if cfg.Settings, err = parseSettings(c); err != nil {
 		return o, err
 	}

@@ -85,6 +85,10 @@ func parseSubmit(env environment, c *cli.Command) (o submitOptions, err error) {
 			"-o needs this command to stay")
 	}
 
+	if o.submit.Label, err = parseLabel(c); err != nil {
+		return o, err
+	}
+
 	if o.submit.Settings, err = parseSettings(c); err != nil {
 		return o, err
 	}

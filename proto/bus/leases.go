@@ -24,6 +24,11 @@ const copyLag = 5 * time.Second
 // Acquire takes or renews the lease of a run. It returns an error that wraps
 // [proto.ErrLeaseHeld] if another collector has it.
 func (l *Leases) Acquire(ctx context.Context, run string, c proto.CollectorInfo) error {
+	return l.Renew(ctx, run, proto.CollectorLease{CollectorInfo: c})
+}
+
+// Renew is [Leases.Acquire] of a collector that reports its progress.
+func (l *Leases) Renew(ctx context.Context, run string, c proto.CollectorLease) error {
 	data, err := json.Marshal(c)
 	if err != nil {
 		return err
@@ -34,8 +39,8 @@ func (l *Leases) Acquire(ctx context.Context, run string, c proto.CollectorInfo)
 		switch {
 		case err != nil:
 			return err
-		case has && now != c:
-			return fmt.Errorf("%w: into %s", proto.ErrLeaseHeld, now)
+		case has && now.CollectorInfo != c.CollectorInfo:
+			return fmt.Errorf("%w: into %s", proto.ErrLeaseHeld, now.CollectorInfo)
 		case revision > 0: // ours, or one that is unreadable
 			err = updateEntry(ctx, l.js, proto.PresenceBucket, leaseKey(run), data, revision)
 		default:
@@ -62,8 +67,14 @@ func (l *Leases) Release(ctx context.Context, run string) error {
 
 // Holder returns the collector that has the lease of a run, if there is one.
 func (l *Leases) Holder(ctx context.Context, run string) (c proto.CollectorInfo, held bool, err error) {
-	c, held, _, err = l.findLease(ctx, run)
-	return c, held, err
+	lease, held, err := l.Read(ctx, run)
+	return lease.CollectorInfo, held, err
+}
+
+// Read returns the lease of a run, if a collector has it.
+func (l *Leases) Read(ctx context.Context, run string) (lease proto.CollectorLease, held bool, err error) {
+	lease, held, _, err = l.findLease(ctx, run)
+	return lease, held, err
 }
 
 func leaseKey(run string) string { return "collector." + run }
@@ -72,7 +83,7 @@ func leaseKey(run string) string { return "collector." + run }
 // collector away, and has a revision nevertheless.
 func (l *Leases) findLease(
 	ctx context.Context, run string,
-) (c proto.CollectorInfo, held bool, revision uint64, err error) {
+) (c proto.CollectorLease, held bool, revision uint64, err error) {
 	value, revision, err := lastEntry(ctx, l.js, proto.PresenceBucket, leaseKey(run))
 	switch {
 	case errors.Is(err, jetstream.ErrKeyNotFound):
@@ -83,7 +94,7 @@ func (l *Leases) findLease(
 		return c, false, 0, fmt.Errorf("look for the collector of run %s: %w", run, err)
 	}
 
-	c, err = proto.ParseCollectorInfo(value)
+	c, err = proto.ParseCollectorLease(value)
 
 	return c, err == nil, revision, nil
 }

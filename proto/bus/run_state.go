@@ -45,7 +45,7 @@ func (r *RunStore) Retry(ctx context.Context, run string) error {
 
 		m.Retries++
 		m.EndedAt, m.Policy.ExpiresAt = nil, nil
-		m.Publish.Done = true // until its collector lists the missing requests
+		m.Publish.Done, m.Publish.Retry = true, true // until its collector lists the missing requests
 
 		return nil
 	})

@@ -100,10 +100,14 @@ func TestRetry(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	if age := time.Since(got.StateAt); age < 0 || age > time.Minute {
+		t.Errorf("the state is as of %s", got.StateAt)
+	}
+
 	want := m
-	want.State, want.Retries = proto.StateInProgress, 2
+	want.State, want.Retries, want.StateAt = proto.StateInProgress, 2, got.StateAt
 	want.EndedAt, want.Policy.ExpiresAt = nil, nil
-	want.Publish.Done = true
+	want.Publish.Done, want.Publish.Retry = true, true
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("manifest (-want +got):\n%s", diff)
 	}

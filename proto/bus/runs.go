@@ -61,8 +61,13 @@ func (r *RunStore) Update(ctx context.Context, run string, change func(*proto.Ma
 			return err
 		}
 
+		state := m.State
 		if err := change(&m); err != nil {
 			return err
+		}
+
+		if m.State != state {
+			m.StateAt = time.Now().UTC()
 		}
 
 		data, err := json.Marshal(m)
