@@ -463,7 +463,7 @@ func TestDeletionCutShort(t *testing.T) {
 	}
 
 	c.expect(exit.CodeOK, "run asked is deleted", "delete", "asked", "--nats", url)
-	c.expect(exit.CodeError, "there is no run asked", "delete", "asked", "--nats", url)
+	c.expect(exit.CodeUsage, "there is no run asked", "delete", "asked", "--nats", url)
 
 	if diff := cmp.Diff([]string{"again", "deleted", "lost", "there"}, left()); diff != "" {
 		t.Errorf("after the command (-want +got):\n%s", diff)

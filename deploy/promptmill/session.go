@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/urfave/cli/v3"
 
+	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/status"
@@ -39,7 +40,7 @@ func parseBus(env environment, c *cli.Command) busOptions {
 // parseRunID reads the only argument of a command: the id of a run or a part of it.
 func parseRunID(c *cli.Command) (string, error) {
 	if c.Args().Len() != 1 {
-		return "", exit.Usage("promptmill list shows the runs", "want the id of one run")
+		return "", exit.Usage("promptmill list shows the runs", "want the id of one run, or its label")
 	}
 	return c.Args().First(), nil
 }
@@ -126,7 +127,7 @@ func (s *session) look(ctx context.Context, env environment, wanted func(proto.M
 	return found, nil
 }
 
-// openRun opens the bus that has a run. run is its id, or a part of it that no other run has.
+// openRun opens the bus that has a run. run is its id, its label, or a part of its id.
 func openRun(
 	ctx context.Context, env environment, o busOptions, role proto.Role, run string,
 ) (*session, proto.Manifest, error) {
@@ -141,17 +142,13 @@ func openRun(
 	return s, m, err
 }
 
-// findRun returns the run with an id and its bus, or else the one run with run as a part of its id.
-func findRun(ctx context.Context, list []*session, run string) (*session, proto.Manifest, error) {
-	type match struct {
-		s *session
-		m proto.Manifest
-	}
-
-	var matches []match
-	var known []string
+// findRun returns the run that a name means, and its bus: by its id, or else by its label, or else by
+// a part of its id.
+func findRun(ctx context.Context, list []*session, name string) (*session, proto.Manifest, error) {
+	var all []proto.Manifest
+	buses := map[string]*session{}
 	for _, s := range list {
-		runs, exact, err := s.listRuns(ctx, run)
+		runs, exact, err := s.listRuns(ctx, name)
 		switch {
 		case errors.Is(err, proto.ErrFormat): // the run is of another version
 			return nil, proto.Manifest{}, err
@@ -161,27 +158,59 @@ func findRun(ctx context.Context, list []*session, run string) (*session, proto.
 			return s, runs[0], nil
 		}
 
+		all = append(all, runs...)
 		for _, m := range runs {
-			known = append(known, m.Run)
-			if strings.Contains(m.Run, run) {
-				matches = append(matches, match{s, m})
-			}
+			buses[m.Run] = s
 		}
 	}
 
-	switch {
-	case len(matches) == 1:
-		return matches[0].s, matches[0].m, nil
-	case len(matches) > 1:
-		return nil, proto.Manifest{}, exit.Usage("write more of its id", "%d runs are called %s in part",
-			len(matches), run)
-	case len(known) == 0:
-		return nil, proto.Manifest{}, exit.WithHint(fmt.Errorf("there is no run %s: the bus has none", run),
-			"promptmill submit makes one")
+	found := status.FindRuns(all, name)
+	switch len(found) {
+	case 0:
+		return nil, proto.Manifest{}, unknownRunError(all, name)
+	case 1:
+		return buses[found[0].Run], found[0], nil
+	default:
+		return nil, proto.Manifest{}, severalRunsError(found, name)
+	}
+}
+
+// unknownRunError returns the error for a name that no run has.
+func unknownRunError(all []proto.Manifest, name string) error {
+	if len(all) == 0 {
+		return exit.Usage("promptmill submit makes one", "there is no run %s: the bus has none", name)
 	}
 
-	return nil, proto.Manifest{}, fmt.Errorf("there is no run %s; there are %s",
-		run, strings.Join(known[max(0, len(known)-10):], ", "))
+	hint := "promptmill list shows the runs"
+	if nearest := status.NearestName(all, name); nearest != "" {
+		hint = fmt.Sprintf("did you mean %s? %s", report.ShellWords(nearest), hint)
+	}
+
+	return exit.Usage(hint, "there is no run %s on this bus", name)
+}
+
+// severalRunsError returns the error for a name that several runs have, which lists them.
+func severalRunsError(found []proto.Manifest, name string) error {
+	text := fmt.Sprintf("%d runs have %s in their ids:", len(found), name)
+	hint := "write more of its id"
+	if found[0].Label == name {
+		text = fmt.Sprintf("%d runs have the label %s:", len(found), name)
+		hint = "name it by its id"
+	}
+
+	const most = 10
+	for i, m := range found {
+		if i == most {
+			text += fmt.Sprintf("\n  and %d more", len(found)-most)
+			break
+		}
+
+		words := slices.DeleteFunc([]string{m.Run, m.Label, m.Input.Name()}, func(s string) bool { return s == "" })
+		text += fmt.Sprintf("\n  %s, %s, %s old", strings.Join(words, ", "), m.State,
+			terminal.FormatAge(time.Since(m.CreatedAt)))
+	}
+
+	return exit.Usage(hint, "%s", text)
 }
 
 // listRuns returns the run with an id (exact), or all runs if there is none.

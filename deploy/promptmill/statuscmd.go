@@ -3,10 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v3"
-	"golang.org/x/term"
 
 	"github.com/promptmill/promptmill/deploy/status"
 	"github.com/promptmill/promptmill/proto"
@@ -30,7 +31,7 @@ func listCommand(env environment) *cli.Command {
 				return printJSON(env.stdout, found.Runs)
 			}
 
-			return status.PrintRuns(env.stdout, found.Runs)
+			return status.PrintRuns(env.stdout, found.Runs, terminalWidth(env.stdout))
 		},
 	}
 }
@@ -50,7 +51,7 @@ func workersCommand(env environment) *cli.Command {
 				return printJSON(env.stdout, found.Workers)
 			}
 
-			return status.PrintWorkers(env.stdout, found.Workers)
+			return status.PrintWorkers(env.stdout, found.Workers, terminalWidth(env.stdout))
 		},
 	}
 }
@@ -92,8 +93,12 @@ func statusCommand(env environment) *cli.Command {
 
 // showStatus prints the status, with --watch again and again.
 func showStatus(ctx context.Context, env environment, o statusOptions) error {
+	view := &watchView{out: env.stdout}
 	for {
-		ended, err := printStatus(ctx, env, o)
+		found, ended, err := lookAtStatus(ctx, env, o)
+		if err == nil {
+			err = printStatus(view, o, found)
+		}
 		if err != nil || !o.watch || ended {
 			return err
 		}
@@ -108,47 +113,49 @@ func showStatus(ctx context.Context, env environment, o statusOptions) error {
 	}
 }
 
-// printStatus prints the status once. It reports whether the requested run has ended.
-func printStatus(ctx context.Context, env environment, o statusOptions) (ended bool, err error) {
-	var found status.Bus
+// lookAtStatus looks at the requested run, or at all runs. It reports whether the requested run has
+// ended.
+func lookAtStatus(ctx context.Context, env environment, o statusOptions) (found status.Bus, ended bool, err error) {
 	if o.run == "" {
 		found, err = lookAtBuses(ctx, env, o.bus)
-	} else {
-		found, err = lookAtRun(ctx, env, o.bus, o.run)
-		ended = len(found.Runs) == 0 || found.Runs[0].State.Ended()
-	}
-	if err != nil {
-		return false, err
+		return found, false, err
 	}
 
+	found, err = lookAtRun(ctx, env, o.bus, o.run)
+
+	return found, len(found.Runs) == 0 || found.Runs[0].State.Ended(), err
+}
+
+// printStatus prints the status once.
+func printStatus(view *watchView, o statusOptions, found status.Bus) error {
 	if o.json {
-		return ended, printJSON(env.stdout, map[string]any{"runs": found.Runs, "workers": found.Workers})
+		return printJSON(view.out, map[string]any{"runs": found.Runs, "workers": found.Workers})
 	}
 
-	if o.watch {
-		if f, ok := env.stdout.(interface{ Fd() uintptr }); ok && term.IsTerminal(int(f.Fd())) {
-			fmt.Fprint(env.stdout, "\x1b[H\x1b[2J")
+	return view.show(o.watch, func(w io.Writer, width int) error {
+		if o.watch {
+			fmt.Fprintln(w, time.Now().Format(time.DateTime))
 		}
-		fmt.Fprintln(env.stdout, time.Now().Format(time.DateTime))
-	}
 
-	if o.run != "" && len(found.Runs) == 1 {
-		err = status.PrintRun(env.stdout, found.Runs[0])
-	} else {
-		err = status.PrintRuns(env.stdout, found.Runs)
-	}
-	if err != nil {
-		return ended, err
-	}
+		var err error
+		if o.run != "" && len(found.Runs) == 1 {
+			err = status.PrintRun(w, found.Runs[0])
+		} else {
+			err = status.PrintRuns(w, found.Runs, width)
+		}
+		if err != nil {
+			return err
+		}
 
-	fmt.Fprintln(env.stdout)
+		fmt.Fprintln(w)
 
-	return ended, status.PrintWorkers(env.stdout, found.Workers)
+		return status.PrintWorkers(w, found.Workers, width)
+	})
 }
 
 // lookAtBuses looks at the named bus, or at all buses of this machine.
 func lookAtBuses(ctx context.Context, env environment, o busOptions) (status.Bus, error) {
-	all := status.Bus{Runs: []status.Run{}, Workers: []proto.WorkerInfo{}} // never null in JSON
+	all := status.Bus{Runs: []status.Run{}, Workers: []status.Worker{}} // never null in JSON
 	list, err := openSessions(ctx, env, o, proto.RoleReader)
 	if err != nil {
 		return all, err
@@ -166,7 +173,7 @@ func lookAtBuses(ctx context.Context, env environment, o busOptions) (status.Bus
 	return all, nil
 }
 
-// lookAtRun looks at one run and at the workers on its bus.
+// lookAtRun looks at one run and at the workers that work for it.
 func lookAtRun(ctx context.Context, env environment, o busOptions, run string) (status.Bus, error) {
 	s, m, err := openRun(ctx, env, o, proto.RoleReader, run)
 	if err != nil {
@@ -174,5 +181,12 @@ func lookAtRun(ctx context.Context, env environment, o busOptions, run string) (
 	}
 	defer s.Close()
 
-	return s.look(ctx, env, func(other proto.Manifest) bool { return other.Run == m.Run })
+	found, err := s.look(ctx, env, func(other proto.Manifest) bool { return other.Run == m.Run })
+	if err != nil || len(found.Runs) == 0 {
+		return found, err
+	}
+
+	found.Workers = slices.DeleteFunc(found.Workers, func(w status.Worker) bool { return !w.WorksFor(found.Runs[0]) })
+
+	return found, nil
 }

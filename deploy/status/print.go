@@ -1,33 +1,34 @@
 package status
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
+	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/deploy/summary"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 )
 
-// PrintRuns prints a table of runs, and the problem of each that has one.
-func PrintRuns(w io.Writer, all []Run) error {
+// unknown stands in tables for an unknown value.
+const unknown = "-"
+
+// PrintRuns prints a table of runs, and the problem of each that has one. Columns give way to make
+// the table at most width cells wide; 0: all columns are printed whole.
+func PrintRuns(w io.Writer, all []Run, width int) error {
 	if len(all) == 0 {
 		_, err := fmt.Fprintln(w, "no runs")
 		return err
 	}
 
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "RUN\tSTATE\tDONE\tFAILED\tPRIORITY\tMODELS\tAGE")
-
-	for _, r := range all {
-		terminal.Fprintf(t, "%s\t%s\t%d/%d\t%d\t%d\t%s\t%s\n",
-			r.Run, r.State, r.Counts.Done, r.Input.Requests, r.Counts.Failed, r.Policy.Priority,
-			terminal.JoinFew(r.Models(), 3), terminal.FormatAge(time.Since(r.CreatedAt)))
-	}
-
-	if err := t.Flush(); err != nil {
+	if err := newRunTable(all).print(w, width); err != nil {
 		return err
 	}
 
@@ -40,105 +41,307 @@ func PrintRuns(w io.Writer, all []Run) error {
 	return nil
 }
 
+// newRunTable returns the table of some runs.
+func newRunTable(all []Run) table {
+	cells := func(format func(Run) string) (list []string) {
+		for _, r := range all {
+			list = append(list, format(r))
+		}
+		return list
+	}
+
+	failed := column{head: "FAILED", cells: cells(func(r Run) string { return strconv.Itoa(r.Progress.Failed) })}
+	if !slices.ContainsFunc(all, func(r Run) bool { return r.Progress.Failed > 0 }) {
+		failed.dropAt = 5
+	}
+
+	t := table{{head: "RUN", cells: cells(func(r Run) string { return r.Run })}}
+	labels := cells(func(r Run) string { return cmp.Or(r.Label, unknown) })
+	inputDropAt := 0
+	if slices.ContainsFunc(all, func(r Run) bool { return r.Label != "" }) {
+		t = append(t, column{head: "LABEL", cells: labels, cutAt: 3, least: 12})
+		inputDropAt = 7
+	}
+
+	return append(t,
+		column{
+			head:   "INPUT",
+			cells:  cells(func(r Run) string { return cmp.Or(r.InputName, unknown) }),
+			cutAt:  3,
+			least:  12,
+			dropAt: inputDropAt,
+		},
+		column{head: "STATE", cells: cells(func(r Run) string { return string(r.State) })},
+		column{
+			head:    "DONE",
+			cells:   cells(formatDone),
+			briefAt: 4,
+			brief:   cells(func(r Run) string { return formatPercent(r.Progress.Done, r.Progress.Total) }),
+		},
+		failed,
+		column{head: "RATE", cells: cells(func(r Run) string { return formatRate(r.Progress.RequestsPerS) }), dropAt: 6},
+		column{head: "LEFT", cells: cells(formatLeft)},
+		column{head: "TIME", cells: cells(formatElapsed), dropAt: 8},
+		column{
+			head:   "MODELS",
+			cells:  cells(func(r Run) string { return terminal.JoinFew(r.Models(), 3) }),
+			dropAt: 2,
+		},
+		column{head: "PRIORITY", cells: cells(func(r Run) string { return strconv.Itoa(r.Policy.Priority) }), dropAt: 1})
+}
+
+// formatDone formats how far a run is.
+func formatDone(r Run) string {
+	p := r.Progress
+	return fmt.Sprintf("%d/%d %s", p.Done, p.Total, formatPercent(p.Done, p.Total))
+}
+
+// formatPercent formats a part in percent. Only the whole is 100%.
+func formatPercent(part, whole int) string { return fmt.Sprintf("%d%%", 100*part/max(1, whole)) }
+
+// formatRate formats requests per second.
+func formatRate(rate *float64) string {
+	switch {
+	case rate == nil:
+		return unknown
+	case *rate < 10:
+		return fmt.Sprintf("%.1f/s", *rate)
+	default:
+		return fmt.Sprintf("%.0f/s", *rate)
+	}
+}
+
+// formatLeft formats the remaining time of a run.
+func formatLeft(r Run) string {
+	if r.Progress.RemainingS == nil {
+		return unknown
+	}
+	return "~" + terminal.FormatAge(seconds(*r.Progress.RemainingS))
+}
+
+// formatElapsed formats the time that a run takes or took.
+func formatElapsed(r Run) string { return terminal.FormatAge(seconds(r.Progress.ElapsedS)) }
+
+// seconds returns a number of seconds as a duration, at most a century.
+func seconds(s float64) time.Duration {
+	const century = 100 * 365 * 24 * time.Hour
+	return time.Duration(min(s, century.Seconds()) * float64(time.Second))
+}
+
 // PrintRun prints all that is known of a run.
 func PrintRun(w io.Writer, r Run) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	line := func(name, format string, args ...any) { terminal.Fprintf(t, name+"\t"+format+"\n", args...) }
-	line("run", "%s", r.Run)
-	line("state", "%s", r.State)
-	line("requests", "%d, of these %d done, %d failed", r.Input.Requests, r.Counts.Done, r.Counts.Failed)
+	p := card{t}
 
-	if n := r.Counts.Dropped; n > 0 {
-		line("dropped",
-			"%d messages of results, or lines of them, that did not fit the run; its collector's log has the first of each kind",
-			n)
+	p.line("run", "%s", r.Run)
+	if r.Label != "" {
+		p.line("label", "%s", r.Label)
 	}
 
-	line("tokens", "%d in, %d out", r.Counts.PromptTokens, r.Counts.CompletionTokens)
-	line("priority", "%d", r.Policy.Priority)
-	line("created", "%s (%s ago)", r.CreatedAt.Local().Format(time.DateTime),
-		terminal.FormatAge(time.Since(r.CreatedAt)))
+	for _, f := range r.Input.Files {
+		p.line("input", "%s", f.Path)
+	}
+
+	p.line("state", "%s", r.State)
+	p.line("since", "%s", formatPast(r.StateSince()))
+	p.progress(r)
+	p.models(r)
+	p.line("priority", "%d", r.Policy.Priority)
+	p.line("created", "%s", formatPast(r.CreatedAt))
 
 	if at := r.Policy.ExpiresAt; at != nil {
-		line("expires", "%s", at.Local().Format(time.DateTime))
+		p.line("expires", "%s", at.Local().Format(time.DateTime))
 	}
 
 	if r.EndedAt != nil {
-		line("ended", "%s; it stays on the bus for %s",
-			r.EndedAt.Local().Format(time.DateTime), time.Duration(r.Policy.KeepSeconds)*time.Second)
+		p.line("ended", "%s, after %s; it stays on the bus for %s", r.EndedAt.Local().Format(time.DateTime),
+			formatElapsed(r), time.Duration(r.Policy.KeepSeconds)*time.Second)
 	}
 
-	for _, model := range r.Models() {
-		note := ""
-		if slices.Contains(r.Missing, model) {
-			note = " (no worker serves it)"
-		}
-		line("model", "%s: %d requests%s", model, r.Input.Models[model], note)
-	}
-
-	if r.Output != "" {
-		line("output", "%s", r.Output)
-	}
-
-	if r.Collector == nil {
-		line("collector", "none now")
-	} else {
-		line("collector", "%s", r.Collector)
-	}
+	p.files(r)
 
 	if r.Problem != "" {
-		line("problem", "%s", r.Problem)
+		p.line("problem", "%s", r.Problem)
+	}
+
+	if next := r.nextCommand(); next != "" {
+		p.line("next", "%s", next)
 	}
 
 	return t.Flush()
 }
 
-// PrintWorkers prints a table of workers, and their problems.
-func PrintWorkers(w io.Writer, workers []proto.WorkerInfo) error {
+// card is the card of a run: lines of a name and a value.
+type card struct{ w io.Writer }
+
+func (c card) line(name, format string, args ...any) {
+	terminal.Fprintf(c.w, name+"\t"+format+"\n", args...)
+}
+
+// progress adds how far the run is, and its failures by cause, the most frequent first.
+func (c card) progress(r Run) {
+	p := r.Progress
+	c.line("requests", "%d, of these %d done, %d failed", p.Total, p.Done, p.Failed)
+
+	for _, code := range slices.SortedFunc(maps.Keys(r.Failures), func(a, b string) int {
+		return cmp.Or(cmp.Compare(r.Failures[b], r.Failures[a]), cmp.Compare(a, b))
+	}) {
+		c.line("failures", "%d x %s", r.Failures[code], summary.NameCause(code))
+	}
+
+	if p.RequestsPerS != nil {
+		c.line("rate", "%s", formatRate(p.RequestsPerS))
+	}
+
+	if p.RemainingS != nil {
+		c.line("left", "about %s", terminal.FormatAge(seconds(*p.RemainingS)))
+	}
+
+	if n := r.Counts.Dropped; n > 0 {
+		c.line("dropped",
+			"%d messages of results, or lines of them, that did not fit the run; its collector's log has the first of each kind",
+			n)
+	}
+
+	c.line("tokens", "%d in, %d out", r.Counts.PromptTokens, r.Counts.CompletionTokens)
+}
+
+// models adds the models of the run.
+func (c card) models(r Run) {
+	for _, model := range r.Models() {
+		note := ""
+		if slices.Contains(r.Missing, model) {
+			note = " (no worker serves it)"
+		}
+		c.line("model", "%s: %d requests%s", model, r.Input.Models[model], note)
+	}
+}
+
+// files adds the output of the run and its collector.
+func (c card) files(r Run) {
+	out := output.Prefix(r.Output) // HOST:PATH
+	switch {
+	case r.Output == "":
+	case r.State == proto.StateCompleted || r.State == proto.StateCancelled || r.State == proto.StateExpired:
+		c.line("output", "%s", out.Results())
+		if r.Counts.Failed > 0 {
+			c.line("errors", "%s", out.Errors())
+		}
+	case !r.State.Ended():
+		c.line("output", "%s, to be read there with zstd -dc", out.Journal())
+	}
+
+	if r.Collector == nil && !r.State.Ended() {
+		c.line("collector", "none now")
+	} else if r.Collector != nil {
+		c.line("collector", "on %s", r.Collector.Host)
+	}
+}
+
+// formatPast formats a time in the past.
+func formatPast(at time.Time) string {
+	return fmt.Sprintf("%s (%s ago)", at.Local().Format(time.DateTime), terminal.FormatAge(time.Since(at)))
+}
+
+// nextCommand returns the command that is likely to come next, or "" where the problem names one.
+func (r Run) nextCommand() string {
+	switch {
+	case r.Problem != "":
+		return ""
+	case r.State == proto.StateInProgress:
+		return "promptmill tail " + r.Run + " prints the results as they come"
+	case r.State == proto.StatePaused:
+		return "promptmill resume " + r.Run
+	case r.State.Ended() && r.Counts.Failed > 0:
+		return "promptmill retry " + r.Run + " runs the failed requests again"
+	}
+
+	return ""
+}
+
+// PrintWorkers prints a table of workers, and their problems. width is as for [PrintRuns].
+func PrintWorkers(w io.Writer, workers []Worker, width int) error {
 	if len(workers) == 0 {
 		_, err := fmt.Fprintln(w, "no workers")
 		return err
 	}
 
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "WORKER\tSTATE\tIN FLIGHT\tREQ/S\tDONE\tMODELS\tGPU\tVERSION\tSINCE")
-
-	workers = proto.Labelled(workers)
-	for _, i := range workers {
-		state := "ready"
-		if !i.Ready {
-			state = "waiting for its model server"
-		}
-
-		models := terminal.JoinFew(i.Models, 3)
-		if i.Models == nil {
-			models = "any"
-		}
-
-		gpu := "?"
-		if len(i.GPU) > 0 {
-			gpu = fmt.Sprintf("%d x %s", len(i.GPU), i.GPU[0].Name)
-		}
-
-		terminal.Fprintf(t, "%s\t%s\t%d/%d\t%.1f\t%d\t%s\t%s\t%s\t%s\n",
-			i.Name, state, i.InFlight, i.Concurrency, i.PerSecond,
-			i.Done, models, gpu, i.Version, terminal.FormatAge(time.Since(i.Since)))
-	}
-
-	if err := t.Flush(); err != nil {
+	names := nameWorkers(workers)
+	if err := newWorkerTable(workers, names).print(w, width); err != nil {
 		return err
 	}
 
-	for _, i := range workers {
-		if i.Problem != "" {
-			terminal.Fprintf(w, "! %s: %s\n", i.Name, i.Problem)
+	for i, k := range workers {
+		if k.Problem != "" {
+			terminal.Fprintf(w, "! %s: %s\n", names[i], k.Problem)
 		}
 
-		if i.SeveralServers {
+		if k.SeveralServers {
 			terminal.Fprintf(w, "! %s: %s leads to more than one server: give each with --url to run it at its best\n",
-				i.Name, i.Server)
+				names[i], k.Server)
 		}
 	}
 
 	return nil
+}
+
+// nameWorkers returns the names of workers, which distinguish those of one name.
+func nameWorkers(workers []Worker) []string {
+	return proto.Labels(len(workers), func(i int) (name, id string) { return workers[i].Name, workers[i].ID })
+}
+
+// newWorkerTable returns the table of workers with some names.
+func newWorkerTable(workers []Worker, names []string) table {
+	cells := func(format func(Worker) string) (list []string) {
+		for _, k := range workers {
+			list = append(list, format(k))
+		}
+		return list
+	}
+
+	return table{
+		{head: "WORKER", cells: names, cutAt: 6, least: 12},
+		{head: "STATE", cells: cells(formatWorkerState), briefAt: 5, brief: cells(formatBriefState)},
+		{head: "IN FLIGHT", cells: cells(func(k Worker) string {
+			return fmt.Sprintf("%d/%d", k.InFlight, k.Concurrency)
+		})},
+		{head: "RATE", cells: cells(func(k Worker) string { return formatRate(&k.PerSecond) })},
+		{head: "DONE", cells: cells(func(k Worker) string { return strconv.FormatInt(k.Done, 10) }), dropAt: 7},
+		{head: "HEARD", cells: cells(func(k Worker) string {
+			return terminal.FormatAge(time.Since(k.HeardAt)) + " ago"
+		})},
+		{head: "MODELS", cells: cells(formatModels), cutAt: 4, least: 12, dropAt: 9},
+		{head: "HOST", cells: cells(func(k Worker) string { return cmp.Or(k.Host, unknown) }), cutAt: 6, least: 8, dropAt: 8},
+		{head: "GPU", cells: cells(formatGPUs), dropAt: 3},
+		{head: "VERSION", cells: cells(func(k Worker) string { return cmp.Or(k.Version, unknown) }), dropAt: 1},
+		{head: "SINCE", cells: cells(func(k Worker) string { return terminal.FormatAge(time.Since(k.Since)) }), dropAt: 2},
+	}
+}
+
+func formatWorkerState(k Worker) string {
+	if k.Ready {
+		return "ready"
+	}
+	return "waiting for its model server"
+}
+
+func formatBriefState(k Worker) string {
+	if k.Ready {
+		return "ready"
+	}
+	return "waiting"
+}
+
+func formatModels(k Worker) string {
+	if k.Models == nil {
+		return "any"
+	}
+	return strings.TrimSpace(terminal.JoinFew(k.Models, 3))
+}
+
+func formatGPUs(k Worker) string {
+	if len(k.GPU) == 0 {
+		return unknown
+	}
+	return fmt.Sprintf("%d x %s", len(k.GPU), k.GPU[0].Name)
 }

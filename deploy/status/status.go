@@ -1,12 +1,14 @@
 // Package status looks at a bus: at its runs, at its workers, and at the obstacles of a run.
 //
-// [Look] reads a bus once, and PrintRuns, PrintRun and PrintWorkers print the result. [Run] is also
-// the JSON form of promptmill list and status.
+// [Look] reads a bus once, and PrintRuns, PrintRun and PrintWorkers print the result. [Run] and
+// [Worker] are also the JSON form of promptmill list, status and workers. [FindRuns] returns the
+// runs that a name on a command line means.
 package status
 
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +20,10 @@ import (
 // Run is the status of a run.
 type Run struct {
 	proto.Manifest
+	// InputName names the input for people, see [proto.Input.Name].
+	InputName string `json:"input_name"`
+	// Progress is the progress of the run.
+	Progress Progress `json:"progress"`
 	// Collector is null if no process collects the run now.
 	Collector *proto.CollectorInfo `json:"collector"`
 	// Missing are the models of the run that no ready worker serves, and Served the models that
@@ -28,12 +34,38 @@ type Run struct {
 	Problem string `json:"problem"`
 }
 
+// Progress is how far a run is. Its names are those of promptmill run --progress json.
+type Progress struct {
+	// Total is the number of requests, Done the answered and failed ones, and Durable the ones
+	// of Done in the synced output.
+	Total   int `json:"total"`
+	Done    int `json:"done"`
+	Failed  int `json:"failed"`
+	Durable int `json:"durable"`
+	// RequestsPerS is the average over the last 30 s; null: the run does not work, or its collector
+	// does not report it.
+	RequestsPerS *float64 `json:"requests_per_s"`
+	// RemainingS is the time in seconds that the remaining requests take at that rate; null:
+	// unknown.
+	RemainingS *float64 `json:"remaining_s"`
+	// ElapsedS is the time in seconds from the run's creation to its end, or until now.
+	ElapsedS float64 `json:"elapsed_s"`
+}
+
+// Worker is the status of a worker.
+type Worker struct {
+	proto.WorkerInfo
+	// HeardAt is the time at which the bus got the last announcement. A worker sends one every 3 s,
+	// and is gone without one for 15 s.
+	HeardAt time.Time `json:"heard_at"`
+}
+
 // Bus is the content of a bus.
 type Bus struct {
 	// Runs are its runs, never nil.
 	Runs []Run
-	// Workers are its workers.
-	Workers []proto.WorkerInfo
+	// Workers are its workers, never nil.
+	Workers []Worker
 }
 
 // Look reads the runs and the workers of a bus. A run that is not wanted is left out; a nil wanted
@@ -49,24 +81,81 @@ func Look(ctx context.Context, b *bus.Bus, wanted func(proto.Manifest) bool) (Bu
 		return Bus{}, err
 	}
 
-	found := Bus{Runs: []Run{}, Workers: workers}
+	found := Bus{Runs: []Run{}, Workers: []Worker{}}
+	for _, w := range workers {
+		found.Workers = append(found.Workers, Worker{w, w.ReceivedAt})
+	}
+
 	for _, m := range runs {
 		if wanted != nil && !wanted(m) {
 			continue
 		}
 
-		r := Run{Manifest: m}
+		r := Run{Manifest: m, InputName: m.Input.Name()}
 		r.Missing, r.Served = progress.MissingModels(m, workers)
 
-		if holder, ok, err := b.Leases.Holder(ctx, m.Run); err == nil && ok {
-			r.Collector = &holder
+		lease, held, err := b.Leases.Read(ctx, m.Run)
+		if err == nil && held {
+			r.Collector = &lease.CollectorInfo
 		}
 
-		r.Problem = r.findProblem(time.Now())
+		now := time.Now()
+		r.Problem = r.findProblem(now)
+		r.Progress = r.measureProgress(lease.Progress, now)
 		found.Runs = append(found.Runs, r)
 	}
 
 	return found, nil
+}
+
+// measureProgress returns the progress of the run. reported is the report of its collector, or nil.
+func (r Run) measureProgress(reported *proto.CollectorProgress, now time.Time) Progress {
+	p := Progress{
+		Total:    r.Input.Requests,
+		Done:     r.Counts.Done,
+		Failed:   r.Counts.Failed,
+		Durable:  r.Counts.Done,
+		ElapsedS: r.elapsed(now).Seconds(),
+	}
+	if reported == nil || r.State.Ended() {
+		return p
+	}
+
+	if reported.Done > p.Done {
+		p.Done, p.Failed = min(reported.Done, p.Total), reported.Failed
+	}
+
+	// A paused run does not work. The requests that a cancelled one leaves out do not take time.
+	if r.State != proto.StateInProgress || r.Problem != "" {
+		return p
+	}
+
+	p.RequestsPerS = reported.RequestsPerSecond
+	if rate := p.RequestsPerS; rate != nil && *rate > 0 {
+		p.RemainingS = new(float64(p.Total-p.Done) / *rate)
+	}
+
+	return p
+}
+
+// elapsed returns the time from the run's creation to its end, or until now. The clocks of two
+// machines may differ.
+func (r Run) elapsed(now time.Time) time.Duration {
+	if r.EndedAt != nil {
+		now = *r.EndedAt
+	}
+	return max(0, now.Sub(r.CreatedAt))
+}
+
+// WorksFor reports whether the worker has run requests of a run, or may do so.
+func (w Worker) WorksFor(r Run) bool {
+	if _, ok := w.Runs[r.Run]; ok || w.Models == nil {
+		return true
+	}
+
+	return slices.ContainsFunc(r.Models(), func(model string) bool {
+		return model == "" || proto.Serves(w.Models, model)
+	})
 }
 
 // ProblemAfter is the age at which a run without a worker or a collector has a problem.

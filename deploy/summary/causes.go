@@ -47,7 +47,7 @@ func PrintCauses(s *terminal.Screen, meta *metadata.Run, errorsFile string) {
 			s.Printf("  and other causes, of %d requests", sumCounts(counts, list[i:]))
 			break
 		}
-		s.Printf("  %d x %s%s", counts[code], nameCause(code), messages[code].format())
+		s.Printf("  %d x %s%s", counts[code], NameCause(code), messages[code].format())
 	}
 }
 
@@ -59,8 +59,8 @@ func sumCounts(counts map[string]int64, names []string) (n int64) {
 	return n
 }
 
-// nameCause returns the name of a cause of failure for people.
-func nameCause(code string) string {
+// NameCause returns the name of a cause of failure for people.
+func NameCause(code string) string {
 	if status, ok := strings.CutPrefix(code, "http_"); ok {
 		return "HTTP " + status
 	}
