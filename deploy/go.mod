@@ -35,6 +35,8 @@ require (
 	mvdan.cc/sh/v3 v3.14.1
 )
 
+require github.com/rivo/uniseg v0.4.7 // indirect
+
 require (
 	github.com/DataDog/sketches-go v1.4.8 // indirect
 	github.com/antithesishq/antithesis-sdk-go v0.9.0-default-no-op // indirect

@@ -12,11 +12,9 @@ import (
 
 // Block returns the sample as a live block: the run, its rates, and as many workers as fit.
 func (v Sample) Block(name string, width, height int) []terminal.Line {
-	block := []terminal.Line{v.formatHeadline(name, width)}
-	if rates := v.formatRates(); block[0].Width()+2+rates.Width() <= width {
-		block[0] = append(append(block[0], terminal.Span{Text: "  "}), rates...)
-	} else {
-		block = append(block, append(terminal.NewLine("  "), rates...))
+	block := []terminal.Line{
+		v.formatHeadline(name, width),
+		append(terminal.NewLine("  "), v.formatRates()...),
 	}
 
 	workers := v.ByWorker
@@ -43,50 +41,91 @@ func (v Sample) Block(name string, width, height int) []terminal.Line {
 	return block
 }
 
-// formatHeadline formats the progress of the run, with a bar if it fits.
+const (
+	plainName    = 20 // cells of an input's name in a plain line
+	shortestName = 12 // cells of it in a block
+	longestName  = 40
+	shortestBar  = 10 // cells
+)
+
+// formatHeadline formats the progress of the run, with a bar in the columns that are left. Where
+// there are few, the elapsed time is left out.
 func (v Sample) formatHeadline(name string, width int) terminal.Line {
-	const cells = 10
-	full := v.percentDone() * cells / 100
-	bar := strings.Repeat("█", full) + strings.Repeat("░", cells-full) + "  "
-	before, after := terminal.TruncateName(name, 20)+"  ", v.formatProgress()
-	if terminal.TextWidth(before)+cells+2+terminal.TextWidth(after) > width {
-		bar = ""
+	most := min(max(width/6, shortestName), longestName)
+	before := terminal.NewLine(terminal.TruncateName(name, most) + "  ")
+	after := v.formatProgress(true)
+
+	bar := width - before.Width() - 2 - after.Width()
+	switch {
+	case bar >= shortestBar:
+		return slices.Concat(before, v.formatBar(bar), terminal.NewLine("  "), after)
+	case bar < -2:
+		after = v.formatProgress(false)
 	}
 
-	return terminal.NewLine(before + bar + after)
+	return slices.Concat(before, after)
 }
 
-// formatProgress formats the progress of the run, and its remaining time or why it waits.
-func (v Sample) formatProgress() string {
-	left := "time left not yet known"
-	switch {
-	case v.State != "running":
-		left = v.State
-	case v.RemainingS != nil:
-		left = "left " + formatInterval(*v.RemainingLowS, *v.RemainingHighS)
+// formatBar formats the part of the requests that are done.
+func (v Sample) formatBar(cells int) terminal.Line {
+	full := min(cells, cells*v.Done/max(1, v.Total))
+	return terminal.Line{
+		{Text: strings.Repeat("█", full), Colour: terminal.Green},
+		{Text: strings.Repeat("░", cells-full), Colour: terminal.Dim},
+	}
+}
+
+// formatProgress formats the progress of the run, its elapsed time if wanted, and its remaining time
+// or why it waits.
+func (v Sample) formatProgress(elapsed bool) terminal.Line {
+	line := terminal.NewLine(fmt.Sprintf("%d%%  %s/%s  ", v.percentDone(), terminal.FormatCount(v.Done),
+		terminal.FormatCount(v.Total)))
+
+	if elapsed {
+		line = append(line, terminal.Span{Text: "elapsed ", Colour: terminal.Dim},
+			terminal.Span{Text: formatDuration(v.ElapsedS, time.Second) + "  "})
 	}
 
-	return fmt.Sprintf("%d%%  %s/%s  %s", v.percentDone(), groupThousands(v.Done), groupThousands(v.Total), left)
+	switch {
+	case !v.isRunning():
+		return append(line, terminal.Span{Text: v.State, Colour: terminal.Yellow})
+	case v.RemainingS == nil:
+		return append(line, terminal.Span{Text: "left: not yet known", Colour: terminal.Dim})
+	}
+
+	return append(line, terminal.Span{Text: "left ", Colour: terminal.Dim},
+		terminal.Span{Text: formatInterval(*v.RemainingLowS, *v.RemainingHighS)})
 }
 
 // percentDone returns 100 only when all requests are done.
 func (v Sample) percentDone() int { return 100 * v.Done / max(1, v.Total) }
 
-// formatRates formats the figures of the run, the most important first.
-func (v Sample) formatRates() terminal.Line {
-	var l terminal.Line
+// formatRates formats the figures of the run, the most important first. While the run waits, it has
+// no rates.
+func (v Sample) formatRates() (line terminal.Line) {
+	add := func(figure, unit string) {
+		line = append(line, terminal.Span{Text: figure}, terminal.Span{Text: unit, Colour: terminal.Dim})
+	}
+
 	if v.Failed > 0 {
-		l = append(l, terminal.Span{Text: "failed " + groupThousands(v.Failed), Colour: terminal.Red},
+		line = append(line, terminal.Span{Text: "failed " + terminal.FormatCount(v.Failed), Colour: terminal.Red},
 			terminal.Span{Text: "  "})
 	}
 
 	if v.Retries > 0 {
-		l = append(l, terminal.Span{Text: "retried " + groupThousands(int(v.Retries)) + "  "})
+		line = append(line, terminal.Span{Text: "retried ", Colour: terminal.Dim},
+			terminal.Span{Text: terminal.FormatCount(v.Retries) + "  "})
 	}
 
-	return append(l, terminal.Span{Text: fmt.Sprintf("%s req/s  %s tok/s in  %s out  %s in flight",
-		formatRate(v.RequestsPerS), formatRate(v.InputTokPerS), formatRate(v.OutputTokPerS),
-		groupThousands(int(v.InFlight)))})
+	if v.RequestsPerS != nil {
+		add(formatRate(*v.RequestsPerS), " req/s  ")
+		add(formatRate(*v.InputTokPerS), " tok/s in  ")
+		add(formatRate(*v.OutputTokPerS), " out  ")
+	}
+
+	add(terminal.FormatCount(v.InFlight), " in flight")
+
+	return line
 }
 
 // PlainText returns the sample as one line without colours. name is the name of the input.
@@ -95,8 +134,8 @@ func (v Sample) PlainText(name string) string {
 	if v.Workers > 1 {
 		workers = fmt.Sprintf("  %d workers", v.Workers)
 	}
-	return fmt.Sprintf("%s  %s  %s%s", terminal.TruncateName(name, 20), v.formatProgress(),
-		v.formatRates().Plain()[0].Text, workers)
+	return fmt.Sprintf("%s  %s  %s%s", terminal.TruncateName(name, plainName), v.formatProgress(true).Plain(),
+		v.formatRates().Plain(), workers)
 }
 
 // formatRow formats the worker as a row of the live block.
@@ -141,16 +180,7 @@ func formatRate(x float64) string {
 	if x < 10 {
 		return strconv.FormatFloat(x, 'f', 1, 64)
 	}
-	return groupThousands(int(x + 0.5))
-}
-
-// groupThousands formats a number with a comma at each thousand.
-func groupThousands(n int) string {
-	s := strconv.Itoa(n)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
+	return terminal.FormatCount(int(x + 0.5))
 }
 
 // formatInterval formats a time from low to high seconds, rounded to steps that fit its length.

@@ -40,7 +40,7 @@ func busySample() Sample {
 
 	return Sample{
 		Total: 100000, Done: 62011, Failed: 3, Retries: 1131, InFlight: 130, Workers: 4,
-		RequestsPerS: 8.12, InputTokPerS: 912.4, OutputTokPerS: 1912.3,
+		ElapsedS: 6725, RequestsPerS: new(8.12), InputTokPerS: new(912.4), OutputTokPerS: new(1912.3),
 		RemainingS: new(4350.0), RemainingLowS: new(3900.0), RemainingHighS: new(4800.0), State: "running",
 		ByWorker: []Worker{worker("here", "vLLM", 64, 12.3, 956), worker("box-2", "SGLang", 64, 4, 0), bare, waits},
 	}
@@ -53,6 +53,7 @@ func TestBlock(t *testing.T) {
 	few.Failed, few.Retries, few.ByWorker = 0, 0, few.ByWorker[:1]
 	waiting := busySample()
 	waiting.State, waiting.ByWorker = "waiting for a worker that serves a-model", nil
+	waiting.RequestsPerS, waiting.InputTokPerS, waiting.OutputTokPerS = nil, nil, nil
 
 	for _, c := range []struct {
 		name          string
@@ -60,36 +61,37 @@ func TestBlock(t *testing.T) {
 		width, height int
 		want          string
 	}{
-		{"80 columns: the rates have a line of their own", busySample(), 79, 22, `
-a-long-name-of-an...  ██████░░░░  62%  62,011/100,000  left 1h05m-1h20m
+		{"80 columns: a short bar", busySample(), 79, 22, `
+a-long-nam...  ██████░░░░  62%  62,011/100,000  elapsed 1h52m  left 1h05m-1h20m
   failed 3  retried 1,131  8.1 req/s  912 tok/s in  1,912 out  130 in flight
   here                      vLLM    64/64  12 req/s   956 tok/s  141/160 GiB  610 W
   box-2                     SGLang  64/64  4.0 req/s             141/160 GiB  610 W
   mac                       Ollama  2      0.2 req/s
   a-box-with-a-very-lon...          waiting for its model server`},
-		{"200 columns: all of the run is in one line", busySample(), 199, 22, `
-a-long-name-of-an...  ██████░░░░  62%  62,011/100,000  left 1h05m-1h20m  failed 3  retried 1,131  8.1 req/s  912 tok/s in  1,912 out  130 in flight
+		{"200 columns: a long bar", busySample(), 199, 22, `
+a-long-name-of-an-input.jsonl  ██████████████████████████████████████████████████████████████████████░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░  62%  62,011/100,000  elapsed 1h52m  left 1h05m-1h20m
+  failed 3  retried 1,131  8.1 req/s  912 tok/s in  1,912 out  130 in flight
   here                      vLLM    64/64  12 req/s   956 tok/s  141/160 GiB  610 W
   box-2                     SGLang  64/64  4.0 req/s             141/160 GiB  610 W
   mac                       Ollama  2      0.2 req/s
   a-box-with-a-very-lon...          waiting for its model server`},
 		{"no room for all workers: those that wait come first", busySample(), 79, 5, `
-a-long-name-of-an...  ██████░░░░  62%  62,011/100,000  left 1h05m-1h20m
+a-long-nam...  ██████░░░░  62%  62,011/100,000  elapsed 1h52m  left 1h05m-1h20m
   failed 3  retried 1,131  8.1 req/s  912 tok/s in  1,912 out  130 in flight
   a-box-with-a-very-lon...        waiting for its model server
   here                      vLLM  64/64  12 req/s  956 tok/s  141/160 GiB  610 W
   and 2 more workers`},
 		{"nothing failed, one worker", few, 79, 22, `
-a-long-name-of-an...  ██████░░░░  62%  62,011/100,000  left 1h05m-1h20m
+a-long-nam...  ██████░░░░  62%  62,011/100,000  elapsed 1h52m  left 1h05m-1h20m
   8.1 req/s  912 tok/s in  1,912 out  130 in flight
   here  vLLM  64/64  12 req/s  956 tok/s  141/160 GiB  610 W`},
-		{"narrow: no bar", few, 60, 22, `
-a-long-name-of-an...  62%  62,011/100,000  left 1h05m-1h20m
+		{"narrow: no bar and no elapsed time", few, 60, 22, `
+a-long-na...  62%  62,011/100,000  left 1h05m-1h20m
   8.1 req/s  912 tok/s in  1,912 out  130 in flight
   here  vLLM  64/64  12 req/s  956 tok/s  141/160 GiB  610 W`},
-		{"no worker works", waiting, 79, 22, `
-a-long-name-of-an...  62%  62,011/100,000  waiting for a worker that serves a-model
-  failed 3  retried 1,131  8.1 req/s  912 tok/s in  1,912 out  130 in flight`},
+		{"no worker works: there is no rate", waiting, 79, 22, `
+a-long-nam...  62%  62,011/100,000  waiting for a worker that serves a-model
+  failed 3  retried 1,131  130 in flight`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -109,7 +111,7 @@ a-long-name-of-an...  62%  62,011/100,000  waiting for a worker that serves a-mo
 func TestPlainLine(t *testing.T) {
 	t.Parallel()
 	got := busySample().PlainText("in\x1b[2J\n.jsonl")
-	want := "in?[2J .jsonl  62%  62,011/100,000  left 1h05m-1h20m  failed 3  retried 1,131  8.1 req/s  912 tok/s in  1,912 out  130 in flight  4 workers"
+	want := "in?[2J .jsonl  62%  62,011/100,000  elapsed 1h52m  left 1h05m-1h20m  failed 3  retried 1,131  8.1 req/s  912 tok/s in  1,912 out  130 in flight  4 workers"
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
@@ -128,7 +130,7 @@ func TestProgressJSON(t *testing.T) {
 	}
 
 	want := `{"type":"progress","time":"2026-01-02T03:04:05Z","run":"r","total":100000,"done":62011,"failed":3,"durable":0,"retries":1131,` +
-		`"in_flight":130,"workers":4,"requests_per_s":8.12,"input_tokens_per_s":912.4,"output_tokens_per_s":1912.3,` +
+		`"in_flight":130,"workers":4,"elapsed_s":6725,"requests_per_s":8.12,"input_tokens_per_s":912.4,"output_tokens_per_s":1912.3,` +
 		`"remaining_s":4350,"remaining_low_s":3900,"remaining_high_s":4800,"state":"running",` +
 		`"by_worker":[{"name":"mac","flavour":"Ollama","waits_for":"","in_flight":2,"concurrency":0,"requests_per_s":0.25,` +
 		`"output_tokens_per_s":null,"gpus":0,"gpu_memory_bytes":0,"gpu_memory_used_bytes":null,"gpu_power_watts":null}]}`
@@ -168,14 +170,14 @@ func TestFollowModes(t *testing.T) {
 	t.Parallel()
 
 	line := func(at string, done int, left string) string {
-		return fmt.Sprintf("%s  in.jsonl  %d%%  %d/100  %s  1.0 req/s  0.0 tok/s in  0.0 out  0 in flight\n",
-			at, done, done, left)
+		return fmt.Sprintf("%s  in.jsonl  %d%%  %d/100  elapsed %ds  %s  1.0 req/s  0.0 tok/s in  0.0 out  0 in flight\n",
+			at, done, done, done, left)
 	}
 	for _, c := range []struct {
 		mode terminal.Mode
 		want string
 	}{
-		{terminal.ModePlain, line("00:00:05", 5, "time left not yet known") + line("00:00:35", 35, "left 1m00s-1m10s") +
+		{terminal.ModePlain, line("00:00:05", 5, "left: not yet known") + line("00:00:35", 35, "left 1m00s-1m10s") +
 			"answer: " + line("00:00:40", 40, "left 1m00s") + line("00:00:40", 40, "left 1m00s")},
 		{terminal.ModeNone, "answer: " + line("00:00:40", 40, "left 1m00s")},
 		{terminal.ModeJSON, strings.Repeat("progress\n", 41) + "message\nprogress\n"},
@@ -310,5 +312,74 @@ func TestTakeSample(t *testing.T) {
 				t.Errorf("%+v", got)
 			}
 		})
+	}
+}
+
+// While a run waits it has no rates, in JSON either, and afterwards the wait is not in them.
+func TestRatesWhileWaiting(t *testing.T) {
+	t.Parallel()
+
+	begin := time.Unix(1, 0)
+	var tracker rateTracker
+	sample := func(second, done int, state string) Sample {
+		w := Worker{isLocal: true, done: int64(done), outputTokens: int64(10 * done)}
+		if state != stateRunning {
+			w.WaitsFor = state
+		}
+
+		return tracker.complete(Sample{
+			Total:        1000,
+			Done:         done,
+			State:        state,
+			ByWorker:     []Worker{w},
+			at:           begin.Add(time.Duration(second) * time.Second),
+			inputTokens:  int64(2 * done),
+			outputTokens: int64(10 * done),
+		})
+	}
+
+	for second := range 20 {
+		sample(second, 10*second, stateRunning)
+	}
+
+	if got := sample(20, 200, stateRunning); *got.RequestsPerS != 10 || *got.ByWorker[0].RequestsPerS != 10 {
+		t.Errorf("%v req/s, of the worker %v; want 10", *got.RequestsPerS, *got.ByWorker[0].RequestsPerS)
+	}
+
+	for second := 21; second < 40; second++ {
+		got := sample(second, 200, "waiting for the model server")
+		if got.RequestsPerS != nil || got.InputTokPerS != nil || got.OutputTokPerS != nil ||
+			got.RemainingS != nil || got.ByWorker[0].RequestsPerS != nil {
+			t.Fatalf("rates while it waits: %+v", got)
+		}
+	}
+
+	sample(40, 200, stateRunning)
+	got := sample(42, 220, stateRunning)
+	if *got.RequestsPerS != 10 || *got.OutputTokPerS != 100 || *got.ByWorker[0].OutputTokPerS != 100 {
+		t.Errorf("after the wait: %v req/s, %v tok/s", *got.RequestsPerS, *got.OutputTokPerS)
+	}
+
+	sample(90, 220, stateRunning) // the process was stopped
+	if got := sample(92, 240, stateRunning); *got.RequestsPerS != 10 {
+		t.Errorf("after a stop: %v req/s", *got.RequestsPerS)
+	}
+
+	if got.ElapsedS != 42 {
+		t.Errorf("elapsed %v s, want 42", got.ElapsedS)
+	}
+}
+
+// The bar takes the columns that are left, whatever is beside it.
+func TestBarUsesWidth(t *testing.T) {
+	t.Parallel()
+
+	for _, width := range []int{79, 119, 199} {
+		for _, name := range []string{"in.jsonl", "日本語の入力ファイル.jsonl"} {
+			l := busySample().formatHeadline(name, width)
+			if l.Width() != width || !strings.Contains(l.Plain().String(), "█░") {
+				t.Errorf("%d of %d columns: %s", l.Width(), width, l.Plain())
+			}
+		}
 	}
 }

@@ -28,10 +28,14 @@ type Sample struct {
 	InFlight int64 `json:"in_flight"`
 	Workers  int   `json:"workers"`
 
-	// RequestsPerS and the rates of tokens are averages over the last 30 s.
-	RequestsPerS  float64 `json:"requests_per_s"`
-	InputTokPerS  float64 `json:"input_tokens_per_s"`
-	OutputTokPerS float64 `json:"output_tokens_per_s"`
+	// ElapsedS is the time since this process has followed the run.
+	ElapsedS float64 `json:"elapsed_s"`
+
+	// RequestsPerS and the rates of tokens are averages over the last 30 s in which the run could
+	// work. Null while it waits.
+	RequestsPerS  *float64 `json:"requests_per_s"`
+	InputTokPerS  *float64 `json:"input_tokens_per_s"`
+	OutputTokPerS *float64 `json:"output_tokens_per_s"`
 
 	// RemainingLowS and RemainingHighS are the ends of the interval that has the remaining time
 	// with 90% certainty, and RemainingS is its middle.
@@ -76,16 +80,36 @@ type Worker struct {
 // rateWindow is the time over which rates are averaged.
 const rateWindow = 30 * time.Second
 
+// longestGap is the longest time between two samples of a process that was not stopped between them.
+const longestGap = 2 * time.Second
+
 // rateTracker derives rates and the remaining time from successive samples.
 type rateTracker struct {
-	window    []Sample
+	begin     time.Time // of the first sample
+	last      time.Time // of the last sample
+	window    []Sample  // the last samples without a wait between them
 	remaining timeEstimator
 }
 
-// complete adds the rates and the remaining time to the next sample.
+// complete adds the times and rates to the next sample.
 func (t *rateTracker) complete(v Sample) Sample {
-	t.remaining.addSample(v.at, v.Done, v.Total, int(v.InFlight), v.State == "running")
-	if low, high, ok := t.remaining.interval(); ok && v.State == "running" {
+	if t.begin.IsZero() {
+		t.begin = v.at
+	}
+	v.ElapsedS = math.Round(v.at.Sub(t.begin).Seconds())
+
+	// A rate over a wait or a stop would be the rate of no time.
+	wasStopped := !t.last.IsZero() && v.at.Sub(t.last) > longestGap
+	t.last = v.at
+	t.remaining.addSample(v.at, v.Done, v.Total, int(v.InFlight), v.isRunning() && !wasStopped)
+	if wasStopped || !v.isRunning() {
+		t.window = nil
+	}
+	if !v.isRunning() {
+		return v
+	}
+
+	if low, high, ok := t.remaining.interval(); ok {
 		v.RemainingS, v.RemainingLowS, v.RemainingHighS = new(math.Round((low+high)/2)), new(math.Round(low)),
 			new(math.Round(high))
 	}
@@ -101,14 +125,17 @@ func (t *rateTracker) complete(v Sample) Sample {
 		return v
 	}
 
-	v.RequestsPerS = float64(v.Done-first.Done) / seconds
-	v.InputTokPerS = float64(v.inputTokens-first.inputTokens) / seconds
-	v.OutputTokPerS = float64(v.outputTokens-first.outputTokens) / seconds
+	v.RequestsPerS = new(float64(v.Done-first.Done) / seconds)
+	v.InputTokPerS = new(float64(v.inputTokens-first.inputTokens) / seconds)
+	v.OutputTokPerS = new(float64(v.outputTokens-first.outputTokens) / seconds)
 
 	for i := range v.ByWorker { // local workers are first, always in the same order
 		w := &v.ByWorker[i]
 		if !w.isLocal {
 			break
+		}
+		if w.WaitsFor != "" {
+			continue
 		}
 
 		before := first.ByWorker[i]
@@ -118,3 +145,9 @@ func (t *rateTracker) complete(v Sample) Sample {
 
 	return v
 }
+
+// isRunning reports whether requests can be done.
+func (v Sample) isRunning() bool { return v.State == stateRunning }
+
+// stateRunning is the state of a run whose requests can be done.
+const stateRunning = "running"

@@ -94,7 +94,7 @@ func (v *Source) takeSample() Sample {
 		Done:    got.Received.Done,
 		Failed:  got.Received.Failed,
 		Durable: got.Durable,
-		State:   "running",
+		State:   stateRunning,
 		// Attempts after the first.
 		Retries:      max(0, got.Received.Attempts-int64(got.Received.Done-got.Received.Skipped)),
 		at:           now,
@@ -167,6 +167,7 @@ func (n LocalWorker) measure(announced proto.WorkerInfo, now time.Time) Worker {
 	stats := n.Worker.Stats()
 	info, _ := n.Worker.Info()
 	w.isLocal, w.Name, w.Flavour, w.WaitsFor = true, cmp.Or(announced.Name, n.Name), info.Flavour, ""
+	w.RequestsPerS = nil // rateTracker knows it
 	w.InFlight, w.Concurrency, w.done, w.outputTokens = stats.InFlight.Load(), n.Limiter.Limit(), stats.Done.Load(),
 		stats.TokensOut.Load()
 
@@ -190,7 +191,7 @@ func announcedWorker(i proto.WorkerInfo) Worker {
 		GPUs:         len(i.GPU),
 	}
 	if !i.Ready {
-		w.WaitsFor = "waiting for its model server"
+		w.WaitsFor, w.RequestsPerS = "waiting for its model server", nil
 	}
 
 	for _, g := range i.GPU {

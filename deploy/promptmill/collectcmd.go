@@ -169,5 +169,5 @@ func collectRun(cmd *activeCommand, cfg pipeline.CollectConfig, inputs []string,
 		}
 	}
 
-	return summary.Err(res.Metadata)
+	return summary.Err(res.Metadata, report.ShellWords("promptmill", "retry", res.Run))
 }

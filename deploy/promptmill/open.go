@@ -70,6 +70,7 @@ func openCommand(ctx context.Context, env environment, o commonOptions) (*active
 
 	c.ctx, c.stop = context.WithCancel(ctx)
 	c.goroutines.Go(func() { c.screen.PrintStatusOnSignal(c.ctx, env.asked) })
+	c.goroutines.Go(func() { c.screen.FollowJobControl(c.ctx) })
 
 	return c, nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/natsserver"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/summary"
+	"github.com/promptmill/promptmill/deploy/terminal"
 )
 
 func runCommand(env environment) *cli.Command {
@@ -197,8 +198,9 @@ func runInputs(ctx context.Context, env environment, o runOptions) (err error) {
 	}
 
 	if res.WasComplete {
-		cmd.screen.Printf("complete already: run %s of %s, %d answered, %d failed",
-			res.Run, res.Metadata.Timestamp.Local().Format(time.DateTime), res.Answered, res.Failed)
+		cmd.screen.Printf("complete already: run %s of %s, %s answered, %s failed",
+			res.Run, res.Metadata.Timestamp.Local().Format(time.DateTime), terminal.FormatCount(res.Answered),
+			terminal.FormatCount(res.Failed))
 		summary.PrintCauses(cmd.screen, res.Metadata, res.Output.Errors())
 		summary.PrintFiles(cmd.screen, res.Metadata, res.Output, o.args)
 	} else {
@@ -212,5 +214,5 @@ func runInputs(ctx context.Context, env environment, o runOptions) (err error) {
 		}
 	}
 
-	return summary.Err(res.Metadata)
+	return summary.Err(res.Metadata, "the same command with --retry")
 }

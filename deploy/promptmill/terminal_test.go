@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -91,7 +92,7 @@ func (term tmuxPane) see(pattern string) []string {
 }
 
 var (
-	headline  = regexp.MustCompile(`^in\.jsonl  (█*░*  )?\d+%  [\d,]+/[\d,]+  \S.*$`)
+	headline  = regexp.MustCompile(`^in\.jsonl  (█*░*  )?\d+%  [\d,]+/[\d,]+  (elapsed \S+  )?\S.*$`)
 	ratesLine = regexp.MustCompile(
 		`^  (failed [\d,]+  )?(retried [\d,]+  )?[\d.,]+ req/s  [\d.,]+ tok/s in  [\d.,]+ out  \d+ in flight$`,
 	)
@@ -127,7 +128,7 @@ func TestTerminal(t *testing.T) {
 	term := openTmuxPane(t, 80, 24, []string{"NO_COLOR=", "TERM=tmux"}, "sh -c '"+run+"'")
 	term.whole(term.see(`failed [\s\S]* tok/s\s*$`), 80, 3)
 	term.tmux("resize-window", "-x", "200", "-y", "24")
-	term.whole(term.see(`in\.jsonl .* failed .* in flight\n.* tok/s\s*$`), 200, 2)
+	term.whole(term.see(`in\.jsonl  [█░]{100,}  .*\n  failed .* in flight\n.* tok/s\s*$`), 200, 3)
 	term.tmux("resize-window", "-x", "80", "-y", "24")
 	term.whole(term.see(`left \d+s(-\d+s)?\n  failed .*\n.* tok/s\s*$`), 80, 3)
 
@@ -165,33 +166,99 @@ func TestTerminal(t *testing.T) {
 	}
 }
 
-// Terminals without escape sequences, and users without colours, get plain
-// lines.
+// A dumb terminal gets plain lines, and with NO_COLOR there is a block without colours.
 func TestPlainTerminal(t *testing.T) {
 	t.Parallel()
 
-	for name, env := range map[string][]string{
-		"dumb":      {"NO_COLOR=", "TERM=dumb"},
-		"no colour": {"NO_COLOR=1", "TERM=tmux"},
+	for name, c := range map[string]struct {
+		env  []string
+		want string // the first character of the escape sequences
+	}{
+		"dumb":      {[]string{"NO_COLOR=", "TERM=dumb"}, ""},
+		"no colour": {[]string{"NO_COLOR=1", "TERM=tmux"}, "cursor"},
+		"colour":    {[]string{"NO_COLOR=", "TERM=tmux"}, "colour cursor"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 
-			c := newCommand(t)
-			in := filepath.Join(c.dir, c.input("in.jsonl", 1000))
+			command := newCommand(t)
+			in := filepath.Join(command.dir, command.input("in.jsonl", 1000))
 			// tmux sets TERM itself.
-			term := openTmuxPane(t, 80, 24, env,
-				env[1]+" promptmill run "+in+" -o out.jsonl.zst --sim --concurrency 16 --sim-ttft 0s --sim-tpot 1ms")
-			term.see(`done: 1000 answered[\s\S]*exit 0`)
+			term := openTmuxPane(t, 80, 24, c.env,
+				c.env[1]+" promptmill run "+in+" -o out.jsonl.zst --sim --concurrency 16 --sim-ttft 0s --sim-tpot 1ms")
+			term.see(`done: 1,000 answered[\s\S]*exit 0`)
 
 			raw, err := os.ReadFile(filepath.Join(term.dir, "raw"))
 			if err != nil {
 				t.Fatal(err)
 			}
 
-			if strings.Contains(string(raw), "\x1b") {
-				t.Errorf("escape sequences:\n%q", raw)
+			var got []string
+			for kind, sequence := range map[string]string{"colour": `\x1b\[\d*m`, "cursor": `\x1b\[\d*[AJK]`} {
+				if regexp.MustCompile(sequence).Match(raw) {
+					got = append(got, kind)
+				}
+			}
+
+			slices.Sort(got)
+			if strings.Join(got, " ") != c.want || c.want == "" && strings.Contains(string(raw), "\x1b") {
+				t.Errorf("escape sequences for %q, want %q:\n%q", got, c.want, raw)
 			}
 		})
 	}
+}
+
+// A shell stops the run, prints, resizes and continues it, in the background too: the block is drawn
+// below all of that, and takes nothing away.
+func TestJobControl(t *testing.T) {
+	t.Parallel()
+
+	if _, err := exec.LookPath("bash"); err != nil {
+		t.Skip("SKIPPED: bash is not installed: job control is not tested")
+	}
+
+	c := newCommand(t)
+	in := filepath.Join(c.dir, c.input("in.jsonl", 3000))
+	term := openTmuxPane(t, 80, 24, []string{"NO_COLOR=", "TERM=tmux"},
+		"PS1='ready> ' exec bash --norc --noprofile -i")
+	type keys = []string
+	send := func(text ...string) { term.tmux(append(keys{"send-keys"}, text...)...) }
+
+	term.see(`ready>\s*$`)
+	send("promptmill run "+in+" -o out.jsonl.zst --sim --concurrency 8; echo ended $?", "Enter")
+	term.see(`in flight\n.* tok/s\s*$`)
+
+	// Stopped, and continued in a wider terminal.
+	send("C-z")
+	term.see(`Stopped[\s\S]*ready>\s*$`)
+	send("echo said $((6 * 7))", "Enter")
+	term.see(`said 42\nready>\s*$`)
+	term.tmux("resize-window", "-x", "120", "-y", "40")
+	send("fg", "Enter")
+	lines := term.see(`said 42\nready> fg\n.*promptmill run[^\n]*\n(\S*\n)?in\.jsonl  [█░]+ .*\n.* in flight\n.* tok/s\s*$`)
+	if blocks := countMatches(headline, lines); blocks > 2 { // as it was stopped, and as it is now
+		t.Errorf("%d blocks:\n%s", blocks, strings.Join(lines, "\n"))
+	}
+
+	// In the background it draws nothing.
+	send("C-z")
+	term.see(`Stopped[\s\S]*Stopped[\s\S]*ready>\s*$`)
+	send("bg", "Enter")
+	term.see(`ready> bg\n.*&\nready>\s*$`)
+	send("sleep 1; echo said $((7 * 7))", "Enter")
+	term.see(`ready> bg\n.*&\nready> sleep.*\nsaid 49\nready>\s*$`)
+	send("fg", "Enter")
+	term.see(`said 49\nready> fg\n.*promptmill run[^\n]*\n(\S*\n)?in\.jsonl  [█░]+ .*\n.* in flight\n.* tok/s\s*$`)
+	send("C-c")
+	term.see(`have their line[\s\S]*ready>\s*$`)
+}
+
+// countMatches returns the number of lines that match a pattern.
+func countMatches(pattern *regexp.Regexp, lines []string) (n int) {
+	for _, l := range lines {
+		if pattern.MatchString(l) {
+			n++
+		}
+	}
+	return n
 }

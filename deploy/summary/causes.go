@@ -44,10 +44,10 @@ func PrintCauses(s *terminal.Screen, meta *metadata.Run, errorsFile string) {
 	})
 	for i, code := range list {
 		if i == maxCauses {
-			s.Printf("  and other causes, of %d requests", sumCounts(counts, list[i:]))
+			s.Printf("  and other causes, of %s requests", terminal.FormatCount(sumCounts(counts, list[i:])))
 			break
 		}
-		s.Printf("  %d x %s%s", counts[code], NameCause(code), messages[code].format())
+		s.Printf("  %s x %s%s", terminal.FormatCount(counts[code]), NameCause(code), messages[code].format())
 	}
 }
 

@@ -24,30 +24,60 @@ func Print(s *terminal.Screen, meta *metadata.Run, out output.Prefix, inputs []s
 		done = string(meta.Status)
 	}
 
-	s.Printf("%s: %d answered, %d failed, in %s", done, res.SuccessCount, res.FailureCount,
-		(time.Duration(res.InferenceTimeSeconds*1000) * time.Millisecond).Round(10*time.Millisecond))
+	failed := terminal.Span{Text: terminal.FormatCount(res.FailureCount) + " failed"}
+	if res.FailureCount > 0 {
+		failed.Colour = terminal.Red
+	}
+
+	s.Print(terminal.Line{
+		{Text: done + ": " + terminal.FormatCount(res.SuccessCount) + " answered, "},
+		failed,
+		{Text: fmt.Sprintf(", in %s",
+			(time.Duration(res.InferenceTimeSeconds*1000) * time.Millisecond).Round(10*time.Millisecond))},
+	})
 
 	if res.ThroughputRequestsPerSec != nil && res.OutputTokensPerSec != nil {
-		s.Printf("      %.1f requests/s, %.0f tokens/s in, %.0f tokens/s out",
-			*res.ThroughputRequestsPerSec, *res.InputTokensPerSec, *res.OutputTokensPerSec)
+		s.Printf("      %s requests/s, %s tokens/s in, %s tokens/s out",
+			formatRate(*res.ThroughputRequestsPerSec), terminal.FormatCount(int(*res.InputTokensPerSec+0.5)),
+			terminal.FormatCount(int(*res.OutputTokensPerSec+0.5)))
 	}
 
 	PrintCauses(s, meta, out.Errors())
 	PrintFiles(s, meta, out, inputs)
 }
 
+// formatRate formats requests per second: with a decimal below 1,000.
+func formatRate(rate float64) string {
+	if rate < 1000 {
+		return fmt.Sprintf("%.1f", rate)
+	}
+	return terminal.FormatCount(int(rate + 0.5))
+}
+
 // PrintFiles prints the names of the output files and the command that verifies them.
 func PrintFiles(s *terminal.Screen, meta *metadata.Run, out output.Prefix, inputs []string) {
-	s.Printf("  results   %s", files.Short(out.Results()))
-	if meta.Test.ErrorFile != nil {
-		s.Printf("  errors    %s", files.Short(out.Errors()))
+	printFile := func(label, text string) {
+		s.Print(terminal.Line{
+			{Text: fmt.Sprintf("  %-10s", label), Colour: terminal.Dim},
+			{Text: text, Whole: true},
+		})
 	}
 
-	s.Printf("  metadata  %s", files.Short(out.Meta()))
-	for _, path := range []string{out.ReportMarkdown(), out.ReportHTML()} {
-		if files.Exists(path) {
-			s.Printf("  report    %s", files.Short(path))
-		}
+	printFile("results", files.Short(out.Results()))
+	if meta.Test.ErrorFile != nil {
+		printFile("errors", files.Short(out.Errors()))
+	}
+
+	printFile("metadata", files.Short(out.Meta()))
+
+	markdown, html := files.Exists(out.ReportMarkdown()), files.Exists(out.ReportHTML())
+	switch {
+	case markdown && html:
+		printFile("report", files.Short(out.ReportHTML())+" and .md")
+	case html:
+		printFile("report", files.Short(out.ReportHTML()))
+	case markdown:
+		printFile("report", files.Short(out.ReportMarkdown()))
 	}
 
 	if len(inputs) > 0 && inputs[0] != "-" {
@@ -59,17 +89,21 @@ func PrintFiles(s *terminal.Screen, meta *metadata.Run, out output.Prefix, input
 			words = append(words, input)
 		}
 
-		s.Printf("prove it:   %s", report.ShellWords(append(words, files.Short(out.Results()))...))
+		command := report.ShellWords(append(words, files.Short(out.Results()))...)
+		s.Printf("prove it:   %s", terminal.Command(command))
 	}
 }
 
-// Err returns the error of a complete run that has failed requests, or nil.
-func Err(meta *metadata.Run) error {
+// Err returns the error of a complete run that has failed requests, or nil. retry is how to run these
+// again, in words.
+func Err(meta *metadata.Run, retry string) error {
 	if meta.Results.FailureCount == 0 {
 		return nil
 	}
 
 	return exit.RequestsFailed(
-		fmt.Errorf("%d of %d requests failed", meta.Results.FailureCount, meta.Test.NumRequests),
-		report.ShellWords("zstd", "-dc", files.Short(*meta.Test.ErrorFile))+" shows why")
+		fmt.Errorf("%s of %s requests failed", terminal.FormatCount(meta.Results.FailureCount),
+			terminal.FormatCount(meta.Test.NumRequests)),
+		retry+" runs them again; "+report.ShellWords("zstd", "-dc", files.Short(*meta.Test.ErrorFile))+
+			" shows each")
 }

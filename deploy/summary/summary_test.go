@@ -11,7 +11,9 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/terminal"
+	"github.com/promptmill/promptmill/proto"
 )
 
 // The end of a run has the causes of failed requests, in the servers' words, without characters
@@ -54,7 +56,7 @@ func TestCauses(t *testing.T) {
 
 	meta := &metadata.Run{}
 	meta.Results.Failures = map[string]int64{
-		"http_400": 29,
+		"http_400": 1229,
 		"timeout":  7,
 		"http_403": 3,
 		"http_404": 2,
@@ -66,7 +68,7 @@ func TestCauses(t *testing.T) {
 	s := terminal.New(terminal.Config{Out: &out})
 	PrintCauses(s, meta, path)
 
-	want := `  29 x HTTP 400: maximum context length is 4096, got 5000 (and another message)
+	want := `  1,229 x HTTP 400: maximum context length is 4096, got 5000 (and another message)
   7 x timeout: no answer [2J in 30m
   3 x HTTP 403: <html>
   2 x HTTP 404: {}
@@ -83,5 +85,45 @@ func TestCauses(t *testing.T) {
 
 	if got, want := out.String(), "  2 x HTTP 400\n"; got != want {
 		t.Errorf("without the file: %q, want %q", got, want)
+	}
+}
+
+// The end of a run, to the letter.
+func TestPrint(t *testing.T) {
+	t.Parallel()
+
+	dir := t.TempDir()
+	out := output.Prefix(filepath.Join(dir, "answers"))
+	for _, path := range []string{out.ReportMarkdown(), out.ReportHTML()} {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	meta := &metadata.Run{Status: proto.StateCompleted}
+	meta.Test.NumRequests, meta.Test.ErrorFile = 20000, new("answers.errors.jsonl.zst")
+	meta.Results.SuccessCount, meta.Results.FailureCount = 18771, 1229
+	meta.Results.Failures = map[string]int64{"http_400": 1229}
+	meta.Results.InferenceTimeSeconds = 12.345678
+	meta.Results.ThroughputRequestsPerSec = new(1620.04)
+	meta.Results.InputTokensPerSec, meta.Results.OutputTokensPerSec = new(17630.2), new(6493.6)
+
+	var text bytes.Buffer
+	s := terminal.New(terminal.Config{Out: &text, Colour: true, Size: func() (int, int) { return 200, 24 }})
+	Print(s, meta, out, []string{"in.jsonl", "-x"})
+
+	dim := func(s string) string { return terminal.Dim + s + "\x1b[0m" }
+	want := `done: 18,771 answered, ` + terminal.Red + "1,229 failed\x1b[0m" + `, in 12.35s
+      1,620 requests/s, 17,630 tokens/s in, 6,494 tokens/s out
+  1,229 x HTTP 400
+` + dim("  results   ") + `DIR/answers.jsonl.zst
+` + dim("  errors    ") + `DIR/answers.errors.jsonl.zst
+` + dim("  metadata  ") + `DIR/answers.meta.json
+` + dim("  report    ") + `DIR/answers.report.html and .md
+prove it:   promptmill verify in.jsonl ./-x DIR/answers.jsonl.zst
+`
+	got := strings.ReplaceAll(text.String(), dir, "DIR")
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

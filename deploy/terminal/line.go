@@ -3,9 +3,8 @@ package terminal
 import (
 	"slices"
 	"strings"
-	"unicode"
 
-	"golang.org/x/text/width"
+	"github.com/rivo/uniseg"
 )
 
 // Line is a line of text for a terminal.
@@ -17,12 +16,16 @@ type Span struct {
 	Text string
 	// Colour is the escape sequence of its colour. Empty for that of the terminal.
 	Colour string
+	// Whole keeps the words of the text on one line, for a command that people copy.
+	Whole bool
 }
 
 // Colours of spans.
 const (
 	Red    = "\x1b[31m"
+	Green  = "\x1b[32m"
 	Yellow = "\x1b[33m"
+	Dim    = "\x1b[2m"
 	reset  = "\x1b[0m"
 )
 
@@ -51,7 +54,7 @@ func (l Line) cut(cells int) (out Line) {
 	for _, s := range l {
 		kept := cutText(s.Text, cells)
 		if len(kept) < len(s.Text) {
-			return append(out, Span{kept + "…", s.Colour})
+			return append(out, Span{Text: kept + "…", Colour: s.Colour})
 		}
 		out = append(out, s)
 		cells -= TextWidth(kept)
@@ -64,11 +67,11 @@ func (l Line) cut(cells int) (out Line) {
 func (l Line) String() string {
 	var b strings.Builder
 	for _, s := range l {
-		if s.Colour == "" || s.Text == "" {
-			b.WriteString(s.Text)
-			continue
+		text := breakable(s.Text)
+		if s.Colour != "" && text != "" {
+			text = s.Colour + text + reset
 		}
-		b.WriteString(s.Colour + s.Text + reset)
+		b.WriteString(text)
 	}
 
 	return b.String()
@@ -85,38 +88,31 @@ func (l Line) Plain() Line {
 
 // cutText returns the beginning of a text that fits into cells.
 func cutText(s string, cells int) string {
-	for i, r := range s {
-		if cells -= runeWidth(r); cells < 0 {
-			return s[:i]
+	rest, state := s, -1
+	for rest != "" {
+		var width int
+		at := len(s) - len(rest)
+		_, rest, width, state = uniseg.FirstGraphemeClusterInString(rest, state)
+		if cells -= width; cells < 0 {
+			return s[:at]
 		}
 	}
+
 	return s
 }
 
-// TextWidth returns how many cells a text takes.
-func TextWidth(s string) (cells int) {
-	for _, r := range s {
-		cells += runeWidth(r)
-	}
-	return cells
-}
-
-// runeWidth returns how many cells a terminal gives a character.
-func runeWidth(r rune) int {
-	switch {
-	case unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf):
-		return 0
-	case width.LookupRune(r).Kind() == width.EastAsianWide, width.LookupRune(r).Kind() == width.EastAsianFullwidth:
-		return 2
-	}
-	return 1
-}
+// TextWidth returns how many cells a terminal gives a text: two to a wide character, and one to a
+// letter with its accents.
+func TextWidth(s string) int { return uniseg.StringWidth(s) }
 
 // makePrintable returns the line with printable texts.
 func (l Line) makePrintable() Line {
 	l = slices.Clone(l)
 	for i := range l {
 		l[i].Text = Printable(l[i].Text)
+		if l[i].Whole {
+			l[i].Text = keepTogether(l[i].Text)
+		}
 	}
 	return l
 }

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -43,17 +44,23 @@ type Config struct {
 	Mode Mode
 	// Colour allows colours.
 	Colour bool
-	// Size returns the size of the terminal in cells. Defaults to 80 x 24.
+	// Size returns the size of the terminal in cells. Defaults to no terminal: lines are not
+	// broken, and a block has 80 x 24 cells.
 	Size func() (width, height int)
+	// Background reports whether the process is a background job, which draws no block. Defaults
+	// to never.
+	Background func() bool
 }
 
 // Screen is the one writer to stderr while a command works: log lines and messages scroll above
 // a live block on a terminal, and stand between plain lines elsewhere. Its methods are safe for
 // concurrent use.
 type Screen struct {
-	mode   Mode
-	colour bool
-	size   func() (width, height int)
+	mode       Mode
+	colour     bool
+	wraps      bool // lines are broken to the width of the terminal
+	size       func() (width, height int)
+	background func() bool
 
 	// mu guards the fields below.
 	mu       sync.Mutex
@@ -66,10 +73,12 @@ type Screen struct {
 // New returns a screen.
 func New(cfg Config) *Screen {
 	s := &Screen{
-		mode:   cfg.Mode,
-		colour: cfg.Colour,
-		size:   cfg.Size,
-		out:    cfg.Out,
+		mode:       cfg.Mode,
+		colour:     cfg.Colour,
+		wraps:      cfg.Size != nil,
+		size:       cfg.Size,
+		background: cfg.Background,
+		out:        cfg.Out,
 	}
 	if s.mode == "" {
 		s.mode = ModePlain
@@ -77,37 +86,50 @@ func New(cfg Config) *Screen {
 	if s.size == nil {
 		s.size = func() (int, int) { return 80, 24 }
 	}
+	if s.background == nil {
+		s.background = func() bool { return false }
+	}
 
 	return s
 }
 
 // Open returns the screen of a command whose --progress is auto, bar, plain, json or none. With
-// auto there is a live block on a terminal only, unless it is a dumb one or NO_COLOR is set.
+// auto there is a live block on a terminal, unless it is a dumb one.
 func Open(out *os.File, progress string, getenv func(string) string) (*Screen, error) {
-	mode := Mode(progress)
-	switch mode {
+	isTerminal := term.IsTerminal(int(out.Fd()))
+	cfg := Config{
+		Out:        out,
+		Mode:       Mode(progress),
+		Colour:     HasColour(out, getenv),
+		Background: func() bool { return inBackground(out) },
+	}
+
+	switch cfg.Mode {
 	case "auto":
-		mode = ModePlain
-		if HasColour(out, getenv) {
-			mode = ModeBar
+		cfg.Mode = ModePlain
+		if isTerminal && getenv("TERM") != "dumb" {
+			cfg.Mode = ModeBar
 		}
 	case ModeBar, ModePlain, ModeJSON, ModeNone:
 	default:
-		return nil, exit.Usage("", "--progress %q: want auto, bar, plain, json or none", progress)
+		return nil, exit.Usage("give one of auto, bar, plain, json and none",
+			"--progress %q is no way to show progress", progress)
 	}
 
-	return New(Config{
-		Out:    out,
-		Mode:   mode,
-		Colour: getenv("NO_COLOR") == "",
-		Size: func() (int, int) {
-			width, height, err := term.GetSize(int(out.Fd()))
-			if err != nil || width <= 0 || height <= 0 {
-				return 80, 24
-			}
-			return width, height
-		},
-	}), nil
+	if isTerminal {
+		cfg.Size = func() (int, int) { return terminalSize(out) }
+	}
+
+	return New(cfg), nil
+}
+
+// terminalSize returns the size of a terminal in cells: 80 x 24 if it does not say it.
+func terminalSize(out *os.File) (width, height int) {
+	width, height, err := term.GetSize(int(out.Fd()))
+	if err != nil || width <= 0 || height <= 0 {
+		return 80, 24
+	}
+	return width, height
 }
 
 // HasColour reports whether out is a terminal that shows colours, and NO_COLOR is not set.
@@ -124,29 +146,22 @@ func (s *Screen) Size() (width, height int) { return s.size() }
 
 // Write writes log lines. It implements [io.Writer].
 func (s *Screen) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-
-	n := len(p)
-	if s.mode != ModeJSON {
-		p = []byte(PrintableLines(string(p)))
+	var err error
+	if s.mode == ModeJSON {
+		err = s.write(p)
+	} else {
+		var lines []Line
+		for line := range strings.Lines(PrintableLines(string(p))) {
+			lines = append(lines, colourLevel(strings.TrimSuffix(line, "\n")))
+		}
+		err = s.writeLines(lines)
 	}
 
-	if len(s.block) == 0 {
-		_, err := s.out.Write(p)
-		return n, err
-	}
-
-	block := s.block
-	if !s.runShown {
-		block = nil // a clock draws itself again, or it is over
-	}
-
-	if err := s.redraw(p, block); err != nil {
+	if err != nil {
 		return 0, err
 	}
 
-	return n, nil
+	return len(p), nil
 }
 
 // Printf writes a message for the user, on a separate line.
@@ -155,13 +170,73 @@ func (s *Screen) Printf(format string, args ...any) {
 		s.WriteJSON(map[string]any{"type": "message", "text": fmt.Sprintf(format, args...)})
 		return
 	}
-	Fprintf(s, format+"\n", args...)
+
+	var lines []Line
+	for line := range strings.SplitSeq(formatPrintable(format, args), "\n") {
+		lines = append(lines, NewLine(line))
+	}
+	s.writeLines(lines)
+}
+
+// Print writes lines for the user: each is a message in [ModeJSON].
+func (s *Screen) Print(lines ...Line) {
+	if s.mode == ModeJSON {
+		for _, l := range lines {
+			s.WriteJSON(map[string]any{"type": "message", "text": l.Plain().String()})
+		}
+		return
+	}
+
+	printable := make([]Line, len(lines))
+	for i, l := range lines {
+		printable[i] = l.makePrintable()
+	}
+	s.writeLines(printable)
+}
+
+// writeLines writes printable lines, broken to the width of the terminal.
+func (s *Screen) writeLines(lines []Line) error {
+	var text bytes.Buffer
+	for _, l := range lines {
+		parts := []Line{l}
+		if s.wraps {
+			width, _ := s.size()
+			parts = l.wrap(width)
+		}
+
+		for _, part := range parts {
+			if !s.colour {
+				part = part.Plain()
+			}
+			text.WriteString(part.String() + "\n")
+		}
+	}
+
+	return s.write(text.Bytes())
+}
+
+// write writes whole lines above the live block.
+func (s *Screen) write(text []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if len(s.block) == 0 {
+		_, err := s.out.Write(text)
+		return err
+	}
+
+	block := s.block
+	if !s.runShown {
+		block = nil // a clock draws itself again, or it is over
+	}
+
+	return s.redraw(text, block)
 }
 
 // WriteJSON writes a value as a line of JSON.
 func (s *Screen) WriteJSON(v any) {
 	if line, err := json.Marshal(v); err == nil {
-		s.Write(append(line, '\n'))
+		s.write(append(line, '\n'))
 	}
 }
 
@@ -197,6 +272,12 @@ func (s *Screen) Close() { s.Draw() }
 // redraw replaces the live block by the text that scrolls above it and by the new block. It
 // writes all at once, and line over line, so that nothing flickers.
 func (s *Screen) redraw(above []byte, block []Line) error {
+	if s.background() {
+		s.block = nil
+		_, err := s.out.Write(above)
+		return err
+	}
+
 	width, height := s.size()
 	var b bytes.Buffer
 

@@ -26,12 +26,12 @@ func TestScreenBlock(t *testing.T) {
 		out.Reset()
 	}
 
-	s.Draw(Line{{Text: "one "}, {"red", Red}}, NewLine("two"), NewLine("three: has no room"))
+	s.Draw(Line{{Text: "one "}, {Text: "red", Colour: Red}}, NewLine("two"), NewLine("three: has no room"))
 	wrote("a block", "one red\x1b[K\ntwo\x1b[K\n")
 	s.Printf("a message")
 	wrote("a message", "\x1b[2A\r\x1b[Ja message\none red\x1b[K\ntwo\x1b[K\n\x1b[J")
 	s.colour = true
-	s.Draw(Line{{Text: "one "}, {"red", Red}}, NewLine("exactly twenty cells"))
+	s.Draw(Line{{Text: "one "}, {Text: "red", Colour: Red}}, NewLine("exactly twenty cells"))
 	wrote("colours, and a line too long", "\x1b[2A\rone \x1b[31mred\x1b[0m\x1b[K\nexactly twenty cel…\x1b[K\n\x1b[J")
 	width = 10
 	s.Draw(NewLine("one"))
@@ -42,7 +42,7 @@ func TestScreenBlock(t *testing.T) {
 	wrote("the end again", "")
 }
 
-// Without a terminal or with NO_COLOR there are no escape sequences.
+// Without a terminal there is a live block only if it is asked for, and never a colour.
 func TestOpenMode(t *testing.T) {
 	t.Parallel()
 
@@ -67,7 +67,7 @@ func TestOpenMode(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		if s.mode != c.want || s.colour != (c.noColour == "") {
+		if s.mode != c.want || s.colour {
 			t.Errorf("%v: %s, colours %v", c, s.mode, s.colour)
 		}
 	}
@@ -92,5 +92,62 @@ func TestHasColour(t *testing.T) {
 	t.Parallel()
 	if HasColour(&bytes.Buffer{}, func(string) string { return "" }) {
 		t.Error("a buffer shows colours")
+	}
+}
+
+// Messages and log lines are broken between words, with their levels in colour.
+func TestScreenBreaksLines(t *testing.T) {
+	t.Parallel()
+
+	var out bytes.Buffer
+	s := New(Config{Out: &out, Colour: true, Size: func() (int, int) { return 30, 24 }})
+	s.Printf("stopping: finishing %d requests in flight, at most %s", 3, "30s")
+	s.Printf("to add a box:\n  %s", Command("promptmill worker --join pm1_abcdefgh"))
+	s.Write([]byte("15:04:05 WRN the model server is away; retrying\n15:04:05 INF fine\n"))
+	s.Print(Line{{Text: "  read now  ", Colour: Dim}, {Text: "zstd -dc a-file-with-a-long-name.part.zst", Whole: true}})
+
+	want := `stopping: finishing 3
+  requests in flight, at most
+  30s
+to add a box:
+  promptmill worker --join pm1_abcdefgh
+15:04:05` + "\x1b[33m WRN \x1b[0m" + `the model server
+  is away; retrying
+15:04:05 INF fine
+` + "\x1b[2m  read now  \x1b[0m" + `zstd -dc a-file-with-a-long-name.part.zst
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A background job writes its messages, and leaves what else is on the terminal alone.
+func TestScreenInBackground(t *testing.T) {
+	t.Parallel()
+
+	var out bytes.Buffer
+	background := false
+	s := New(Config{Out: &out, Mode: ModeBar, Background: func() bool { return background }})
+	s.SetRunShown(true)
+	s.Draw(NewLine("a block"))
+	background = true
+	s.Printf("a message")
+	s.Draw(NewLine("a block"))
+	background = false
+	s.Draw(NewLine("a new block"))
+
+	if diff := cmp.Diff("a block\x1b[K\na message\na new block\x1b[K\n", out.String()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestPrintError(t *testing.T) {
+	t.Parallel()
+
+	var out bytes.Buffer
+	PrintError(&out, exit.Usage("do it\x1b[2J", "no good\nat all"))
+	want := "promptmill: error: no good\nat all\npromptmill: hint: do it?[2J\n"
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -3,11 +3,15 @@ package terminal
 import (
 	"fmt"
 	"io"
+	"os"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
+
+	"golang.org/x/term"
 
 	"github.com/promptmill/promptmill/deploy/exit"
 )
@@ -16,7 +20,12 @@ import (
 // of servers) are printed by Fprintf, [Screen.Printf] and [PrintError] alone, so that they can
 // neither move the cursor nor make a line look like one of ours. JSON has escapes of its own.
 func Fprintf(w io.Writer, format string, args ...any) {
-	fmt.Fprintf(w, format, makePrintableArgs(args)...)
+	io.WriteString(w, breakable(formatPrintable(format, args)))
+}
+
+// formatPrintable formats with printable arguments. Lines are not broken inside a [Command].
+func formatPrintable(format string, args []any) string {
+	return fmt.Sprintf(format, makePrintableArgs(args)...)
 }
 
 // PrintError prints an error and its hint for a person, unless it has been reported.
@@ -25,10 +34,28 @@ func PrintError(w io.Writer, err error) {
 		return
 	}
 
-	fmt.Fprintf(w, "promptmill: error: %s\n", PrintableLines(err.Error()))
-	if hint := exit.Hint(err); hint != "" {
-		fmt.Fprintf(w, "promptmill: hint: %s\n", PrintableLines(hint))
+	cfg := Config{Out: w, Colour: HasColour(w, os.Getenv)}
+	if file, ok := w.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+		cfg.Size = func() (int, int) { return terminalSize(file) }
 	}
+
+	screen := New(cfg)
+	screen.printLabelled("error:", Red, err.Error())
+	if hint := exit.Hint(err); hint != "" {
+		screen.printLabelled("hint:", Dim, hint)
+	}
+}
+
+// printLabelled prints a text of one or more lines behind the name of the program and a label.
+func (s *Screen) printLabelled(label, colour, text string) {
+	first, rest, more := strings.Cut(PrintableLines(text), "\n")
+	lines := []Line{{{Text: "promptmill: "}, {Text: label, Colour: colour}, {Text: " " + first}}}
+	if more {
+		for line := range strings.SplitSeq(rest, "\n") {
+			lines = append(lines, NewLine(line))
+		}
+	}
+	s.writeLines(lines)
 }
 
 // makePrintableArgs returns the arguments of a format with all texts printable.
@@ -37,6 +64,8 @@ func makePrintableArgs(args []any) []any {
 	for i, arg := range clean {
 		switch arg := arg.(type) {
 		case time.Duration, time.Time:
+		case Command:
+			clean[i] = keepTogether(Printable(string(arg)))
 		case error:
 			clean[i] = Printable(arg.Error())
 		case fmt.Stringer:
@@ -107,4 +136,13 @@ func FormatAge(d time.Duration) string {
 	}
 
 	return fmt.Sprintf("%dd", int(d.Hours()/24))
+}
+
+// FormatCount formats a number with a comma at each thousand.
+func FormatCount[N int | int64 | uint64](n N) string {
+	s := strconv.FormatInt(int64(n), 10)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
 }

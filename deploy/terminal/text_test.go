@@ -16,6 +16,9 @@ func TestLineWidth(t *testing.T) {
 		{"a日本語", 7, "a日…"},                      // half a character has no room
 		{"e\u0301e\u0301", 2, "e\u0301e\u0301"}, // combining
 		{"█░█░█░", 6, "█░█░…"},
+		{"ab👋cd", 6, "ab👋…"},
+		{"abc👩‍👩‍👧", 5, "abc👩‍👩‍👧"}, // one picture of several characters
+		{"abc👩‍👩‍👧d", 6, "abc…"},
 	} {
 		if got := NewLine(c.text).Width(); got != c.cells {
 			t.Errorf("%q is %d cells wide, want %d", c.text, got, c.cells)
@@ -42,5 +45,17 @@ func TestPrintable(t *testing.T) {
 
 	if got := PrintableLines("a\n\x1bb\r\n"); got != "a\n?b \n" {
 		t.Errorf("lines are printed %q", got)
+	}
+}
+
+func TestFormatCount(t *testing.T) {
+	t.Parallel()
+
+	for n, want := range map[int]string{
+		0: "0", 999: "999", 1000: "1,000", 20000: "20,000", 1234567: "1,234,567", -1000: "-1,000", -100: "-100",
+	} {
+		if got := FormatCount(n); got != want {
+			t.Errorf("%d is %s, want %s", n, got, want)
+		}
 	}
 }
