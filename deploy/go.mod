@@ -31,11 +31,13 @@ require (
 	golang.org/x/sync v0.24.0
 	golang.org/x/sys v0.50.0
 	golang.org/x/term v0.47.0
-	golang.org/x/text v0.43.0
 	mvdan.cc/sh/v3 v3.14.1
 )
 
-require github.com/rivo/uniseg v0.4.7 // indirect
+require (
+	github.com/rivo/uniseg v0.4.7
+	golang.org/x/text v0.43.0 // indirect
+)
 
 require (
 	github.com/DataDog/sketches-go v1.4.8 // indirect

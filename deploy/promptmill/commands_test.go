@@ -389,7 +389,7 @@ func TestCollectByHand(t *testing.T) {
 	}
 
 	// The same command again reports that all is done, and changes nothing.
-	if text, code := c.run(collect...); code != exit.CodeOK || !strings.Contains(text, "done: 3000 answered") {
+	if text, code := c.run(collect...); code != exit.CodeOK || !strings.Contains(text, "done: 3,000 answered") {
 		t.Errorf("exit code %d:\n%s", code, text)
 	}
 }

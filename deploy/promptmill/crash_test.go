@@ -128,7 +128,7 @@ func TestKilledRunUnderAnotherName(t *testing.T) {
 	must(t, os.Symlink(".", filepath.Join(c.dir, "way")))
 	args := []string{"run", in, "--url", m.url, "--flush", "100ms", "--progress", "none", "-o"}
 	c.killAfter(m, 500, append(args, "way/out.jsonl.zst")...)
-	c.expect(exit.CodeOK, "done: 2000 answered", append(args, "out.jsonl.zst")...)
+	c.expect(exit.CodeOK, "done: 2,000 answered", append(args, "out.jsonl.zst")...)
 	c.proved(in)
 }
 
