@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/promptmill/promptmill/deploy/cmdline"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/terminal"
 )
@@ -30,57 +31,67 @@ func run(ctx context.Context, env environment) int {
 
 // newApp returns the program with all of its commands.
 func newApp(env environment) *cli.Command {
+	control := controlCommands(env)
 	app := &cli.Command{
 		Name:  "promptmill",
 		Usage: "run files of prompts through language models that you host",
-		Description: "A file of prompts goes in, zstd-compressed JSONL comes out. Pull the plug at any\n" +
-			"moment: the same command resumes where it was.\n\n" +
-			"Exit codes: 0 done, 1 error, 2 usage or invalid input, 3 done but some requests\n" +
-			"failed, 4 bus or model server not reachable, or it refuses all requests, 130 interrupted, can be resumed.",
-		Commands: slices.Concat([]*cli.Command{
-			runCommand(env), workerCommand(env), serveCommand(env), submitCommand(env), collectCommand(env),
-			listCommand(env), statusCommand(env), workersCommand(env), tailCommand(env),
-		}, controlCommands(env), []*cli.Command{
-			joinCommand(env), natsConfigCommand(env), verifyCommand(env), doctorCommand(env),
-			reportCommand(env), compareCommand(env), historyCommand(env), simCommand(env), versionCommand(env),
-		}),
-		Version:               versionText(),
-		HideVersion:           true,
-		EnableShellCompletion: true,
-		Suggest:               true,
-		Writer:                env.stdout,
-		ErrWriter:             env.stderr,
-		ExitErrHandler:        func(context.Context, *cli.Command, error) {}, // run prints the error
+		Description: `A file of prompts goes in, zstd-compressed JSONL comes out. Pull the plug at any moment: the
+same command resumes where it was.
+
+For a first try, with a simulated model server:
+
+  promptmill run prompts.jsonl --sim
+
+Exit codes:
+
+  0    done
+  1    error
+  2    wrong usage, or an invalid input
+  3    done, but some requests failed
+  4    the bus or a model server cannot be reached, or refuses all requests
+  130  interrupted; the same command resumes`,
+		Commands: slices.Concat(
+			inGroup(groupRun, runCommand(env), simCommand(env), doctorCommand(env)),
+			inGroup(groupResults, verifyCommand(env), reportCommand(env), compareCommand(env), historyCommand(env)),
+			inGroup(groupBoxes, serveCommand(env), workerCommand(env), submitCommand(env), collectCommand(env),
+				joinCommand(env), natsConfigCommand(env)),
+			inGroup(groupRuns, slices.Concat([]*cli.Command{
+				listCommand(env), statusCommand(env), workersCommand(env), tailCommand(env),
+			}, control)...),
+			inGroup(groupOther, versionCommand(env), cmdline.NewHelpCommand()),
+		),
+		Version:   describeVersion(),
+		Writer:    env.stdout,
+		ErrWriter: env.stderr,
 	}
 
-	setUsageErrors(app)
 	for _, c := range app.Commands {
+		if c.Name == "run" || c.Name == "worker" {
+			cmdline.ShowApart(c, groupSim, &cli.BoolFlag{
+				Name:        "help-sim",
+				Category:    groupGeneral,
+				Usage:       "print the simulator's flags",
+				HideDefault: true,
+			})
+		}
+
+		sortFlags(c.Flags)
 		if !slices.Contains(stopThemselves, c.Name) {
 			endAtSignal(c, env)
 		}
 	}
 
+	cmdline.Prepare(app)
+
 	return app
 }
 
-// setUsageErrors turns errors of the flags into usage errors that point to the help.
-func setUsageErrors(c *cli.Command) {
-	c.OnUsageError = func(_ context.Context, c *cli.Command, err error, _ bool) error {
-		return exit.Usage(c.FullName()+" --help shows all flags", "%w", err)
+// inGroup puts commands into a group of the help.
+func inGroup(group string, commands ...*cli.Command) []*cli.Command {
+	for _, c := range commands {
+		c.Category = group
 	}
-
-	for _, sub := range c.Commands {
-		setUsageErrors(sub)
-	}
-
-	if c.Action == nil {
-		c.Action = func(_ context.Context, c *cli.Command) error {
-			if c.Args().Present() {
-				return exit.Usage("promptmill --help lists the commands", "there is no command %q", c.Args().First())
-			}
-			return cli.ShowRootCommandHelp(c)
-		}
-	}
+	return commands
 }
 
 // flagEnv returns the environment variable of a flag.
@@ -124,11 +135,15 @@ func versionCommand(env environment) *cli.Command {
 		Name:  "version",
 		Usage: "print the versions of promptmill and Go",
 		Action: func(context.Context, *cli.Command) error {
-			_, err := fmt.Fprintf(env.stdout, "promptmill %s %s %s/%s\n", versionText(), runtime.Version(),
-				runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintln(env.stdout, describeVersion())
 			return err
 		},
 	}
+}
+
+// describeVersion returns the versions of promptmill and Go, and the system.
+func describeVersion() string {
+	return fmt.Sprintf("promptmill %s %s %s/%s", versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 // versionText returns the version of the release or of the commit.

@@ -31,51 +31,52 @@ func namedBusFlags(names ...string) []cli.Flag {
 		&cli.StringFlag{
 			Name:     "join",
 			Category: groupBus,
-			Usage:    "`STRING` that promptmill serve, run --listen or join has printed",
+			Usage:    "`STRING`: join string that promptmill serve, run --listen or join prints",
 			Sources:  flagEnv("join"),
 		},
 		&cli.StringFlag{
 			Name:     "nats",
 			Category: groupBus,
-			Usage:    "`URL` of a NATS server, or several with commas",
+			Usage:    "`URL`: NATS server to use as the bus; several are separated by commas",
 			Sources:  variables(names...),
 		},
 		&cli.StringFlag{
 			Name:     "nats-creds",
 			Category: groupBus,
-			Usage:    "credentials `FILE` for it",
+			Usage:    "`FILE`: credentials for the NATS server",
 			Sources:  variables("PROMPTMILL_NATS_CREDS", "NATS_CREDS"),
 		},
 		&cli.StringFlag{
 			Name:     "nats-user",
 			Category: groupBus,
-			Usage:    "`USER` for it; the password is better given as NATS_PASSWORD than as USER:PASSWORD",
+			Usage:    "`USER`: user name at the NATS server; give the password as NATS_PASSWORD rather than as USER:PASSWORD",
 			Sources:  variables("PROMPTMILL_NATS_USER", "NATS_USER"),
 		},
 		&cli.StringFlag{
 			Name:     "tls-ca",
 			Category: groupBus,
-			Usage:    "`FILE` with the certificates to trust for the bus; --model-ca is for model servers",
+			Usage:    "`FILE`: certificates to trust for the bus; --model-ca is for model servers",
 			Sources:  flagEnv("tls-ca"),
 		},
 		&cli.StringFlag{
 			Name:     "tls-cert",
 			Category: groupBus,
-			Usage:    "client certificate `FILE`",
+			Usage:    "`FILE`: client certificate for the bus",
 			Sources:  flagEnv("tls-cert"),
 		},
 		&cli.StringFlag{
-			Name:     "tls-key",
-			Category: groupBus,
-			Usage:    "its key `FILE`; by default the certificate's file",
-			Sources:  flagEnv("tls-key"),
+			Name:        "tls-key",
+			Category:    groupBus,
+			Usage:       "`FILE`: key of the client certificate",
+			DefaultText: "the file of --tls-cert",
+			Sources:     flagEnv("tls-key"),
 		},
 		stateFlag(),
 		&cli.BoolFlag{
 			Name:     "verbose",
 			Category: groupGeneral,
 			Aliases:  []string{"v"},
-			Usage:    "log more",
+			Usage:    "log more details",
 			Sources:  flagEnv("verbose"),
 		},
 	}
@@ -86,7 +87,7 @@ func stateFlag() cli.Flag {
 	return &cli.StringFlag{
 		Name:        "state",
 		Category:    groupGeneral,
-		Usage:       "folder for state",
+		Usage:       "`DIR`: folder for the state of promptmill on this machine",
 		DefaultText: "$XDG_STATE_HOME/promptmill",
 		Sources:     flagEnv("state"),
 	}
@@ -97,8 +98,8 @@ func advertiseFlag() cli.Flag {
 	return &cli.StringFlag{
 		Name:        "advertise",
 		Category:    groupBus,
-		Usage:       "`HOST[:PORT]` of this box for other boxes",
-		DefaultText: "its addresses",
+		Usage:       "`HOST[:PORT]`: address of this box as other boxes see it",
+		DefaultText: "all addresses of this box",
 		Sources:     flagEnv("advertise"),
 	}
 }
@@ -109,7 +110,7 @@ func replicasFlag() cli.Flag {
 		Name:     "replicas",
 		Category: groupBus,
 		Value:    1,
-		Usage:    "copies of each stream, on a cluster",
+		Usage:    "`N`: copies of each stream, on a cluster of NATS servers",
 		Sources:  flagEnv("replicas"),
 	}
 }

@@ -21,21 +21,22 @@ import (
 func collectCommand(env environment) *cli.Command {
 	return &cli.Command{
 		Name:      "collect",
-		Usage:     "collect a run on a bus into files here",
+		Usage:     "write the answers of a run on a bus to files here",
 		ArgsUsage: "RUN",
 		Flags: slices.Concat([]cli.Flag{
 			&cli.StringFlag{
-				Name:     "output",
-				Category: groupOutput,
-				Aliases:  []string{"o"},
-				Usage:    "output `NAME.jsonl.zst`; by default RUN.jsonl.zst in this folder",
-				Sources:  flagEnv("output"),
+				Name:        "output",
+				Category:    groupOutput,
+				Aliases:     []string{"o"},
+				Usage:       "`NAME.jsonl.zst`: file for the answers",
+				DefaultText: "RUN.jsonl.zst in this folder",
+				Sources:     flagEnv("output"),
 			},
 			&cli.StringFlag{
 				Name:     "progress",
 				Category: groupOutput,
 				Value:    "auto",
-				Usage:    "auto, bar, plain, json or none",
+				Usage:    "`MODE`: how to show the progress: auto, bar, plain, json or none",
 				Sources:  flagEnv("progress"),
 			},
 		}, outputFlags(), reportFlags(), metricsFlags(), busFlags(), []cli.Flag{jsonFlag(), replicasFlag()}),

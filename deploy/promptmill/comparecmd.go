@@ -12,10 +12,10 @@ import (
 func compareCommand(env environment) *cli.Command {
 	return &cli.Command{
 		Name:      "compare",
-		Usage:     "put runs side by side, the fastest first",
+		Usage:     "compare runs, the fastest first",
 		ArgsUsage: "META META...",
-		Description: "META is as for promptmill report. Differences are from the fastest run, with intervals\n" +
-			"where the runs are long enough for them. A run on another input is marked.",
+		Description: "META is the same as for promptmill report. All runs are compared with the fastest, with " +
+			"intervals where the runs are long enough for them. A run on another input is marked.",
 		Flags: reportWriterFlags(),
 		Action: func(_ context.Context, c *cli.Command) error {
 			names := c.Args().Slice()

@@ -23,10 +23,10 @@ type control struct {
 }
 
 var controls = []control{
-	{"pause", "let workers take no more of a run", ": requests at the model servers are finished",
+	{"pause", "stop workers from taking more requests of a run", ": requests at the model servers are finished",
 		(*bus.RunStore).Pause},
-	{"resume", "end a pause", "", (*bus.RunStore).Resume},
-	{"cancel", "end a run; keep its results, and write the other requests as batch_cancelled", "",
+	{"resume", "end the pause of a run", "", (*bus.RunStore).Resume},
+	{"cancel", "end a run early; requests without an answer fail as batch_cancelled", "",
 		(*bus.RunStore).Cancel},
 	{"retry", "run the failed requests of an ended run again", " again", (*bus.RunStore).Retry},
 }
@@ -108,7 +108,7 @@ func deleteCommand(env environment) *cli.Command {
 		Flags: append(busFlags(), jsonFlag(), &cli.BoolFlag{
 			Name:     "force",
 			Category: groupPolicy,
-			Usage:    "even if it has not ended",
+			Usage:    "delete the run even if it has not ended",
 			Sources:  flagEnv("force"),
 		}),
 		Action: func(ctx context.Context, c *cli.Command) error {

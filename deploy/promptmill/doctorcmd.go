@@ -19,13 +19,13 @@ import (
 func doctorCommand(env environment) *cli.Command {
 	return &cli.Command{
 		Name:      "doctor",
-		Usage:     "check bus, model server, disk, clock, limits and GPU, and say how to fix them",
+		Usage:     "check the bus, model server, disk, clock and GPU, and name fixes",
 		ArgsUsage: "[INPUT...]",
-		Description: "Without --join and --nats it looks at the bus of this machine, or tries whether run could\n" +
-			"start one; without --url at the model servers of this machine. With INPUT it checks that\n" +
-			"the free space is enough for it. It changes nothing, but for one small request to each\n" +
-			"model server. Exit codes: 0 no check failed, 1 one did, 4 the bus or a model server that\n" +
-			"a flag names cannot be reached.",
+		Description: "Without --join and --nats, doctor checks the bus of this machine, or whether run could start " +
+			"one. Without --url, it checks the model servers of this machine. With INPUT, it also checks that the " +
+			"free space is enough for it. It changes nothing, except that each model server gets one small " +
+			"request.\n\nExit codes: 0 no check failed, 1 a check failed, 4 the bus or a model server of a flag cannot " +
+			"be reached.",
 		Flags: slices.Concat([]cli.Flag{
 			urlFlag(),
 			eachAddressFlag(),
@@ -34,22 +34,22 @@ func doctorCommand(env environment) *cli.Command {
 			&cli.StringFlag{
 				Name:        "model",
 				Category:    groupModel,
-				Usage:       "model to ask",
-				DefaultText: "one that the server has",
+				Usage:       "`NAME`: model to send a small request to",
+				DefaultText: "one that the server lists",
 				Sources:     flagEnv("model"),
 			},
 			&cli.IntFlag{
 				Name:     "max-concurrency",
 				Category: groupModel,
 				Value:    limit.DefaultMax,
-				Usage:    "requests at a model server at once that this machine must be able to hold",
+				Usage:    "`N`: number of concurrent requests that this machine must be able to make",
 				Sources:  flagEnv("max-concurrency"),
 			},
 			&cli.StringFlag{
 				Name:        "output",
 				Category:    groupOutput,
 				Aliases:     []string{"o"},
-				Usage:       "where the output will be",
+				Usage:       "`PATH`: future output, whose disk is checked",
 				DefaultText: "this folder",
 				Sources:     flagEnv("output"),
 			},

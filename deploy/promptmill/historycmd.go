@@ -20,12 +20,12 @@ import (
 func historyCommand(env environment) *cli.Command {
 	return &cli.Command{
 		Name:  "history",
-		Usage: "list the runs that have ended, on this machine or on a bus",
+		Usage: "list the runs that have ended",
 		Flags: append(busFlags(), jsonFlag(),
 			&cli.BoolFlag{
 				Name:     "bus",
 				Category: groupBus,
-				Usage:    "the ended runs that the bus still has",
+				Usage:    "list the ended runs that the bus still has, instead of those of this machine",
 				Sources:  flagEnv("bus"),
 			}),
 		Action: func(ctx context.Context, c *cli.Command) error {

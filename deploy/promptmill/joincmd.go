@@ -26,15 +26,16 @@ type joinOptions struct {
 func joinCommand(env environment) *cli.Command {
 	return &cli.Command{
 		Name:      "join",
-		Usage:     "print the join string of the bus on this machine",
+		Usage:     "print the join string of this machine's bus, for other boxes",
 		ArgsUsage: "[worker|producer|collector|reader]",
-		Description: "For another box: promptmill worker --join STRING. A producer may submit, pause and cancel\n" +
-			"runs; a collector may also collect and delete them; a reader may only look.",
+		Description: "Another box uses the string as promptmill worker --join STRING. Each role has a string of its " +
+			"own: a worker may only run requests, a producer may also submit, pause and cancel runs, a collector " +
+			"may also collect and delete them, and a reader may only look.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{
 				Name:     "details",
 				Category: groupOutput,
-				Usage:    "print the parts of the string, for NATS clients that are not promptmill",
+				Usage:    "print the parts of the string, for other NATS clients",
 				Sources:  flagEnv("details"),
 			},
 			advertiseFlag(),

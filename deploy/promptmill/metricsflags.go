@@ -7,7 +7,7 @@ func metricsFlags() []cli.Flag {
 		&cli.StringFlag{
 			Name:     "metrics",
 			Category: groupGeneral,
-			Usage:    "serve Prometheus metrics at `[HOST]:PORT`; without a host, to this machine alone",
+			Usage:    "`[HOST]:PORT`: address to serve Prometheus metrics at; without a host, only this machine can read them",
 			Sources:  flagEnv("metrics"),
 		},
 	}

@@ -22,7 +22,7 @@ func modelFlags() []cli.Flag {
 		&cli.StringFlag{
 			Name:     "exec",
 			Category: groupModel,
-			Usage:    "start the model server with this `COMMAND`, and keep it running",
+			Usage:    "`COMMAND`: start the model server with this command, and restart it when it ends",
 			Sources:  flagEnv("exec"),
 		},
 		eachAddressFlag(),
@@ -31,43 +31,43 @@ func modelFlags() []cli.Flag {
 		&cli.IntFlag{
 			Name:        "concurrency",
 			Category:    groupModel,
-			Usage:       "requests at once at each model server",
-			DefaultText: "tuned",
+			Usage:       "`N`: concurrent requests at each model server",
+			DefaultText: "tuned to the server",
 			Sources:     flagEnv("concurrency"),
 		},
 		&cli.IntFlag{
 			Name:     "max-concurrency",
 			Category: groupModel,
 			Value:    limit.DefaultMax,
-			Usage:    "the most requests at once that tuning tries",
+			Usage:    "`N`: the most concurrent requests that the tuning tries at each model server",
 			Sources:  flagEnv("max-concurrency"),
 		},
 		&cli.IntFlag{
 			Name:     "attempts",
 			Category: groupModel,
 			Value:    5,
-			Usage:    "attempts for each request, at most; a refusal for too many requests (429, 503, 529) counts a quarter",
+			Usage:    "`N`: attempts for each request, at most; a refusal for too many requests (429, 503, 529) counts as a quarter",
 			Sources:  flagEnv("attempts"),
 		},
 		&cli.DurationFlag{
 			Name:     "timeout",
 			Category: groupModel,
 			Value:    30 * time.Minute,
-			Usage:    "time limit of an attempt",
+			Usage:    "`DURATION`: time limit of an attempt",
 			Sources:  flagEnv("timeout"),
 		},
 		&cli.DurationFlag{
 			Name:     "stall",
 			Category: groupModel,
 			Value:    5 * time.Minute,
-			Usage:    "a model server without progress for this time counts as hung",
+			Usage:    "`DURATION`: a model server that makes no progress for this time counts as hung",
 			Sources:  flagEnv("stall"),
 		},
 		&cli.DurationFlag{
 			Name:     "grace",
 			Category: groupModel,
 			Value:    30 * time.Second,
-			Usage:    "time to finish requests in flight after Ctrl-C",
+			Usage:    "`DURATION`: time to finish the requests in flight after Ctrl-C",
 			Sources:  flagEnv("grace"),
 		},
 	}
@@ -77,7 +77,7 @@ func urlFlag() cli.Flag {
 	return &cli.StringSliceFlag{
 		Name:        "url",
 		Category:    groupModel,
-		Usage:       "an OpenAI-compatible model server (repeatable)",
+		Usage:       "`URL`: OpenAI-compatible model server",
 		DefaultText: "found on this machine",
 		Sources:     flagEnv("url"),
 	}
@@ -88,7 +88,7 @@ func eachAddressFlag() cli.Flag {
 		Name:     "each-address",
 		Category: groupModel,
 		Value:    true,
-		Usage:    "treat each private address of the name in a --url as a server; =false: as one server or load balancer",
+		Usage:    "treat each private address behind the host name of a --url as a server of its own; with =false, the name is one server or load balancer",
 		Sources:  flagEnv("each-address"),
 	}
 }
@@ -97,7 +97,7 @@ func apiKeyFlag() cli.Flag {
 	return &cli.StringFlag{
 		Name:     "api-key",
 		Category: groupModel,
-		Usage:    "API key of the model server; better given as PROMPTMILL_API_KEY",
+		Usage:    "`KEY`: API key of the model server; give it as PROMPTMILL_API_KEY to keep it out of the shell's history",
 		Sources:  flagEnv("api-key"),
 	}
 }
@@ -106,7 +106,7 @@ func modelCAFlag() cli.Flag {
 	return &cli.StringFlag{
 		Name:     "model-ca",
 		Category: groupModel,
-		Usage:    "certificates (PEM `FILE`) to trust for https model servers, besides the system's",
+		Usage:    "`FILE`: PEM certificates to trust for https model servers, besides those of the system",
 		Sources:  flagEnv("model-ca"),
 	}
 }

@@ -11,9 +11,9 @@ import (
 func natsConfigCommand(env environment) *cli.Command {
 	return &cli.Command{
 		Name:  "nats-config",
-		Usage: "print the accounts, users and permissions for a NATS server of yours",
-		Description: "Put the text into a file, include it in the server's configuration, and set the\n" +
-			"passwords in the server's environment. JetStream must be on.",
+		Usage: "print the users and permissions for a NATS server of your own",
+		Description: "Put the text into a file, include that in the server's configuration, and set the passwords " +
+			"in the server's environment. JetStream must be on.",
 		Action: func(context.Context, *cli.Command) error { return natsserver.WriteConfig(env.stdout) },
 	}
 }

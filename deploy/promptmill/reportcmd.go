@@ -20,14 +20,14 @@ func reportCommand(env environment) *cli.Command {
 		Name:      "report",
 		Usage:     "write the report of a run, with conclusions and estimates",
 		ArgsUsage: "META...",
-		Description: "META is a run's NAME.meta.json, or the output beside it, or a file of another tool that\n" +
-			"uses the same names. Every run leaves NAME.report.md and NAME.report.html; this command\n" +
-			"writes them again, with another baseline or other prices.",
+		Description: "META is the NAME.meta.json of a run, the output beside it, or a file of another tool with " +
+			"the same names. Every run leaves NAME.report.md and NAME.report.html. This command writes a report " +
+			"again, with another baseline or other prices.",
 		Flags: slices.Concat(reportFlags(), []cli.Flag{
 			&cli.IntFlag{
 				Name:        "workers",
 				Category:    groupReport,
-				Usage:       "estimate for `N` workers",
+				Usage:       "`N`: number of workers to estimate for",
 				DefaultText: "as many as the run had",
 				Sources:     flagEnv("workers"),
 			},
@@ -107,20 +107,20 @@ func reportWriterFlags() []cli.Flag {
 			Name:     "output",
 			Category: groupOutput,
 			Aliases:  []string{"o"},
-			Usage:    "write to `FILE` instead of standard output",
+			Usage:    "`FILE`: write to this file instead of standard output",
 			Sources:  flagEnv("output"),
 		},
 		&cli.StringFlag{
 			Name:        "format",
 			Category:    groupReport,
 			Usage:       "`FORMAT`: md, html or json",
-			DefaultText: "that of FILE's name, or md",
+			DefaultText: "by the name of -o, or md",
 			Sources:     flagEnv("format"),
 		},
 		&cli.BoolFlag{
 			Name:     "json",
 			Category: groupOutput,
-			Usage:    "the same as --format json",
+			Usage:    "print JSON, as --format json does",
 			Sources:  flagEnv("json"),
 		},
 	}

@@ -21,46 +21,48 @@ import (
 func runCommand(env environment) *cli.Command {
 	flags := []cli.Flag{
 		&cli.StringFlag{
-			Name:     "output",
-			Category: groupOutput,
-			Aliases:  []string{"o"},
-			Usage:    "output `NAME.jsonl.zst`; by default INPUT.results.jsonl.zst in this folder",
-			Sources:  flagEnv("output"),
+			Name:        "output",
+			Category:    groupOutput,
+			Aliases:     []string{"o"},
+			Usage:       "`NAME.jsonl.zst`: file for the answers",
+			DefaultText: "INPUT.results.jsonl.zst in this folder",
+			Sources:     flagEnv("output"),
 		},
 		urlFlag(),
 		&cli.StringFlag{
 			Name:     "progress",
 			Category: groupOutput,
 			Value:    "auto",
-			Usage:    "auto, bar, plain, json or none",
+			Usage:    "`MODE`: how to show the progress: auto, bar, plain, json or none",
 			Sources:  flagEnv("progress"),
 		},
 		&cli.BoolFlag{
 			Name:     "json",
 			Category: groupOutput,
-			Usage:    "print the metadata on stdout at the end",
+			Usage:    "print the run's metadata as JSON on standard output at the end",
 			Sources:  flagEnv("json"),
 		},
 		&cli.BoolFlag{
 			Name:     "retry",
 			Category: groupPolicy,
-			Usage:    "if the run is complete, run its failed requests again",
+			Usage:    "run the failed requests of a complete run again",
 			Sources:  flagEnv("retry"),
 		},
 		&cli.BoolFlag{
 			Name:     "sim",
 			Category: groupModel,
-			Usage:    "use a simulated model server, for tests and trials",
+			Usage:    "use a simulated model server, for a first try and for tests",
 			Sources:  flagEnv("sim"),
 		},
 	}
 
 	return &cli.Command{
 		Name:      "run",
-		Usage:     "run files of prompts: bus, producer, worker and collector in one process",
+		Usage:     "run files of prompts through model servers, in one process",
 		ArgsUsage: "INPUT...",
-		Description: "INPUT is JSONL in OpenAI's batch format, or with one request body a line\n" +
-			"(messages, prompt or input), plain, gzip or zstd; \"-\" is standard input.",
+		Description: "Bus, producer, worker and collector run in this process. INPUT is JSONL in OpenAI's batch " +
+			"format, or has one request body a line (messages, prompt or input). It may be compressed with gzip " +
+			"or zstd. The INPUT - is standard input.",
 		Flags: slices.Concat(flags, modelFlags(), inputFlags(), outputFlags(), listenFlags(), policyFlags(),
 			metricsFlags(), ownBusFlags(), []cli.Flag{replicasFlag()}, reportFlags(), simFlags()),
 		Action: func(ctx context.Context, c *cli.Command) error {

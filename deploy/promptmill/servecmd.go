@@ -25,15 +25,15 @@ var serveAddress = fmt.Sprintf("127.0.0.1:%d", natsserver.DefaultPort)
 func serveCommand(env environment) *cli.Command {
 	return &cli.Command{
 		Name:  "serve",
-		Usage: "run a bus that stays up, and the collector of all runs on it",
-		Description: "Runs are submitted to it with promptmill submit, and each one's answers are written\n" +
-			"to DIR/RUN.jsonl.zst. With --nats it uses a bus that is there already.",
+		Usage: "run a bus for many boxes, and collect all runs on it",
+		Description: "promptmill submit adds runs to the bus. serve writes the answers of each run to " +
+			"DIR/RUN.jsonl.zst. With --nats it uses a NATS server instead of starting a bus.",
 		Flags: slices.Concat([]cli.Flag{
 			&cli.StringFlag{
 				Name:     "dir",
 				Category: groupOutput,
 				Value:    ".",
-				Usage:    "folder of the output files; it is made if it is not there",
+				Usage:    "`DIR`: folder for the output files; it is created if it does not exist",
 				Sources:  flagEnv("dir"),
 			},
 		}, outputFlags(), reportFlags(), listenFlags(), metricsFlags(), ownBusFlags(), []cli.Flag{replicasFlag()}),
@@ -54,19 +54,19 @@ func outputFlags() []cli.Flag {
 			Name:     "flush",
 			Category: groupOutput,
 			Value:    5 * time.Second,
-			Usage:    "the longest time until an answer is in the output file",
+			Usage:    "`DURATION`: the longest time until an answer is in the output file",
 			Sources:  flagEnv("flush"),
 		},
 		&cli.BoolFlag{
 			Name:     "ordered",
 			Category: groupOutput,
-			Usage:    "write the output in the order of the input",
+			Usage:    "write the answers in the order of the input",
 			Sources:  flagEnv("ordered"),
 		},
 		&cli.BoolFlag{
 			Name:     "seekable",
 			Category: groupOutput,
-			Usage:    "write the zstd seekable format instead of one frame",
+			Usage:    "write the seekable format of zstd instead of a single frame",
 			Sources:  flagEnv("seekable"),
 		},
 		&cli.BoolFlag{

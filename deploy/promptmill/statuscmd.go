@@ -19,7 +19,7 @@ const watchEvery = 2 * time.Second
 func listCommand(env environment) *cli.Command {
 	return &cli.Command{
 		Name:  "list",
-		Usage: "list the runs on the bus",
+		Usage: "list the runs",
 		Flags: append(busFlags(), jsonFlag()),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			found, err := lookAtBuses(ctx, env, parseBus(env, c))
@@ -39,7 +39,7 @@ func listCommand(env environment) *cli.Command {
 func workersCommand(env environment) *cli.Command {
 	return &cli.Command{
 		Name:  "workers",
-		Usage: "list the workers on the bus",
+		Usage: "list the workers",
 		Flags: append(busFlags(), jsonFlag()),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			found, err := lookAtBuses(ctx, env, parseBus(env, c))
@@ -67,14 +67,14 @@ type statusOptions struct {
 func statusCommand(env environment) *cli.Command {
 	return &cli.Command{
 		Name:      "status",
-		Usage:     "show runs, workers and problems",
+		Usage:     "show runs, workers and problems, once or repeatedly",
 		ArgsUsage: "[RUN]",
 		Flags: append(busFlags(), jsonFlag(),
 			&cli.BoolFlag{
 				Name:     "watch",
 				Category: groupOutput,
 				Aliases:  []string{"w"},
-				Usage:    "again every 2 s, until Ctrl-C or, for one run, until it has ended",
+				Usage:    "print again every 2 s, until Ctrl-C or the end of the named run",
 				Sources:  flagEnv("watch"),
 			}),
 		Action: func(ctx context.Context, c *cli.Command) error {

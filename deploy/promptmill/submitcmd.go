@@ -20,29 +20,29 @@ import (
 func submitCommand(env environment) *cli.Command {
 	return &cli.Command{
 		Name:      "submit",
-		Usage:     "submit a run to a bus and return",
+		Usage:     "submit a run to a bus",
 		ArgsUsage: "INPUT...",
-		Description: "Checks the input, stores it on the bus and publishes it. The answers are collected by\n" +
-			"promptmill serve, by promptmill collect, or by this command with --wait -o.",
+		Description: "submit checks the input, stores it on the bus and returns. promptmill serve or promptmill " +
+			"collect writes the answers to files; so does this command with --wait -o NAME.jsonl.zst.",
 		Flags: slices.Concat([]cli.Flag{
 			&cli.BoolFlag{
 				Name:     "wait",
 				Category: groupPolicy,
-				Usage:    "wait until the run has ended",
+				Usage:    "wait for the end of the run",
 				Sources:  flagEnv("wait"),
 			},
 			&cli.StringFlag{
 				Name:     "output",
 				Category: groupOutput,
 				Aliases:  []string{"o"},
-				Usage:    "with --wait: collect the run into `NAME.jsonl.zst` here",
+				Usage:    "`NAME.jsonl.zst`: file for the answers, which this command then collects; needs --wait",
 				Sources:  flagEnv("output"),
 			},
 			&cli.StringFlag{
 				Name:     "progress",
 				Category: groupOutput,
 				Value:    "auto",
-				Usage:    "auto, bar, plain, json or none",
+				Usage:    "`MODE`: how to show the progress: auto, bar, plain, json or none",
 				Sources:  flagEnv("progress"),
 			},
 		}, inputFlags(), policyFlags(), outputFlags(), reportFlags(), metricsFlags(), busFlags(),

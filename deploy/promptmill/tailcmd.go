@@ -28,21 +28,22 @@ type tailOptions struct {
 func tailCommand(env environment) *cli.Command {
 	return &cli.Command{
 		Name:      "tail",
-		Usage:     "print the results of a run as JSONL while they come, each once",
+		Usage:     "print the results of a run as JSONL while they arrive",
 		ArgsUsage: "RUN",
-		Description: "Begins with the first result that the bus has, and ends with the run. With --as NAME\n" +
-			"the bus remembers the printed results, and the next tail with that name resumes there.",
+		Description: "tail begins with the first result that the bus has, prints each result once, and ends with " +
+			"the run. With --as NAME, the bus remembers what was printed, and the next tail with that name " +
+			"resumes there.",
 		Flags: append(busFlags(),
 			&cli.BoolFlag{
 				Name:     "new",
 				Category: groupOutput,
-				Usage:    "only results that come from now on",
+				Usage:    "print only results that arrive from now on",
 				Sources:  flagEnv("new"),
 			},
 			&cli.StringFlag{
 				Name:     "as",
 				Category: groupOutput,
-				Usage:    "`NAME` under which the bus remembers the printed results",
+				Usage:    "`NAME`: name under which the bus remembers the printed results",
 				Sources:  flagEnv("as"),
 			}),
 		Action: func(ctx context.Context, c *cli.Command) error {

@@ -19,17 +19,16 @@ import (
 func verifyCommand(env environment) *cli.Command {
 	return &cli.Command{
 		Name:      "verify",
-		Usage:     "prove that each request has exactly one line in the output",
+		Usage:     "prove that the output has exactly one line for each request",
 		ArgsUsage: "INPUT... OUTPUT" + output.ResultsSuffix,
-		Description: "Reads the input and the output (results, errors, and the journal of a run that is\n" +
-			"not complete) and compares them by custom_id: each request must have exactly one line.\n" +
-			"With --answers it also compares the hash of the answered request, which each line has,\n" +
-			"and the model that the answer names. No check can say whether an answer is good.",
+		Description: "verify reads the input and the output (results, errors, and the journal of an incomplete run) " +
+			"and compares them by custom_id. With --answers it also compares the hash of the answered request, " +
+			"which each line has, and the model that the answer names. No check can say whether an answer is good.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{
 				Name:     "answers",
 				Category: groupOutput,
-				Usage:    "also compare the request that each line answers, and its model",
+				Usage:    "also compare the request and the model of each line with the input",
 				Sources:  flagEnv("answers"),
 			},
 			&cli.BoolFlag{

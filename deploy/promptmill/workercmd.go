@@ -24,22 +24,22 @@ import (
 func workerCommand(env environment) *cli.Command {
 	return &cli.Command{
 		Name:  "worker",
-		Usage: "run requests of the runs on a bus at the model server of this box",
-		Description: "Takes requests of all runs that need a model of the server, until it is\n" +
-			"stopped. It waits for the model server and for the bus while they are down.",
+		Usage: "take requests from a bus to the model server of this box",
+		Description: "The worker takes requests of all runs that need a model of the server, until it is stopped. " +
+			"While the model server or the bus is down, it waits.",
 		Flags: slices.Concat([]cli.Flag{
 			urlFlag(),
 			&cli.StringFlag{
 				Name:        "name",
 				Category:    groupModel,
-				Usage:       "name of this worker",
-				DefaultText: "the host's name",
+				Usage:       "`NAME`: name of this worker",
+				DefaultText: "the host name",
 				Sources:     flagEnv("name"),
 			},
 			&cli.BoolFlag{
 				Name:     "sim",
 				Category: groupModel,
-				Usage:    "use a simulated model server, for tests and trials",
+				Usage:    "use a simulated model server, for a first try and for tests",
 				Sources:  flagEnv("sim"),
 			},
 		}, modelFlags(), metricsFlags(), busFlags(), simFlags()),

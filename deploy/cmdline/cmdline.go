@@ -1,0 +1,163 @@
+// Package cmdline has the manners of promptmill's command line, on top of
+// [github.com/urfave/cli/v3]: the help, the man pages, the completion of shells, and the errors
+// of wrong usage. It knows no command.
+//
+// [Prepare] takes a program of urfave/cli and gives it all of that. A tour of the files:
+//
+//   - flag.go: each flag is also an environment variable; its values, and the sentences that refuse them.
+//   - usageerror.go: unknown flags and commands, arguments that a command does not take.
+//   - suggestion.go: the name that was probably meant.
+//   - variable.go: environment variables that look like those of flags and are not.
+//   - help.go: the help, in groups and as wide as the terminal.
+//   - man.go: the same as pages for man.
+//   - completion.go: completion for bash, zsh and fish, in scripts that ask the program at each Tab.
+package cmdline
+
+import (
+	"context"
+	"io"
+
+	"github.com/urfave/cli/v3"
+)
+
+// Prefix begins the environment variable of each flag: --max-concurrency is also
+// PROMPTMILL_MAX_CONCURRENCY.
+const Prefix = "PROMPTMILL_"
+
+// GeneralGroup is the group of the flags of all commands: --help is in it. A program names its last
+// group so.
+const GeneralGroup = "General"
+
+// apartKey is the key of a command's metadata for its [groupApart].
+const apartKey = "apart"
+
+// groupApart is a group of flags that is not in the help of its command.
+type groupApart struct {
+	// name is the group's name.
+	name string
+	// flag is the name of the flag that prints its help.
+	flag string
+}
+
+func init() {
+	cli.HelpPrinter = func(w io.Writer, _ string, data any) { printHelp(w, data.(*cli.Command)) }
+	cli.ShowCommandHelp = showCommandHelp
+	cli.ShowSubcommandHelp = func(c *cli.Command) error { return showCommandHelp(context.Background(), c, "") }
+	cli.VersionPrinter = func(c *cli.Command) { io.WriteString(c.Root().Writer, c.Version+"\n") }
+	cli.HelpFlag = &cli.BoolFlag{
+		Name:        "help",
+		Category:    GeneralGroup,
+		Aliases:     []string{"h"},
+		Usage:       "print this help",
+		HideDefault: true,
+		Local:       true,
+	}
+
+	cli.VersionFlag = &cli.BoolFlag{
+		Name:        "version",
+		Aliases:     []string{"V"},
+		Usage:       "print the version",
+		HideDefault: true,
+		Local:       true,
+	}
+}
+
+// Prepare gives a program the manners of this package. It must be called once, after all
+// commands are in the program. The flags' groups are their categories; the help has groups,
+// flags and commands in the order of the program.
+func Prepare(app *cli.Command) {
+	app.HideHelpCommand = true
+	app.ExitErrHandler = func(context.Context, *cli.Command, error) {} // the caller prints the error
+	app.OnUsageError = refuseUsage
+	app.Action = func(_ context.Context, c *cli.Command) error {
+		if c.Args().Present() {
+			return unknownCommand(c, c.Args().First())
+		}
+		return cli.ShowRootCommandHelp(c)
+	}
+
+	for _, c := range app.Commands {
+		prepareCommand(c)
+	}
+}
+
+// prepareCommand gives a command the manners of this package.
+func prepareCommand(c *cli.Command) {
+	c.OnUsageError = refuseUsage
+	for i, f := range c.Flags {
+		c.Flags[i] = &checkedFlag{flag: f.(flag)}
+	}
+
+	action := c.Action
+	c.Action = func(ctx context.Context, c *cli.Command) error {
+		if group, ok := c.Metadata[apartKey].(groupApart); ok && c.Bool(group.flag) {
+			printGroupHelp(c.Root().Writer, c, group)
+			return nil
+		}
+
+		if err := checkArguments(c); err != nil {
+			return err
+		}
+
+		warnOfVariables(c)
+
+		return action(ctx, c)
+	}
+}
+
+// ShowApart moves a group of a command's flags out of its help, into that of a flag. It must be
+// called before [Prepare].
+func ShowApart(c *cli.Command, group string, flag *cli.BoolFlag) {
+	c.Flags = append(c.Flags, flag)
+	c.Metadata = map[string]any{apartKey: groupApart{name: group, flag: flag.Name}}
+}
+
+// NewHelpCommand returns the command that prints the help of another.
+func NewHelpCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "help",
+		Usage:     "print the help of a command",
+		ArgsUsage: "[COMMAND]",
+		Action: func(ctx context.Context, c *cli.Command) error {
+			if !c.Args().Present() {
+				return cli.ShowRootCommandHelp(c.Root())
+			}
+			return showCommandHelp(ctx, c.Root(), c.Args().First())
+		},
+	}
+}
+
+// showCommandHelp prints the help of a command by name, or of c itself where it has no commands.
+func showCommandHelp(_ context.Context, c *cli.Command, name string) error {
+	if len(c.Commands) > 0 {
+		named := c.Command(name)
+		if named == nil {
+			return unknownCommand(c, name)
+		}
+		c = named
+	}
+
+	printHelp(c.Root().Writer, c)
+
+	return nil
+}
+
+// helpHint returns the hint to look at the help of a command.
+func helpHint(c *cli.Command) string { return c.FullName() + " --help lists all flags" }
+
+// usageOf returns the line that shows how a command is typed.
+func usageOf(c *cli.Command) string {
+	line := c.FullName()
+	switch {
+	case len(c.Commands) > 0:
+		return line + " COMMAND [FLAGS] [ARGUMENTS]"
+	case len(c.Flags) > 1: // the help's flag is always there
+		line += " [FLAGS]"
+	}
+
+	if c.ArgsUsage != "" {
+		line += " " + c.ArgsUsage
+	}
+
+	return line
+}

@@ -1,0 +1,108 @@
+package cmdline
+
+import (
+	"testing"
+	"testing/quick"
+	"time"
+)
+
+func TestSuggest(t *testing.T) {
+	t.Parallel()
+
+	names := []string{"run", "worker", "workers", "status", "tail", "sim-flavour", "o"}
+	for typed, want := range map[string]string{
+		"runn":        "run",
+		"rnu":         "run", // one swap
+		"wrkers":      "workers",
+		"worker":      "worker",
+		"stats":       "status",
+		"stauts":      "status",
+		"sim-flavor":  "sim-flavour",
+		"simflavour":  "sim-flavour",
+		"kill":        "",
+		"ls":          "",
+		"frobnicate":  "",
+		"x":           "", // as far from -o as from all others
+		"":            "",
+		"sim-flavöur": "sim-flavour",
+	} {
+		if got := suggest(typed, names); got != want {
+			t.Errorf("%q: %q is suggested, want %q", typed, got, want)
+		}
+	}
+}
+
+// The distance is symmetric, zero for the same text alone, and at most the length of the longer
+// one.
+func TestCountEdits(t *testing.T) {
+	t.Parallel()
+
+	if err := quick.Check(func(a, b string) bool {
+		n := countEdits(a, b)
+		return n == countEdits(b, a) && (n == 0) == (a == b) && n <= max(len(a), len(b))
+	}, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSpellDays(t *testing.T) {
+	t.Parallel()
+
+	for text, want := range map[string]time.Duration{
+		"1d":     24 * time.Hour,
+		"1.5d":   36 * time.Hour,
+		"2d12h":  60 * time.Hour,
+		"2d1ms":  48*time.Hour + time.Millisecond,
+		"90m":    90 * time.Minute,
+		"0.001d": 86400 * time.Millisecond,
+	} {
+		if got, err := time.ParseDuration(spellDays(text)); err != nil || got != want {
+			t.Errorf("%s is %s (%v), want %s", text, got, err, want)
+		}
+	}
+
+	for _, text := range []string{"d", "1.2.3d", "day", "1dd", "1day", "-1d"} {
+		if got, err := time.ParseDuration(spellDays(text)); err == nil {
+			t.Errorf("%s is %s, want an error", text, got)
+		}
+	}
+}
+
+func TestShortDuration(t *testing.T) {
+	t.Parallel()
+
+	for want, d := range map[string]time.Duration{
+		"30m":    30 * time.Minute,
+		"24h":    24 * time.Hour,
+		"1h30m":  90 * time.Minute,
+		"1m30s":  90 * time.Second,
+		"1h0m1s": time.Hour + time.Second,
+		"80ms":   80 * time.Millisecond,
+		"10s":    10 * time.Second,
+	} {
+		if got := shortDuration(d); got != want {
+			t.Errorf("%s is written as %s, want %s", d, got, want)
+		}
+	}
+}
+
+func TestWrap(t *testing.T) {
+	t.Parallel()
+
+	for _, tt := range []struct {
+		text          string
+		column, width int
+		want          string
+	}{
+		{"", 4, 20, ""},
+		{"one two three", 0, 80, "one two three"},
+		{"one two three", 4, 11, "one two\n    three"},
+		{"one two three", 4, 10, "one\n    two\n    three"},
+		{"a-word-that-is-longer-than-the-line two", 2, 10, "a-word-that-is-longer-than-the-line\n  two"},
+		{"one  two\nthree", 0, 80, "one two three"},
+	} {
+		if got := wrap(tt.text, tt.column, tt.width); got != tt.want {
+			t.Errorf("%q at column %d of %d: %q, want %q", tt.text, tt.column, tt.width, got, tt.want)
+		}
+	}
+}

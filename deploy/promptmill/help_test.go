@@ -1,0 +1,121 @@
+package main
+
+import (
+	"bytes"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/urfave/cli/v3"
+)
+
+// Each flag is in a group of the help, and its usage begins with the name of its value.
+func TestFlagGroups(t *testing.T) {
+	t.Parallel()
+
+	for _, c := range newApp(environment{}).Commands {
+		for _, f := range c.Flags {
+			name := "promptmill " + c.Name + " --" + f.Names()[0]
+			group := f.(cli.CategorizableFlag).GetCategory()
+			if !slices.Contains(flagGroups, group) {
+				t.Errorf("%s is in group %q, want one of %q", name, group, flagGroups)
+			}
+
+			d := f.(cli.DocGenerationFlag)
+			if named := valueName.MatchString(d.GetUsage()); named != d.TakesValue() {
+				t.Errorf("%s has the usage %q: it begins with the name of a value: %t, want %t",
+					name, d.GetUsage(), named, d.TakesValue())
+			}
+		}
+	}
+}
+
+// valueName matches the name of a value at the beginning of a flag's usage.
+var valueName = regexp.MustCompile("^`[A-Z\\[][^`a-z]*(\\.[a-z.]+)?`: ")
+
+// The help of each command is as wide as a terminal, and has each group and flag once. The simulator's
+// flags are apart, except those of the simulator.
+func TestHelp(t *testing.T) {
+	t.Parallel()
+
+	app := newApp(environment{})
+	for _, c := range app.Commands {
+		text := printedHelp(t, c.Name, "--help")
+		if again := printedHelp(t, "help", c.Name); again != text {
+			t.Errorf("promptmill help %s prints\n%s\nand --help prints\n%s", c.Name, again, text)
+		}
+
+		apart := ""
+		if c.Name == "run" || c.Name == "worker" {
+			apart = printedHelp(t, c.Name, "--help-sim")
+			if !strings.HasSuffix(text, "\npromptmill "+c.Name+" --help-sim lists the simulator's flags.\n") {
+				t.Errorf("the help of %s does not end with that of the simulator's flags:\n%s", c.Name, text)
+			}
+		}
+
+		for _, f := range c.Flags {
+			where := text
+			if apart != "" && f.(cli.CategorizableFlag).GetCategory() == groupSim {
+				where = apart
+			}
+
+			row := regexp.MustCompile(`(?m)^  (   |-[a-z],) --` + f.Names()[0] + `( |$)`)
+			if n := len(row.FindAllString(where, -1)); n != 1 {
+				t.Errorf("the help of %s has %d rows for --%s:\n%s", c.Name, n, f.Names()[0], where)
+			}
+		}
+
+		for _, group := range flagGroups {
+			if n := strings.Count(text, "\n"+group+":\n"); n > 1 || n == 1 && group == groupSim && apart != "" {
+				t.Errorf("the help of %s has %d groups %s:\n%s", c.Name, n, group, text)
+			}
+		}
+	}
+
+	text := printedHelp(t, "--help")
+	for _, c := range app.Commands {
+		if n := len(regexp.MustCompile(`(?m)^  `+c.Name+` +[a-z]`).FindAllString(text, -1)); n != 1 {
+			t.Errorf("the help of promptmill has %d rows for %s:\n%s", n, c.Name, text)
+		}
+	}
+
+	for _, args := range [][]string{{}, {"-h"}, {"help"}, {"--help"}} {
+		if again := printedHelp(t, args...); again != text {
+			t.Errorf("promptmill %s prints\n%s", strings.Join(args, " "), again)
+		}
+	}
+}
+
+// printedHelp returns a help that goes to no terminal, and checks its lines.
+func printedHelp(t *testing.T, args ...string) string {
+	t.Helper()
+
+	cmd := exec.Command("promptmill", args...)
+	cmd.Stderr = &bytes.Buffer{}
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("promptmill %s: %v\n%s", strings.Join(args, " "), err, cmd.Stderr)
+	}
+
+	for line := range strings.Lines(string(out)) {
+		if line = strings.TrimSuffix(line, "\n"); utf8.RuneCountInString(line) > 80 || strings.HasSuffix(line, " ") {
+			t.Errorf("promptmill %s prints %q", strings.Join(args, " "), line)
+		}
+	}
+
+	return string(out)
+}
+
+func TestVersion(t *testing.T) {
+	t.Parallel()
+
+	want := describeVersion() + "\n"
+	for _, arg := range []string{"version", "--version", "-V"} {
+		if got := printedHelp(t, arg); got != want {
+			t.Errorf("promptmill %s prints %q, want %q", arg, got, want)
+		}
+	}
+}
