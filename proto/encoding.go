@@ -34,7 +34,8 @@ const maxShard = 256 << 20
 
 // zstdEncoder returns the encoder of shards, which has no state between calls.
 var zstdEncoder = sync.OnceValue(func() *zstd.Encoder {
-	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithZeroFrames(true))
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithZeroFrames(true),
+		zstd.WithSingleSegment(true)) // its header has the size, which readers of a whole frame need
 	if err != nil {
 		panic(err) // the options are constant
 	}

@@ -147,8 +147,7 @@ func readIdentity(path string) (*Identity, error) {
 // that check it, and returns the path of the file.
 func (id *Identity) WriteCertificate(state string) (string, error) {
 	path := filepath.Join(state, "certificate.pem")
-	return path, os.WriteFile(path,
-		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: id.Certificate.Certificate[0]}), 0o644)
+	return path, os.WriteFile(path, id.certificatePEM(), 0o644)
 }
 
 // Join returns the join string of a role for a bus at some addresses.

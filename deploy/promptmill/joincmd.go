@@ -21,6 +21,7 @@ type joinOptions struct {
 	state     string // folder
 	advertise string // HOST[:PORT]; empty: that of the bus
 	details   bool
+	json      bool
 }
 
 func joinCommand(env environment) *cli.Command {
@@ -38,6 +39,12 @@ func joinCommand(env environment) *cli.Command {
 				Usage:    "print the parts of the string, for other NATS clients",
 				Sources:  flagEnv("details"),
 			},
+			&cli.BoolFlag{
+				Name:     "json",
+				Category: groupOutput,
+				Usage:    "print them as JSON, which is also a context file of the nats program",
+				Sources:  flagEnv("json"),
+			},
 			advertiseFlag(),
 			stateFlag(),
 		},
@@ -53,7 +60,16 @@ func joinCommand(env environment) *cli.Command {
 
 // parseJoin reads the flags of join.
 func parseJoin(env environment, c *cli.Command) (o joinOptions, err error) {
-	o = joinOptions{role: proto.RoleWorker, advertise: c.String("advertise"), details: c.Bool("details")}
+	o = joinOptions{
+		role:      proto.RoleWorker,
+		advertise: c.String("advertise"),
+		details:   c.Bool("details"),
+		json:      c.Bool("json"),
+	}
+	if o.details && o.json {
+		return o, exit.Usage("leave out one of them", "--details and --json print the same, for people and for programs")
+	}
+
 	if c.Args().Present() {
 		o.role = proto.Role(c.Args().First())
 	}
@@ -81,26 +97,32 @@ func printJoinStrings(env environment, o joinOptions) error {
 
 	for _, b := range buses {
 		b.Advertise = cmp.Or(o.advertise, b.Advertise)
-		j := id.Join(o.role, b.JoinAddresses())
+		addresses := b.JoinAddresses()
 		if len(b.Addresses()) == 0 {
 			fmt.Fprintln(env.stderr,
 				"this bus listens to this machine alone; start it with --listen 0.0.0.0:4333 for other boxes")
 		}
 
-		if !o.details {
-			fmt.Fprintln(env.stdout, j)
+		if !o.details && !o.json {
+			fmt.Fprintln(env.stdout, id.Join(o.role, addresses))
 			continue
 		}
 
-		certificate, err := id.WriteCertificate(o.state)
+		client, err := id.ClientContext(o.state, o.role, addresses)
 		if err != nil {
 			return err
 		}
 
+		if o.json {
+			if err := printJSON(env.stdout, client); err != nil {
+				return err
+			}
+			continue
+		}
+
 		fmt.Fprintf(env.stdout,
 			"servers        %s\nuser           %s\npassword       %s\ninbox prefix   %s\ncertificate    %s\n",
-			"tls://"+strings.Join(j.Addresses, ",tls://"), j.User(), j.Password(),
-			o.role.InboxPrefix(), certificate)
+			client.URL, client.User, client.Password, client.InboxPrefix, client.CA)
 	}
 
 	return nil

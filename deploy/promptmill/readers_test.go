@@ -145,12 +145,13 @@ for name in sys.argv[1:]:
 func python(t *testing.T, module, program string, args ...string) {
 	t.Helper()
 
-	if err := exec.Command("python3", "-c", "import "+module).Run(); err != nil {
-		t.Logf("left out the checks that need Python's module %s: %v", module, err)
+	interpreter := findPython(t, module)
+	if interpreter == "" {
+		t.Logf("left out the checks that need Python's module %s", module)
 		return
 	}
 
-	if out, err := exec.Command("python3", append([]string{"-c", program}, args...)...).CombinedOutput(); err != nil {
+	if out, err := exec.Command(interpreter, append([]string{"-c", program}, args...)...).CombinedOutput(); err != nil {
 		t.Errorf("Python's %s: %v\n%s", module, err, out)
 	}
 }

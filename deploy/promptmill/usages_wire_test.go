@@ -22,5 +22,17 @@ func TestUsageOfWire(t *testing.T) {
 			hint:  "want snappy, zstd or none",
 			code:  2,
 		},
+		{
+			args: "join reader --details --json",
+			err:  "--details and --json print the same, for people and for programs",
+			hint: "leave out one of them",
+			code: 2,
+		},
+		{
+			args: "join python --json",
+			err:  `there is no role "python"`,
+			hint: "want worker, producer, collector or reader",
+			code: 2,
+		},
 	})
 }
