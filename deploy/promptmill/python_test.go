@@ -133,6 +133,13 @@ func TestPythonTakesPart(t *testing.T) {
 
 			reading, lines := c.startExample(python, "reader.py", "reader", "r")
 			working, said := c.startExample(python, "worker.py", "worker", "r", "m/1", h.URL)
+			poll(t, pollTime, "the announcement of the worker", func() bool {
+				return strings.Contains(c.must("workers"), "-python-")
+			})
+			if table := c.must("workers"); !strings.Contains(table, " ready ") || strings.Contains(table, "106751d") {
+				t.Errorf("the worker does not say when it began, and workers shows:\n%s", table)
+			}
+
 			if code := waitExit(t, working, said, patience); code != 0 {
 				t.Errorf("worker.py: exit code %d:\n%s", code, said)
 			}

@@ -314,7 +314,7 @@ func newWorkerTable(workers []Worker, names []string) table {
 		{head: "HOST", cells: cells(func(k Worker) string { return cmp.Or(k.Host, unknown) }), cutAt: 6, least: 8, dropAt: 8},
 		{head: "GPU", cells: cells(formatGPUs), dropAt: 3},
 		{head: "VERSION", cells: cells(func(k Worker) string { return cmp.Or(k.Version, unknown) }), dropAt: 1},
-		{head: "SINCE", cells: cells(func(k Worker) string { return terminal.FormatAge(time.Since(k.Since)) }), dropAt: 2},
+		{head: "SINCE", cells: cells(formatStart), dropAt: 2},
 	}
 }
 
@@ -344,4 +344,13 @@ func formatGPUs(k Worker) string {
 		return unknown
 	}
 	return fmt.Sprintf("%d x %s", len(k.GPU), k.GPU[0].Name)
+}
+
+// formatStart returns how long ago a worker began. A worker of another program may not report it.
+func formatStart(w Worker) string {
+	if w.Since.IsZero() {
+		return unknown
+	}
+
+	return terminal.FormatAge(time.Since(w.Since))
 }
