@@ -12,17 +12,14 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// ErrDamaged is wrapped by the errors of a compressed file that cannot be decompressed, however
-// often it is read.
-var ErrDamaged = errors.New("the file cannot be unpacked")
-
 // maxWindow is the largest window of a zstd file in bytes, the distance that it may refer back
 // in its text. It is also about the memory that reading takes. zstd itself allows the same
 // unless --long is given.
 const maxWindow = 128 << 20
 
 // Open opens a file and decompresses it if it is gzip or zstd, which are known by their first
-// bytes, whatever the name. Errors name the file, and wrap [ErrDamaged] if it is damaged.
+// bytes, whatever the name. Errors name the file, and wrap
+// a [DamageError] if it is damaged.
 func Open(path string) (io.ReadCloser, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -45,7 +42,7 @@ func Open(path string) (io.ReadCloser, error) {
 		z, err := newGzipReader(buf)
 		if err != nil {
 			f.Close()
-			return nil, fmt.Errorf("unpack %s: %w", path, explainError(err, "gzip"))
+			return nil, fmt.Errorf("unpack %s: %w", path, newDamageError(path, "gzip", err))
 		}
 		return file{z, func() { f.Close() }, path, "gzip"}, nil
 
@@ -54,7 +51,7 @@ func Open(path string) (io.ReadCloser, error) {
 			zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
 			f.Close()
-			return nil, fmt.Errorf("unpack %s: %w", path, explainError(err, "zstd"))
+			return nil, fmt.Errorf("unpack %s: %w", path, newDamageError(path, "zstd", err))
 		}
 		return file{z, func() { z.Close(); f.Close() }, path, "zstd"}, nil
 
@@ -86,11 +83,11 @@ func OpenAt(path string, offset int64) (io.ReadCloser, error) {
 	return in, nil
 }
 
-// IsCompressed reports whether a file is gzip or zstd.
-func IsCompressed(path string) (bool, error) {
+// Compression returns "gzip" or "zstd" for a file that is compressed so, and "" for any other.
+func Compression(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	defer f.Close()
 
@@ -98,16 +95,21 @@ func IsCompressed(path string) (bool, error) {
 
 	n, err := io.ReadFull(f, magic[:])
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
-		return false, err
+		return "", err
 	}
 
-	return isCompressed(magic[:n]), nil
+	switch {
+	case isGzip(magic[:n]):
+		return "gzip", nil
+	case isZstd(magic[:n]):
+		return "zstd", nil
+	}
+
+	return "", nil
 }
 
 // magicSize is the number of bytes at the start of a file that show its format.
 const magicSize = 4
-
-func isCompressed(magic []byte) bool { return isGzip(magic) || isZstd(magic) }
 
 func isGzip(magic []byte) bool { return bytes.HasPrefix(magic, []byte{0x1f, 0x8b}) } // RFC 1952, 2.3.1
 
@@ -130,7 +132,10 @@ type file struct {
 func (f file) Read(p []byte) (int, error) {
 	n, err := f.r.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
-		err = fmt.Errorf("read %s: %w", f.path, explainError(err, f.format))
+		if f.format != "" {
+			err = newDamageError(f.path, f.format, err)
+		}
+		err = fmt.Errorf("read %s: %w", f.path, err)
 	}
 
 	return n, err
@@ -141,26 +146,6 @@ func (f file) Close() error {
 	f.close()
 	return nil
 }
-
-// explainError adds the fault of a compressed file to its read error.
-func explainError(err error, format string) error {
-	switch {
-	case format == "":
-		return err
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("%w: it is cut off, its %s data ends in the middle: %w", ErrDamaged, format, err)
-	case errors.Is(err, zstd.ErrWindowSizeExceeded):
-		return fmt.Errorf("%w: it was packed with a window of more than %d MiB; unpack it with zstd -d --long=31",
-			ErrDamaged, maxWindow>>20)
-	case errors.Is(err, errTrailingData), errors.Is(err, gzip.ErrChecksum), errors.Is(err, gzip.ErrHeader),
-		errors.Is(err, zstd.ErrCRCMismatch), errors.Is(err, zstd.ErrMagicMismatch):
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
-	}
-
-	return err
-}
-
-var errTrailingData = errors.New("something other than gzip follows the gzip data")
 
 // gzipReader reads the members of a gzip file, and the zeros that a tape or a disk image has put
 // behind them, as gzip(1) does.

@@ -65,37 +65,36 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-func TestIsCompressed(t *testing.T) {
+func TestCompression(t *testing.T) {
 	t.Parallel()
 
 	const text = "{\"a\":1}\n"
 	skippable := "\x50\x2a\x4d\x18\x02\x00\x00\x00xx"
 	for _, tt := range []struct {
-		name, content string
-		want          bool
+		name, content, want string
 	}{
-		{"plain.gz", text, false}, // its name says nothing
-		{"gzip", prototest.Gzip(t, text), true},
-		{"zstd", prototest.Zstd(t, text), true},
-		{"zstd behind a skippable frame", skippable + prototest.Zstd(t, text), true},
-		{"the last kind of skippable frame", "\x5f" + skippable[1:], true},
-		{"beyond the last", "\x60" + skippable[1:], false},
-		{"empty", "", false},
-		{"one byte", "{", false},
-		{"one byte of gzip", "\x1f", false},
-		{"all of the magic of gzip", "\x1f\x8b", true},
-		{"three bytes of zstd", "\x28\xb5\x2f", false},
+		{"plain.gz", text, ""}, // its name says nothing
+		{"gzip", prototest.Gzip(t, text), "gzip"},
+		{"zstd", prototest.Zstd(t, text), "zstd"},
+		{"zstd behind a skippable frame", skippable + prototest.Zstd(t, text), "zstd"},
+		{"the last kind of skippable frame", "\x5f" + skippable[1:], "zstd"},
+		{"beyond the last", "\x60" + skippable[1:], ""},
+		{"empty", "", ""},
+		{"one byte", "{", ""},
+		{"one byte of gzip", "\x1f", ""},
+		{"all of the magic of gzip", "\x1f\x8b", "gzip"},
+		{"three bytes of zstd", "\x28\xb5\x2f", ""},
 	} {
-		if got, err := IsCompressed(writeFile(t, tt.name, tt.content)); got != tt.want || err != nil {
-			t.Errorf("%s: IsCompressed = %v, %v; want %v", tt.name, got, err, tt.want)
+		if got, err := Compression(writeFile(t, tt.name, tt.content)); got != tt.want || err != nil {
+			t.Errorf("%s: Compression = %q, %v; want %q", tt.name, got, err, tt.want)
 		}
 	}
 
-	if _, err := IsCompressed(filepath.Join(t.TempDir(), "missing")); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := Compression(filepath.Join(t.TempDir(), "missing")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a missing file: %v, want fs.ErrNotExist", err)
 	}
 
-	if _, err := IsCompressed(t.TempDir()); err == nil {
+	if _, err := Compression(t.TempDir()); err == nil {
 		t.Error("a folder is no file, compressed or not")
 	}
 }
@@ -122,7 +121,10 @@ func TestOpenErrors(t *testing.T) {
 		{"zeros and a tail.gz", prototest.Gzip(t, "text") + "\x00\x00" + prototest.Gzip(t, "text"),
 			"something other than gzip follows the gzip data"},
 		{"window.zst", windowed(t, 2*maxWindow),
-			"packed with a window of more than 128 MiB; unpack it with zstd -d --long=31"},
+			"packed with a window of more than 128 MiB"},
+		{"flipped.gz", flipped(prototest.Gzip(t, strings.Repeat("text", 1000))), "its gzip data is damaged"},
+		{"flipped.zst", flipped(prototest.Zstd(t, strings.Repeat("text", 1000))), "its zstd data is damaged"},
+		{"tail.zst", prototest.Zstd(t, "text") + "text", "something other than zstd follows the zstd data"},
 	} {
 		in, err := Open(writeFile(t, tt.name, tt.packed))
 		if err == nil {
@@ -133,7 +135,19 @@ func TestOpenErrors(t *testing.T) {
 			!strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: error %v", tt.name, err)
 		}
+
+		damage, ok := errors.AsType[*DamageError](err)
+		if !ok || filepath.Base(damage.File) != tt.name || damage.Window != strings.HasPrefix(tt.name, "window") {
+			t.Errorf("%s: damage %+v", tt.name, damage)
+		}
 	}
+}
+
+// flipped returns a packed text with a wrong byte in the middle.
+func flipped(packed string) string {
+	b := []byte(packed)
+	b[len(b)/2] ^= 0x55
+	return string(b)
 }
 
 func shortened(packed string) string { return packed[:len(packed)-3] }

@@ -40,11 +40,12 @@ func NewReaderAt(r io.Reader, offset int64, line int) *Reader {
 
 func newBuffer(r io.Reader) *bufio.Reader { return bufio.NewReaderSize(r, 256<<10) }
 
-// IsCompressed reports whether the text that comes next is gzip or zstd: the file was compressed
-// twice.
-func (r *Reader) IsCompressed() bool {
-	magic, _ := r.r.Peek(magicSize)
-	return isCompressed(magic)
+// Peek returns the beginning of the text that comes next, at most 256 KiB, and whether that is all
+// of it. It is valid until the next call of a method. A fault of the text ends the beginning, and
+// [Reader.Next] returns it.
+func (r *Reader) Peek() (start []byte, whole bool) {
+	start, err := r.r.Peek(r.r.Size())
+	return start, errors.Is(err, io.EOF)
 }
 
 // Next returns the next line that is not blank, valid until the next call. The error is [io.EOF]

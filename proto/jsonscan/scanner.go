@@ -60,13 +60,13 @@ func (s *Scanner) Reset(data []byte) {
 
 // Enter steps into the value that comes next, which must be an object, and returns
 // the offset of its brace.
-func (s *Scanner) Enter() int { return s.enterValue('{', errNotObject) }
+func (s *Scanner) Enter() int { return s.enterValue('{', NotObject) }
 
 // EnterArray steps into the value that comes next, which must be an array, and returns
 // the offset of its bracket. [Scanner.NextElement] walks it.
-func (s *Scanner) EnterArray() int { return s.enterValue('[', errNotArray) }
+func (s *Scanner) EnterArray() int { return s.enterValue('[', NotArray) }
 
-func (s *Scanner) enterValue(kind jsontext.Kind, otherwise error) int {
+func (s *Scanner) enterValue(kind jsontext.Kind, otherwise Fault) int {
 	s.open = false
 	if s.err != nil {
 		return 0
@@ -79,16 +79,11 @@ func (s *Scanner) enterValue(kind jsontext.Kind, otherwise error) int {
 	}
 
 	if tok.Kind() != kind {
-		s.err = otherwise
+		s.err = &SyntaxError{Fault: otherwise}
 	}
 
 	return s.Offset() - 1
 }
-
-var (
-	errNotObject = errors.New("not a JSON object")
-	errNotArray  = errors.New("not a JSON array")
-)
 
 // Next moves to the next member of the object entered last. At the object's end it
 // leaves the object and returns false.
@@ -189,11 +184,11 @@ func (s *Scanner) End() error {
 	}
 
 	if s.mixed && !utf8.Valid(s.data) {
-		return fmt.Errorf("broken JSON at byte %d: invalid UTF-8", invalidUTF8(s.data)+1)
+		return &SyntaxError{Fault: NotUTF8, Offset: invalidUTF8(s.data)}
 	}
 
 	if rest := bytes.TrimLeft(s.data[s.Offset():], " \t\r\n"); len(rest) > 0 {
-		return fmt.Errorf("text after the JSON object at byte %d", len(s.data)-len(rest)+1)
+		return &SyntaxError{Fault: Trailing, Offset: len(s.data) - len(rest)}
 	}
 
 	return nil
@@ -227,7 +222,7 @@ func invalidUTF8(data []byte) (offset int) {
 	return offset
 }
 
-// setError keeps the first error, in words for the author of the input.
+// setError keeps the first error, in words for the author of the text.
 func (s *Scanner) setError(err error) {
 	if err == nil || s.err != nil {
 		return
@@ -236,10 +231,25 @@ func (s *Scanner) setError(err error) {
 	syntactic, ok := errors.AsType[*jsontext.SyntacticError](err)
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		s.err = fmt.Errorf("JSON ends in the middle (after %d bytes)", len(s.data))
-	case ok:
-		s.err = fmt.Errorf("broken JSON at byte %d: %w", syntactic.ByteOffset+1, syntactic.Err)
-	default:
+		s.err = &SyntaxError{Fault: Cut, Offset: len(s.data)}
+	case !ok:
 		s.err = fmt.Errorf("broken JSON: %w", err)
+	case isInvalidUTF8(s.data, int(syntactic.ByteOffset)):
+		s.err = &SyntaxError{Fault: NotUTF8, Offset: int(syntactic.ByteOffset)}
+	default:
+		s.err = &SyntaxError{
+			Fault:  Broken,
+			Offset: int(syntactic.ByteOffset),
+			cause:  syntactic.Err,
+		}
 	}
+}
+
+// isInvalidUTF8 reports whether a byte that is not UTF-8 is at an offset.
+func isInvalidUTF8(data []byte, offset int) bool {
+	if offset >= len(data) {
+		return false
+	}
+	r, n := utf8.DecodeRune(data[offset:])
+	return r == utf8.RuneError && n == 1
 }
