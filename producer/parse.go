@@ -262,6 +262,13 @@ func (p *Parser) scanLine(line []byte) (f lineFields, err error) {
 	return f, nil
 }
 
+// looksLikeRequest reports whether a line is an object with a member that only requests have.
+func (p *Parser) looksLikeRequest(line []byte) bool {
+	f, err := p.scanLine(line)
+	return err == nil && (f.url != nil || f.body != nil ||
+		slices.ContainsFunc(shortForms, func(s shortForm) bool { return p.hasMember(s.member) }))
+}
+
 // dropNulls removes the members beside the body that are null.
 func (f *lineFields) dropNulls() {
 	for _, field := range []*[]byte{&f.customID, &f.method, &f.url} {
@@ -384,7 +391,10 @@ func (p *Parser) findEndpoint(f lineFields) (string, error) {
 	)
 }
 
-var shortForms = []struct{ member, url string }{
+// shortForm is a member that makes a line the body of a request for a url.
+type shortForm struct{ member, url string }
+
+var shortForms = []shortForm{
 	{"messages", "/v1/chat/completions"},
 	{"prompt", "/v1/completions"},
 	{"input", "/v1/embeddings"},

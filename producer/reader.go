@@ -36,14 +36,17 @@ type Reader struct {
 	// duplicates are the requests whose custom_id an earlier line has. Only validation, which
 	// has seen all, knows them.
 	duplicates *roaring.Bitmap
-	at         proto.Checkpoint
-	in         io.Closer
-	lines      *jsonl.Reader
-	idBuf      []byte
+	// validated is set if validation has read the files, and so accepted their formats.
+	validated bool
+	at        proto.Checkpoint
+	in        io.Closer
+	lines     *jsonl.Reader
+	idBuf     []byte
 }
 
 // NewReader reads the requests of the files under the settings. If tee is given, the
-// unpacked text is written to it.
+// unpacked text is written to it. A file of another format than JSON lines is refused with a
+// [FormatError].
 func NewReader(files []string, s proto.Settings, tee io.Writer) (*Reader, error) {
 	p, err := NewParser(s)
 	if err != nil {
@@ -64,7 +67,7 @@ func newRunReader(files []string, m proto.Manifest) (*Reader, error) {
 		return nil, fmt.Errorf("repeated requests of run %s: %w", m.Run, err)
 	}
 
-	r.duplicates = roaring.BitmapOf(repeated...)
+	r.duplicates, r.validated = roaring.BitmapOf(repeated...), true
 
 	return r, nil
 }
@@ -170,9 +173,11 @@ func (r *Reader) openFile(offset int64, line int) error {
 	}
 
 	r.lines = jsonl.NewReaderAt(text, offset, line)
-	if offset == 0 && r.lines.IsCompressed() {
-		r.Close()
-		return fmt.Errorf("read %s: %w: it is packed twice; unpack it once", path, jsonl.ErrDamaged)
+	if offset == 0 && !r.validated {
+		if err := r.checkFormat(path); err != nil {
+			r.Close()
+			return err
+		}
 	}
 
 	return nil

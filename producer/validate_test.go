@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/promptmill/promptmill/producer/fileformat"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/jsonl"
 	"github.com/promptmill/promptmill/proto/prototest"
@@ -199,7 +200,7 @@ func TestValidateStopsBetweenRequests(t *testing.T) {
 // Neither does a file of something else cost memory for each of its lines.
 func TestValidateStopsAtBadLines(t *testing.T) {
 	t.Parallel()
-	file := writeFile(t, "in.zst", prototest.Zstd(t, strings.Repeat("1\n", MaxBad+100)))
+	file := writeFile(t, "in.zst", prototest.Zstd(t, strings.Repeat("{}\n", MaxBad+100)))
 	in, report, err := Validate(t.Context(), []string{file}, proto.Settings{}, nil)
 	if err != nil || report.Count != MaxBad || in.Requests != MaxBad {
 		t.Errorf("%d of %d lines, error %v", report.Count, in.Requests, err)
@@ -213,9 +214,56 @@ func TestValidatePackedTwice(t *testing.T) {
 		prototest.Gzip(t, prototest.Zstd(t, "{}")), prototest.Zstd(t, prototest.Gzip(t, "{}")),
 	} {
 		_, _, err := Validate(t.Context(), []string{writeFile(t, "in.gz", text)}, proto.Settings{}, nil)
-		if err == nil || !strings.Contains(err.Error(), "in.gz: the file cannot be unpacked: it is packed twice") {
+		if err == nil || !strings.Contains(err.Error(), "in.gz is compressed twice: ") {
 			t.Errorf("error %v", err)
 		}
+	}
+}
+
+// A file of another format is refused as a whole, also if invalid lines are to be skipped. One
+// request anywhere is enough to make it JSON lines with wrong lines.
+func TestValidateFormat(t *testing.T) {
+	t.Parallel()
+
+	long := strings.Repeat("a line of text\n", 60_000) // more than a reader peeks at
+	for _, tt := range []struct {
+		name, text string
+		want       fileformat.Format
+		bad        int
+	}{
+		{"CSV", "id,prompt\n1,hello\n", fileformat.CSV, 0},
+		{"packed CSV", prototest.Gzip(t, "id,prompt\n1,hello\n"), fileformat.CSV, 0},
+		{"text before a request", long + good("a", "m"), fileformat.JSONL, 60_000},
+		{"text before a bad request", long + `{"prompt":"a","stream":true}`, fileformat.JSONL, 60_001},
+		{"text before an object", long + `{"a":1}`, fileformat.Text, 0},
+		{"an output line before a request",
+			`{"id":"x","custom_id":"b","response":{},"error":null}` + "\n" + good("a", "m"),
+			fileformat.JSONL, 1},
+		{"output lines", `{"id":"x","custom_id":"b","response":{},"error":null}` + "\n", fileformat.Results, 0},
+		{"a long array line before a request", "[" + strings.Repeat(`"x",`, 100_000) + "1]\n" + good("a", "m"),
+			fileformat.JSONL, 1},
+		{"an array of requests", "[\n" + strings.Repeat(strings.TrimSpace(good("a", "m"))+",\n", 10_000) +
+			good("b", "m") + "]",
+			fileformat.JSONArray, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+
+			file := writeFile(t, "in", tt.text)
+			_, report, err := Validate(t.Context(), []string{file}, proto.Settings{SkipInvalid: true}, nil)
+			if report.Count != tt.bad {
+				t.Errorf("%d bad lines, want %d", report.Count, tt.bad)
+			}
+
+			format, ok := errors.AsType[*FormatError](err)
+			switch {
+			case tt.want == fileformat.JSONL && err == nil:
+			case !ok || format.Format != tt.want || format.File != file:
+				t.Errorf("error %v, want %s", err, tt.want)
+			case (format.Compression == "gzip") != strings.HasPrefix(tt.text, "\x1f\x8b"):
+				t.Errorf("compression %q", format.Compression)
+			}
+		})
 	}
 }
 

@@ -1,0 +1,98 @@
+package producer
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/promptmill/promptmill/producer/fileformat"
+	"github.com/promptmill/promptmill/proto/jsonl"
+)
+
+// FormatError is the error of an input file that is not JSON lines: all of it is something
+// else, such as CSV.
+type FormatError struct {
+	// File is the path of the file, as given.
+	File string
+	// Compression is "gzip" or "zstd" if the file is compressed, and empty if it is not. The format
+	// describes the unpacked text.
+	Compression string
+	fileformat.Detection
+}
+
+// Error implements error.
+func (e *FormatError) Error() string {
+	of := ""
+	if e.Run != "" {
+		of = " of run " + e.Run
+	}
+
+	switch e.Format {
+	case fileformat.Gzip, fileformat.Zstd:
+		return fmt.Sprintf("%s is compressed twice: %s in %s", e.File, e.Format, e.Compression)
+	case fileformat.Results:
+		return fmt.Sprintf("%s has answers%s, not requests", e.File, of)
+	case fileformat.Failures:
+		return fmt.Sprintf("%s has the failed requests%s, as output lines without their bodies", e.File, of)
+	case fileformat.Metadata:
+		return fmt.Sprintf("%s is the metadata%s, and has no requests", e.File, of)
+	}
+
+	return fmt.Sprintf("%s looks like %s; promptmill reads JSONL, one request a line", e.File, e.Format)
+}
+
+// checkFormat returns a [FormatError] if the file that was just opened has another format than JSON
+// lines. Where its beginning leaves that open, it is read until a request shows up.
+func (r *Reader) checkFormat(path string) error {
+	found := fileformat.Detect(r.lines.Peek())
+	if found.Format == fileformat.JSONL {
+		return nil
+	}
+
+	if !found.Certain {
+		if ok, err := r.hasRequest(path); ok || err != nil {
+			return err
+		}
+	}
+
+	compression, err := jsonl.Compression(path)
+	if err != nil {
+		return err
+	}
+
+	return &FormatError{
+		File:        path,
+		Compression: compression,
+		Detection:   found,
+	}
+}
+
+// maxSearched is the number of bytes of a file in which a request is looked for.
+const maxSearched = 1 << 30
+
+// hasRequest reports whether one of the first [MaxBad] lines of a file is an object that looks
+// like a request, good or not.
+func (r *Reader) hasRequest(path string) (bool, error) {
+	file, err := jsonl.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer file.Close()
+
+	lines := jsonl.NewReader(file)
+	for range MaxBad {
+		line, err := lines.Next()
+		switch {
+		case errors.Is(err, jsonl.ErrLineTooLong):
+			continue
+		case errors.Is(err, io.EOF), lines.Offset() > maxSearched:
+			return false, nil
+		case err != nil:
+			return false, err
+		case r.parser.looksLikeRequest(line):
+			return true, nil
+		}
+	}
+
+	return false, nil
+}
