@@ -216,13 +216,13 @@ func sampleFile(path string) (space, error) {
 	}
 
 	info, err := os.Stat(path)
-	packed, err2 := jsonl.IsCompressed(path)
+	compression, err2 := jsonl.Compression(path)
 	if err := errors.Join(err, err2); err != nil {
 		return space{}, err
 	}
 
 	text := info.Size()
-	if packed {
+	if compression != "" {
 		text *= assumedPacking
 	}
 

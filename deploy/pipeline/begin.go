@@ -14,10 +14,10 @@ import (
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/inputerror"
 	"github.com/promptmill/promptmill/deploy/modelservers"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
-	"github.com/promptmill/promptmill/proto/jsonl"
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
@@ -164,7 +164,7 @@ func (r *runner) validateInput(ctx context.Context, m *proto.Manifest) error {
 	var err error
 	m.Input, problems, err = producer.Validate(ctx, r.inputs, m.Settings, r.cfg.Hooks.Validating)
 	if err != nil {
-		return describeReadError(err, r.inputs)
+		return r.describeInput().Describe(err)
 	}
 
 	if problems.Count == 0 || m.Settings.SkipInvalid {
@@ -177,6 +177,11 @@ func (r *runner) validateInput(ctx context.Context, m *proto.Manifest) error {
 	}
 
 	return rejectInput(r.cfg.Hooks, problems, m.Input.Requests, r.served.ModelNames())
+}
+
+// describeInput describes the input for the texts of its faults.
+func (r *runner) describeInput() inputerror.Input {
+	return inputerror.Input{Files: r.inputs, Stdin: r.stdin != nil}
 }
 
 // createJournal makes the journal of a new run.
@@ -225,17 +230,6 @@ func (r *runner) keepStdin() error {
 	r.inputs = []string{r.stdin.path}
 
 	return nil
-}
-
-// describeReadError gives an error of reading the input its exit code.
-func describeReadError(err error, inputs []string) error {
-	switch {
-	case errors.Is(err, producer.ErrEmpty):
-		return exit.Usage("", "%s: %w", strings.Join(inputs, ", "), err)
-	case errors.Is(err, jsonl.ErrDamaged):
-		return exit.Usage("", "%w", err)
-	}
-	return err
 }
 
 // lacksModel reports whether a line cannot be sent since it names no model.

@@ -52,7 +52,8 @@ func copyStdin(ctx context.Context, stdin io.Reader, dir string) (*stdinCopy, er
 
 	if size == 0 {
 		s.discard()
-		return nil, exit.Usage("give the same input again to resume a run", "standard input: %w", producer.ErrEmpty)
+		return nil, exit.Usage("check the command that writes it; a run is resumed with the same input",
+			"standard input: %w", producer.ErrEmpty)
 	}
 
 	return s, nil

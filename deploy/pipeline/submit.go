@@ -19,6 +19,7 @@ import (
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/inputerror"
 	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/producer"
@@ -229,10 +230,11 @@ func (s *submission) prepare(ctx context.Context, cfg SubmitConfig) (proto.Manif
 		Policy:    cfg.Policy,
 	}
 
+	input := inputerror.Input{Files: s.inputs, Stdin: cfg.Inputs[0] == "-"}
 	var problems producer.Report
 	m.Input, problems, err = producer.Validate(ctx, s.inputs, settings, s.hooks.Validating)
 	if err != nil {
-		return m, describeReadError(err, s.inputs)
+		return m, input.Describe(err)
 	}
 
 	if problems.Count > 0 && !settings.SkipInvalid {
@@ -429,7 +431,7 @@ func (s *submission) awaitCollector(ctx context.Context, run string) (taken bool
 
 // storeInput puts an input file into the run's object store, packed if it is not.
 func (s *submission) storeInput(ctx context.Context, run, object, path string) error {
-	packed, err := jsonl.IsCompressed(path)
+	compression, err := jsonl.Compression(path)
 	if err != nil {
 		return fmt.Errorf("read the input: %w", err)
 	}
@@ -441,7 +443,7 @@ func (s *submission) storeInput(ctx context.Context, run, object, path string) e
 	defer file.Close()
 
 	objects := s.Objects(run)
-	if packed {
+	if compression != "" {
 		return objects.PutReader(ctx, object, file)
 	}
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/inputerror"
 	"github.com/promptmill/promptmill/deploy/natsserver"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/jsonscan"
@@ -219,18 +220,8 @@ func parseInputs(c *cli.Command) (inputs []string, err error) {
 			return nil, err
 		}
 
-		info, err := os.Stat(path)
-		if err != nil {
-			return nil, exit.Usage("", "input %s: %w", arg, files.WithoutPath(err))
-		}
-
-		if info.IsDir() {
-			return nil, exit.Usage("name the files in it", "input %s is a folder", arg)
-		}
-
-		if !info.Mode().IsRegular() {
-			return nil, exit.Usage("pipe it in, with - as the input",
-				"input %s is not a regular file, and must be read twice", arg)
+		if err := inputerror.CheckFile(arg); err != nil {
+			return nil, err
 		}
 
 		inputs = append(inputs, path)

@@ -49,6 +49,7 @@ func testUsage(t *testing.T, u usage) {
 		must(t, os.WriteFile(filepath.Join(c.dir, name), []byte(text), 0o644))
 	}
 
+	must(t, os.MkdirAll(c.state, 0o700)) // as on a machine where a run was before
 	before := c.left()
 	cmd, out := c.prepare(strings.Fields(u.args)...), &lockedBuffer{}
 	cmd.Stdout, cmd.Stderr = out, out

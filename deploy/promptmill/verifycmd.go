@@ -12,6 +12,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/inputerror"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/verify"
 )
@@ -66,12 +67,22 @@ func parseVerify(c *cli.Command) (verify.Config, error) {
 			"want input files and, last, an output file that ends in %s", output.ResultsSuffix)
 	}
 
+	for _, input := range inputs {
+		if input == "-" {
+			continue
+		}
+		if err := inputerror.CheckFile(input); err != nil {
+			return verify.Config{}, err
+		}
+	}
+
 	return verify.Config{Inputs: inputs, Output: output.Prefix(name), Answers: c.Bool("answers")}, nil
 }
 
 // runVerify compares an input with an output and prints the result.
 func runVerify(ctx context.Context, env environment, cfg verify.Config, asJSON bool) error {
-	if cfg.Inputs[0] == "-" {
+	fromStdin := cfg.Inputs[0] == "-"
+	if fromStdin {
 		path, discard, err := spoolStdin(ctx, env, cfg.Inputs)
 		if err != nil {
 			return err
@@ -81,11 +92,8 @@ func runVerify(ctx context.Context, env environment, cfg verify.Config, asJSON b
 	}
 
 	result, err := verify.Run(ctx, cfg)
-	if errors.Is(err, os.ErrNotExist) {
-		return exit.Usage("", "%w", err)
-	}
 	if err != nil {
-		return err
+		return inputerror.Input{Files: cfg.Inputs, Stdin: fromStdin}.Describe(err)
 	}
 
 	if asJSON {

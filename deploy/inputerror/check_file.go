@@ -1,0 +1,39 @@
+package inputerror
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
+)
+
+// CheckFile refuses an input that is not a file, as it was named on the command line.
+func CheckFile(name string) error {
+	info, err := os.Stat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return missingFile(name)
+	case err != nil:
+		return exit.Usage("", "input %s: %w", name, files.WithoutPath(err))
+	case info.IsDir():
+		return exit.Usage("name the files in it", "input %s is a folder", name)
+	case info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket) != 0:
+		return exit.Usage("pipe it in, with - as the input", "input %s is a pipe, and an input is read twice", name)
+	case !info.Mode().IsRegular():
+		return exit.Usage("name a file of requests, or pipe them in, with - as the input", "input %s is a device", name)
+	}
+
+	return nil
+}
+
+// missingFile returns the error for an input that is not there.
+func missingFile(name string) error {
+	if strings.ContainsAny(name, "*?[") {
+		return exit.Usage("a shell passes on a pattern that matches no file: name a file that is there",
+			"input %s: no file matches", name)
+	}
+	return exit.Usage("", "input %s: no such file or directory", name)
+}

@@ -1,0 +1,102 @@
+package inputerror
+
+import (
+	"errors"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/producer"
+	"github.com/promptmill/promptmill/producer/fileformat"
+	"github.com/promptmill/promptmill/proto/jsonl"
+)
+
+// Input is the input of a command.
+type Input struct {
+	// Files are the paths of the files that were read. Required.
+	Files []string
+	// Stdin is set if the one file is a copy of standard input. Defaults to false.
+	Stdin bool
+}
+
+// name returns the name of a file as a person knows it.
+func (in Input) name(path string) string {
+	if in.Stdin && slices.Contains(in.Files, path) {
+		return "standard input"
+	}
+	return files.Short(path)
+}
+
+// Describe returns an error of reading the input with exit code 2 and a hint, if the input is at
+// fault. Any other error is returned as it is.
+func (in Input) Describe(err error) error {
+	if format, ok := errors.AsType[*producer.FormatError](err); ok {
+		named := *format
+		named.File = in.name(format.File)
+		return exit.Usage(in.hintForFormat(format), "%w", &named)
+	}
+
+	damage, damaged := errors.AsType[*jsonl.DamageError](err)
+	switch {
+	case errors.Is(err, producer.ErrEmpty):
+		return exit.Usage(`it needs one request a line, such as {"prompt": "..."}`,
+			"%s: %w", in.names(), err)
+	case damaged:
+		return exit.Usage(in.hintForDamage(damage), "%s: %w", in.name(damage.File), damage)
+	case errors.Is(err, fs.ErrNotExist):
+		return missingFile(in.name(pathOf(err)))
+	case errors.Is(err, fs.ErrPermission):
+		return exit.Usage("let this user read it", "input %s: permission denied", in.name(pathOf(err)))
+	}
+
+	return err
+}
+
+// names lists the files.
+func (in Input) names() string {
+	var names []string
+	for _, path := range in.Files {
+		names = append(names, in.name(path))
+	}
+	return strings.Join(names, ", ")
+}
+
+// pathOf returns the path in an error of the file system.
+func pathOf(err error) string {
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
+		return pathErr.Path
+	}
+	return ""
+}
+
+// hintForFormat returns the way from a file of another format to requests.
+func (in Input) hintForFormat(e *producer.FormatError) string {
+	switch e.Format {
+	case fileformat.Results, fileformat.Failures, fileformat.Metadata:
+		return hintForOutput(e.File)
+	}
+
+	c := conversionOf(e.Detection)
+	if in.Stdin {
+		return c.hintForStdin()
+	}
+
+	return c.hint(files.Short(e.File), e.Compression)
+}
+
+// hintForDamage returns the way to a file that can be unpacked.
+func (in Input) hintForDamage(e *jsonl.DamageError) string {
+	switch {
+	case e.Window && in.Stdin:
+		return "pipe it through this command first: zstd -dc --long=31"
+	case e.Window:
+		c := conversion{verb: "unpack", command: "zstd -dc --long=31"}
+		return c.hint(files.Short(e.File), "")
+	case in.Stdin:
+		return "check the command that writes it"
+	}
+
+	return "copy or download it again"
+}
