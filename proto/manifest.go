@@ -76,6 +76,14 @@ type RunPolicy struct {
 	Attended bool `json:"attended,omitempty"`
 }
 
+// DisplayName names the run for people: by its id and, if it has one, its label.
+func (m Manifest) DisplayName() string {
+	if m.Label == "" {
+		return m.Run
+	}
+	return m.Run + " (" + m.Label + ")"
+}
+
 // StateSince returns the time since which the run is in its state.
 func (m Manifest) StateSince() time.Time {
 	if m.StateAt.IsZero() {

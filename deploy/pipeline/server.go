@@ -342,7 +342,7 @@ func (s *server) collectRun(ctx context.Context, m proto.Manifest) {
 		}
 
 		if _, foreign := errors.AsType[foreignFilesError](err); foreign && c.failRun(ctx, s.runs, m, err.Error()) {
-			s.Hooks.printf("run %s is refused: %v; %s", m.Run, err, refusedFix(m.Run))
+			s.Hooks.printf("run %s is refused: %v; %s", m.Run, err, RefusedFix(m.Run))
 			return
 		}
 
@@ -374,8 +374,8 @@ func (s *server) reportProblem(ctx context.Context, m proto.Manifest, problem er
 	}
 }
 
-// refusedFix returns the hint for a run that its collector has refused.
-func refusedFix(run string) string {
+// RefusedFix returns the hint for a run that its collector has refused.
+func RefusedFix(run string) string {
 	return "promptmill delete " + run +
 		", then submit it again with another --run, or with this one once the files are moved away"
 }
@@ -401,5 +401,5 @@ func (s *server) newCollector(run string) *runCollector {
 
 // RefusedRunError returns the error of a run that its collector has refused.
 func RefusedRunError(m proto.Manifest) error {
-	return exit.WithHint(fmt.Errorf("run %s is refused by its collector: %s", m.Run, m.Problem), refusedFix(m.Run))
+	return exit.WithHint(fmt.Errorf("run %s is refused by its collector: %s", m.Run, m.Problem), RefusedFix(m.Run))
 }

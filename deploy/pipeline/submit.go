@@ -114,7 +114,9 @@ func Submit(ctx context.Context, cfg SubmitConfig) (m proto.Manifest, err error)
 		return m, err
 	}
 
-	if err := s.publish(ctx, m, cfg.RunID != ""); err != nil {
+	// A run that this process collects into a new output has no lines yet.
+	mayHaveLines := cfg.RunID != "" && !cfg.Policy.Attended
+	if err := s.publish(ctx, m, mayHaveLines); err != nil {
 		return m, describeSubmitError(err, m.Run)
 	}
 
@@ -315,9 +317,9 @@ func (s *submission) announce(ctx context.Context, m proto.Manifest) error {
 	})
 }
 
-// publish stores the input on the bus, begins the run and publishes its shards. again is set if the
-// run may have been on the bus before.
-func (s *submission) publish(ctx context.Context, m proto.Manifest, again bool) error {
+// publish stores the input on the bus, begins the run and publishes its shards. mayHaveLines is
+// set if the run may have been on the bus before, so that a collector may have lines of it.
+func (s *submission) publish(ctx context.Context, m proto.Manifest, mayHaveLines bool) error {
 	if err := s.announce(ctx, m); err != nil {
 		return err
 	}
@@ -347,7 +349,7 @@ func (s *submission) publish(ctx context.Context, m proto.Manifest, again bool) 
 		return err
 	}
 
-	if again {
+	if mayHaveLines {
 		if taken, err := s.awaitCollector(ctx, m.Run); err != nil || taken {
 			return err
 		}
@@ -410,10 +412,14 @@ func (s *submission) awaitCollector(ctx context.Context, run string) (taken bool
 	waiting, stop := context.WithTimeout(ctx, collectorTime)
 	defer stop()
 
-	for {
+	for looks := 0; ; looks++ {
 		_, there, err := s.Leases.Holder(waiting, run)
 		if err == nil && there || bus.Sleep(waiting, 100*time.Millisecond) != nil {
 			break
+		}
+
+		if looks == 10 {
+			s.hooks.printf("waiting at most %s for a collector that has answers of run %s from before", collectorTime, run)
 		}
 	}
 

@@ -243,10 +243,11 @@ func TestJSON(t *testing.T) {
 	c.serve()
 	in := c.input("in.jsonl", 3)
 	run := []string{"schema", "run", "state", "created_at", "policy", "input", "settings", "publish", "counts"}
-	runFields := append(run[:len(run):len(run)], "collector", "missing_models", "served_models", "problem")
+	runFields := append(run[:len(run):len(run)], "collector", "missing_models", "served_models", "problem",
+		"input_name", "progress")
 	workers := []string{
 		"name", "host", "version", "server", "ready", "models", "concurrency", "in_flight", "done",
-		"requests_per_second", "since", "gpu",
+		"requests_per_second", "since", "gpu", "heard_at",
 	}
 
 	// Nothing there is an empty list, not null.
@@ -278,7 +279,8 @@ func TestJSON(t *testing.T) {
 	}
 
 	if st.Run != "one" || st.State != proto.StatePaused || st.Input.Requests != 3 || st.Collector == nil ||
-		st.Problem != "" {
+		st.Problem != "" || st.InputName != "in.jsonl" || st.Progress.Total != 3 || st.Progress.Done != 0 ||
+		st.Progress.RequestsPerS != nil || st.Progress.RemainingS != nil || st.Progress.ElapsedS <= 0 {
 		t.Errorf("status: %+v", st)
 	}
 
@@ -286,11 +288,11 @@ func TestJSON(t *testing.T) {
 	c.ended("one", pollTime)
 	c.must("submit", in, "--model", "other", "--run", "two")
 	has(t, "cancel", c.must("cancel", "two", "--json"), run)
+	if m, ok := c.manifest("two"); !ok || m.State != proto.StateCancelled || m.Failures[proto.CodeCancelled] != 3 {
+		t.Errorf("after cancel, which waits, the run is %+v", m)
+	}
+
 	c.ended("two", pollTime)
-	poll(t, pollTime, "the end of run two on the bus", func() bool {
-		m, ok := c.manifest("two")
-		return ok && m.State.Ended()
-	})
 
 	has(t, "retry", c.must("retry", "two", "--json"), append(run[:len(run):len(run)], "retries"))
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/urfave/cli/v3"
 
@@ -17,31 +19,60 @@ import (
 // control is a command that changes the state of a run.
 type control struct {
 	name, usage string
-	// note follows the new state in the message.
-	note   string
+	// participle is the word for the change in "cannot be paused".
+	participle string
+	// wanted is the state that the command brings about. A run that is in it stays as it is.
+	wanted proto.State
 	change func(*bus.RunStore, context.Context, string) error
 }
 
 var controls = []control{
-	{"pause", "stop workers from taking more requests of a run", ": requests at the model servers are finished",
-		(*bus.RunStore).Pause},
-	{"resume", "end the pause of a run", "", (*bus.RunStore).Resume},
-	{"cancel", "end a run early; requests without an answer fail as batch_cancelled", "",
-		(*bus.RunStore).Cancel},
-	{"retry", "run the failed requests of an ended run again", " again", (*bus.RunStore).Retry},
+	{
+		name:       "pause",
+		usage:      "stop workers from taking more requests of a run",
+		participle: "paused",
+		wanted:     proto.StatePaused,
+		change:     (*bus.RunStore).Pause,
+	},
+	{
+		name:       "resume",
+		usage:      "end the pause of a run",
+		participle: "resumed",
+		wanted:     proto.StateInProgress,
+		change:     (*bus.RunStore).Resume,
+	},
+	{
+		name:       "cancel",
+		usage:      "end a run early; requests without an answer fail as batch_cancelled",
+		participle: "cancelled",
+		wanted:     proto.StateCancelled,
+		change:     (*bus.RunStore).Cancel,
+	},
+	{
+		name:       "retry",
+		usage:      "run the failed requests of an ended run again",
+		participle: "retried",
+		change:     (*bus.RunStore).Retry,
+	},
 }
 
 // controlOptions are the flags of a command that changes a run.
 type controlOptions struct {
-	bus   busOptions
-	run   string // or a part of its id
-	force bool   // delete a run that has not ended
-	json  bool
+	bus    busOptions
+	run    string // its id, its label, or a part of its id
+	force  bool   // delete a run that has not ended
+	noWait bool   // do not wait for the end of a run that is cancelled
+	json   bool
 }
 
 // parseControl reads the flags of a command that changes a run.
 func parseControl(env environment, c *cli.Command) (o controlOptions, err error) {
-	o = controlOptions{bus: parseBus(env, c), force: c.Bool("force"), json: c.Bool("json")}
+	o = controlOptions{
+		bus:    parseBus(env, c),
+		force:  c.Bool("force"),
+		noWait: c.Bool("no-wait"),
+		json:   c.Bool("json"),
+	}
 	o.run, err = parseRunID(c)
 
 	return o, err
@@ -50,11 +81,21 @@ func parseControl(env environment, c *cli.Command) (o controlOptions, err error)
 // controlCommands returns the commands that change a run.
 func controlCommands(env environment) (list []*cli.Command) {
 	for _, ctl := range controls {
+		flags := append(busFlags(), jsonFlag())
+		if ctl.name == "cancel" {
+			flags = append(flags, &cli.BoolFlag{
+				Name:     "no-wait",
+				Category: groupPolicy,
+				Usage:    "return at once, not when the run is cancelled",
+				Sources:  flagEnv("no-wait"),
+			})
+		}
+
 		list = append(list, &cli.Command{
 			Name:      ctl.name,
 			Usage:     ctl.usage,
 			ArgsUsage: "RUN",
-			Flags:     append(busFlags(), jsonFlag()),
+			Flags:     flags,
 			Action: func(ctx context.Context, c *cli.Command) error {
 				o, err := parseControl(env, c)
 				if err != nil {
@@ -70,34 +111,163 @@ func controlCommands(env environment) (list []*cli.Command) {
 
 // run changes the run and prints its new state.
 func (ctl control) run(ctx context.Context, env environment, o controlOptions) error {
-	s, m, err := openRun(ctx, env, o.bus, proto.RoleProducer, o.run)
+	ctx, done := untilSignal(ctx, env)
+	defer done()
+
+	s, before, err := openRun(ctx, env, o.bus, proto.RoleProducer, o.run)
 	if err != nil {
-		return err
+		return describeInterrupt(ctx, err)
 	}
 	defer s.Close()
 
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
-	defer cancel()
-
-	if err := ctl.change(s.Runs, ctx, m.Run); err != nil {
-		return err
+	m, err := ctl.changeRun(ctx, s, before)
+	if err != nil {
+		return describeInterrupt(ctx, err)
 	}
 
-	if m, err = s.Runs.Get(ctx, m.Run); err != nil {
-		return err
+	if !o.json {
+		terminal.Fprintf(env.stderr, "%s\n", ctl.describe(before, m))
+	}
+
+	collected := m.State.Ended() || s.isCollected(ctx, m.Run)
+	if !collected && !o.json {
+		terminal.Fprintf(env.stderr,
+			"no process collects it now: promptmill collect %s -o OUT, or promptmill serve\n", m.Run)
+	}
+
+	if m.State == proto.StateCancelling && collected && !o.noWait {
+		if m, err = awaitCancelled(ctx, env, s, m); err != nil {
+			return err
+		}
+
+		if !o.json {
+			terminal.Fprintf(env.stderr, "%s\n", ctl.describe(before, m))
+		}
 	}
 
 	if o.json {
 		return printJSON(env.stdout, m)
 	}
 
-	terminal.Fprintf(env.stderr, "run %s is %s%s\n", m.Run, m.State, ctl.note)
-	if !m.State.Ended() && !s.isCollected(ctx, m.Run) {
-		terminal.Fprintf(env.stderr,
-			"no process collects it now: promptmill collect %s -o OUT, or promptmill serve\n", m.Run)
+	return nil
+}
+
+// changeRun changes the run, and returns it as it is then.
+func (ctl control) changeRun(ctx context.Context, s *session, m proto.Manifest) (proto.Manifest, error) {
+	if m.State == ctl.wanted {
+		return m, nil
 	}
 
-	return nil
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+
+	changeErr := ctl.change(s.Runs, ctx, m.Run)
+	if changeErr != nil && !errors.Is(changeErr, bus.ErrWrongState) {
+		return m, changeErr
+	}
+
+	now, err := s.Runs.Get(ctx, m.Run)
+	if err == nil && changeErr != nil {
+		err = ctl.refuse(now)
+	}
+
+	return now, err
+}
+
+// refuse returns the error for a run that the command cannot change, with the way out.
+func (ctl control) refuse(m proto.Manifest) error {
+	err := fmt.Errorf("run %s is %s and cannot be %s", m.DisplayName(), m.State, ctl.participle)
+	switch {
+	case m.State == proto.StateValidating:
+		return exit.WithHint(err, "wait until promptmill submit has put it on the bus")
+	case m.State == proto.StateFinalizing:
+		return exit.WithHint(err, "all its requests have ended, and its files are being written")
+	case m.State == proto.StateCancelling:
+		return exit.WithHint(err, "promptmill cancel "+m.Run+" waits until it is cancelled")
+	case m.State == proto.StateFailed:
+		return exit.WithHint(fmt.Errorf("%w: %s", err, m.Problem), pipeline.RefusedFix(m.Run))
+	case !m.State.Ended(): // retry
+		return exit.WithHint(err, "only an ended run can: promptmill status "+m.Run+" --watch shows when it has ended")
+	case ctl.name == "retry":
+		return fmt.Errorf("run %s is %s, and none of its %d requests failed: there is nothing to run again",
+			m.DisplayName(), m.State, m.Input.Requests)
+	case m.Counts.Failed > 0:
+		return exit.WithHint(err, fmt.Sprintf("promptmill retry %s runs its %d failed requests again",
+			m.Run, m.Counts.Failed))
+	}
+
+	return exit.WithHint(err, "promptmill status "+m.Run+" shows where its results are")
+}
+
+// describe describes the run after the change.
+func (ctl control) describe(before, m proto.Manifest) string {
+	text := fmt.Sprintf("run %s is %s", m.DisplayName(), m.State)
+	switch {
+	case ctl.name == "retry":
+		return fmt.Sprintf("run %s is %s again, with its %d failed requests; promptmill status %s --watch shows its progress",
+			m.DisplayName(), m.State, before.Counts.Failed, m.Run)
+	case before.State == ctl.wanted && m.State == ctl.wanted:
+		return text + " already"
+	case m.State == proto.StatePaused:
+		return text + ": requests at the model servers are finished"
+	case m.State == proto.StateCancelling:
+		return text + ": its requests at the model servers are stopped, and its collector writes the others as batch_cancelled"
+	case m.State.Ended():
+		return fmt.Sprintf("%s: %d answered, %d failed, in %s", text, m.Counts.Done-m.Counts.Failed, m.Counts.Failed,
+			m.Output)
+	}
+
+	return text
+}
+
+// lookForCollector is the interval at which a wait for the end of a run looks whether a process
+// still collects the run.
+const lookForCollector = 5 * time.Second
+
+// awaitCancelled waits until a run that is being cancelled has ended, and returns it. While no process
+// collects the run it cannot end, and awaitCancelled prints that.
+func awaitCancelled(
+	ctx context.Context, env environment, s *session, m proto.Manifest,
+) (last proto.Manifest, err error) {
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+
+	var looking sync.WaitGroup
+	defer looking.Wait()
+	defer stop()
+
+	looking.Go(func() {
+		for reported := false; bus.Sleep(watching, lookForCollector) == nil; {
+			_, held, err := s.Leases.Holder(watching, m.Run)
+			if err == nil && !held && !reported {
+				terminal.Fprintf(env.stderr, "waiting for a process that collects it: promptmill collect %s -o OUT, or promptmill serve\n",
+					m.Run)
+			}
+			reported = err == nil && !held
+		}
+	})
+
+	for now, err := range s.Runs.Watch(watching, m.Run) {
+		switch {
+		case ctx.Err() != nil:
+			return m, exit.Interrupted(errors.New("not waiting any longer; the run is being cancelled"),
+				"promptmill status "+m.Run)
+		case err != nil:
+			return m, err
+		case now.State != proto.StateCancelling:
+			return now, nil
+		}
+	}
+
+	return m, nil
+}
+
+// describeInterrupt returns the error of a command that a signal ended, or the error itself.
+func describeInterrupt(ctx context.Context, err error) error {
+	if errors.Is(context.Cause(ctx), pipeline.ErrInterrupted) {
+		return exit.Interrupted(errors.New("interrupted"), "")
+	}
+	return err
 }
 
 func deleteCommand(env environment) *cli.Command {
@@ -123,35 +293,61 @@ func deleteCommand(env environment) *cli.Command {
 
 // deleteRun deletes a run, or the rest of an earlier deletion.
 func deleteRun(ctx context.Context, env environment, o controlOptions) error {
+	ctx, done := untilSignal(ctx, env)
+	defer done()
+
 	s, m, err := openRun(ctx, env, o.bus, proto.RoleCollector, o.run)
 	if err != nil {
 		if proto.CheckRunID(o.run) == nil && deleteOrphans(ctx, env, o.bus, o.run) {
-			return printDeleted(env, o.run, o.json)
+			return printDeleted(env, proto.Manifest{Run: o.run}, o.json)
 		}
-		return err
+		return describeInterrupt(ctx, err)
 	}
 	defer s.Close()
 
+	if m.State == proto.StateCancelling && !o.force && s.isCollected(ctx, m.Run) {
+		if !o.json {
+			terminal.Fprintf(env.stderr, "run %s is cancelling; it is deleted as soon as it is cancelled\n", m.DisplayName())
+		}
+		if m, err = awaitCancelled(ctx, env, s, m); err != nil {
+			return err
+		}
+	}
+
 	if !m.State.Ended() && !o.force {
-		return exit.WithHint(fmt.Errorf("run %s is %s", m.Run, m.State),
-			"promptmill cancel "+m.Run+" first, or give --force")
+		return exit.WithHint(fmt.Errorf("run %s is %s", m.DisplayName(), m.State), keepFix(m))
 	}
 
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 
 	if err := pipeline.DeleteRun(ctx, s.JS, s.Runs, m); err != nil {
-		return err
+		return describeInterrupt(ctx, err)
 	}
 
-	return printDeleted(env, m.Run, o.json)
+	return printDeleted(env, m, o.json)
 }
 
-func printDeleted(env environment, run string, asJSON bool) error {
-	if asJSON {
-		return printJSON(env.stdout, map[string]any{"run": run, "deleted": true})
+// keepFix returns the hint for a run that is not deleted since it has not ended.
+func keepFix(m proto.Manifest) string {
+	switch m.State {
+	case proto.StateValidating:
+		return "promptmill delete --force " + m.Run + " deletes the parts of it that its submit has stored"
+	case proto.StateCancelling:
+		return "no process collects it, so it cannot end: start promptmill serve, or promptmill delete --force " + m.Run
+	case proto.StateFinalizing:
+		return "its files are being written; delete it in a moment"
 	}
-	terminal.Fprintf(env.stderr, "run %s is deleted\n", run)
+
+	return "promptmill cancel " + m.Run + " ends it and keeps its results; promptmill delete --force " + m.Run +
+		" drops what is not in its files"
+}
+
+func printDeleted(env environment, m proto.Manifest, asJSON bool) error {
+	if asJSON {
+		return printJSON(env.stdout, map[string]any{"run": m.Run, "deleted": true})
+	}
+	terminal.Fprintf(env.stderr, "run %s is deleted\n", m.DisplayName())
 	return nil
 }
 

@@ -167,7 +167,7 @@ func submit(ctx context.Context, env environment, o submitOptions) (err error) {
 		return err
 	}
 
-	cmd.screen.Printf("run %s: %d requests are on the bus", m.Run, m.Input.Requests)
+	cmd.screen.Printf("run %s: %d requests are on the bus", m.DisplayName(), m.Input.Requests)
 
 	if o.collect != nil {
 		o.collect.Bus, o.collect.Run = l, m.Run
@@ -196,7 +196,11 @@ func (c *activeCommand) reportSubmitted(
 		}
 	}
 
-	if !s.isCollected(ctx, m.Run) {
+	if s.isCollected(ctx, m.Run) {
+		if who, ok, err := s.Leases.Holder(ctx, m.Run); err == nil && ok {
+			c.screen.Printf("its answers go to %s", output.Prefix(who.String()).Results())
+		}
+	} else {
 		now, err := s.Runs.Get(ctx, m.Run)
 		if err == nil && now.State == proto.StateFailed {
 			return pipeline.RefusedRunError(now)
@@ -206,6 +210,8 @@ func (c *activeCommand) reportSubmitted(
 	}
 
 	c.screen.Printf("check its progress: promptmill status %s", m.Run)
+	c.screen.Printf("read its answers as they come: promptmill tail %s", m.Run)
+
 	if !o.wait {
 		return nil
 	}
@@ -225,7 +231,7 @@ func (c *activeCommand) reportEnd(m proto.Manifest) error {
 	}
 
 	c.screen.Printf("run %s is %s: %d answered, %d failed, in %s",
-		m.Run, m.State, m.Counts.Done-m.Counts.Failed, m.Counts.Failed, m.Output)
+		m.DisplayName(), m.State, m.Counts.Done-m.Counts.Failed, m.Counts.Failed, m.Output)
 
 	if m.Counts.Failed > 0 {
 		return exit.RequestsFailed(fmt.Errorf("%d of %d requests failed", m.Counts.Failed, m.Input.Requests),

@@ -103,18 +103,22 @@ func tailRun(ctx context.Context, env environment, o tailOptions) error {
 
 	switch {
 	case errors.Is(err, pipeline.ErrInterrupted):
-		return exit.Interrupted(errors.New("interrupted"), "")
+		hint := "with --as NAME, the next promptmill tail resumes where this one stopped"
+		if o.name != "" {
+			hint = "the same command resumes there"
+		}
+		return exit.Interrupted(fmt.Errorf("stopped reading the results of run %s", m.DisplayName()), hint)
 	case errors.Is(err, syscall.EPIPE): // the reader of stdout has closed it
 		return nil
 	case errors.Is(err, proto.ErrNoRun):
-		return fmt.Errorf("run %s was deleted from the bus", m.Run)
+		return fmt.Errorf("run %s was deleted from the bus", m.DisplayName())
 	case err != nil:
-		return fmt.Errorf("read the results of run %s: %w", m.Run, err)
+		return fmt.Errorf("read the results of run %s: %w", m.DisplayName(), err)
 	}
 
 	if n := missed.GetCardinality(); n > 0 {
-		return exit.WithHint(fmt.Errorf("%d results had left the bus before they could be read, of the requests %s",
-			n, formatRanges(missed.ToArray(), 10)),
+		return exit.WithHint(fmt.Errorf("%d results of run %s had left the bus before they could be read, of the requests %s",
+			n, m.DisplayName(), formatRanges(missed.ToArray(), 10)),
 			"they are in "+m.Output+output.ResultsSuffix+
 				" or its errors file; promptmill submit --keep-results keeps all for readers")
 	}
