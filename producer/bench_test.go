@@ -224,4 +224,7 @@ func lines(n int) string {
 	return b.String()
 }
 
-var settings = proto.Settings{ShardSize: 16, ShardBytes: 64 << 10, Capacity: 4}
+var settings = proto.Settings{ShardSize: 16, ShardBytes: 64 << 10, Workers: 4}
+
+// slotSettings are those of a run that began when slots were counted.
+var slotSettings = proto.Settings{ShardSize: 16, ShardBytes: 64 << 10, Capacity: 4}

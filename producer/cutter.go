@@ -90,16 +90,33 @@ func (c *cutter) takeClosed() []modelShard {
 	return closed
 }
 
-// maxRequests is the size of a shard that starts now: guided self-scheduling, so that
-// toward the end no worker is left with much more to do than the others. (Polychronopoulos
-// and Kuck, 1987.)
+// shardsPerWorker is the least number of shards that are left for each worker when a shard starts.
+// With 4, a worker whose requests take four times as long as those of others, or four times as many
+// workers as the run counts with, still end together.
+const shardsPerWorker = 4
+
+// maxRequests is the size of a shard that starts now: guided self-scheduling (Polychronopoulos and
+// Kuck, 1987), so that toward the end no worker is left with much more to do than the others. A
+// worker takes what fits its free slots, so workers are counted, not slots: the last shard holds
+// up a worker only by the requests of it that find no free slot.
 func (c *cutter) maxRequests() int {
-	capacity := c.settings.Capacity
-	if !c.settings.GroupByPrefix { // each shard reads its beginnings once more
-		capacity *= 4 // leaves room for requests of very different lengths
+	s := c.settings
+
+	shards := shardsPerWorker * s.Workers
+	if s.Workers == 0 {
+		shards = shardsByCapacity(s)
 	}
 
-	return max(1, min(c.settings.ShardSize, c.left/capacity))
+	return max(1, min(s.ShardSize, c.left/shards))
+}
+
+// shardsByCapacity returns the least number of shards that are left when a shard starts, for a run
+// that began when slots were counted. It must be cut as it began.
+func shardsByCapacity(s proto.Settings) int {
+	if s.GroupByPrefix {
+		return s.Capacity
+	}
+	return 4 * s.Capacity
 }
 
 // closeAll closes all open shards.

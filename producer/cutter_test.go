@@ -11,7 +11,7 @@ import (
 )
 
 // cutAll cuts n requests; size and model return the size and the model of each.
-func cutAll(t *testing.T, s proto.Settings, n int, size func(i int) int, model func(i int) string) []modelShard {
+func cutAll(t testing.TB, s proto.Settings, n int, size func(i int) int, model func(i int) string) []modelShard {
 	t.Helper()
 
 	var cuts []modelShard
@@ -56,6 +56,10 @@ func TestCutter(t *testing.T) {
 		{"several models", proto.Settings{ShardSize: 32, ShardBytes: 3000, Capacity: 4}, 9_000,
 			func(i int) int { return i % 300 }, func(i int) string { return fmt.Sprint("m", i%7*i%11) }},
 		{"one request", proto.Settings{ShardSize: 32, ShardBytes: 1, Capacity: 4}, 1, func(int) int { return 0 }, one},
+		{"cut for workers", proto.Settings{ShardSize: 32, ShardBytes: 1 << 20, Workers: 10}, 10_000,
+			func(int) int { return 100 }, one},
+		{"several models, cut for workers", proto.Settings{ShardSize: 32, ShardBytes: 3000, Workers: 2}, 9_000,
+			func(i int) int { return i % 300 }, func(i int) string { return fmt.Sprint("m", i%7*i%11) }},
 		{"no known capacity", proto.Settings{ShardSize: 8, ShardBytes: 1000}, 100, func(int) int { return 0 }, one},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -126,6 +130,65 @@ func TestCutterTapers(t *testing.T) {
 	for i := len(cuts) - 10; i < len(cuts); i++ {
 		if size(i) != 1 {
 			t.Errorf("shard %d of %d has %d requests", i, len(cuts), size(i))
+		}
+	}
+}
+
+// The number of shards follows the number of workers: a run on one box has few.
+func TestCutterCountsWorkers(t *testing.T) {
+	t.Parallel()
+
+	for _, tt := range []struct {
+		workers, requests, shards, first int
+	}{
+		{1, 1, 1, 1},
+		{1, 100, 17, 25},
+		{1, 500, 29, 32},
+		{1, 3000, 108, 32},
+		{1, 200_000, 6264, 32},
+		{8, 500, 135, 15},
+		{8, 3000, 220, 32},
+		{100, 500, 500, 1},
+		{100, 3000, 1407, 7},
+		{100, 200_000, 7860, 32},
+	} {
+		sizes := cutFor(t, proto.Settings{Workers: tt.workers}, tt.requests)
+		if len(sizes) != tt.shards || sizes[0] != tt.first {
+			t.Errorf("%d requests for %d workers: %d shards, the first of %d; want %d, the first of %d",
+				tt.requests, tt.workers, len(sizes), sizes[0], tt.shards, tt.first)
+		}
+
+		left := tt.requests
+		for i, n := range sizes {
+			if n > 1 && n*shardsPerWorker*tt.workers > left {
+				t.Errorf("%d workers: shard %d has %d of the last %d requests", tt.workers, i, n, left)
+			}
+			left -= n
+		}
+	}
+}
+
+// A run that began when slots were counted is cut as it began.
+func TestCutterKeepsTheCutForSlots(t *testing.T) {
+	t.Parallel()
+
+	grouped := proto.Settings{ShardSize: 16, Capacity: 8, GroupByPrefix: true}
+	for _, tt := range []struct {
+		name     string
+		settings proto.Settings
+		want     []int
+	}{
+		{"in order", proto.Settings{ShardSize: 16, Capacity: 2}, []int{
+			16, 16, 16, 16, 16, 15, 13, 11, 10, 8, 7, 7, 6, 5, 4, 4, 3, 3, 3, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1,
+			1, 1, 1, 1, 1, 1, 1,
+		}},
+		{"grouped by prefix", grouped, []int{
+			16, 16, 16, 16, 16, 15, 13, 11, 10, 8, 7, 7, 6, 5, 4, 4, 3, 3, 3, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1,
+			1, 1, 1, 1, 1, 1, 1,
+		}},
+	} {
+		if diff := cmp.Diff(tt.want, cutFor(t, tt.settings, 200)); diff != "" {
+			t.Errorf("%s: shards (-want +got):\n%s", tt.name, diff)
 		}
 	}
 }

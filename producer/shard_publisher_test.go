@@ -82,6 +82,7 @@ func TestRunContinuesAfterKill(t *testing.T) {
 		{"nothing was worked on", false, settings},
 		{"workers have acknowledged some", true, settings},
 		{"grouped by prefix", true, grouped},
+		{"cut for slots", true, slotSettings},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -128,7 +129,9 @@ func TestRunContinuesAtCheckpoint(t *testing.T) {
 	grouped := settings
 	grouped.GroupByPrefix = true
 
-	for name, s := range map[string]proto.Settings{"in order": settings, "grouped by prefix": grouped} {
+	for name, s := range map[string]proto.Settings{
+		"in order": settings, "grouped by prefix": grouped, "cut for slots": slotSettings,
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 

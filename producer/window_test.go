@@ -167,7 +167,7 @@ func TestGroupByPrefix(t *testing.T) {
 	}
 
 	file := writeFile(t, "in", text.String())
-	s := proto.Settings{ShardSize: 32, ShardBytes: 64 << 10, Capacity: 4, GroupByPrefix: true}
+	s := proto.Settings{ShardSize: 32, ShardBytes: 64 << 10, Workers: 4, GroupByPrefix: true}
 
 	shards, points := grouping(t, file, s, requests, proto.Checkpoint{})
 	seen, kinds := roaring.New(), 0

@@ -225,10 +225,13 @@ type Settings struct {
 	// ShardBytes is the most text in a shard, unless one request alone has more. Defaults to
 	// [DefaultShardBytes].
 	ShardBytes int `json:"shard_bytes"`
-	// Capacity is the number of requests that the workers known at the start run at
-	// once. It decides where shards shrink toward the end of the input. Defaults to
+	// Workers is the number of workers that the run counts with. Shards shrink toward the end of
+	// the input, later the fewer there are. Defaults to a cut by Capacity.
+	Workers int `json:"workers,omitempty"`
+	// Capacity is the number of requests that the workers run at once. Only a run that began
+	// before there was Workers has it, and its shards are cut by it. Defaults to
 	// [DefaultCapacity].
-	Capacity int `json:"capacity"`
+	Capacity int `json:"capacity,omitempty"`
 	// ShardEncoding is the encoding of the shards. Defaults to [Snappy].
 	ShardEncoding Encoding `json:"shard_encoding,omitempty"`
 }
@@ -330,10 +333,12 @@ func (c Counts) Minus(d Counts) Counts {
 	}
 }
 
-// Bounds of the values in a manifest. Times have to fit a [time.Duration].
+// Bounds of the values in a manifest. Times have to fit a [time.Duration], and the number of workers
+// an int with a factor.
 const (
 	maxSeconds  = 9e9
 	maxTruncate = 1e6
+	maxWorkers  = 1e6
 )
 
 // ParseManifest reads the manifest under a key of [RunsBucket]. It refuses a manifest of another
@@ -386,9 +391,10 @@ func (m Manifest) checkFields(key string) error {
 	case in.Bytes < 0 || in.Invalid < 0 || in.Invalid > in.Requests || sum > in.Requests:
 		return NewFieldError("input", "%d bytes, %d of %d requests refused, %d with a model",
 			in.Bytes, in.Invalid, in.Requests, sum)
-	case s.ShardSize < 0 || s.ShardSize > MaxShardSize || s.ShardBytes < 0 || s.Capacity < 0:
-		return NewFieldError("settings", "shards of %d requests or %d bytes, for %d at once",
-			s.ShardSize, s.ShardBytes, s.Capacity)
+	case s.ShardSize < 0 || s.ShardSize > MaxShardSize || s.ShardBytes < 0 || s.Workers < 0 || s.Workers > maxWorkers ||
+		s.Capacity < 0:
+		return NewFieldError("settings", "shards of %d requests or %d bytes, for %d workers, or %d requests at once",
+			s.ShardSize, s.ShardBytes, s.Workers, s.Capacity)
 	case !s.ShardEncoding.isKnown():
 		return NewFieldError("settings.shard_encoding", "%q is no encoding that this program reads",
 			Excerpt(string(s.ShardEncoding)))

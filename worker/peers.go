@@ -85,7 +85,7 @@ func (p *peers) fasterAt(model string, own time.Duration) (perSecond float64, sl
 }
 
 // yieldToFaster reports whether faster workers will finish all that waits in a source before
-// this worker could finish one request of it.
+// this worker could finish a shard of it.
 func (f *fetcher) yieldToFaster(ctx context.Context, from pullCandidate) bool {
 	s := from.source
 	own := f.latency.upperEstimate()
@@ -100,7 +100,8 @@ func (f *fetcher) yieldToFaster(ctx context.Context, from pullCandidate) bool {
 	othersNeed := func() time.Duration {
 		return time.Duration(float64(s.waiting)/perSecond*float64(time.Second)) + slowest
 	}
-	if perSecond == 0 || othersNeed() >= own {
+	need := own + f.queueingTime(s.shardRequests, own)
+	if perSecond == 0 || othersNeed() >= need {
 		return false
 	}
 
@@ -112,5 +113,12 @@ func (f *fetcher) yieldToFaster(ctx context.Context, from pullCandidate) bool {
 
 	s.waiting = int(info.NumPending) * s.shardRequests
 
-	return othersNeed() < own
+	return othersNeed() < need
+}
+
+// queueingTime returns how long the last of a shard's requests waits for a slot, in a worker whose
+// requests take latency.
+func (f *fetcher) queueingTime(shardRequests int, latency time.Duration) time.Duration {
+	waiting := max(0, shardRequests-f.capacity())
+	return time.Duration(float64(latency) * float64(waiting) / float64(max(1, f.limiter.Limit())))
 }

@@ -55,6 +55,9 @@ func (r *runner) resume(ctx context.Context) error {
 
 	r.cfg.Hooks.printf("resuming run %s: %d of %d requests have their line",
 		state.Manifest.Run, state.Counts.Done, state.Manifest.Input.Requests)
+	for _, line := range listIgnored(state.Manifest, r.cfg) {
+		r.cfg.Hooks.printf("%s", line)
+	}
 
 	if err := r.openServers(ctx, state.Manifest.Models()); err != nil {
 		return err
@@ -120,6 +123,7 @@ func (r *runner) begin(ctx context.Context) error {
 		return err
 	}
 
+	m.Settings.Workers = r.countWorkers()
 	if err := r.createJournal(m); err != nil {
 		return err
 	}
@@ -136,7 +140,7 @@ func (r *runner) begin(ctx context.Context) error {
 // completeSettings returns the settings of a new run, with the model of the servers if the
 // configuration names none.
 func (r *runner) completeSettings(ctx context.Context) (proto.Settings, error) {
-	settings := r.cfg.Settings
+	settings := withShardDefaults(r.cfg.Settings)
 	named := settings.Model != "" || settings.OverrideModel != ""
 
 	if r.cfg.Servers.Sim != nil {
@@ -155,6 +159,20 @@ func (r *runner) completeSettings(ctx context.Context) (proto.Settings, error) {
 	}
 
 	return settings, nil
+}
+
+// countWorkers returns the number of workers that the shards are cut for.
+func (r *runner) countWorkers() int {
+	n := 1
+	if r.servers != nil {
+		n = len(r.servers.Servers)
+	}
+
+	if r.cfg.Shared {
+		n = max(n, sharedWorkers)
+	}
+
+	return n
 }
 
 // validateInput reads the input, describes it in the manifest, and refuses lines that cannot be

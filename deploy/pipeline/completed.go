@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -47,6 +48,13 @@ func (r *runner) completed(ctx context.Context, hadState bool) (*Result, error) 
 	r.finishCleanup(ctx, meta, hadState)
 	if r.cfg.Retry && meta.Results.FailureCount > 0 {
 		return nil, r.reopen(meta)
+	}
+
+	for _, line := range slices.Concat(
+		listIgnoredCut(meta.Manifest.Settings.WithDefaults(), r.cfg.Settings),
+		listIgnoredFormat(meta.Config, r.cfg.Format),
+	) {
+		r.cfg.Hooks.printf("%s", line)
 	}
 
 	if label := r.cfg.Label; label != "" && label != meta.Label {

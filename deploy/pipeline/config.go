@@ -48,8 +48,8 @@ type Config struct {
 	Workers WorkerConfig
 
 	// Settings apply to the lines of the input: models, body fields, a schema.
-	// ShardSize defaults to 32 requests, ShardBytes to 256 KiB (1 MiB with GroupByPrefix), and
-	// Capacity to the capacity of the servers.
+	// ShardSize defaults to 32 requests, and ShardBytes to 256 KiB (1 MiB with GroupByPrefix).
+	// Workers is always set.
 	Settings proto.Settings
 	// Policy sets how the bus treats the run. Attended is always set. Defaults to no
 	// expiry, and to no time on the bus after the end.
@@ -186,13 +186,9 @@ const (
 	defaultFlush      = 5 * time.Second
 )
 
-// defaultCapacity is the number of requests in flight that a run on one machine counts with while
-// it is not known.
-const defaultCapacity = 64
-
-// sharedCapacity is the number of requests in flight that a run counts with when it cannot know
-// which machines will join. A larger one would make shards small too early, a smaller one too late.
-const sharedCapacity = 256
+// sharedWorkers is the least number of workers that a run counts with where machines may join that
+// are not known yet. Up to four times as many still end together.
+const sharedWorkers = 8
 
 // Validate returns an error that names the field of a value that cannot be used.
 func (c Config) Validate() error {
@@ -284,13 +280,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.Shared = c.Shared || c.Bus.External() || c.Listen.Address != natsserver.Loopback.Address
 	c.FlushInterval = cmp.Or(c.FlushInterval, defaultFlush)
 	c.Policy.Attended = true
-	c.Settings = withShardDefaults(c.Settings)
 	c.Settings.Simulated = c.Servers.Sim != nil
-
-	c.Settings.Capacity = cmp.Or(c.Workers.Concurrency, defaultCapacity) * max(1, len(c.Servers.URLs))
-	if c.Shared {
-		c.Settings.Capacity = max(c.Settings.Capacity, sharedCapacity)
-	}
 
 	return c, nil
 }

@@ -303,6 +303,10 @@ func (r *runner) continueOnBus(
 		return err
 	}
 
+	if text := describeReplicas(ctx, l.JS, m.Run, l.Limits.Replicas); text != "" {
+		r.cfg.Hooks.printf("%s", text)
+	}
+
 	if now.State == proto.StatePaused {
 		r.cfg.Hooks.printf("the run is paused: promptmill resume %s", m.Run)
 	}

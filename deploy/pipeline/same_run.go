@@ -37,15 +37,6 @@ func (r *runner) checkSameRun(ctx context.Context, m proto.Manifest) error {
 		return otherRunError("%s belongs to run %s, %s", results, m.Run, text)
 	}
 
-	if encoding := cmp.Or(has.ShardEncoding, proto.Snappy); cmp.Or(want.ShardEncoding, proto.Snappy) != encoding {
-		r.cfg.Hooks.printf("the run was begun with --shard-encoding %s, and keeps it", encoding)
-	}
-
-	if want.ShardSize != has.ShardSize || want.GroupByPrefix != has.GroupByPrefix {
-		r.cfg.Hooks.printf("the run was begun with --shard-size %d --group-by-prefix=%t, and keeps them",
-			has.ShardSize, has.GroupByPrefix)
-	}
-
 	return r.checkSameInput(ctx, m.Input)
 }
 

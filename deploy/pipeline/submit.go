@@ -38,7 +38,7 @@ type SubmitConfig struct {
 	Stdin io.Reader
 	// State is the state folder, where Stdin is copied to. Required with Stdin.
 	State string
-	// Settings apply to the lines of the input, see [Config.Settings].
+	// Settings apply to the lines of the input, see [Config.Settings]. Workers is that of the bus.
 	Settings proto.Settings
 	// Policy sets how the bus treats the run.
 	Policy proto.RunPolicy
@@ -216,11 +216,7 @@ func (s *submission) prepare(ctx context.Context, cfg SubmitConfig) (proto.Manif
 		settings.Model = defaultModel(workers)
 	}
 
-	for _, w := range workers {
-		settings.Capacity += w.Concurrency
-	}
-
-	settings.Capacity = max(settings.Capacity, sharedCapacity)
+	settings.Workers = max(len(workers), sharedWorkers)
 	now := time.Now().UTC()
 	m := proto.Manifest{
 		Schema:    proto.SchemaFor(settings),
@@ -350,6 +346,10 @@ func (s *submission) publish(ctx context.Context, m proto.Manifest, mayHaveLines
 	}
 
 	if mayHaveLines {
+		if text := describeReplicas(ctx, s.link.JS, m.Run, s.link.Limits.Replicas); text != "" {
+			s.hooks.printf("%s", text)
+		}
+
 		if taken, err := s.awaitCollector(ctx, m.Run); err != nil || taken {
 			return err
 		}

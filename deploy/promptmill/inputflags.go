@@ -52,7 +52,7 @@ func inputFlags() []cli.Flag {
 			Name:     "shard-size",
 			Category: groupPolicy,
 			Value:    32,
-			Usage:    "`N`: requests in a shard, at most",
+			Usage:    "`N`: the most requests that go to a worker together, 1 to 4096: with fewer, boxes end closer to each other; with more, fewer messages are needed",
 			Sources:  flagEnv("shard-size"),
 		},
 		&cli.StringFlag{
@@ -111,7 +111,12 @@ func parseSettings(c *cli.Command) (proto.Settings, error) {
 	}
 
 	if s.ShardSize < 1 || s.ShardSize > proto.MaxShardSize {
-		return s, exit.Usage("", "--shard-size %d: must be from 1 to %d", s.ShardSize, proto.MaxShardSize)
+		return s, exit.Usage("for example --shard-size 32",
+			"--shard-size %d: must be from 1 to %d", s.ShardSize, proto.MaxShardSize)
+	}
+
+	if !c.IsSet("shard-size") {
+		s.ShardSize = 0 // a run that is resumed keeps its own
 	}
 
 	switch e := proto.Encoding(c.String("shard-encoding")); {
