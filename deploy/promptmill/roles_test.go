@@ -81,8 +81,10 @@ func (v *victim) state(t *testing.T) map[string]string {
 	all := map[string]string{}
 	streams := v.JS.ListStreams(t.Context())
 	for s := range streams.Info() {
-		all[s.Config.Name] = fmt.Sprintf("%+v, messages %d to %d, %d of them",
-			s.Config, s.State.FirstSeq, s.State.LastSeq, s.State.Msgs)
+		republish := s.Config.RePublish // a pointer, which would differ each time
+		s.Config.RePublish = nil
+		all[s.Config.Name] = fmt.Sprintf("%+v, %+v, messages %d to %d, %d of them",
+			s.Config, republish, s.State.FirstSeq, s.State.LastSeq, s.State.Msgs)
 		if s.Config.MaxAge > 0 { // its messages go by themselves
 			all[s.Config.Name] = fmt.Sprintf("%+v, messages to %d", s.Config, s.State.LastSeq)
 		}
