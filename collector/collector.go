@@ -22,6 +22,7 @@ type Collector struct {
 	activity *activityTimer
 	workers  *workerRegistry
 	ends     *endWatcher
+	limits   *limitJudge
 	gap      *collectionGap
 	dropped  *proto.DropCounter
 }
@@ -67,6 +68,7 @@ func newCollector(cfg Config) *Collector {
 		ledger:   &ledger{},
 		activity: newActivityTimer(time.Now()),
 		workers:  newWorkerRegistry(run, state.WorkerSessions),
+		limits:   newLimitJudge(&cfg, b.Runs),
 		gap:      &collectionGap{},
 		dropped:  &proto.DropCounter{},
 	}
@@ -77,6 +79,7 @@ func newCollector(cfg Config) *Collector {
 		run:    run,
 		total:  c.total,
 		ledger: c.ledger,
+		limits: c.limits,
 		log:    cfg.Log,
 	}
 
@@ -126,6 +129,7 @@ func (c *Collector) Run(ctx context.Context) error {
 		// The position is 0 after damage. Otherwise the messages read before are not read
 		// again, since the stream still has the lines of other requests.
 		c.ledger.reset(c.cfg.Journal.State())
+		c.limits.restart(c.cfg.Journal.State().Counts)
 	}
 }
 
@@ -138,11 +142,18 @@ func (c *Collector) beginRun(ctx context.Context) error {
 		return err
 	}
 
+	backlog, err := EndOfResults(ctx, c.cfg.JS, c.run)
+	if err != nil {
+		return err
+	}
+
+	c.limits.begin(backlog)
+
 	if err := c.lease.acquire(ctx); err != nil {
 		return err
 	}
 
-	err := c.bus.Runs.Update(ctx, c.run, func(m *proto.Manifest) error {
+	err = c.bus.Runs.Update(ctx, c.run, func(m *proto.Manifest) error {
 		m.Output = c.lease.holder.String()
 		return nil
 	})

@@ -27,7 +27,9 @@ func TestCollectorCompletes(t *testing.T) {
 	b.Publish("0-1", 5, 6, 7)
 	c := b.start()
 	meta := b.waitCompleted(c)
-	want := proto.Counts{Done: 8, Failed: 2, PromptTokens: 18, CompletionTokens: 30, Attempts: 16, Duplicates: 3}
+	want := proto.Counts{
+		Done: 8, Failed: 2, PromptTokens: 18, CompletionTokens: 30, Attempts: 16, Truncated: 3, Duplicates: 3,
+	}
 	if diff := cmp.Diff(want, meta.Manifest.Counts); diff != "" {
 		t.Errorf("counts of the metadata (-want +got):\n%s", diff)
 	}

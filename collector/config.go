@@ -45,6 +45,10 @@ type Config struct {
 	// OnWritten is called when the output files and the metadata are whole; after a crash,
 	// maybe again. Defaults to no call.
 	OnWritten func()
+	// OnStopped is called when the run is paused because it has reached a limit of its policy, and
+	// when Run begins with such a run and has read the results that are there. Run waits for it,
+	// and keeps collecting. Defaults to no call.
+	OnStopped func(proto.ReachedLimit)
 	// Log gets what happens to the run. Defaults to no log.
 	Log zerolog.Logger
 }

@@ -43,6 +43,7 @@ type endWatcher struct {
 	run    string
 	total  int
 	ledger *ledger
+	limits *limitJudge
 	log    zerolog.Logger
 
 	end atomic.Pointer[earlyEnd] // set once
@@ -63,6 +64,8 @@ func (w *endWatcher) check(ctx context.Context) error {
 	if err != nil || w.pending() != nil {
 		return err
 	}
+
+	w.limits.follow(m, w.ledger.receivedCounts())
 
 	switch {
 	case m.State == proto.StateCancelling:

@@ -75,6 +75,9 @@ func (c *Collector) writeMetadata() error {
 		return fmt.Errorf("metadata: %w", err)
 	}
 
+	policy := c.limits.currentPolicy() // other limits may have been set since the run began
+	meta.Manifest.Policy.FailIf, meta.Manifest.Policy.MaxTokens = policy.FailIf, policy.MaxTokens
+
 	text, err := json.MarshalIndent(meta, "", "  ")
 	if err != nil {
 		return fmt.Errorf("metadata: %w", err)
@@ -145,7 +148,7 @@ func (c *Collector) setState(ctx context.Context, s proto.State) {
 	counts, failures := state.Counts, topFailures(state)
 
 	err := c.bus.Runs.Update(ctx, c.run, func(m *proto.Manifest) error {
-		m.State, m.Counts, m.Failures = s, counts, failures
+		m.State, m.Counts, m.Failures, m.StoppedBy = s, counts, failures, nil
 		if s.Ended() {
 			now := time.Now().UTC()
 			m.EndedAt = &now

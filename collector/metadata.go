@@ -18,6 +18,7 @@ func buildMetadata(
 ) (metadata.Run, error) {
 	m := s.Manifest
 	m.State, m.EndedAt, m.Counts, m.Failures = state, &now, s.Counts, topFailures(s)
+	m.StoppedBy = nil
 
 	meta := metadata.Run{
 		SchemaVersion: metadata.Version,
@@ -86,6 +87,7 @@ func buildResults(s *journal.State, now time.Time) metadata.Results {
 		DuplicatesDropped:        s.Counts.Duplicates,
 		Dropped:                  s.Counts.Dropped,
 		Interruptions:            s.Sessions - 1,
+		Stops:                    s.Stops,
 		OutputBytesUncompressed:  s.Sizes.OK + s.Sizes.Failed,
 		ThroughputRequestsPerSec: metadata.Per(float64(s.Counts.Done-s.Counts.Skipped), worked),
 	}

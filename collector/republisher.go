@@ -252,7 +252,9 @@ func RepublishMissing(
 			return proto.ErrConflict
 		}
 
-		now.State = proto.StateInProgress
+		if now.State != proto.StatePaused {
+			now.State = proto.StateInProgress
+		}
 		now.Publish = proto.PublishState{
 			Round:         round,
 			FirstSequence: workSequence,

@@ -29,6 +29,7 @@ type session struct {
 	workers     *workerRegistry
 	ledger      *ledger
 	ends        *endWatcher
+	limits      *limitJudge
 	gap         *collectionGap
 	sync        *syncLoop
 	republisher *republisher
@@ -73,6 +74,7 @@ func (c *Collector) newSession() *session {
 		workers:       c.workers,
 		ledger:        c.ledger,
 		ends:          c.ends,
+		limits:        c.limits,
 		gap:           c.gap,
 		sync:          c.newSyncLoop(),
 		republisher:   c.newRepublisher(),
@@ -109,6 +111,7 @@ func (c *Collector) newSyncLoop() *syncLoop {
 		workers:  c.workers,
 		ledger:   c.ledger,
 		ends:     c.ends,
+		limits:   c.limits,
 		log:      c.cfg.Log,
 	}
 }
@@ -174,6 +177,8 @@ func (s *session) readResults(ctx, broken context.Context) error {
 	var terminator *terminator
 	defer func() { terminator.stop() }()
 
+	s.judgeLimits() // all tokens may be used up
+
 	for s.missing() > 0 {
 		begin := time.Now()
 
@@ -194,6 +199,10 @@ func (s *session) readResults(ctx, broken context.Context) error {
 			if err := bus.Sleep(ctx, 500*time.Millisecond); err != nil {
 				return err
 			}
+		}
+
+		if n == 0 {
+			s.limits.report()
 		}
 
 		if s.frame.Position.Sequence > 0 && time.Since(s.frame.opened) >= s.flushInterval {
@@ -262,12 +271,30 @@ func (s *session) handleMessage(msg jetstream.Msg) error {
 	}
 
 	s.notePosition(meta.Sequence.Stream, meta.Timestamp)
+	s.limits.skipBacklog(s.frame.Position, fresh)
+	s.judgeLimits()
 
 	if s.frame.IsFull() {
 		s.closeFrame()
 	}
 
 	return nil
+}
+
+// judgeLimits stops the run if it has reached a limit. A run that ends is judged once it is complete.
+func (s *session) judgeLimits() {
+	if s.missing() == 0 || s.ends.pending() != nil {
+		return
+	}
+
+	reached := s.limits.judge(s.ledger.receivedCounts())
+	if reached == nil {
+		return
+	}
+
+	s.log.Info().Str("limit", reached.String()).Msg("stopping the run")
+	s.frame.Stops = append(s.frame.Stops, *reached)
+	s.closeFrame()
 }
 
 // creditGap counts the time before a result of the backlog as worked, though the run was not
@@ -303,7 +330,7 @@ func (s *session) notePosition(sequence uint64, at time.Time) {
 // results stream fills, and the workers wait too.
 func (s *session) closeFrame() {
 	f := s.frame
-	if f.Position.Sequence == 0 {
+	if f.Position.Sequence == 0 && len(f.Stops) == 0 {
 		return // nothing in it
 	}
 

@@ -16,7 +16,8 @@ import (
 
 // syncLoop exchanges state with the bus once a second. It writes the synced counts into the
 // manifest, purges synced results, renews the lease, reads the workers' announcements, and
-// looks whether the run was cancelled or deleted, or its time is over.
+// looks whether the run was cancelled or deleted, or its time is over. A run that has reached a
+// limit is paused at once.
 type syncLoop struct {
 	js       jetstream.JetStream
 	bus      *bus.Bus
@@ -26,6 +27,7 @@ type syncLoop struct {
 	workers  *workerRegistry
 	ledger   *ledger
 	ends     *endWatcher
+	limits   *limitJudge
 	log      zerolog.Logger
 
 	savedCounts proto.Counts // in the manifest
@@ -41,6 +43,7 @@ func (s *syncLoop) runUntil(ctx context.Context, done <-chan struct{}) error {
 	for {
 		select {
 		case <-tick.C:
+		case <-s.limits.wake:
 		case <-done:
 			return nil
 		case <-ctx.Done():
@@ -64,7 +67,7 @@ func (s *syncLoop) runUntil(ctx context.Context, done <-chan struct{}) error {
 func (s *syncLoop) exchange(ctx context.Context) error {
 	counts, synced, sources := s.ledger.takeSynced()
 
-	err := errors.Join(s.purgeResults(ctx, synced), s.deleteObjects(ctx, sources))
+	err := errors.Join(s.limits.pause(ctx), s.purgeResults(ctx, synced), s.deleteObjects(ctx, sources))
 	if counts != s.savedCounts {
 		err = errors.Join(err, s.saveCounts(ctx, counts))
 		s.savedCounts = counts

@@ -58,6 +58,9 @@ type Manifest struct {
 	// Problem is a sentence: the reason why the run cannot be collected now or, of a run that has
 	// failed, the reason why it was refused.
 	Problem string `json:"problem,omitempty"`
+	// StoppedBy is the limit of the policy that has stopped the run, which is paused then. Nil: no
+	// limit has, or the run was resumed since.
+	StoppedBy *ReachedLimit `json:"stopped_by,omitempty"`
 }
 
 // RunPolicy has the settings of a run that its owner chooses for the bus.
@@ -74,6 +77,12 @@ type RunPolicy struct {
 	// Attended reports that the process that made the run collects it, or a person starts a
 	// collector. A server that collects all runs leaves it alone.
 	Attended bool `json:"attended,omitempty"`
+	// FailIf are the thresholds of which each stops the run. They are judged by the requests that
+	// have ended since the latest start of the run, and once more, by all, when it is complete.
+	FailIf []Threshold `json:"fail_if,omitempty"`
+	// MaxTokens stops the run when it has used so many tokens, of prompts and of answers, over all
+	// its starts. 0: no limit.
+	MaxTokens int64 `json:"max_tokens,omitempty"`
 }
 
 // DisplayName names the run for people: by its id and, if it has one, its label.
@@ -301,6 +310,8 @@ type Counts struct {
 	PromptTokens     int64 `json:"prompt_tokens"`
 	CompletionTokens int64 `json:"completion_tokens"`
 	Attempts         int64 `json:"attempts"`
+	// Truncated counts the answers that were cut off at their token limit.
+	Truncated int `json:"truncated,omitempty"`
 	// Duplicates counts the lines that came for a request that had a line already.
 	Duplicates int64 `json:"duplicates"`
 	// Dropped counts the messages of results, and lines of them, that did not fit the run.
@@ -315,6 +326,7 @@ func (c *Counts) Add(d Counts) {
 	c.PromptTokens += d.PromptTokens
 	c.CompletionTokens += d.CompletionTokens
 	c.Attempts += d.Attempts
+	c.Truncated += d.Truncated
 	c.Duplicates += d.Duplicates
 	c.Dropped += d.Dropped
 }
@@ -328,10 +340,14 @@ func (c Counts) Minus(d Counts) Counts {
 		PromptTokens:     c.PromptTokens - d.PromptTokens,
 		CompletionTokens: c.CompletionTokens - d.CompletionTokens,
 		Attempts:         c.Attempts - d.Attempts,
+		Truncated:        c.Truncated - d.Truncated,
 		Duplicates:       c.Duplicates - d.Duplicates,
 		Dropped:          c.Dropped - d.Dropped,
 	}
 }
+
+// Executed returns the number of requests that were sent to a model server and have ended.
+func (c Counts) Executed() int { return c.Done - c.Skipped }
 
 // Bounds of the values in a manifest. Times have to fit a [time.Duration], and the number of workers
 // an int with a factor.
@@ -384,6 +400,8 @@ func (m Manifest) checkFields(key string) error {
 		return NewFieldError("state", "%q is no state", Excerpt(string(m.State)))
 	case m.Policy.KeepSeconds < 0 || m.Policy.KeepSeconds > maxSeconds:
 		return NewFieldError("policy.keep_seconds", "%d", m.Policy.KeepSeconds)
+	case m.Policy.MaxTokens < 0:
+		return NewFieldError("policy.max_tokens", "%d", m.Policy.MaxTokens)
 	case m.Retries < 0:
 		return NewFieldError("retries", "%d", m.Retries)
 	case in.Requests < 0 || int64(in.Requests) > math.MaxUint32:

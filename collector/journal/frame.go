@@ -13,6 +13,9 @@ import (
 // frame.
 const frameTarget = 4 << 20
 
+// finishTruncated is the finish reason of an answer that was cut off at its token limit.
+const finishTruncated = "length"
+
 // Frame is a part of a journal that is being filled. The zero value is empty.
 type Frame struct {
 	// Counts, Stats and Series are kept by Add, except for the values that Add does not
@@ -24,6 +27,8 @@ type Frame struct {
 	WorkerSessions []WorkerSession
 	// Position is the last message of the results stream that was read, or zero.
 	Position Position
+	// Stops are the limits that stopped the run.
+	Stops []proto.ReachedLimit
 	// At is the time at which the frame was closed. Defaults to the time of Append.
 	At time.Time
 	// Worked, Idle and Lost are parts of the time since the frame before: the run was worked
@@ -57,6 +62,9 @@ func (f *Frame) Add(index uint32, line []byte, info proto.Line) {
 	f.Counts.Attempts += info.Attempts
 	f.Counts.PromptTokens += info.PromptTokens
 	f.Counts.CompletionTokens += info.CompletionTokens
+	if info.Finish == finishTruncated {
+		f.Counts.Truncated++
+	}
 
 	if f.worker != string(info.Worker) {
 		f.worker = string(info.Worker)
@@ -113,6 +121,7 @@ func (f *Frame) header(indexes []uint32) header {
 		Worked:          f.Worked.Milliseconds(),
 		Idle:            f.Idle.Milliseconds(),
 		Lost:            f.Lost.Milliseconds(),
+		Stops:           f.Stops,
 		EarlierSessions: f.earlierSessions,
 	}
 	if len(f.entries) > 0 {

@@ -143,6 +143,7 @@ func frameOfHistory(meta *metadata.Run) *Frame {
 		Worked:          seconds(r.InferenceTimeSeconds),
 		Idle:            seconds(max(0, idle)),
 		Lost:            seconds(lost),
+		Stops:           r.Stops,
 		earlierSessions: r.Interruptions - 1,
 	}
 	if meta.Series != nil {

@@ -68,6 +68,8 @@ type header struct {
 	Worked int64 `json:"worked_ms"`
 	Idle   int64 `json:"idle_ms,omitempty"`
 	Lost   int64 `json:"lost_ms,omitempty"`
+	// Stops are the limits of the policy that stopped the run since the frame before.
+	Stops []proto.ReachedLimit `json:"stops,omitempty"`
 	// EarlierSessions counts the sessions of the run before this journal.
 	EarlierSessions int `json:"earlier_sessions,omitempty"`
 }

@@ -33,6 +33,7 @@ func testHeader() header {
 			PromptTokens:     6,
 			CompletionTokens: 7,
 			Attempts:         8,
+			Truncated:        12,
 			Duplicates:       9,
 		},
 		Stats:          statsOf(0, 1, 2, 3, 7),
@@ -40,6 +41,7 @@ func testHeader() header {
 		Position:       Position{Created: fixture.Created, Sequence: 10, Time: fixture.Created},
 		At:             fixture.Created,
 		Worked:         11,
+		Stops:          []proto.ReachedLimit{{Limit: "failed>1", Metric: "failed", Count: 2, Ended: 3, At: fixture.Created}},
 	}
 }
 

@@ -53,6 +53,8 @@ type State struct {
 	// Worked, Idle and Lost are the parts of the run's time: it was worked on, it was
 	// collected but not worked on, and it was not collected and no result came.
 	Worked, Idle, Lost time.Duration
+	// Stops are the limits of the policy that stopped the run, in order.
+	Stops []proto.ReachedLimit
 	// At is the time at which the last frame was closed.
 	At time.Time
 	// Sessions counts the sessions of the run, the first one included.
@@ -363,6 +365,7 @@ func (s *State) add(h header, indexes []uint32) {
 	s.Idle += time.Duration(h.Idle) * time.Millisecond
 	s.Lost += time.Duration(h.Lost) * time.Millisecond
 	s.Sessions += h.EarlierSessions
+	s.Stops = append(s.Stops, h.Stops...)
 	s.At = h.At
 
 	if h.Position.Sequence > 0 {

@@ -65,8 +65,10 @@ func TestJournalHoldsItsState(t *testing.T) {
 		Done:     roaring.BitmapOf(0, 2, 3, 5, 9),
 		Sessions: 1,
 		Worked:   2 * time.Second,
-		// 2 and 5 are refused, with answers that report no usage.
-		Counts: proto.Counts{Done: 5, Failed: 2, PromptTokens: 9, CompletionTokens: 15, Attempts: 10},
+		// 2 and 5 are refused, with answers that report no usage. The answers to 3 and 9 are truncated.
+		Counts: proto.Counts{
+			Done: 5, Failed: 2, PromptTokens: 9, CompletionTokens: 15, Attempts: 10, Truncated: 2,
+		},
 		Digest: fixture.Digest(0, 2, 3, 5, 9),
 		Stats:  statsOf(lines...),
 		Sizes: Sizes{

@@ -130,6 +130,8 @@ type Results struct {
 	Dropped       int64  `json:"dropped,omitempty"`
 	Redeliveries  *int64 `json:"redeliveries"` // shards that came to a worker after another had them
 	Interruptions int    `json:"interruptions"`
+	// Stops are the limits of the run's policy that stopped it until it was started again.
+	Stops []proto.ReachedLimit `json:"stops,omitempty"`
 
 	OutputBytesUncompressed int64    `json:"output_bytes_uncompressed"`
 	OutputBytes             int64    `json:"output_bytes"`

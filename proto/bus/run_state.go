@@ -14,9 +14,34 @@ func (r *RunStore) Pause(ctx context.Context, run string) error {
 	})
 }
 
-// Resume ends a pause.
-func (r *RunStore) Resume(ctx context.Context, run string) error {
+// Stop pauses a run that has reached a limit of its policy.
+func (r *RunStore) Stop(ctx context.Context, run string, reached proto.ReachedLimit) error {
 	return r.Update(ctx, run, func(m *proto.Manifest) error {
+		m.StoppedBy = &reached
+		return moveState(m, proto.StatePaused, proto.StateInProgress, proto.StatePaused)
+	})
+}
+
+// Resume ends a pause, also of a run that a limit has stopped. The error of a run that has used all
+// its tokens is a [proto.LimitError].
+func (r *RunStore) Resume(ctx context.Context, run string) error {
+	return r.ResumeWith(ctx, run, proto.RunPolicy{})
+}
+
+// ResumeWith is [RunStore.Resume] with other limits: those of limits that are set replace the run's.
+func (r *RunStore) ResumeWith(ctx context.Context, run string, limits proto.RunPolicy) error {
+	return r.Update(ctx, run, func(m *proto.Manifest) error {
+		if len(limits.FailIf) > 0 {
+			m.Policy.FailIf = limits.FailIf
+		}
+		if limits.MaxTokens > 0 {
+			m.Policy.MaxTokens = limits.MaxTokens
+		}
+
+		if used := m.FindTokensUsedUp(); used != nil && m.State == proto.StatePaused {
+			return fmt.Errorf("run %s: %w", run, &proto.LimitError{Reached: *used})
+		}
+
 		return moveState(m, proto.StateInProgress, proto.StatePaused, proto.StateInProgress)
 	})
 }
@@ -55,6 +80,9 @@ func moveState(m *proto.Manifest, to proto.State, from ...proto.State) error {
 	for _, s := range from {
 		if m.State == s {
 			m.State = to
+			if to != proto.StatePaused {
+				m.StoppedBy = nil
+			}
 			return nil
 		}
 	}

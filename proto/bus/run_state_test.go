@@ -139,3 +139,58 @@ func TestRetryOfNothing(t *testing.T) {
 		}
 	}
 }
+
+// A run that a limit has stopped is paused with the reason, until it is resumed or cancelled. One
+// that has used all its tokens is resumed only with more of them.
+func TestStop(t *testing.T) {
+	t.Parallel()
+
+	runs, _ := openRuns(t)
+	m := manifest("r")
+	m.State, m.Policy.MaxTokens = proto.StateInProgress, 1000
+	create(t, runs, m)
+
+	reached := proto.ReachedLimit{Limit: "failed>2", Metric: proto.MetricFailed, Count: 3, Ended: 9, At: m.CreatedAt}
+	must(t, runs.Stop(t.Context(), "r", reached))
+
+	want := m
+	want.State, want.StoppedBy = proto.StatePaused, &reached
+	check := func(what string) {
+		t.Helper()
+		got, err := runs.Get(t.Context(), "r")
+		must(t, err)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", what, diff)
+		}
+	}
+	check("a stopped run")
+
+	failIf := []proto.Threshold{{Metric: proto.MetricFailed, Value: 5, Percent: true}}
+	must(t, runs.ResumeWith(t.Context(), "r", proto.RunPolicy{FailIf: failIf}))
+	want.State, want.StoppedBy, want.Policy.FailIf = proto.StateInProgress, nil, failIf
+	check("resumed with another threshold")
+
+	used := proto.ReachedLimit{Tokens: 1200, MaxTokens: 1000, At: m.CreatedAt}
+	must(t, runs.Stop(t.Context(), "r", used))
+
+	err := runs.Resume(t.Context(), "r")
+	if limit, ok := errors.AsType[*proto.LimitError](err); !ok || limit.Reached.Tokens != 1200 {
+		t.Errorf("resume without tokens: %v", err)
+	}
+
+	want.State, want.StoppedBy = proto.StatePaused, &used
+	check("after the refusal")
+
+	must(t, runs.ResumeWith(t.Context(), "r", proto.RunPolicy{MaxTokens: 5000}))
+	want.State, want.StoppedBy, want.Policy.MaxTokens = proto.StateInProgress, nil, 5000
+	check("resumed with more tokens")
+
+	must(t, runs.Stop(t.Context(), "r", reached))
+	must(t, runs.Cancel(t.Context(), "r"))
+	want.State = proto.StateCancelling
+	check("cancelled")
+
+	if err := runs.Stop(t.Context(), "r", reached); !errors.Is(err, bus.ErrWrongState) {
+		t.Errorf("a cancelled run is stopped: %v", err)
+	}
+}
