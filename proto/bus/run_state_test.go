@@ -159,6 +159,7 @@ func TestStop(t *testing.T) {
 		t.Helper()
 		got, err := runs.Get(t.Context(), "r")
 		must(t, err)
+		want.StateAt = got.StateAt
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", what, diff)
 		}
