@@ -163,6 +163,29 @@ func CheckLabel(label string) error {
 	return nil
 }
 
+// FindNamed returns the runs of a list that a name on a command line means: the one with that id; or
+// else those with that label; or else those with the name as a part of their id.
+func FindNamed[T any](list []T, name string, of func(T) (id, label string)) []T {
+	for _, means := range []func(id, label string) bool{
+		func(id, _ string) bool { return id == name },
+		func(_, label string) bool { return label == name && name != "" },
+		func(id, _ string) bool { return strings.Contains(id, name) },
+	} {
+		var found []T
+		for _, run := range list {
+			if means(of(run)) {
+				found = append(found, run)
+			}
+		}
+
+		if len(found) > 0 {
+			return found
+		}
+	}
+
+	return nil
+}
+
 func isTokenRune(r rune) bool {
 	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_'
 }

@@ -2,6 +2,7 @@ package proto
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -91,6 +92,29 @@ func TestCheckLabel(t *testing.T) {
 		}
 		if got != tt.want {
 			t.Errorf("CheckLabel(%q) = %q, want %q", tt.label, got, tt.want)
+		}
+	}
+}
+
+func TestFindNamed(t *testing.T) {
+	t.Parallel()
+
+	runs := [][2]string{{"a-1", "nightly"}, {"a-2", "nightly"}, {"b-1", "a-2"}, {"nightly-3", ""}, {"b-2", "x"}}
+	for name, want := range map[string][]int{
+		"a-2":     {1}, // an id, though it is also a label
+		"nightly": {0, 1},
+		"x":       {4},
+		"a":       {0, 1},
+		"ightly":  {3},
+		"nothing": nil,
+	} {
+		var list [][2]string
+		for _, i := range want {
+			list = append(list, runs[i])
+		}
+		got := FindNamed(runs, name, func(run [2]string) (id, label string) { return run[0], run[1] })
+		if !slices.Equal(got, list) {
+			t.Errorf("%s means %v, want %v", name, got, list)
 		}
 	}
 }

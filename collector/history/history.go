@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"time"
@@ -40,8 +41,8 @@ type Entry struct {
 	Meta                     string      `json:"meta"` // path of its metadata; empty if that is not on this machine
 }
 
-// Of is the entry of a run whose metadata is at path.
-func Of(path string, run *metadata.Run) Entry {
+// Of is the entry of a run whose metadata is in a file.
+func Of(meta string, run *metadata.Run) Entry {
 	r := run.Results
 
 	return Entry{
@@ -61,8 +62,16 @@ func Of(path string, run *metadata.Run) Entry {
 		OutputTokensPerSec:       r.OutputTokensPerSec,
 		ThroughputRequestsPerSec: r.ThroughputRequestsPerSec,
 		Status:                   run.Status,
-		Meta:                     path,
+		Meta:                     meta,
 	}
+}
+
+// InputName names the input for people: by its first file, without the folder.
+func (e Entry) InputName() string {
+	if e.InputFile == "" {
+		return ""
+	}
+	return path.Base(e.InputFile)
 }
 
 // File is the name of the index in the state folder.

@@ -26,7 +26,7 @@ func TestSuggest(t *testing.T) {
 		"":            "",
 		"sim-flavöur": "sim-flavour",
 	} {
-		if got := suggest(typed, names); got != want {
+		if got := Suggest(typed, names); got != want {
 			t.Errorf("%q: %q is suggested, want %q", typed, got, want)
 		}
 	}

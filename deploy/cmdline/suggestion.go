@@ -1,7 +1,7 @@
 package cmdline
 
-// suggest returns the name that is most like a mistyped one, or an empty text if none is like it.
-func suggest(typed string, names []string) string {
+// Suggest returns the name that is most like a mistyped one, or an empty text if none is like it.
+func Suggest(typed string, names []string) string {
 	if len(typed) < 2 {
 		return ""
 	}

@@ -48,8 +48,8 @@ func unknownFlag(c *cli.Command, name string) error {
 		hint = "put it after a command: " + list(having) + "; " + hint
 	case len(having) > 0:
 		hint = list(having) + "; " + hint
-	case suggest(name, flagNames(c)) != "":
-		hint = "did you mean " + dashed(suggest(name, flagNames(c))) + "? " + hint
+	case Suggest(name, flagNames(c)) != "":
+		hint = "did you mean " + dashed(Suggest(name, flagNames(c))) + "? " + hint
 	case typed[1] != '-' && slices.Contains(flagNames(c), short):
 		hint = "put a space after -" + short + "; " + hint
 	}
@@ -117,7 +117,7 @@ func unknownCommand(root *cli.Command, name string) error {
 		}
 	}
 
-	if meant := suggest(name, names); meant != "" {
+	if meant := Suggest(name, names); meant != "" {
 		hint = "did you mean " + root.Name + " " + meant + "? " + hint
 	} else if info, err := os.Stat(name); err == nil && info.Mode().IsRegular() {
 		hint = "did you mean " + root.Name + " run " + name + "? " + hint

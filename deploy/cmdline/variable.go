@@ -31,7 +31,7 @@ func warnOfVariables(c *cli.Command) {
 			continue
 		}
 
-		if meant := suggest(name, known); meant != "" {
+		if meant := Suggest(name, known); meant != "" {
 			fmt.Fprintf(c.Root().ErrWriter,
 				"%[1]s: warning: %[2]s%[3]s is not a variable of %[1]s; did you mean %[2]s%[4]s?\n",
 				c.Root().Name, Prefix, name, meant)

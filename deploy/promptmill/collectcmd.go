@@ -145,7 +145,7 @@ func parseCollect(env environment, c *cli.Command, name string) (cfg *pipeline.C
 		return nil, err
 	}
 
-	cfg.Report, err = parseReports(c)
+	cfg.Report, err = parseReports(env, c)
 
 	return cfg, err
 }

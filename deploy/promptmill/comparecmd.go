@@ -16,12 +16,12 @@ func compareCommand(env environment) *cli.Command {
 		ArgsUsage: "META META...",
 		Description: "META is the same as for promptmill report. All runs are compared with the fastest, with " +
 			"intervals where the runs are long enough for them. A run on another input is marked.",
-		Flags: reportWriterFlags(),
-		Action: func(_ context.Context, c *cli.Command) error {
+		Flags: append(reportWriterFlags(), busFlags()...),
+		Action: func(ctx context.Context, c *cli.Command) error {
 			names := c.Args().Slice()
 			if len(names) < 2 {
-				return exit.Usage("for example: promptmill compare A.meta.json B.meta.json",
-					"want the metadata of two runs or more")
+				return exit.Usage("for example: promptmill compare A.meta.json B.meta.json, or two runs of promptmill history",
+					"want the metadata of two runs or more, or their ids")
 			}
 
 			to, err := parseReportWriter(env, c)
@@ -29,16 +29,21 @@ func compareCommand(env environment) *cli.Command {
 				return err
 			}
 
-			return compareRuns(to, names)
+			finder, err := newMetaFinder(env, c)
+			if err != nil {
+				return err
+			}
+
+			return compareRuns(ctx, to, finder, names)
 		},
 	}
 }
 
-// compareRuns writes the comparison of the runs with some metadata.
-func compareRuns(to reportWriter, names []string) error {
+// compareRuns writes the comparison of the runs that some names mean.
+func compareRuns(ctx context.Context, to reportWriter, finder metaFinder, names []string) error {
 	var runs []report.Named
 	for _, name := range names {
-		path, run, err := openMeta(name)
+		path, run, err := finder.open(ctx, name)
 		if err != nil {
 			return err
 		}

@@ -79,7 +79,7 @@ func TestForeignTextIsPrintable(t *testing.T) {
 				Model:  hostile,
 				Status: proto.State(hostile),
 				Meta:   hostile,
-			}})
+			}}, 0)
 		}, 2},
 		{"doctor", func(w io.Writer) {
 			doctor.Finding{Name: hostile, Status: doctor.StatusFail, Detail: hostile}.Print(w, true)

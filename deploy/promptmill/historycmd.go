@@ -1,11 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"slices"
-	"text/tabwriter"
+	"strconv"
 	"time"
 
 	"github.com/promptmill/promptmill/deploy/files"
@@ -44,7 +45,7 @@ func historyCommand(env environment) *cli.Command {
 				return printJSON(env.stdout, list)
 			}
 
-			return printHistory(env.stdout, list)
+			return printHistory(env.stdout, list, terminalWidth(env.stdout))
 		},
 	}
 }
@@ -84,6 +85,7 @@ func listEndedRuns(ctx context.Context, env environment, o busOptions) ([]histor
 func newEntry(m proto.Manifest) history.Entry {
 	e := history.Entry{
 		TestID:       m.Run,
+		Label:        m.Label,
 		Timestamp:    m.CreatedAt,
 		Model:        terminal.JoinFew(m.Models(), 3),
 		InputSHA256:  m.Input.SHA256,
@@ -102,29 +104,68 @@ func newEntry(m proto.Manifest) history.Entry {
 	return e
 }
 
-// printHistory prints a table of ended runs.
-func printHistory(w io.Writer, list []history.Entry) error {
+// printHistory prints a table of ended runs, in at most width cells; 0: without a limit.
+func printHistory(w io.Writer, list []history.Entry, width int) error {
 	if len(list) == 0 {
 		_, err := fmt.Fprintln(w, "no runs have ended")
 		return err
 	}
 
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "RUN\tBEGAN\tMODEL\tREQUESTS\tFAILED\tTIME\tTOK/S\tOUT TOK/S\tSTATUS\tMETADATA")
-
-	for _, e := range list {
-		worked := e.TotalTimeSeconds
-		if e.InferenceTimeSeconds != nil {
-			worked = *e.InferenceTimeSeconds
+	cells := func(format func(history.Entry) string) (texts []string) {
+		for _, e := range list {
+			texts = append(texts, format(e))
 		}
-
-		terminal.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\n",
-			e.TestID, e.Timestamp.Local().Format("2006-01-02 15:04"), e.Model, e.NumRequests, e.FailureCount,
-			(time.Duration(worked*1000) * time.Millisecond).Round(100*time.Millisecond),
-			formatRate(e.ThroughputTokensPerSec), formatRate(e.OutputTokensPerSec), e.Status, files.Short(e.Meta))
+		return texts
 	}
 
-	return t.Flush()
+	t := terminal.Columns{{Head: "RUN", Cells: cells(func(e history.Entry) string { return e.TestID })}}
+	if slices.ContainsFunc(list, func(e history.Entry) bool { return e.Label != "" }) {
+		labels := cells(func(e history.Entry) string { return cmp.Or(e.Label, "-") })
+		t = append(t, terminal.Column{Head: "LABEL", Cells: labels, CutAt: 6, Least: 12})
+	}
+
+	t = append(t,
+		terminal.Column{
+			Head:  "INPUT",
+			Cells: cells(func(e history.Entry) string { return cmp.Or(e.InputName(), "-") }),
+			CutAt: 6,
+			Least: 12,
+		},
+		terminal.Column{
+			Head: "BEGAN",
+			Cells: cells(func(e history.Entry) string {
+				return e.Timestamp.Local().Format("2006-01-02 15:04")
+			}),
+			DropAt: 8,
+		},
+		terminal.Column{Head: "MODEL", Cells: cells(func(e history.Entry) string { return e.Model }), CutAt: 5, Least: 12, DropAt: 9},
+		terminal.Column{Head: "REQUESTS", Cells: cells(func(e history.Entry) string { return strconv.Itoa(e.NumRequests) })},
+		terminal.Column{Head: "FAILED", Cells: cells(func(e history.Entry) string { return strconv.Itoa(e.FailureCount) })},
+		terminal.Column{Head: "TIME", Cells: cells(formatWorked), DropAt: 7},
+		terminal.Column{
+			Head:   "TOK/S",
+			Cells:  cells(func(e history.Entry) string { return formatRate(e.ThroughputTokensPerSec) }),
+			DropAt: 3,
+		},
+		terminal.Column{
+			Head:   "OUT TOK/S",
+			Cells:  cells(func(e history.Entry) string { return formatRate(e.OutputTokensPerSec) }),
+			DropAt: 4,
+		},
+		terminal.Column{Head: "STATUS", Cells: cells(func(e history.Entry) string { return string(e.Status) }), DropAt: 2},
+		terminal.Column{Head: "METADATA", Cells: cells(func(e history.Entry) string { return files.Short(e.Meta) }), DropAt: 1},
+	)
+
+	return t.Print(w, width)
+}
+
+// formatWorked formats the time in which a run was worked on or, if that is unknown, that it took.
+func formatWorked(e history.Entry) string {
+	worked := e.TotalTimeSeconds
+	if e.InferenceTimeSeconds != nil {
+		worked = *e.InferenceTimeSeconds
+	}
+	return (time.Duration(worked*1000) * time.Millisecond).Round(100 * time.Millisecond).String()
 }
 
 // formatRate formats a rate, or a dash if it is unknown.

@@ -31,22 +31,22 @@ func reportCommand(env environment) *cli.Command {
 				DefaultText: "as many as the run had",
 				Sources:     flagEnv("workers"),
 			},
-		}, reportWriterFlags(), []cli.Flag{stateFlag()}),
-		Action: func(_ context.Context, c *cli.Command) error {
+		}, reportWriterFlags(), busFlags()),
+		Action: func(ctx context.Context, c *cli.Command) error {
 			o, err := parseReport(env, c)
 			if err != nil {
 				return err
 			}
-			return writeReports(o)
+			return writeReports(ctx, o)
 		},
 	}
 }
 
 // reportOptions are the flags of report.
 type reportOptions struct {
-	metadata []string // names of files, or of the outputs beside them
+	metadata []string // names of files, of the outputs beside them, or of runs
+	finder   metaFinder
 	report   report.Options
-	state    string // folder
 	to       reportWriter
 }
 
@@ -54,7 +54,8 @@ type reportOptions struct {
 func parseReport(env environment, c *cli.Command) (o reportOptions, err error) {
 	o.metadata = c.Args().Slice()
 	if len(o.metadata) == 0 {
-		return o, exit.Usage("for example: promptmill report NAME.meta.json", "want the metadata of a run")
+		return o, exit.Usage("for example: promptmill report NAME.meta.json, or promptmill report RUN",
+			"want the metadata of a run, or its id")
 	}
 
 	workers := c.Int("workers")
@@ -70,26 +71,26 @@ func parseReport(env environment, c *cli.Command) (o reportOptions, err error) {
 		return o, exit.Usage("name them one by one, or promptmill compare", "a page of HTML is of one run")
 	}
 
-	if o.report, err = parseReports(c); err != nil {
+	if o.report, err = parseReports(env, c); err != nil {
 		return o, err
 	}
 
 	o.report.Workers = workers
-	o.state, err = stateOf(env, c)
+	o.finder, err = newMetaFinder(env, c)
 
 	return o, err
 }
 
 // writeReports writes the reports of some runs.
-func writeReports(o reportOptions) error {
+func writeReports(ctx context.Context, o reportOptions) error {
 	var list []*report.Report
 	for _, name := range o.metadata {
-		path, run, err := openMeta(name)
+		path, run, err := o.finder.open(ctx, name)
 		if err != nil {
 			return err
 		}
 
-		made, err := pipeline.BuildReport(o.report, o.state, path, run)
+		made, err := pipeline.BuildReport(o.report, o.finder.state, path, run)
 		if err != nil {
 			return err
 		}

@@ -1,19 +1,15 @@
 package main
 
 import (
-	"errors"
+	"context"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v3"
 
-	"github.com/promptmill/promptmill/collector/metadata"
-	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/exit"
-	"github.com/promptmill/promptmill/deploy/files"
 )
 
 // reportFlags returns the flags for the content of reports.
@@ -58,7 +54,7 @@ func reportFlags() []cli.Flag {
 }
 
 // parseReports reads and checks the flags of reports.
-func parseReports(c *cli.Command) (o report.Options, err error) {
+func parseReports(env environment, c *cli.Command) (o report.Options, err error) {
 	if o.Estimates, err = parseEstimates(c.String("estimate")); err != nil {
 		return o, err
 	}
@@ -80,7 +76,8 @@ func parseReports(c *cli.Command) (o report.Options, err error) {
 	}
 
 	if name := c.String("baseline"); name != "" {
-		o.BaselinePath, o.Baseline, err = openMeta(name)
+		state, _ := stateOf(env, c) // only the names of runs need it
+		o.BaselinePath, o.Baseline, err = metaFinder{env: env, state: state}.open(context.Background(), name)
 		if err != nil {
 			return o, fmt.Errorf("--baseline: %w", err)
 		}
@@ -105,24 +102,4 @@ func parseEstimates(list string) (counts []int, err error) {
 	}
 
 	return counts, nil
-}
-
-// openMeta reads the metadata of a run by its name, or by that of the output beside it.
-func openMeta(name string) (path string, run *metadata.Run, err error) {
-	path = name
-	out := output.Prefix(strings.TrimSuffix(name, output.ResultsSuffix))
-	if files.Exists(out.Meta()) {
-		path = out.Meta()
-	}
-
-	run, err = metadata.Read(path)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return path, nil, exit.Usage("promptmill history lists the runs of this machine",
-			"there is neither %s nor %s", name, out.Meta())
-	case errors.Is(err, metadata.ErrFormat):
-		return path, nil, exit.WithHint(err, "want NAME.meta.json, or the NAME.jsonl.zst beside it")
-	}
-
-	return path, run, err
 }

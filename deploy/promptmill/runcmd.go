@@ -123,7 +123,7 @@ func parseRun(env environment, c *cli.Command) (o runOptions, err error) {
 		return o, err
 	}
 
-	if cfg.Report, err = parseReports(c); err != nil {
+	if cfg.Report, err = parseReports(env, c); err != nil {
 		return o, err
 	}
 

@@ -111,7 +111,7 @@ func parseServe(env environment, c *cli.Command) (cfg pipeline.ServeConfig, err 
 		return cfg, err
 	}
 
-	cfg.Report, err = parseReports(c)
+	cfg.Report, err = parseReports(env, c)
 
 	return cfg, err
 }

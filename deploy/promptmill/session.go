@@ -15,6 +15,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/busconn"
+	"github.com/promptmill/promptmill/deploy/cmdline"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/status"
 	"github.com/promptmill/promptmill/deploy/terminal"
@@ -164,50 +165,87 @@ func findRun(ctx context.Context, list []*session, name string) (*session, proto
 		}
 	}
 
-	found := status.FindRuns(all, name)
+	found := proto.FindNamed(all, name, func(m proto.Manifest) (id, label string) { return m.Run, m.Label })
 	switch len(found) {
 	case 0:
 		return nil, proto.Manifest{}, unknownRunError(all, name)
 	case 1:
 		return buses[found[0].Run], found[0], nil
-	default:
-		return nil, proto.Manifest{}, severalRunsError(found, name)
 	}
+
+	var named []namedRun
+	for _, m := range found {
+		named = append(named, namedRun{m.Run, m.Label, m.Input.Name(), m.State, m.CreatedAt})
+	}
+
+	return nil, proto.Manifest{}, severalRunsError(named, name)
 }
 
-// unknownRunError returns the error for a name that no run has.
+// unknownRunError returns the error for a name that no run on a bus has.
 func unknownRunError(all []proto.Manifest, name string) error {
 	if len(all) == 0 {
-		return exit.Usage("promptmill submit makes one", "there is no run %s: the bus has none", name)
+		return exit.Usage("promptmill submit makes one", "%w", unknownRun{"there is no run " + name + ": the bus has none"})
 	}
 
-	hint := "promptmill list shows the runs"
-	if nearest := status.NearestName(all, name); nearest != "" {
-		hint = fmt.Sprintf("did you mean %s? %s", report.ShellWords(nearest), hint)
+	var names []string
+	for _, m := range all {
+		names = append(names, m.Run, m.Label)
 	}
 
-	return exit.Usage(hint, "there is no run %s on this bus", name)
+	return exit.Usage(suggestRun(name, names)+"promptmill list shows the runs", "%w",
+		unknownRun{"there is no run " + name + " on this bus"})
+}
+
+// unknownRun is the error for a name that no run on a bus has.
+type unknownRun struct{ text string }
+
+func (e unknownRun) Error() string { return e.text }
+
+// suggestRun asks whether one of the ids and labels of runs was meant: the first label with the
+// name as a part, or else the id or the label that is most like it.
+func suggestRun(name string, known []string) string {
+	i := slices.IndexFunc(known, func(label string) bool {
+		return len(name) > 2 && strings.Contains(strings.ToLower(label), strings.ToLower(name))
+	})
+
+	meant := cmdline.Suggest(name, known)
+	if i >= 0 {
+		meant = known[i]
+	}
+	if meant == "" {
+		return ""
+	}
+
+	return "did you mean " + report.ShellWords(meant) + "? "
+}
+
+// namedRun is a run in the list of those that a name may mean.
+type namedRun struct {
+	id, label string
+	input     string
+	state     proto.State
+	began     time.Time
 }
 
 // severalRunsError returns the error for a name that several runs have, which lists them.
-func severalRunsError(found []proto.Manifest, name string) error {
+func severalRunsError(found []namedRun, name string) error {
 	text := fmt.Sprintf("%d runs have %s in their ids:", len(found), name)
-	hint := "write more of its id"
-	if found[0].Label == name {
+	hint := "write more of the id"
+	if found[0].label == name {
 		text = fmt.Sprintf("%d runs have the label %s:", len(found), name)
-		hint = "name it by its id"
+		hint = "name the run by its id"
 	}
 
 	const most = 10
-	for i, m := range found {
+	for i, r := range found {
 		if i == most {
 			text += fmt.Sprintf("\n  and %d more", len(found)-most)
 			break
 		}
 
-		words := slices.DeleteFunc([]string{m.Run, m.Label, m.Input.Name()}, func(s string) bool { return s == "" })
-		text += fmt.Sprintf("\n  %s, %s, %s old", strings.Join(words, ", "), m.State,
-			terminal.FormatAge(time.Since(m.CreatedAt)))
+		words := slices.DeleteFunc([]string{r.id, r.label, r.input}, func(s string) bool { return s == "" })
+		text += fmt.Sprintf("\n  %s, %s, begun %s ago", strings.Join(words, ", "), r.state,
+			terminal.FormatAge(time.Since(r.began)))
 	}
 
 	return exit.Usage(hint, "%s", text)

@@ -101,7 +101,7 @@ func parseSubmit(env environment, c *cli.Command) (o submitOptions, err error) {
 		return o, err
 	}
 
-	if _, err := parseReports(c); err != nil {
+	if _, err := parseReports(env, c); err != nil {
 		return o, err
 	}
 

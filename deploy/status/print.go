@@ -28,7 +28,7 @@ func PrintRuns(w io.Writer, all []Run, width int) error {
 		return err
 	}
 
-	if err := newRunTable(all).print(w, width); err != nil {
+	if err := newRunTable(all).Print(w, width); err != nil {
 		return err
 	}
 
@@ -42,7 +42,7 @@ func PrintRuns(w io.Writer, all []Run, width int) error {
 }
 
 // newRunTable returns the table of some runs.
-func newRunTable(all []Run) table {
+func newRunTable(all []Run) terminal.Columns {
 	cells := func(format func(Run) string) (list []string) {
 		for _, r := range all {
 			list = append(list, format(r))
@@ -50,44 +50,44 @@ func newRunTable(all []Run) table {
 		return list
 	}
 
-	failed := column{head: "FAILED", cells: cells(func(r Run) string { return strconv.Itoa(r.Progress.Failed) })}
+	failed := terminal.Column{Head: "FAILED", Cells: cells(func(r Run) string { return strconv.Itoa(r.Progress.Failed) })}
 	if !slices.ContainsFunc(all, func(r Run) bool { return r.Progress.Failed > 0 }) {
-		failed.dropAt = 5
+		failed.DropAt = 5
 	}
 
-	t := table{{head: "RUN", cells: cells(func(r Run) string { return r.Run })}}
+	t := terminal.Columns{{Head: "RUN", Cells: cells(func(r Run) string { return r.Run })}}
 	labels := cells(func(r Run) string { return cmp.Or(r.Label, unknown) })
 	inputDropAt := 0
 	if slices.ContainsFunc(all, func(r Run) bool { return r.Label != "" }) {
-		t = append(t, column{head: "LABEL", cells: labels, cutAt: 3, least: 12})
+		t = append(t, terminal.Column{Head: "LABEL", Cells: labels, CutAt: 3, Least: 12})
 		inputDropAt = 7
 	}
 
 	return append(t,
-		column{
-			head:   "INPUT",
-			cells:  cells(func(r Run) string { return cmp.Or(r.InputName, unknown) }),
-			cutAt:  3,
-			least:  12,
-			dropAt: inputDropAt,
+		terminal.Column{
+			Head:   "INPUT",
+			Cells:  cells(func(r Run) string { return cmp.Or(r.InputName, unknown) }),
+			CutAt:  3,
+			Least:  12,
+			DropAt: inputDropAt,
 		},
-		column{head: "STATE", cells: cells(func(r Run) string { return string(r.State) })},
-		column{
-			head:    "DONE",
-			cells:   cells(formatDone),
-			briefAt: 4,
-			brief:   cells(func(r Run) string { return formatPercent(r.Progress.Done, r.Progress.Total) }),
+		terminal.Column{Head: "STATE", Cells: cells(func(r Run) string { return string(r.State) })},
+		terminal.Column{
+			Head:    "DONE",
+			Cells:   cells(formatDone),
+			BriefAt: 4,
+			Brief:   cells(func(r Run) string { return formatPercent(r.Progress.Done, r.Progress.Total) }),
 		},
 		failed,
-		column{head: "RATE", cells: cells(func(r Run) string { return formatRate(r.Progress.RequestsPerS) }), dropAt: 6},
-		column{head: "LEFT", cells: cells(formatLeft)},
-		column{head: "TIME", cells: cells(formatElapsed), dropAt: 8},
-		column{
-			head:   "MODELS",
-			cells:  cells(func(r Run) string { return terminal.JoinFew(r.Models(), 3) }),
-			dropAt: 2,
+		terminal.Column{Head: "RATE", Cells: cells(func(r Run) string { return formatRate(r.Progress.RequestsPerS) }), DropAt: 6},
+		terminal.Column{Head: "LEFT", Cells: cells(formatLeft)},
+		terminal.Column{Head: "TIME", Cells: cells(formatElapsed), DropAt: 8},
+		terminal.Column{
+			Head:   "MODELS",
+			Cells:  cells(func(r Run) string { return terminal.JoinFew(r.Models(), 3) }),
+			DropAt: 2,
 		},
-		column{head: "PRIORITY", cells: cells(func(r Run) string { return strconv.Itoa(r.Policy.Priority) }), dropAt: 1})
+		terminal.Column{Head: "PRIORITY", Cells: cells(func(r Run) string { return strconv.Itoa(r.Policy.Priority) }), DropAt: 1})
 }
 
 // formatDone formats how far a run is.
@@ -267,7 +267,7 @@ func PrintWorkers(w io.Writer, workers []Worker, width int) error {
 	}
 
 	names := nameWorkers(workers)
-	if err := newWorkerTable(workers, names).print(w, width); err != nil {
+	if err := newWorkerTable(workers, names).Print(w, width); err != nil {
 		return err
 	}
 
@@ -291,7 +291,7 @@ func nameWorkers(workers []Worker) []string {
 }
 
 // newWorkerTable returns the table of workers with some names.
-func newWorkerTable(workers []Worker, names []string) table {
+func newWorkerTable(workers []Worker, names []string) terminal.Columns {
 	cells := func(format func(Worker) string) (list []string) {
 		for _, k := range workers {
 			list = append(list, format(k))
@@ -299,22 +299,22 @@ func newWorkerTable(workers []Worker, names []string) table {
 		return list
 	}
 
-	return table{
-		{head: "WORKER", cells: names, cutAt: 6, least: 12},
-		{head: "STATE", cells: cells(formatWorkerState), briefAt: 5, brief: cells(formatBriefState)},
-		{head: "IN FLIGHT", cells: cells(func(k Worker) string {
+	return terminal.Columns{
+		{Head: "WORKER", Cells: names, CutAt: 6, Least: 12},
+		{Head: "STATE", Cells: cells(formatWorkerState), BriefAt: 5, Brief: cells(formatBriefState)},
+		{Head: "IN FLIGHT", Cells: cells(func(k Worker) string {
 			return fmt.Sprintf("%d/%d", k.InFlight, k.Concurrency)
 		})},
-		{head: "RATE", cells: cells(func(k Worker) string { return formatRate(&k.PerSecond) })},
-		{head: "DONE", cells: cells(func(k Worker) string { return strconv.FormatInt(k.Done, 10) }), dropAt: 7},
-		{head: "HEARD", cells: cells(func(k Worker) string {
+		{Head: "RATE", Cells: cells(func(k Worker) string { return formatRate(&k.PerSecond) })},
+		{Head: "DONE", Cells: cells(func(k Worker) string { return strconv.FormatInt(k.Done, 10) }), DropAt: 7},
+		{Head: "HEARD", Cells: cells(func(k Worker) string {
 			return terminal.FormatAge(time.Since(k.HeardAt)) + " ago"
 		})},
-		{head: "MODELS", cells: cells(formatModels), cutAt: 4, least: 12, dropAt: 9},
-		{head: "HOST", cells: cells(func(k Worker) string { return cmp.Or(k.Host, unknown) }), cutAt: 6, least: 8, dropAt: 8},
-		{head: "GPU", cells: cells(formatGPUs), dropAt: 3},
-		{head: "VERSION", cells: cells(func(k Worker) string { return cmp.Or(k.Version, unknown) }), dropAt: 1},
-		{head: "SINCE", cells: cells(formatStart), dropAt: 2},
+		{Head: "MODELS", Cells: cells(formatModels), CutAt: 4, Least: 12, DropAt: 9},
+		{Head: "HOST", Cells: cells(func(k Worker) string { return cmp.Or(k.Host, unknown) }), CutAt: 6, Least: 8, DropAt: 8},
+		{Head: "GPU", Cells: cells(formatGPUs), DropAt: 3},
+		{Head: "VERSION", Cells: cells(func(k Worker) string { return cmp.Or(k.Version, unknown) }), DropAt: 1},
+		{Head: "SINCE", Cells: cells(formatStart), DropAt: 2},
 	}
 }
 

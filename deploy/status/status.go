@@ -1,8 +1,7 @@
 // Package status looks at a bus: at its runs, at its workers, and at the obstacles of a run.
 //
 // [Look] reads a bus once, and PrintRuns, PrintRun and PrintWorkers print the result. [Run] and
-// [Worker] are also the JSON form of promptmill list, status and workers. [FindRuns] returns the
-// runs that a name on a command line means.
+// [Worker] are also the JSON form of promptmill list, status and workers.
 package status
 
 import (

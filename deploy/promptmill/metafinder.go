@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/promptmill/promptmill/collector/history"
+	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/localbus"
+	"github.com/promptmill/promptmill/deploy/pipeline"
+	"github.com/promptmill/promptmill/deploy/terminal"
+	"github.com/promptmill/promptmill/proto"
+)
+
+// metaFinder finds the metadata of a run by a name on a command line: of the file, of the output
+// beside it, or of the run.
+type metaFinder struct {
+	env environment
+	// state is the folder that has the history of this machine.
+	state string
+	// bus is where a run is looked for that the history does not have. Nil: nowhere.
+	bus *busOptions
+}
+
+// newMetaFinder returns a finder for a command with the flags of a bus.
+func newMetaFinder(env environment, c *cli.Command) (metaFinder, error) {
+	state, err := stateOf(env, c)
+	return metaFinder{env: env, state: state, bus: new(parseBus(env, c))}, err
+}
+
+// open reads the metadata that a name means. The name of a file comes before that of a run.
+func (f metaFinder) open(ctx context.Context, name string) (path string, run *metadata.Run, err error) {
+	path = name
+	out := output.Prefix(strings.TrimSuffix(name, output.ResultsSuffix))
+	if files.Exists(out.Meta()) {
+		path = out.Meta()
+	}
+
+	run, err = metadata.Read(path)
+	if err != nil && !files.Exists(path) {
+		if path, err = f.findRun(ctx, name); err == nil {
+			run, err = metadata.Read(path)
+		}
+	}
+	if errors.Is(err, metadata.ErrFormat) {
+		return path, nil, exit.WithHint(err, "want NAME.meta.json, or the NAME.jsonl.zst beside it, or a run")
+	}
+
+	return path, run, err
+}
+
+// findRun returns the path of the metadata of the run that a name means: by the history of this
+// machine, or else by the bus. It prints the path.
+func (f metaFinder) findRun(ctx context.Context, name string) (string, error) {
+	known, err := history.Load(f.state)
+	if err != nil {
+		return "", err
+	}
+
+	found := proto.FindNamed(known, name, func(e history.Entry) (id, label string) { return e.TestID, e.Label })
+	if len(found) > 0 {
+		return f.chooseEntry(found, name)
+	}
+
+	if f.bus != nil {
+		m, err := f.findOnBus(ctx, name)
+		switch {
+		case err != nil:
+			return "", err
+		case m.Run != "":
+			return f.locate(m)
+		}
+	}
+
+	var names []string
+	for _, e := range known {
+		names = append(names, e.TestID, e.Label)
+	}
+
+	return "", exit.Usage(suggestRun(name, names)+"promptmill history lists the runs of this machine",
+		"there is neither %s nor %s, and no run of that name", name,
+		output.Prefix(strings.TrimSuffix(name, output.ResultsSuffix)).Meta())
+}
+
+// chooseEntry returns the path of the metadata of entries of the history. Those of one run differ in
+// the place of the output, and the last one counts.
+func (f metaFinder) chooseEntry(found []history.Entry, name string) (string, error) {
+	byID := map[string]history.Entry{}
+	for _, e := range found {
+		byID[e.TestID] = e
+	}
+
+	if len(byID) > 1 {
+		var named []namedRun
+		for _, e := range found {
+			if byID[e.TestID].Meta == e.Meta {
+				named = append(named, namedRun{e.TestID, e.Label, e.InputName(), e.Status, e.Timestamp})
+			}
+		}
+		return "", severalRunsError(named, name)
+	}
+
+	e := found[len(found)-1]
+	if !files.Exists(e.Meta) {
+		return "", exit.Usage("name the file, if it was moved", "the metadata of run %s, %s, is not there any more",
+			e.TestID, files.Short(e.Meta))
+	}
+
+	f.print(e.TestID, e.Label, e.Meta)
+
+	return e.Meta, nil
+}
+
+// findOnBus returns the run that a name means on the named bus, or on those of this machine. It
+// returns an empty manifest if there is no such run, or no bus.
+func (f metaFinder) findOnBus(ctx context.Context, name string) (proto.Manifest, error) {
+	if !f.bus.External() && len(localbus.List(f.state)) == 0 {
+		return proto.Manifest{}, nil
+	}
+
+	s, m, err := openRun(ctx, f.env, *f.bus, proto.RoleReader, name)
+	if _, unknown := errors.AsType[unknownRun](err); unknown {
+		return proto.Manifest{}, nil
+	}
+	if err != nil {
+		return proto.Manifest{}, err
+	}
+
+	s.Close()
+
+	return m, nil
+}
+
+// locate returns the path of the metadata of a run on a bus, if it is on this machine.
+func (f metaFinder) locate(m proto.Manifest) (string, error) {
+	host, path, ok := strings.Cut(m.Output, ":")
+	meta := output.Prefix(path).Meta()
+	switch {
+	case !m.State.Ended():
+		return "", exit.Usage("promptmill status "+m.Run+" --watch shows when it has ended",
+			"run %s is %s, and has its metadata when it has ended", m.DisplayName(), m.State)
+	case !ok:
+		return "", exit.Usage("", "run %s is %s, and has no output", m.DisplayName(), m.State)
+	case host != pipeline.HostName() || !files.Exists(meta):
+		return "", exit.Usage("copy it here and name the file", "the metadata of run %s is on %s: %s",
+			m.DisplayName(), host, meta)
+	}
+
+	f.print(m.Run, m.Label, meta)
+
+	return meta, nil
+}
+
+// print prints the run that a name means.
+func (f metaFinder) print(run, label, path string) {
+	terminal.Fprintf(f.env.stderr, "run %s: %s\n", proto.Manifest{Run: run, Label: label}.DisplayName(), files.Short(path))
+}
