@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // Join is all that a process needs to reach a bus: one string, made to be pasted.
@@ -27,6 +29,9 @@ const TokenSize = 16
 
 // joinPrefix begins each join string, and has the version of its form.
 const joinPrefix = "pm1_"
+
+// otherVersion matches the beginning of a join string of another form.
+var otherVersion = regexp.MustCompile(`^pm[0-9]+_`)
 
 // ErrJoin is returned for a text that is no join string.
 var ErrJoin = errors.New("not a join string")
@@ -49,10 +54,20 @@ func (j Join) String() string {
 	return joinPrefix + base64.RawURLEncoding.EncodeToString(b)
 }
 
-// ParseJoin reads a join string. Its errors wrap [ErrJoin].
+// ParseJoin reads a join string. It ignores blanks, line breaks and quotes, which pasting adds. Its
+// errors wrap [ErrJoin].
 func ParseJoin(text string) (Join, error) {
-	text = strings.TrimSpace(text)
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsSpace(r) || strings.ContainsRune("\"'`“”‘’", r) {
+			return -1
+		}
+		return r
+	}, text)
+
 	body, ok := strings.CutPrefix(text, joinPrefix)
+	if !ok && otherVersion.MatchString(text) {
+		return Join{}, fmt.Errorf("%w: it is of another version of promptmill", ErrJoin)
+	}
 	if !ok {
 		return Join{}, fmt.Errorf("%w: it does not begin with %q", ErrJoin, joinPrefix)
 	}

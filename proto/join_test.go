@@ -119,7 +119,7 @@ func TestParseJoinErrors(t *testing.T) {
 		{"empty", "", `begin with "pm1_"`},
 		{"white space", " \n", `begin with "pm1_"`},
 		{"a URL", "nats://127.0.0.1:4222", `begin with "pm1_"`},
-		{"another version", "pm2_" + good[len("pm1_"):], `begin with "pm1_"`},
+		{"another version", "pm2_" + good[len("pm1_"):], "it is of another version of promptmill"},
 		{"the prefix alone", "pm1_", "a part of it is missing"},
 		{"not base64", "pm1_" + strings.Repeat("%", 100), "a part of it is missing"},
 		{"too short, with the right checksum", seal(body[:20]), "a part of it is missing"},

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/worker/modelserver"
@@ -168,8 +170,12 @@ func (w *Worker) openBus(ctx context.Context) (*bus.Bus, error) {
 			return nil, err
 		}
 
-		if !warned {
-			w.cfg.Log.Warn().Err(err).Msg("the bus has no runs yet; waiting")
+		switch {
+		case warned:
+		case errors.Is(err, jetstream.ErrBucketNotFound):
+			w.cfg.Log.Warn().Msg("the bus has no runs yet; waiting")
+		default:
+			w.cfg.Log.Warn().Err(err).Msg("failed to open the bus; retrying")
 		}
 
 		bus.Sleep(ctx, time.Second)

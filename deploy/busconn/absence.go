@@ -1,6 +1,11 @@
 package busconn
 
 import (
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -11,68 +16,145 @@ import (
 // warnEvery is the interval between warnings about an absent bus.
 const warnEvery = time.Minute
 
-// GiveUpAfter is the time after which ours counts as gone, if only another bus answers.
+// GiveUpAfter is the time after which ours counts as gone, if another bus answers at its address.
 const GiveUpAfter = 30 * time.Second
 
-// absence is the time in which a bus cannot be reached.
+// absence dials the addresses of a bus, and records the time in which the bus cannot be reached:
+// its start, and the answers of the addresses.
 type absence struct {
 	log zerolog.Logger
 
 	// mu guards the fields below.
 	mu         sync.Mutex
 	conn       *nats.Conn // the lost connection; nil before the first one
+	dialled    string     // the address that was dialled last
+	home       string     // the address at which the bus was reached last
+	since      time.Time  // zero: the bus is there
 	lastWarned time.Time
-	otherSince time.Time // since when only another bus answers
+	answers    []answer
+	otherSince time.Time // since when another bus answers at home
 	why        error     // why the connection was given up; nil: it was not
 }
 
-func (a *absence) setConnection(conn *nats.Conn) {
+// answer is the last answer of an address of an absent bus.
+type answer struct{ address, what string }
+
+// Dial dials an address of the bus. It implements [nats.CustomDialer].
+func (a *absence) Dial(network, address string) (net.Conn, error) {
+	conn, err := (&net.Dialer{Timeout: connectTimeout}).Dial(network, address)
+
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.conn = conn
+
+	a.dialled = address
+	if err == nil {
+		a.warn() // the last round: no other call may come, if the server refuses each connection
+		a.record("it takes the connection, but is no bus")
+		return conn, nil
+	}
+
+	if address == a.home {
+		a.otherSince = time.Time{}
+	}
+
+	a.record(describeFailure(err).what)
+	a.warn()
+
+	return nil, err
 }
 
-// end ends the absence: the bus is there again.
+// begin records the first connection.
+func (a *absence) begin(conn *nats.Conn) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.conn, a.home, a.answers = conn, a.dialled, nil
+}
+
+// lose records that the connection is lost.
+func (a *absence) lose(cause error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+
+	why := "no answer"
+	if errors.Is(cause, io.EOF) {
+		why = "it has closed the connection"
+	} else if cause != nil && !errors.Is(cause, nats.ErrStaleConnection) {
+		why = describeFailure(cause).what
+	}
+
+	a.since = time.Now()
+	a.lastWarned, a.answers = a.since, nil
+	a.log.Warn().Str("bus", a.home).Str("cause", why).Msg("lost the bus; reconnecting")
+}
+
+// end records that the bus is there again.
 func (a *absence) end() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.lastWarned, a.otherSince = time.Time{}, time.Time{}
+
+	a.home = a.dialled
+	a.log.Warn().Str("bus", a.home).Str("after", time.Since(a.since).Round(time.Second).String()).
+		Msg("reconnected to the bus")
+	a.since, a.otherSince, a.answers = time.Time{}, time.Time{}, nil
 }
 
-// recordNoAnswer records that no server answers at an address.
-func (a *absence) recordNoAnswer(err error) {
+// recordRefusal records that a server refuses the connection. The client reports why it closes the
+// connection, if it does.
+func (a *absence) recordRefusal(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.otherSince = time.Time{}
-	a.warn(err)
+	a.record(describeFailure(err).what)
 }
 
-// recordOtherBus records that another bus answers, and gives the connection up once that was so
-// for GiveUpAfter. The client does not report an error after an address has answered, so the check
-// of the certificate calls this.
+// recordOtherBus records that another bus answers, and gives the connection up once one has done so
+// for GiveUpAfter at the address of ours. At another address it may be a machine of another
+// network. The client does not report an error after an address has answered, so the check of the
+// certificate calls this.
 func (a *absence) recordOtherBus(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 
+	a.record(describeFailure(err).what)
 	switch {
 	case a.conn == nil: // the caller of Join gets the error
+		return
+	case a.dialled != a.home:
 	case a.otherSince.IsZero():
 		a.otherSince = time.Now()
-		a.warn(err)
 	case time.Since(a.otherSince) >= GiveUpAfter:
 		a.why = err
 		go a.conn.Close() // it waits for the connecting that calls this
-	default:
-		a.warn(err)
+		return
 	}
+
+	a.warn()
 }
 
-// warn logs why the bus cannot be reached, at most once each warnEvery.
-func (a *absence) warn(err error) {
-	if time.Since(a.lastWarned) >= warnEvery {
-		a.lastWarned = time.Now()
-		a.log.Warn().Err(err).Msg("failed to reach the bus; retrying")
+// record records the answer of the address that was dialled last.
+func (a *absence) record(what string) {
+	i := slices.IndexFunc(a.answers, func(w answer) bool { return w.address == a.dialled })
+	if i < 0 {
+		i, a.answers = len(a.answers), append(a.answers, answer{address: a.dialled})
 	}
+	a.answers[i].what = what
+}
+
+// warn logs why the bus cannot be reached, at most once each warnEvery. The first warning is that
+// the bus is lost.
+func (a *absence) warn() {
+	if a.since.IsZero() || time.Since(a.lastWarned) < warnEvery {
+		return
+	}
+
+	a.lastWarned = time.Now()
+
+	texts := make([]string, len(a.answers))
+	for i, w := range a.answers {
+		texts[i] = w.address + ": " + w.what
+	}
+
+	a.log.Warn().Str("for", time.Since(a.since).Round(time.Second).String()).Str("answers", strings.Join(texts, "; ")).
+		Msg("failed to reach the bus; retrying")
 }
 
 func (a *absence) givenUpErr() error {

@@ -8,6 +8,7 @@
 package busconn
 
 import (
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -36,6 +37,7 @@ type Connection struct {
 	// Name is the address of the server, for people.
 	Name string
 
+	user string // describes the user, such as "the user reader"
 	away *absence
 }
 
@@ -71,23 +73,25 @@ func Dial(url string, log zerolog.Logger, opts ...nats.Option) (*Connection, err
 func (l *Connection) connect(url string, log zerolog.Logger, away *absence, opts ...nats.Option) error {
 	opts = append([]nats.Option{
 		nats.Name("promptmill"), nats.MaxReconnects(-1), nats.CustomReconnectDelay(reconnectDelay),
-		nats.Timeout(5 * time.Second), nats.DontRandomize(),
+		nats.Timeout(connectTimeout), nats.DontRandomize(), nats.SetCustomDialer(away),
 		// A node that vanishes silently is noticed after 8 to 12 s. A slow line may delay an
 		// answer for as long.
 		nats.PingInterval(4 * time.Second), nats.MaxPingsOutstanding(2),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			log.Warn().Err(err).Msg("error of the bus connection")
+			switch {
+			case isOfSamples(err):
+			case errors.Is(err, nats.ErrAuthorization):
+				away.recordRefusal(err)
+			default:
+				log.Warn().Err(err).Msg("error of the bus connection")
+			}
 		}),
 		nats.DisconnectErrHandler(func(c *nats.Conn, err error) {
 			if !c.IsClosed() {
-				log.Warn().AnErr("cause", err).Msg("lost the bus; reconnecting")
+				away.lose(err)
 			}
 		}),
-		nats.ReconnectHandler(func(*nats.Conn) {
-			log.Warn().Msg("reconnected to the bus")
-			away.end()
-		}),
-		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { away.recordNoAnswer(err) }),
+		nats.ReconnectHandler(func(*nats.Conn) { away.end() }),
 	}, opts...)
 
 	conn, err := nats.Connect(url, opts...)
@@ -95,7 +99,7 @@ func (l *Connection) connect(url string, log zerolog.Logger, away *absence, opts
 		return err
 	}
 
-	if err := CheckVersion(conn.ConnectedServerVersion(), log); err != nil {
+	if err := CheckVersion(conn.ConnectedAddr(), conn.ConnectedServerVersion(), log); err != nil {
 		conn.Close()
 		return err
 	}
@@ -106,7 +110,7 @@ func (l *Connection) connect(url string, log zerolog.Logger, away *absence, opts
 		return err
 	}
 
-	away.setConnection(conn)
+	away.begin(conn)
 	*l = Connection{
 		Conn:   conn,
 		JS:     js,

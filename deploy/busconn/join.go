@@ -6,10 +6,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
@@ -47,7 +47,6 @@ func Join(j proto.Join, log zerolog.Logger, opts ...nats.Option) (*Connection, e
 
 	opts = append(opts, nats.Secure(config), nats.UserInfo(j.User(), j.Password()),
 		nats.CustomInboxPrefix(j.Role.InboxPrefix()))
-	where := strings.Join(j.Addresses, ", ")
 	l := &Connection{}
 	err := l.connect(strings.Join(urls, ","), log, away, opts...)
 	if err == nil {
@@ -57,52 +56,97 @@ func Join(j proto.Join, log zerolog.Logger, opts ...nats.Option) (*Connection, e
 		return nil, err
 	}
 
-	refused, other := classifyJoinErrors(urls, err, opts)
-	switch {
-	case refused:
-		return nil, exit.Unreachable(finalError{fmt.Errorf("the bus at %s refuses this join string: it was revoked",
-			where)},
-			"take the one that promptmill join prints there now")
-	case other:
-		return nil,
-			exit.Unreachable(finalError{fmt.Errorf("the server at %s is not the bus of this join string: it has another certificate",
-				where)},
-				"the string is old, or of another machine: take the one that promptmill join prints there now")
-	}
-
-	return nil, exit.Unreachable(fmt.Errorf("no bus answers at %s: %w", where, err),
-		"is promptmill serve, or run --listen, running there, and does a firewall let this port through?")
+	return nil, describeJoinErrors(j.Addresses, tryEach(urls, opts))
 }
 
-// classifyJoinErrors finds out why no address could be joined: the client returns only the error of
-// the last. refused is set if a server with the right certificate refuses the string. other is set
-// if another bus answers at each address: where one does not answer, ours may be there, since an
-// address such as 127.0.0.1 may be of another machine.
-func classifyJoinErrors(urls []string, last error, opts []nats.Option) (refused, other bool) {
-	errs := []error{last}
-	if len(urls) > 1 {
-		errs = make([]error, len(urls))
-		var all sync.WaitGroup
-		for i, u := range urls {
-			all.Go(func() {
-				conn, err := nats.Connect(u, append(slices.Clip(opts), nats.NoReconnect(),
-					nats.Timeout(5*time.Second))...)
-				if errs[i] = err; err == nil { // it is there now
-					conn.Close()
-				}
-			})
+// joinHint is the hint for a join string that is of no use any more.
+const joinHint = "take the join string that promptmill join prints there now"
+
+// describeJoinErrors returns the error of a join string at whose addresses no bus answers.
+func describeJoinErrors(addresses []string, errs []error) error {
+	where := strings.Join(addresses, ", ")
+	others, timeouts, texts := 0, 0, make([]string, len(errs))
+	for i, err := range errs {
+		if errors.Is(err, nats.ErrAuthorization) {
+			return exit.Unreachable(finalError{fmt.Errorf("the bus at %s refuses this join string: it was revoked",
+				where)}, joinHint)
 		}
-
-		all.Wait()
-	}
-
-	others := 0
-	for _, err := range errs {
-		refused = refused || errors.Is(err, nats.ErrAuthorization)
 		if errors.Is(err, errOtherCertificate) {
 			others++
 		}
+		if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+			timeouts++
+		}
+		texts[i] = describeFailure(err).what
 	}
 
-	return refused, others == len(errs)
+	// Where an address does not answer, ours may be there: the others may be of another network.
+	if others == len(errs) {
+		return exit.Unreachable(finalError{fmt.Errorf(
+			"the server at %s is not the bus of this join string: it has another certificate", where)},
+			"the string is old, or of another machine: "+joinHint)
+	}
+
+	hint := "is promptmill serve, or run --listen, running there, and does a firewall let this port through?"
+	if timeouts > 0 {
+		hint += " If this box reaches the bus at another address, start the bus with --advertise ADDRESS"
+	}
+
+	return exit.Unreachable(fmt.Errorf("no bus answers at %s", joinAnswers(addresses, texts)), hint)
+}
+
+// joinAnswers joins addresses and their answers. Equal answers are named once.
+func joinAnswers(addresses, answers []string) string {
+	var parts []string
+	for i := 0; i < len(addresses); {
+		end := i + 1
+		for end < len(addresses) && answers[end] == answers[i] {
+			end++
+		}
+		parts = append(parts, strings.Join(addresses[i:end], ", ")+": "+answers[i])
+		i = end
+	}
+	return strings.Join(parts, "; ")
+}
+
+// tryEach connects to each URL alone, and returns why that fails: the client returns only the error
+// of the last of several. An error is [errThereNow] if it does not fail.
+func tryEach(urls []string, opts []nats.Option) []error {
+	errs := make([]error, len(urls))
+	var all sync.WaitGroup
+	for i, u := range urls {
+		all.Go(func() { errs[i] = tryOne(u, opts) })
+	}
+
+	all.Wait()
+
+	return errs
+}
+
+// errThereNow is the error of a server that answers at the second try.
+var errThereNow = errors.New("it answers now")
+
+// tryOne connects to a URL and returns why that fails.
+func tryOne(u string, opts []nats.Option) error {
+	d := &tryDialer{}
+	conn, err := nats.Connect(u, append(slices.Clip(opts), nats.NoReconnect(), nats.Timeout(connectTimeout),
+		nats.SetCustomDialer(d))...)
+	if err == nil {
+		conn.Close()
+		return errThereNow
+	}
+	if d.err != nil { // the client hides that the connection was refused
+		return d.err
+	}
+	return err
+}
+
+// tryDialer keeps the error of its dialling.
+type tryDialer struct{ err error }
+
+// Dial implements [nats.CustomDialer].
+func (d *tryDialer) Dial(network, address string) (net.Conn, error) {
+	conn, err := (&net.Dialer{Timeout: connectTimeout}).Dial(network, address)
+	d.err = err
+	return conn, err
 }

@@ -1,13 +1,8 @@
 package busconn
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"net/url"
-	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +23,8 @@ type Options struct {
 	Join string
 	// URL is the URL of a NATS server, or several with commas.
 	URL string
+	// URLVariable is the environment variable that has the URL. Empty if a flag has it.
+	URLVariable string
 	// User is a user of that server, or USER:PASSWORD.
 	User string
 	// Password is the password of User, if User has none.
@@ -119,10 +116,13 @@ func ConnectAll(o Options, role proto.Role, log zerolog.Logger) ([]*Connection, 
 
 	switch {
 	case o.Join != "": // before the URL, which NATS_URL may have set for other programs
+		if err := o.Check(); err != nil {
+			return nil, err
+		}
+
 		j, err := proto.ParseJoin(o.Join)
 		if err != nil {
-			return nil, exit.Usage("paste all of it, as promptmill serve or run --listen has printed it",
-				"--join: %w", err)
+			return nil, o.describeParseError(err)
 		}
 
 		if !j.Role.Covers(role) {
@@ -166,58 +166,4 @@ func ConnectAll(o Options, role proto.Role, log zerolog.Logger) ([]*Connection, 
 	}
 
 	return list, nil
-}
-
-// connectURL connects to a NATS server that is not ours.
-func connectURL(
-	o Options, role proto.Role, log zerolog.Logger, opts ...nats.Option,
-) (*Connection, error) {
-	// A user called as one of our roles may listen for answers where that role may.
-	if user, _, _ := strings.Cut(o.User, ":"); slices.Contains(proto.Roles(), proto.Role(user)) {
-		role = proto.Role(user)
-	}
-
-	opts = append(opts, nats.CustomInboxPrefix(role.InboxPrefix()))
-	if o.Credentials != "" {
-		if _, err := os.Stat(o.Credentials); err != nil {
-			return nil, exit.Usage("", "--nats-creds: %w", err)
-		}
-		opts = append(opts, nats.UserCredentials(o.Credentials))
-	}
-
-	if o.User != "" {
-		name, password, _ := strings.Cut(o.User, ":")
-		opts = append(opts, nats.UserInfo(name, cmp.Or(password, o.Password)))
-	}
-
-	if o.CA != "" {
-		opts = append(opts, nats.RootCAs(o.CA))
-	}
-
-	if o.Certificate != "" {
-		opts = append(opts, nats.ClientCert(o.Certificate, cmp.Or(o.Key, o.Certificate)))
-	}
-
-	l, err := Dial(o.URL, log, opts...)
-	switch {
-	case err == nil:
-	case exit.IsError(err):
-		return nil, err
-	case errors.Is(err, nats.ErrAuthorization):
-		return nil, exit.Unreachable(finalError{fmt.Errorf("the NATS server at %s refuses these credentials",
-			RedactURLs(o.URL))},
-			"give --nats-creds FILE, --nats-user USER, or --tls-cert FILE")
-	default:
-		if e, ok := errors.AsType[*url.Error](err); ok {
-			e.URL = RedactURLs(e.URL)
-		}
-		return nil, exit.Unreachable(fmt.Errorf("connect to the NATS server at %s: %w", RedactURLs(o.URL), err),
-			"is it running, and is the URL right?")
-	}
-
-	if o.Replicas > 0 {
-		l.Limits.Replicas = o.Replicas
-	}
-
-	return l, nil
 }

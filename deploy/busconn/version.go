@@ -12,10 +12,12 @@ import (
 var oldestServer = [2]int{2, 11}
 
 // CheckVersion refuses a server that is too old and warns of a version that is known to lose data.
-func CheckVersion(version string, log zerolog.Logger) error {
+// server is its address.
+func CheckVersion(server, version string, log zerolog.Logger) error {
 	if !isAtLeast(version, oldestServer) {
-		return exit.Unreachable(finalError{fmt.Errorf("the server is NATS %s, and promptmill needs %d.%d or later",
-			version, oldestServer[0], oldestServer[1])},
+		return exit.Unreachable(finalError{fmt.Errorf(
+			"the NATS server at %s has version %s, and promptmill needs %d.%d or later",
+			server, version, oldestServer[0], oldestServer[1])},
 			"update nats-server, best to 2.15.3 or later")
 	}
 

@@ -37,9 +37,9 @@ func TestCheckVersion(t *testing.T) {
 		{"", false, false},
 	} {
 		var log bytes.Buffer
-		err := CheckVersion(tt.version, zerolog.New(&log))
+		err := CheckVersion("bus.example:4222", tt.version, zerolog.New(&log))
 		if refused := err != nil; refused != tt.refused ||
-			refused && (exit.Code(err) != exit.CodeUnreachable || !strings.Contains(err.Error(), tt.version) ||
+			refused && (exit.Code(err) != exit.CodeUnreachable || !strings.Contains(err.Error(), "at bus.example:4222 has version "+tt.version+", and promptmill needs 2.11") ||
 				exit.Hint(err) == "") {
 			t.Errorf("%s: %v, refused %v", tt.version, err, tt.refused)
 		}

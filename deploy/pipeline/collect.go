@@ -168,7 +168,7 @@ func (c *runCollector) collectUntilEnd(ctx context.Context) (*metadata.Run, erro
 	}
 
 	if err := bus.EnsureStreams(ctx, c.Bus.JS, m, c.Bus.Limits); err != nil {
-		return nil, err
+		return nil, c.Bus.DescribeStreamError(err)
 	}
 
 	if problem != "" {

@@ -10,6 +10,7 @@ import (
 	"github.com/promptmill/promptmill/collector/atomicfile"
 	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/modelservers"
@@ -61,6 +62,8 @@ type runner struct {
 	served   modelserver.Info  // describes the servers
 	unlisted error             // why they do not list their models
 
+	link *busconn.Connection // to the bus of the configuration; nil: the bus is in this process
+
 	// endUnnoted is set while the bus does not have the end of the run yet.
 	endUnnoted bool
 }
@@ -92,10 +95,11 @@ func (r *runner) run(ctx context.Context) (*Result, error) {
 		return res, err
 	}
 
-	if r.cfg.Shared && !r.cfg.Bus.External() {
-		if err := natsserver.CheckListen(r.cfg.Listen.Address, r.cfg.State); err != nil {
-			return nil, err
-		}
+	if err := r.prepareBus(); err != nil {
+		return nil, err
+	}
+	if r.link != nil {
+		defer r.link.Close()
 	}
 
 	err = r.openJournal(ctx)
@@ -122,6 +126,33 @@ func (r *runner) run(ctx context.Context) (*Result, error) {
 	r.removeState()
 
 	return newResult(r.output, meta), nil
+}
+
+// prepareBus refuses a run whose bus could not be used, before anything is done for it. It connects
+// to the bus of the configuration, if there is one.
+func (r *runner) prepareBus() (err error) {
+	if !r.cfg.Bus.External() {
+		if !r.cfg.Shared {
+			return nil
+		}
+		return natsserver.CheckListen(r.cfg.Listen.Address, r.cfg.State)
+	}
+
+	if r.link, err = busconn.Connect(r.cfg.Bus, proto.RoleCollector, r.cfg.Log); err != nil {
+		return err
+	}
+
+	if r.cfg.Bus.CollectsOnly() { // workers of other processes run the requests
+		return nil
+	}
+
+	if err := r.link.CheckRole(proto.RoleWorker, r.cfg.Bus.Command); err != nil {
+		r.link.Close()
+		r.link = nil
+		return err
+	}
+
+	return nil
 }
 
 // copyInputOrFindResult copies standard input into a file, if that is the input, and returns the

@@ -77,15 +77,12 @@ func (r *runner) runParts(ctx context.Context) error {
 	return nil
 }
 
-// openBus connects to the bus of the configuration, or starts an embedded server. own is nil where
-// that is not ours.
+// openBus returns the connection to the bus of the configuration, or starts an embedded server. own
+// is nil where that is not ours.
 func (r *runner) openBus() (l *busconn.Connection, own *natsserver.Server, closeBus func(), err error) {
-	if r.cfg.Bus.External() {
-		if l, err = busconn.Connect(r.cfg.Bus, proto.RoleCollector, r.cfg.Log); err != nil {
-			return nil, nil, nil, err
-		}
-		r.cfg.Hooks.printf("using the bus at %s", l.Name)
-		return l, nil, l.Close, nil
+	if r.link != nil {
+		r.cfg.Hooks.printf("using the bus at %s", r.link.Name)
+		return r.link, nil, func() {}, nil
 	}
 
 	if own, err = natsserver.Start(natsserver.Config{
@@ -247,7 +244,7 @@ func (r *runner) putOnBus(ctx context.Context, l *busconn.Connection, alone bool
 	}
 
 	if err := bus.EnsureStreams(ctx, l.JS, m, l.Limits); err != nil {
-		return err
+		return l.DescribeStreamError(err)
 	}
 
 	if known {
@@ -358,7 +355,7 @@ func (r *runner) checkRunOnBus(there, m proto.Manifest) error {
 // makeBuckets makes the buckets of all runs, and upgrades those of an earlier version.
 func makeBuckets(ctx context.Context, l *busconn.Connection, log zerolog.Logger) error {
 	if err := bus.CreateBuckets(ctx, l.JS, l.Limits); err != nil {
-		return err
+		return l.DescribeStreamError(err)
 	}
 
 	if err := bus.UpgradeBuckets(ctx, l.JS, l.Limits); err != nil {

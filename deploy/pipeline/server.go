@@ -79,6 +79,11 @@ func Serve(ctx context.Context, cfg ServeConfig) error {
 
 	s := &server{ServeConfig: cfg, stateDir: filepath.Join(cfg.State, "serve"), active: map[string]bool{}}
 
+	// A port that is taken is refused later: another serve of this state folder may have it.
+	if err := natsserver.CheckListen(s.Listen.Address, s.State); exit.Code(err) == exit.CodeUsage && !s.Bus.External() {
+		return err
+	}
+
 	lock, err := statedir.Lock(s.State, s.stateDir)
 	if errors.Is(err, statedir.ErrLocked) {
 		return exit.WithHint(fmt.Errorf("another promptmill serve is running with this state folder: %w", err),

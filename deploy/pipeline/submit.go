@@ -96,7 +96,7 @@ func Submit(ctx context.Context, cfg SubmitConfig) (m proto.Manifest, err error)
 
 	l := cfg.Bus
 	if err := bus.CreateBuckets(ctx, l.JS, l.Limits); err != nil {
-		return m, err
+		return m, l.DescribeStreamError(err)
 	}
 
 	b, err := bus.Open(ctx, l.JS)
@@ -180,7 +180,7 @@ func makeSpool(state string) (dir string, forget func(), err error) {
 func describeSubmitError(err error, run string) error {
 	switch {
 	case bus.IsNoStorage(err):
-		return exit.WithHint(fmt.Errorf("the bus has no room for another run: %w", err),
+		return exit.WithHint(&kindError{errors.New("the bus has no room for another run"), err},
 			"promptmill delete ended runs, this one ("+run+") with --force, or give the bus a larger disk")
 	case errors.Is(err, proto.ErrInputChanged):
 		return exit.WithHint(err, "promptmill delete --force "+run+
@@ -321,7 +321,7 @@ func (s *submission) publish(ctx context.Context, m proto.Manifest, mayHaveLines
 	}
 
 	if err := bus.EnsureStreams(ctx, s.link.JS, m, s.link.Limits); err != nil {
-		return err
+		return s.link.DescribeStreamError(err)
 	}
 
 	for i, path := range s.inputs {

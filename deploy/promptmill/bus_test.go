@@ -268,7 +268,7 @@ func TestNATSConfigUsers(t *testing.T) {
 
 	_, stderr, code := c.output("list", "--nats", s.ClientURL(), "--nats-user", "worker")
 	if code != exit.CodeUnreachable || !strings.Contains(stderr, "refuses these credentials") ||
-		!strings.Contains(stderr, "hint: give --nats-creds FILE, --nats-user USER") {
+		!strings.Contains(stderr, "hint: correct --nats-user, or NATS_PASSWORD in the environment") {
 		t.Errorf("exit code %d:\n%s", code, stderr)
 	}
 }

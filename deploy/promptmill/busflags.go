@@ -2,6 +2,8 @@ package main
 
 import (
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v3"
 
@@ -123,11 +125,10 @@ func stateOf(env environment, c *cli.Command) (string, error) {
 	return statedir.Default(env.getenv)
 }
 
-// parseConnect reads the flags of the bus.
+// parseConnect reads the flags of the bus. Connecting checks them.
 func parseConnect(env environment, c *cli.Command) busconn.Options {
 	state, _ := stateOf(env, c) // needed only if no bus is named; ConnectAll returns the error then
-
-	return busconn.Options{
+	o := busconn.Options{
 		Join:        c.String("join"),
 		URL:         c.String("nats"),
 		User:        c.String("nats-user"),
@@ -140,4 +141,17 @@ func parseConnect(env environment, c *cli.Command) busconn.Options {
 		State:       state,
 		Command:     c.Name,
 	}
+	if env.getenv("PROMPTMILL_NATS") == "" && o.URL == env.getenv("NATS_URL") && !hasFlag(env.args, "nats") {
+		o.URLVariable = "NATS_URL"
+	}
+
+	return o
+}
+
+// hasFlag reports whether a command line has a flag.
+func hasFlag(args []string, name string) bool {
+	return slices.ContainsFunc(args, func(arg string) bool {
+		flag, _, _ := strings.Cut(arg, "=")
+		return flag == "--"+name || flag == "-"+name
+	})
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/terminal"
-	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/limit"
 )
 
@@ -75,11 +74,8 @@ func parseDoctor(env environment, c *cli.Command) (doctor.Options, error) {
 		Version:     versionText(),
 	}
 
-	if o.Bus.Join != "" {
-		if _, err := proto.ParseJoin(o.Bus.Join); err != nil {
-			return o, exit.Usage("paste all of it, as promptmill serve or run --listen has printed it",
-				"--join: %w", err)
-		}
+	if err := o.Bus.Check(); err != nil {
+		return o, err
 	}
 
 	if o.Concurrency < 1 {

@@ -69,7 +69,8 @@ func TestOldServerIsRefused(t *testing.T) {
 	} {
 		_, said, code := c.output(append(args, "--nats", url)...)
 		if code != exit.CodeUnreachable ||
-			!strings.Contains(said, "error: the server is NATS 2.9.25, and promptmill needs 2.11 or later") ||
+			!strings.Contains(said, "error: the NATS server at "+strings.TrimPrefix(url, "nats://")+
+				" has version 2.9.25, and promptmill needs 2.11 or later\n") ||
 			!strings.Contains(said, "hint: update nats-server") {
 			t.Errorf("%s: exit code %d:\n%s", args[0], code, said)
 		}

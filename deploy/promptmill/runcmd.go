@@ -142,6 +142,10 @@ func parseRun(env environment, c *cli.Command) (o runOptions, err error) {
 
 // checkRun refuses flags that do not go together.
 func checkRun(cfg pipeline.Config) error {
+	if err := cfg.Bus.Check(); err != nil {
+		return err
+	}
+
 	servers := cfg.Servers
 	switch {
 	case cfg.Retry && cfg.Bus.External():

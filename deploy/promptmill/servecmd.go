@@ -91,6 +91,10 @@ func parseServe(env environment, c *cli.Command) (cfg pipeline.ServeConfig, err 
 		Version:       versionText(),
 	}
 
+	if err := cfg.Bus.Check(); err != nil {
+		return cfg, err
+	}
+
 	if cfg.FlushInterval <= 0 {
 		return cfg, exit.Usage("", "--flush %s: must be more than 0", cfg.FlushInterval)
 	}

@@ -80,6 +80,10 @@ func parseSubmit(env environment, c *cli.Command) (o submitOptions, err error) {
 		args:   c.Args().Slice(),
 	}
 
+	if err := o.bus.Check(); err != nil {
+		return o, err
+	}
+
 	if c.IsSet("output") && !o.wait {
 		return o, exit.Usage("give --wait too, or leave -o out and let promptmill serve collect the run",
 			"-o needs this command to stay")

@@ -71,6 +71,10 @@ func parseWorker(env environment, c *cli.Command) (o workerCommandOptions, err e
 		common:     parseCommon(c, "plain"),
 	}
 
+	if err := o.connection.Check(); err != nil {
+		return o, err
+	}
+
 	if o.servers, o.workers, err = parseModels(c); err != nil {
 		return o, err
 	}

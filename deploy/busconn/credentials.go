@@ -1,0 +1,226 @@
+package busconn
+
+import (
+	"cmp"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/proto"
+)
+
+// checkFiles returns a usage error if a file of the options cannot be used.
+func (o Options) checkFiles() error {
+	if o.Credentials != "" {
+		if _, err := o.credentialsOption(); err != nil {
+			return err
+		}
+	}
+
+	if o.CA != "" {
+		text, err := readFlagFile("--tls-ca", o.CA)
+		if err != nil {
+			return err
+		}
+		if !x509.NewCertPool().AppendCertsFromPEM(text) {
+			return exit.Usage("give a file with certificates in PEM", "--tls-ca %s: there is no certificate in it", o.CA)
+		}
+	}
+
+	switch {
+	case o.Certificate == "" && o.Key != "":
+		return exit.Usage("give the certificate too, with --tls-cert", "--tls-key %s is the key of no certificate", o.Key)
+	case o.Certificate == "":
+		return nil
+	}
+
+	certificate, err := readFlagFile("--tls-cert", o.Certificate)
+	if err != nil {
+		return err
+	}
+
+	key, err := readFlagFile("--tls-key", o.keyFile())
+	if err != nil {
+		return err
+	}
+
+	if _, err := tls.X509KeyPair(certificate, key); err != nil {
+		return exit.Usage("give the certificate with --tls-cert and its key with --tls-key, both in PEM",
+			"--tls-cert %s: %s is not a certificate with its key: %s", o.Certificate, o.describePair(),
+			strings.TrimPrefix(err.Error(), "tls: "))
+	}
+
+	return nil
+}
+
+// keyFile returns the file with the key of the client's certificate.
+func (o Options) keyFile() string { return cmp.Or(o.Key, o.Certificate) }
+
+// describePair names the files of the client's certificate and its key.
+func (o Options) describePair() string {
+	if o.Key == "" {
+		return "the file"
+	}
+	return "it, with --tls-key " + o.Key + ","
+}
+
+// readFlagFile reads a file that a flag names.
+func readFlagFile(flag, path string) ([]byte, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		if e, ok := errors.AsType[*fs.PathError](err); ok {
+			err = e.Err
+		}
+		return nil, exit.Usage("give the path of a file that this user may read", "%s %s: %w", flag, path, err)
+	}
+	return text, nil
+}
+
+// credentials returns the options of the client for the user of a NATS server.
+func (o Options) credentials(role proto.Role) ([]nats.Option, error) {
+	// A user called as one of our roles may listen for answers where that role may.
+	name, password, _ := strings.Cut(o.User, ":")
+	if slices.Contains(proto.Roles(), proto.Role(name)) {
+		role = proto.Role(name)
+	}
+
+	opts := []nats.Option{nats.CustomInboxPrefix(role.InboxPrefix())}
+	if o.Credentials != "" {
+		option, err := o.credentialsOption()
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, option)
+	}
+
+	if o.User != "" {
+		opts = append(opts, nats.UserInfo(name, cmp.Or(password, o.Password)))
+	}
+
+	if o.CA != "" {
+		opts = append(opts, nats.RootCAs(o.CA))
+	}
+
+	if o.Certificate != "" {
+		opts = append(opts, nats.ClientCert(o.Certificate, o.keyFile()))
+	}
+
+	return opts, nil
+}
+
+// credentialsOption returns the option of the client for the file of credentials, which is a JWT
+// with a seed, or a seed alone.
+func (o Options) credentialsOption() (nats.Option, error) {
+	text, err := readFlagFile("--nats-creds", o.Credentials)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(text)
+
+	pair, err := nkeys.ParseDecoratedUserNKey(text)
+	if err != nil {
+		return nil, exit.Usage("give a .creds file, such as nsc makes, or a file with the seed of an NKey user",
+			"--nats-creds %s: there is no seed of a user in it", o.Credentials)
+	}
+
+	pair.Wipe()
+	if _, err := nkeys.ParseDecoratedJWT(text); err != nil || !strings.Contains(string(text), "JWT") {
+		return nats.NkeyOptionFromSeed(o.Credentials)
+	}
+
+	return nats.UserCredentials(o.Credentials), nil
+}
+
+// describeUser describes the user of the options at a NATS server.
+func (o Options) describeUser() string {
+	name, _, _ := strings.Cut(o.User, ":")
+	switch {
+	case name != "":
+		return "the user " + name
+	case o.Credentials != "":
+		return "the user of " + o.Credentials
+	case o.Certificate != "":
+		return "the user of " + o.Certificate
+	}
+
+	for _, text := range splitURLs(o.URL) {
+		u, err := parseURL(text)
+		if err != nil || u.User == nil {
+			continue
+		}
+		if _, ok := u.User.Password(); ok {
+			return "the user " + u.User.Username()
+		}
+		return tokenUser
+	}
+
+	return noUser
+}
+
+// Clients without the name of a user.
+const (
+	noUser    = "a client without credentials"
+	tokenUser = "the client with the token of the URL" // a name without a password is a token
+)
+
+// refusals are the errors of a server that does not accept a user.
+var refusals = []error{
+	nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked, nats.ErrAccountAuthExpired, nats.ErrNkeysNotSupported,
+}
+
+// isRefusal reports whether an error is that of a server that does not accept a user.
+func isRefusal(err error) bool {
+	return slices.ContainsFunc(refusals, func(refusal error) bool { return errors.Is(err, refusal) })
+}
+
+// describeRefusal describes why a server does not accept the user of the options.
+func (o Options) describeRefusal(err error) error {
+	name, password, _ := strings.Cut(o.User, ":")
+	switch {
+	case errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAccountAuthExpired):
+		return errors.New("refuses these credentials: they have expired")
+	case errors.Is(err, nats.ErrAuthRevoked):
+		return errors.New("refuses these credentials: they were revoked")
+	case errors.Is(err, nats.ErrNkeysNotSupported):
+		return errors.New("refuses these credentials: it has no users with NKeys")
+	case o.Credentials != "":
+		return errors.New("refuses these credentials, of " + o.Credentials)
+	case name != "" && cmp.Or(password, o.Password) == "":
+		return errors.New("refuses these credentials: the user " + name + " has no password here")
+	case name != "":
+		return errors.New("refuses these credentials: it has no user " + name + ", or one with another password")
+	}
+
+	return errors.New("refuses " + o.describeUser())
+}
+
+// refusalHint returns the hint for a server that does not accept the user of the options.
+func (o Options) refusalHint(err error) string {
+	name, password, _ := strings.Cut(o.User, ":")
+	switch {
+	case errors.Is(err, nats.ErrNkeysNotSupported):
+		return "give --nats-user USER with NATS_PASSWORD in the environment, or a .creds file"
+	case o.Credentials != "":
+		return "give the credentials of a user that this server knows with --nats-creds FILE"
+	case name != "" && cmp.Or(password, o.Password) == "":
+		return "set NATS_PASSWORD in the environment to the password of " + name
+	case name != "" && password == "":
+		return "correct --nats-user, or NATS_PASSWORD in the environment"
+	case name != "":
+		return "correct --nats-user USER:PASSWORD"
+	case o.describeUser() == noUser:
+		return "give --nats-creds FILE, --nats-user USER with NATS_PASSWORD in the environment, or --tls-cert FILE"
+	case o.describeUser() == tokenUser:
+		return "NATS takes a name without a password in a URL as a token; give a user with --nats-user USER, and NATS_PASSWORD in the environment"
+	}
+
+	return "correct the user and the password in the URL"
+}
