@@ -255,6 +255,7 @@ func RepublishMissing(
 		if now.State != proto.StatePaused {
 			now.State = proto.StateInProgress
 		}
+
 		now.Publish = proto.PublishState{
 			Round:         round,
 			FirstSequence: workSequence,

@@ -54,6 +54,7 @@ func TestResultRate(t *testing.T) {
 			if p := r.perSecond(at(tt.now)); p != nil {
 				got = *p
 			}
+
 			if math.Abs(got-tt.want) > 0.1*math.Abs(tt.want) {
 				t.Errorf("%.3f requests per second, want %.3f", got, tt.want)
 			}

@@ -132,9 +132,20 @@ func CheckSchema(schema int) error {
 		return nil
 	}
 
-	return fmt.Errorf("%w: another version of promptmill made the run (schema %d, this version reads %d and %d); "+
-		"finish or delete it with that version", ErrFormat, schema, ManifestSchema, encodingSchema)
+	return schemaError(schema)
 }
+
+// schemaError is the error of a schema that this version does not read.
+type schemaError int
+
+// Error implements error.
+func (e schemaError) Error() string {
+	return fmt.Sprintf("another version of promptmill made the run (schema %d, this version reads %d and %d); "+
+		"finish or delete it with that version", int(e), ManifestSchema, encodingSchema)
+}
+
+// Is reports whether target is [ErrFormat].
+func (e schemaError) Is(target error) bool { return target == ErrFormat }
 
 // Input describes the input of a run, as validation found it.
 type Input struct {
@@ -349,8 +360,8 @@ func (c Counts) Minus(d Counts) Counts {
 // Executed returns the number of requests that were sent to a model server and have ended.
 func (c Counts) Executed() int { return c.Done - c.Skipped }
 
-// Bounds of the values in a manifest. Times have to fit a [time.Duration], and the number of workers
-// an int with a factor.
+// Bounds of the values in a manifest. Times have to fit a [time.Duration], and the number of
+// workers an int with a factor.
 const (
 	maxSeconds  = 9e9
 	maxTruncate = 1e6
@@ -366,7 +377,7 @@ func ParseManifest(key string, data []byte) (Manifest, error) {
 	}
 
 	if err := CheckSchema(m.Schema); err != nil {
-		return Manifest{}, fmt.Errorf("manifest: %w", err)
+		return Manifest{}, err
 	}
 
 	if err := CheckRunID(m.Run); err != nil {

@@ -67,6 +67,7 @@ func TestInputName(t *testing.T) {
 		for _, p := range paths {
 			in.Files = append(in.Files, File{Path: p})
 		}
+
 		if got := in.Name(); got != want {
 			t.Errorf("the name of %q is %q, want %q", paths, got, want)
 		}
@@ -95,6 +96,7 @@ func TestTopFailures(t *testing.T) {
 	for _, code := range []string{"j", "k", "l"} {
 		delete(want, code)
 	}
+
 	want[OtherFailures] = 91 + 1 + 2
 	if got := TopFailures(all); !maps.Equal(got, want) {
 		t.Errorf("twelve causes are %v, want %v", got, want)

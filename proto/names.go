@@ -168,8 +168,8 @@ func CheckLabel(label string) error {
 	return nil
 }
 
-// FindNamed returns the runs of a list that a name on a command line means: the one with that id; or
-// else those with that label; or else those with the name as a part of their id.
+// FindNamed returns the runs of a list that a name on a command line means: the one with that
+// id; or else those with that label; or else those with the name as a part of their id.
 func FindNamed[T any](list []T, name string, of func(T) (id, label string)) []T {
 	for _, means := range []func(id, label string) bool{
 		func(id, _ string) bool { return id == name },

@@ -90,6 +90,7 @@ func TestCheckLabel(t *testing.T) {
 		if err := CheckLabel(tt.label); err != nil {
 			got = err.Error()
 		}
+
 		if got != tt.want {
 			t.Errorf("CheckLabel(%q) = %q, want %q", tt.label, got, tt.want)
 		}
@@ -112,6 +113,7 @@ func TestFindNamed(t *testing.T) {
 		for _, i := range want {
 			list = append(list, runs[i])
 		}
+
 		got := FindNamed(runs, name, func(run [2]string) (id, label string) { return run[0], run[1] })
 		if !slices.Equal(got, list) {
 			t.Errorf("%s means %v, want %v", name, got, list)

@@ -288,6 +288,7 @@ func TestJSON(t *testing.T) {
 	c.ended("one", pollTime)
 	c.must("submit", in, "--model", "other", "--run", "two")
 	has(t, "cancel", c.must("cancel", "two", "--json"), run)
+
 	if m, ok := c.manifest("two"); !ok || m.State != proto.StateCancelled || m.Failures[proto.CodeCancelled] != 3 {
 		t.Errorf("after cancel, which waits, the run is %+v", m)
 	}

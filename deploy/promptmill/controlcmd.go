@@ -73,6 +73,7 @@ func parseControl(env environment, c *cli.Command) (o controlOptions, err error)
 		noWait: c.Bool("no-wait"),
 		json:   c.Bool("json"),
 	}
+
 	o.run, err = parseRunID(c)
 
 	return o, err
@@ -136,7 +137,7 @@ func (ctl control) run(ctx context.Context, env environment, o controlOptions) e
 	}
 
 	if m.State == proto.StateCancelling && collected && !o.noWait {
-		if m, err = awaitCancelled(ctx, env, s, m); err != nil {
+		if m, err = awaitFiles(ctx, env, s, m); err != nil {
 			return err
 		}
 
@@ -181,11 +182,12 @@ func (ctl control) refuse(m proto.Manifest) error {
 	case m.State == proto.StateValidating:
 		return exit.WithHint(err, "wait until promptmill submit has put it on the bus")
 	case m.State == proto.StateFinalizing:
-		return exit.WithHint(err, "all its requests have ended, and its files are being written")
+		return fmt.Errorf("%w: all its requests have ended, and its files are being written", err)
 	case m.State == proto.StateCancelling:
 		return exit.WithHint(err, "promptmill cancel "+m.Run+" waits until it is cancelled")
 	case m.State == proto.StateFailed:
-		return exit.WithHint(fmt.Errorf("%w: %s", err, m.Problem), pipeline.RefusedFix(m.Run))
+		return exit.WithHint(fmt.Errorf("run %s was refused and cannot be %s: %s", m.DisplayName(), ctl.participle,
+			m.Problem), pipeline.RefusedFix(m.Run))
 	case !m.State.Ended(): // retry
 		return exit.WithHint(err, "only an ended run can: promptmill status "+m.Run+" --watch shows when it has ended")
 	case ctl.name == "retry":
@@ -204,14 +206,15 @@ func (ctl control) describe(before, m proto.Manifest) string {
 	text := fmt.Sprintf("run %s is %s", m.DisplayName(), m.State)
 	switch {
 	case ctl.name == "retry":
-		return fmt.Sprintf("run %s is %s again, with its %d failed requests; promptmill status %s --watch shows its progress",
-			m.DisplayName(), m.State, before.Counts.Failed, m.Run)
+		return fmt.Sprintf("run %s is %s again, with its %d failed requests; "+
+			"promptmill status %s --watch shows its progress", m.DisplayName(), m.State, before.Counts.Failed, m.Run)
 	case before.State == ctl.wanted && m.State == ctl.wanted:
 		return text + " already"
 	case m.State == proto.StatePaused:
 		return text + ": requests at the model servers are finished"
 	case m.State == proto.StateCancelling:
-		return text + ": its requests at the model servers are stopped, and its collector writes the others as batch_cancelled"
+		return text + ": its requests at the model servers are stopped, " +
+			"and its collector writes the others as batch_cancelled"
 	case m.State.Ended():
 		return fmt.Sprintf("%s: %d answered, %d failed, in %s", text, m.Counts.Done-m.Counts.Failed, m.Counts.Failed,
 			m.Output)
@@ -224,9 +227,9 @@ func (ctl control) describe(before, m proto.Manifest) string {
 // still collects the run.
 const lookForCollector = 5 * time.Second
 
-// awaitCancelled waits until a run that is being cancelled has ended, and returns it. While no process
-// collects the run it cannot end, and awaitCancelled prints that.
-func awaitCancelled(
+// awaitFiles waits until the files of a run that is cancelling or finalizing are written, and
+// returns the run. While no process collects the run it cannot end, and awaitFiles prints that.
+func awaitFiles(
 	ctx context.Context, env environment, s *session, m proto.Manifest,
 ) (last proto.Manifest, err error) {
 	watching, stop := context.WithCancel(ctx)
@@ -240,9 +243,11 @@ func awaitCancelled(
 		for reported := false; bus.Sleep(watching, lookForCollector) == nil; {
 			_, held, err := s.Leases.Holder(watching, m.Run)
 			if err == nil && !held && !reported {
-				terminal.Fprintf(env.stderr, "waiting for a process that collects it: promptmill collect %s -o OUT, or promptmill serve\n",
+				terminal.Fprintf(env.stderr,
+					"waiting for a process that collects it: promptmill collect %s -o OUT, or promptmill serve\n",
 					m.Run)
 			}
+
 			reported = err == nil && !held
 		}
 	})
@@ -250,16 +255,21 @@ func awaitCancelled(
 	for now, err := range s.Runs.Watch(watching, m.Run) {
 		switch {
 		case ctx.Err() != nil:
-			return m, exit.Interrupted(errors.New("not waiting any longer; the run is being cancelled"),
+			return m, exit.Interrupted(errors.New("not waiting any longer; the run ends without this command"),
 				"promptmill status "+m.Run)
 		case err != nil:
 			return m, err
-		case now.State != proto.StateCancelling:
+		case !isEnding(now):
 			return now, nil
 		}
 	}
 
 	return m, nil
+}
+
+// isEnding reports whether a run gets no more results, and its files are not written yet.
+func isEnding(m proto.Manifest) bool {
+	return m.State == proto.StateCancelling || m.State == proto.StateFinalizing
 }
 
 // describeInterrupt returns the error of a command that a signal ended, or the error itself.
@@ -305,11 +315,13 @@ func deleteRun(ctx context.Context, env environment, o controlOptions) error {
 	}
 	defer s.Close()
 
-	if m.State == proto.StateCancelling && !o.force && s.isCollected(ctx, m.Run) {
+	if isEnding(m) && !o.force && s.isCollected(ctx, m.Run) {
 		if !o.json {
-			terminal.Fprintf(env.stderr, "run %s is cancelling; it is deleted as soon as it is cancelled\n", m.DisplayName())
+			terminal.Fprintf(env.stderr, "run %s is %s; it is deleted as soon as its files are written\n",
+				m.DisplayName(), m.State)
 		}
-		if m, err = awaitCancelled(ctx, env, s, m); err != nil {
+
+		if m, err = awaitFiles(ctx, env, s, m); err != nil {
 			return err
 		}
 	}
@@ -333,10 +345,8 @@ func keepFix(m proto.Manifest) string {
 	switch m.State {
 	case proto.StateValidating:
 		return "promptmill delete --force " + m.Run + " deletes the parts of it that its submit has stored"
-	case proto.StateCancelling:
+	case proto.StateCancelling, proto.StateFinalizing:
 		return "no process collects it, so it cannot end: start promptmill serve, or promptmill delete --force " + m.Run
-	case proto.StateFinalizing:
-		return "its files are being written; delete it in a moment"
 	}
 
 	return "promptmill cancel " + m.Run + " ends it and keeps its results; promptmill delete --force " + m.Run +

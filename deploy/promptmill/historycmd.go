@@ -121,7 +121,12 @@ func printHistory(w io.Writer, list []history.Entry, width int) error {
 	t := terminal.Columns{{Head: "RUN", Cells: cells(func(e history.Entry) string { return e.TestID })}}
 	if slices.ContainsFunc(list, func(e history.Entry) bool { return e.Label != "" }) {
 		labels := cells(func(e history.Entry) string { return cmp.Or(e.Label, "-") })
-		t = append(t, terminal.Column{Head: "LABEL", Cells: labels, CutAt: 6, Least: 12})
+		t = append(t, terminal.Column{
+			Head:  "LABEL",
+			Cells: labels,
+			CutAt: 6,
+			Least: 12,
+		})
 	}
 
 	t = append(t,
@@ -138,9 +143,21 @@ func printHistory(w io.Writer, list []history.Entry, width int) error {
 			}),
 			DropAt: 8,
 		},
-		terminal.Column{Head: "MODEL", Cells: cells(func(e history.Entry) string { return e.Model }), CutAt: 5, Least: 12, DropAt: 9},
-		terminal.Column{Head: "REQUESTS", Cells: cells(func(e history.Entry) string { return strconv.Itoa(e.NumRequests) })},
-		terminal.Column{Head: "FAILED", Cells: cells(func(e history.Entry) string { return strconv.Itoa(e.FailureCount) })},
+		terminal.Column{
+			Head:   "MODEL",
+			Cells:  cells(func(e history.Entry) string { return e.Model }),
+			CutAt:  5,
+			Least:  12,
+			DropAt: 9,
+		},
+		terminal.Column{
+			Head:  "REQUESTS",
+			Cells: cells(func(e history.Entry) string { return strconv.Itoa(e.NumRequests) }),
+		},
+		terminal.Column{
+			Head:  "FAILED",
+			Cells: cells(func(e history.Entry) string { return strconv.Itoa(e.FailureCount) }),
+		},
 		terminal.Column{Head: "TIME", Cells: cells(formatWorked), DropAt: 7},
 		terminal.Column{
 			Head:   "TOK/S",
@@ -152,8 +169,16 @@ func printHistory(w io.Writer, list []history.Entry, width int) error {
 			Cells:  cells(func(e history.Entry) string { return formatRate(e.OutputTokensPerSec) }),
 			DropAt: 4,
 		},
-		terminal.Column{Head: "STATUS", Cells: cells(func(e history.Entry) string { return string(e.Status) }), DropAt: 2},
-		terminal.Column{Head: "METADATA", Cells: cells(func(e history.Entry) string { return files.Short(e.Meta) }), DropAt: 1},
+		terminal.Column{
+			Head:   "STATUS",
+			Cells:  cells(func(e history.Entry) string { return string(e.Status) }),
+			DropAt: 2,
+		},
+		terminal.Column{
+			Head:   "METADATA",
+			Cells:  cells(func(e history.Entry) string { return files.Short(e.Meta) }),
+			DropAt: 1,
+		},
 	)
 
 	return t.Print(w, width)

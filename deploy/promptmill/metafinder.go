@@ -10,6 +10,7 @@ import (
 	"github.com/promptmill/promptmill/collector/history"
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/localbus"
@@ -49,7 +50,7 @@ func (f metaFinder) open(ctx context.Context, name string) (path string, run *me
 		}
 	}
 	if errors.Is(err, metadata.ErrFormat) {
-		return path, nil, exit.WithHint(err, "want NAME.meta.json, or the NAME.jsonl.zst beside it, or a run")
+		return path, nil, exit.Usage("name a NAME.meta.json, the NAME.jsonl.zst beside it, or a run", "%w", err)
 	}
 
 	return path, run, err
@@ -84,12 +85,12 @@ func (f metaFinder) findRun(ctx context.Context, name string) (string, error) {
 	}
 
 	return "", exit.Usage(suggestRun(name, names)+"promptmill history lists the runs of this machine",
-		"there is neither %s nor %s, and no run of that name", name,
+		"there is neither %s nor %s, and no run of that name", report.ShellWords(name),
 		output.Prefix(strings.TrimSuffix(name, output.ResultsSuffix)).Meta())
 }
 
-// chooseEntry returns the path of the metadata of entries of the history. Those of one run differ in
-// the place of the output, and the last one counts.
+// chooseEntry returns the path of the metadata of entries of the history. Those of one run
+// differ in the place of the output, and the last one counts.
 func (f metaFinder) chooseEntry(found []history.Entry, name string) (string, error) {
 	byID := map[string]history.Entry{}
 	for _, e := range found {
@@ -128,6 +129,7 @@ func (f metaFinder) findOnBus(ctx context.Context, name string) (proto.Manifest,
 	if _, unknown := errors.AsType[unknownRun](err); unknown {
 		return proto.Manifest{}, nil
 	}
+
 	if err != nil {
 		return proto.Manifest{}, err
 	}
@@ -159,5 +161,6 @@ func (f metaFinder) locate(m proto.Manifest) (string, error) {
 
 // print prints the run that a name means.
 func (f metaFinder) print(run, label, path string) {
-	terminal.Fprintf(f.env.stderr, "run %s: %s\n", proto.Manifest{Run: run, Label: label}.DisplayName(), files.Short(path))
+	terminal.Fprintf(f.env.stderr, "run %s: %s\n", proto.Manifest{Run: run, Label: label}.DisplayName(),
+		files.Short(path))
 }

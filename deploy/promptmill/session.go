@@ -38,9 +38,9 @@ func parseBus(env environment, c *cli.Command) busOptions {
 	return busOptions{Options: parseConnect(env, c), verbose: c.Bool("verbose")}
 }
 
-// parseRunID reads the only argument of a command: the id of a run or a part of it.
+// parseRunID reads the only argument of a command: the name of a run.
 func parseRunID(c *cli.Command) (string, error) {
-	if c.Args().Len() != 1 {
+	if c.Args().Len() != 1 || c.Args().First() == "" {
 		return "", exit.Usage("promptmill list shows the runs", "want the id of one run, or its label")
 	}
 	return c.Args().First(), nil
@@ -143,8 +143,8 @@ func openRun(
 	return s, m, err
 }
 
-// findRun returns the run that a name means, and its bus: by its id, or else by its label, or else by
-// a part of its id.
+// findRun returns the run that a name means, and its bus: by its id, or else by its label, or
+// else by a part of its id.
 func findRun(ctx context.Context, list []*session, name string) (*session, proto.Manifest, error) {
 	var all []proto.Manifest
 	buses := map[string]*session{}
@@ -183,8 +183,10 @@ func findRun(ctx context.Context, list []*session, name string) (*session, proto
 
 // unknownRunError returns the error for a name that no run on a bus has.
 func unknownRunError(all []proto.Manifest, name string) error {
+	quoted := report.ShellWords(name)
 	if len(all) == 0 {
-		return exit.Usage("promptmill submit makes one", "%w", unknownRun{"there is no run " + name + ": the bus has none"})
+		return exit.Usage("promptmill submit makes one", "%w",
+			unknownRun{"there is no run " + quoted + ": the bus has none"})
 	}
 
 	var names []string
@@ -193,7 +195,7 @@ func unknownRunError(all []proto.Manifest, name string) error {
 	}
 
 	return exit.Usage(suggestRun(name, names)+"promptmill list shows the runs", "%w",
-		unknownRun{"there is no run " + name + " on this bus"})
+		unknownRun{"there is no run " + quoted + " on this bus"})
 }
 
 // unknownRun is the error for a name that no run on a bus has.
@@ -212,6 +214,7 @@ func suggestRun(name string, known []string) string {
 	if i >= 0 {
 		meant = known[i]
 	}
+
 	if meant == "" {
 		return ""
 	}
@@ -229,10 +232,10 @@ type namedRun struct {
 
 // severalRunsError returns the error for a name that several runs have, which lists them.
 func severalRunsError(found []namedRun, name string) error {
-	text := fmt.Sprintf("%d runs have %s in their ids:", len(found), name)
+	text := fmt.Sprintf("%d runs have %s in their ids:", len(found), report.ShellWords(name))
 	hint := "write more of the id"
 	if found[0].label == name {
-		text = fmt.Sprintf("%d runs have the label %s:", len(found), name)
+		text = fmt.Sprintf("%d runs have the label %s:", len(found), report.ShellWords(name))
 		hint = "name the run by its id"
 	}
 

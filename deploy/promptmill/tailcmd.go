@@ -117,8 +117,8 @@ func tailRun(ctx context.Context, env environment, o tailOptions) error {
 	}
 
 	if n := missed.GetCardinality(); n > 0 {
-		return exit.WithHint(fmt.Errorf("%d results of run %s had left the bus before they could be read, of the requests %s",
-			n, m.DisplayName(), formatRanges(missed.ToArray(), 10)),
+		return exit.WithHint(fmt.Errorf("%d results of run %s had left the bus before they could be read: "+
+			"those of the requests %s", n, m.DisplayName(), formatRanges(missed.ToArray(), 10)),
 			"they are in "+m.Output+output.ResultsSuffix+
 				" or its errors file; promptmill submit --keep-results keeps all for readers")
 	}

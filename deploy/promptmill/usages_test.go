@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -18,9 +19,11 @@ type usage struct {
 	env []string
 	// files has files of the working directory, by name.
 	files map[string]string
+	// state is the state folder with the bus that the command finds. Empty: its own, without a bus.
+	state string
 
 	// text is the text on both streams before the error, and err the error; DIR is the working
-	// directory.
+	// directory, and AGE an age.
 	text string
 	err  string
 	hint string
@@ -53,6 +56,11 @@ func testUsage(t *testing.T, u usage) {
 	before := c.left()
 	cmd, out := c.prepare(strings.Fields(u.args)...), &lockedBuffer{}
 	cmd.Stdout, cmd.Stderr = out, out
+
+	if u.state != "" {
+		cmd.Env = append(cmd.Env, "PROMPTMILL_STATE="+u.state)
+	}
+
 	cmd.Env = append(cmd.Env, u.env...)
 	must(t, cmd.Start())
 	code := waitExit(t, cmd, out, patience)
@@ -62,7 +70,7 @@ func testUsage(t *testing.T, u usage) {
 		want += "promptmill: hint: " + u.hint + "\n"
 	}
 
-	got := strings.ReplaceAll(out.String(), c.dir, "DIR")
+	got := anAge.ReplaceAllString(strings.ReplaceAll(out.String(), c.dir, "DIR"), "begun AGE ago")
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("text (-want +got):\n%s", diff)
 	}
@@ -75,6 +83,9 @@ func testUsage(t *testing.T, u usage) {
 		t.Errorf("the refusal changes the folder (-before +after):\n%s", diff)
 	}
 }
+
+// anAge is the age of a run in an error.
+var anAge = regexp.MustCompile(`begun [0-9]+[smhd][0-9m]* ago`)
 
 func TestUsageOfOutput(t *testing.T) {
 	t.Parallel()

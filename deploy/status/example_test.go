@@ -27,6 +27,7 @@ func ExamplePrintRuns() {
 		},
 		Problem: "no worker serves m",
 	}}, 0)
+
 	status.PrintWorkers(os.Stdout, []status.Worker{{
 		WorkerInfo: proto.WorkerInfo{
 			Name:        "gpu1",

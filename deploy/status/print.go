@@ -50,7 +50,10 @@ func newRunTable(all []Run) terminal.Columns {
 		return list
 	}
 
-	failed := terminal.Column{Head: "FAILED", Cells: cells(func(r Run) string { return strconv.Itoa(r.Progress.Failed) })}
+	failed := terminal.Column{
+		Head:  "FAILED",
+		Cells: cells(func(r Run) string { return strconv.Itoa(r.Progress.Failed) }),
+	}
 	if !slices.ContainsFunc(all, func(r Run) bool { return r.Progress.Failed > 0 }) {
 		failed.DropAt = 5
 	}
@@ -59,7 +62,13 @@ func newRunTable(all []Run) terminal.Columns {
 	labels := cells(func(r Run) string { return cmp.Or(r.Label, unknown) })
 	inputDropAt := 0
 	if slices.ContainsFunc(all, func(r Run) bool { return r.Label != "" }) {
-		t = append(t, terminal.Column{Head: "LABEL", Cells: labels, CutAt: 3, Least: 12})
+		t = append(t, terminal.Column{
+			Head:  "LABEL",
+			Cells: labels,
+			CutAt: 3,
+			Least: 12,
+		})
+
 		inputDropAt = 7
 	}
 
@@ -79,7 +88,11 @@ func newRunTable(all []Run) terminal.Columns {
 			Brief:   cells(func(r Run) string { return formatPercent(r.Progress.Done, r.Progress.Total) }),
 		},
 		failed,
-		terminal.Column{Head: "RATE", Cells: cells(func(r Run) string { return formatRate(r.Progress.RequestsPerS) }), DropAt: 6},
+		terminal.Column{
+			Head:   "RATE",
+			Cells:  cells(func(r Run) string { return formatRate(r.Progress.RequestsPerS) }),
+			DropAt: 6,
+		},
 		terminal.Column{Head: "LEFT", Cells: cells(formatLeft)},
 		terminal.Column{Head: "TIME", Cells: cells(formatElapsed), DropAt: 8},
 		terminal.Column{
@@ -87,7 +100,11 @@ func newRunTable(all []Run) terminal.Columns {
 			Cells:  cells(func(r Run) string { return terminal.JoinFew(r.Models(), 3) }),
 			DropAt: 2,
 		},
-		terminal.Column{Head: "PRIORITY", Cells: cells(func(r Run) string { return strconv.Itoa(r.Policy.Priority) }), DropAt: 1})
+		terminal.Column{
+			Head:   "PRIORITY",
+			Cells:  cells(func(r Run) string { return strconv.Itoa(r.Policy.Priority) }),
+			DropAt: 1,
+		})
 }
 
 // formatDone formats how far a run is.
@@ -300,8 +317,18 @@ func newWorkerTable(workers []Worker, names []string) terminal.Columns {
 	}
 
 	return terminal.Columns{
-		{Head: "WORKER", Cells: names, CutAt: 6, Least: 12},
-		{Head: "STATE", Cells: cells(formatWorkerState), BriefAt: 5, Brief: cells(formatBriefState)},
+		{
+			Head:  "WORKER",
+			Cells: names,
+			CutAt: 6,
+			Least: 12,
+		},
+		{
+			Head:    "STATE",
+			Cells:   cells(formatWorkerState),
+			BriefAt: 5,
+			Brief:   cells(formatBriefState),
+		},
 		{Head: "IN FLIGHT", Cells: cells(func(k Worker) string {
 			return fmt.Sprintf("%d/%d", k.InFlight, k.Concurrency)
 		})},
@@ -310,8 +337,20 @@ func newWorkerTable(workers []Worker, names []string) terminal.Columns {
 		{Head: "HEARD", Cells: cells(func(k Worker) string {
 			return terminal.FormatAge(time.Since(k.HeardAt)) + " ago"
 		})},
-		{Head: "MODELS", Cells: cells(formatModels), CutAt: 4, Least: 12, DropAt: 9},
-		{Head: "HOST", Cells: cells(func(k Worker) string { return cmp.Or(k.Host, unknown) }), CutAt: 6, Least: 8, DropAt: 8},
+		{
+			Head:   "MODELS",
+			Cells:  cells(formatModels),
+			CutAt:  4,
+			Least:  12,
+			DropAt: 9,
+		},
+		{
+			Head:   "HOST",
+			Cells:  cells(func(k Worker) string { return cmp.Or(k.Host, unknown) }),
+			CutAt:  6,
+			Least:  8,
+			DropAt: 8,
+		},
 		{Head: "GPU", Cells: cells(formatGPUs), DropAt: 3},
 		{Head: "VERSION", Cells: cells(func(k Worker) string { return cmp.Or(k.Version, unknown) }), DropAt: 1},
 		{Head: "SINCE", Cells: cells(formatStart), DropAt: 2},

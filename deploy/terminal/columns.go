@@ -38,9 +38,11 @@ func (t Columns) fit(width int) Columns {
 			if c.DropAt == step {
 				continue
 			}
+
 			if c.BriefAt == step {
 				c.Cells = c.Brief
 			}
+
 			rest = append(rest, c)
 		}
 

@@ -28,7 +28,8 @@ func (r *RunStore) Resume(ctx context.Context, run string) error {
 	return r.ResumeWith(ctx, run, proto.RunPolicy{})
 }
 
-// ResumeWith is [RunStore.Resume] with other limits: those of limits that are set replace the run's.
+// ResumeWith is [RunStore.Resume] with other limits: those of limits that are set replace the
+// run's.
 func (r *RunStore) ResumeWith(ctx context.Context, run string, limits proto.RunPolicy) error {
 	return r.Update(ctx, run, func(m *proto.Manifest) error {
 		if len(limits.FailIf) > 0 {
@@ -86,5 +87,6 @@ func moveState(m *proto.Manifest, to proto.State, from ...proto.State) error {
 			return nil
 		}
 	}
+
 	return fmt.Errorf("run %s: %w: it is %s", m.Run, ErrWrongState, m.State)
 }

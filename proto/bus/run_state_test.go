@@ -164,6 +164,7 @@ func TestStop(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", what, diff)
 		}
 	}
+
 	check("a stopped run")
 
 	failIf := []proto.Threshold{{Metric: proto.MetricFailed, Value: 5, Percent: true}}

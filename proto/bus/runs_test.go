@@ -293,7 +293,7 @@ func TestUnreadableRuns(t *testing.T) {
 	list, err := runs.ListUnreadable(t.Context())
 	must(t, err)
 
-	want := "manifest: " + proto.CheckSchema(2).Error()
+	want := proto.CheckSchema(2).Error()
 	if len(list) != 1 || list[0].Run != "old" || list[0].Err.Error() != want ||
 		!errors.Is(list[0].Err, proto.ErrFormat) {
 		t.Errorf("unreadable runs %v, want old: %s", list, want)
