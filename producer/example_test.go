@@ -45,12 +45,14 @@ func ExampleValidate() {
 	}
 
 	fmt.Println(in.Requests, "requests,", in.Invalid, "invalid")
-	for _, p := range report.Problems {
-		fmt.Printf("line %d, %s: %s\n", p.Line, p.CustomID, p.Reason)
+	for _, reason := range report.Reasons {
+		first := reason.Examples[0]
+		fmt.Printf("%d line %s: first line %d, %s\n",
+			reason.Count, reason.Text(reason.Count), first.Line, first.CustomID)
 	}
 	// Output:
 	// 3 requests, 1 invalid
-	// line 3, b: custom_id was used on an earlier line
+	// 1 line has the custom_id of an earlier line: first line 3, b
 }
 
 func ExampleReader() {

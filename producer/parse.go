@@ -2,7 +2,6 @@ package producer
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -13,9 +12,6 @@ import (
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/jsonscan"
 )
-
-// ErrNoModel is the fault of a line that names no model, where there is no default.
-var ErrNoModel = errors.New("no model: name it in the body, or for all lines with --model NAME")
 
 // Parser turns input lines into requests. Not safe for concurrent use.
 //
@@ -100,7 +96,7 @@ type lineFields struct {
 
 // Parse reads one line. The request's parts may point into line. model is the model that shall
 // answer. After an error the request still has its custom_id, if the line names one.
-func (p *Parser) Parse(line []byte) (r proto.Request, model string, err error) {
+func (p *Parser) Parse(line []byte) (r proto.Request, model string, err *LineError) {
 	f, err := p.scanLine(line)
 	r.CustomID, err = f.findID(err)
 	if err != nil {
@@ -108,7 +104,7 @@ func (p *Parser) Parse(line []byte) (r proto.Request, model string, err error) {
 	}
 
 	if f.method != nil && !strings.EqualFold(string(jsonscan.Text(f.method)), "POST") {
-		return r, "", fmt.Errorf("method %s: only \"POST\" is known", f.method)
+		return r, "", newLineError(FaultMethod, f.method)
 	}
 
 	if r.URL, err = p.findEndpoint(f); err != nil {
@@ -116,14 +112,14 @@ func (p *Parser) Parse(line []byte) (r proto.Request, model string, err error) {
 	}
 
 	if need := payloadOf[r.URL]; need != "" && !p.hasMember(need) {
-		return r, "", fmt.Errorf("%s needs a body with %q", r.URL, need)
+		return r, "", &LineError{Fault: FaultPayload, Subject: fmt.Sprintf("%q, which %s", need, r.URL)}
 	}
 
 	switch {
 	case isTrue(f.stream):
-		return r, "", errors.New("stream: true cannot be answered in a batch; leave it out")
+		return r, "", &LineError{Fault: FaultStream}
 	case isTrue(f.background):
-		return r, "", errors.New("background: true is answered before there is an answer; leave it out")
+		return r, "", &LineError{Fault: FaultBackground}
 	}
 
 	r.Body = f.body
@@ -132,7 +128,7 @@ func (p *Parser) Parse(line []byte) (r proto.Request, model string, err error) {
 	}
 
 	if jsonscan.TooDeep(r.Body) {
-		return r, "", fmt.Errorf("the body is nested deeper than %d levels", jsonscan.MaxDepth)
+		return r, "", &LineError{Fault: FaultTooDeep}
 	}
 
 	model, r.Body, err = p.completeBody(r.Body, f.model)
@@ -142,7 +138,7 @@ func (p *Parser) Parse(line []byte) (r proto.Request, model string, err error) {
 
 // findID returns the custom_id by which a line is found again, whether the line is good or not,
 // and the error of the line.
-func (f lineFields) findID(err error) ([]byte, error) {
+func (f lineFields) findID(err *LineError) ([]byte, *LineError) {
 	if f.customID == nil {
 		return nil, err
 	}
@@ -153,9 +149,9 @@ func (f lineFields) findID(err error) ([]byte, error) {
 		return f.customID, err
 	case err != nil:
 	case f.customID[0] == '"' && textErr != nil:
-		err = fmt.Errorf("custom_id has half of a surrogate pair, which no text can hold: %.100s", f.customID)
+		err = newLineError(FaultSurrogate, f.customID)
 	default:
-		err = fmt.Errorf("custom_id must be a text that is not empty: %.100s", f.customID)
+		err = newLineError(FaultID, f.customID)
 	}
 
 	if c := f.customID[0]; c == '-' || c >= '0' && c <= '9' {
@@ -192,7 +188,7 @@ func isTrue(value []byte) bool {
 	return false
 }
 
-func (p *Parser) scanLine(line []byte) (f lineFields, err error) {
+func (p *Parser) scanLine(line []byte) (f lineFields, err *LineError) {
 	twice, nullBody := "", false
 	take := func(field *[]byte) {
 		if *field != nil {
@@ -228,7 +224,10 @@ func (p *Parser) scanLine(line []byte) (f lineFields, err error) {
 				nullBody = true
 				continue
 			default:
-				return f, errors.New("body must be a JSON object")
+				if value := s.Value(); value != nil {
+					return f, newLineError(FaultBody, value)
+				}
+				return f, newSyntaxError(line, s.End())
 			}
 
 			start := s.Enter()
@@ -248,7 +247,7 @@ func (p *Parser) scanLine(line []byte) (f lineFields, err error) {
 	}
 
 	if err := s.End(); err != nil {
-		return f, err
+		return f, newSyntaxError(line, err)
 	}
 
 	if twice == "" {
@@ -256,7 +255,7 @@ func (p *Parser) scanLine(line []byte) (f lineFields, err error) {
 	}
 
 	if twice != "" {
-		return f, fmt.Errorf("%s is there twice", twice)
+		return f, &LineError{Fault: FaultRepeated, Subject: twice}
 	}
 
 	return f, nil
@@ -356,9 +355,9 @@ func isDecisive(name string) bool {
 }
 
 // findEndpoint returns the path that the line names: by its url, or by its short form.
-func (p *Parser) findEndpoint(f lineFields) (string, error) {
+func (p *Parser) findEndpoint(f lineFields) (string, *LineError) {
 	if f.url != nil && f.body == nil && f.rest == nil {
-		return "", errors.New("no body: body must be a JSON object")
+		return "", &LineError{Fault: FaultNoBody}
 	}
 
 	if f.url != nil {
@@ -368,7 +367,7 @@ func (p *Parser) findEndpoint(f lineFields) (string, error) {
 
 		url := endpointOf(string(jsonscan.Text(f.url)))
 		if url == "" {
-			return "", fmt.Errorf("url %s: known are %s", f.url, strings.Join(proto.Endpoints, ", "))
+			return "", newURLError(f.url)
 		}
 
 		p.urlValue, p.url = string(f.url), url // most lines have the same
@@ -377,7 +376,7 @@ func (p *Parser) findEndpoint(f lineFields) (string, error) {
 	}
 
 	if f.body != nil {
-		return "", errors.New(`no url, such as "/v1/chat/completions"`)
+		return "", &LineError{Fault: FaultNoURL}
 	}
 
 	for _, short := range shortForms {
@@ -386,9 +385,57 @@ func (p *Parser) findEndpoint(f lineFields) (string, error) {
 		}
 	}
 
-	return "", errors.New(
-		"neither a batch line (custom_id, method, url, body) nor a short form (messages, prompt or input)",
-	)
+	return "", p.newNoRequestError(f)
+}
+
+// newNoRequestError returns the error of an object without any member of a request.
+func (p *Parser) newNoRequestError(f lineFields) *LineError {
+	switch {
+	case f.customID != nil && p.hasMember("response"), f.customID != nil && p.hasMember("result"):
+		return &LineError{Fault: FaultOutputLine}
+	case f.customID != nil && p.hasMember("params"):
+		return &LineError{Fault: FaultAnthropic}
+	}
+
+	const most = 5
+	members := slices.Clone(p.names[:min(len(p.names), most)])
+
+	detail := ""
+	if len(members) > 0 {
+		detail = excerpt([]byte(`it has "`+strings.Join(members, `", "`)+`"`), 100)
+	}
+
+	return &LineError{
+		Fault:   FaultNoRequest,
+		Detail:  detail,
+		Members: members,
+	}
+}
+
+// meantEndpoints are the endpoints that wrong urls mean, by a part of the url.
+var meantEndpoints = []struct{ part, url string }{
+	{"chat", "/v1/chat/completions"},
+	{"message", "/v1/chat/completions"},
+	{"completion", "/v1/completions"},
+	{"generate", "/v1/completions"},
+	{"embed", "/v1/embeddings"},
+	{"response", "/v1/responses"},
+	{"rerank", "/v1/rerank"},
+	{"score", "/v1/score"},
+}
+
+// newURLError returns the error of a line with an unknown url.
+func newURLError(url []byte) *LineError {
+	err := newLineError(FaultURL, url)
+	text := strings.ToLower(string(url))
+	for _, m := range meantEndpoints {
+		if strings.Contains(text, m.part) {
+			err.Detail += ", did you mean " + m.url + "?"
+			break
+		}
+	}
+
+	return err
 }
 
 // shortForm is a member that makes a line the body of a request for a url.
@@ -429,7 +476,7 @@ var urlPath = regexp.MustCompile(`^(?:(?:/.*)?/(?:v[0-9][0-9a-z]*|openai|deploym
 // completeBody adds the settings' model and fields to a body that lacks them, right
 // after its brace or in the place of their nulls, and returns the body's model. All else
 // stays byte for byte.
-func (p *Parser) completeBody(body, model []byte) (string, []byte, error) {
+func (p *Parser) completeBody(body, model []byte) (string, []byte, *LineError) {
 	var add [][]byte
 	if p.empty {
 		body = p.fillNulls(body)
@@ -437,7 +484,7 @@ func (p *Parser) completeBody(body, model []byte) (string, []byte, error) {
 
 	if model == nil {
 		if p.model == "" {
-			return "", nil, ErrNoModel
+			return "", nil, &LineError{Fault: FaultNoModel}
 		}
 
 		if !p.hasMember("model") {
@@ -449,7 +496,7 @@ func (p *Parser) completeBody(body, model []byte) (string, []byte, error) {
 
 	name, err := jsonscan.Unquote(model)
 	if err != nil || len(name) == 0 {
-		return "", nil, fmt.Errorf("model %s: must be a text that is not empty", model)
+		return "", nil, newLineError(FaultModel, model)
 	}
 
 	for _, field := range p.set {

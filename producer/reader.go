@@ -23,7 +23,7 @@ type Item struct {
 	// File is the path of the file, as given.
 	File string
 	// Err is the reason why the line is refused, nil for a good one.
-	Err error
+	Err *LineError
 }
 
 // Reader reads the requests of a run's input files, in order. Its items' parts are
@@ -114,8 +114,10 @@ func (r *Reader) Next() (Item, error) {
 			return Item{}, err
 		}
 
-		item := Item{File: r.files[r.at.File], Line: r.lines.Line(), Err: err}
-		if err == nil {
+		item := Item{File: r.files[r.at.File], Line: r.lines.Line()}
+		if err != nil {
+			item.Err = &LineError{Fault: FaultTooLong}
+		} else {
 			item.Request, item.Model, item.Err = r.parser.Parse(line)
 		}
 
@@ -126,7 +128,7 @@ func (r *Reader) Next() (Item, error) {
 		}
 
 		if item.Err == nil && r.duplicates != nil && r.duplicates.Contains(item.Index) {
-			item.Err = errDuplicateID
+			item.Err = &LineError{Fault: FaultDuplicateID}
 		}
 
 		if item.Err != nil {

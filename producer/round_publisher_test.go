@@ -76,11 +76,11 @@ func TestRunInvalidLines(t *testing.T) {
 	var got []string
 	for _, s := range b.take(t, 1, false) {
 		for _, r := range s.Requests {
-			got = append(got, fmt.Sprintf("%d %s %.18s", r.Index, r.CustomID, r.Refused))
+			got = append(got, fmt.Sprintf("%d %s %.28s", r.Index, r.CustomID, r.Refused))
 		}
 	}
 
-	want := []string{`0 "a" `, `1 "request-2" broken JSON at byt`, `2 "a" custom_id was used`, `3 "b" `}
+	want := []string{`0 "a" `, `1 "request-2" the line is not JSON: at byt`, `2 "a" the line has the custom_id o`, `3 "b" `}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("requests (-want +got):\n%s", diff)
 	}
@@ -88,7 +88,7 @@ func TestRunInvalidLines(t *testing.T) {
 	// Without the setting such lines can only be a change since validation.
 	strict := newBench(t, text, settings, 64<<20)
 	err := mustNew(t, Config{JS: strict.js, Run: "r"}).Run(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "in:2: broken JSON") {
+	if err == nil || !strings.Contains(err.Error(), "in:2: the line is not JSON") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -14,9 +14,6 @@ import (
 	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
-// MaxProblems is the most refused lines that a report lists; the others are counted.
-const MaxProblems = 100
-
 // MaxBad is the number of refused lines after which reading stops, unless they are to be skipped:
 // such a file holds something else, and may unpack to a billion lines of it.
 const MaxBad = 1 << 20
@@ -24,28 +21,6 @@ const MaxBad = 1 << 20
 // MaxModels is the most models that the requests of one run may name: each has its own consumer
 // on the bus.
 const MaxModels = 256
-
-// Problem is a refused input line.
-type Problem struct {
-	File string
-	// Line is the number of the line in its file, from 1.
-	Line     int
-	CustomID string
-	Reason   string
-}
-
-// String returns the problem as a line of a report.
-func (p Problem) String() string {
-	return fmt.Sprintf("%s:%d: %s: %s", p.File, p.Line, p.CustomID, p.Reason)
-}
-
-// Report lists the refused lines of an input.
-type Report struct {
-	// Problems has the first [MaxProblems].
-	Problems []Problem
-	// Count is the number of all refused lines.
-	Count int
-}
 
 // ErrEmpty is returned for an input without a single request.
 var ErrEmpty = errors.New("no requests in the input")
@@ -88,7 +63,7 @@ func Validate(
 
 		key := HashID(item.CustomID)
 		if _, ok := seen[key]; ok && item.Err == nil {
-			item.Err = errDuplicateID
+			item.Err = &LineError{Fault: FaultDuplicateID}
 			item.refuse()
 			repeated = append(repeated, item.Index)
 		}
@@ -101,7 +76,7 @@ func Validate(
 		in.Digest.Add(item.Index, item.CustomID, item.Hash())
 
 		if item.Err != nil {
-			report.add(Problem{item.File, item.Line, string(idText(item.CustomID)), item.Err.Error()})
+			report.add(item)
 			if report.Count == MaxBad && !s.SkipInvalid {
 				break
 			}
@@ -128,6 +103,12 @@ func Validate(
 		return in, report, ErrEmpty
 	}
 
+	if len(repeated) > 0 && !s.SkipInvalid {
+		if err := report.findEarlierLines(ctx, files, s); err != nil {
+			return in, report, err
+		}
+	}
+
 	in.Bytes = counted.n
 	in.SHA256 = hex.EncodeToString(sum.Sum(nil))
 	in.Invalid = report.Count
@@ -135,16 +116,6 @@ func Validate(
 	in.Parameters = sampling.byName()
 
 	return in, report, nil
-}
-
-// errDuplicateID is the fault of a line whose custom_id an earlier line has.
-var errDuplicateID = errors.New("custom_id was used on an earlier line")
-
-func (r *Report) add(p Problem) {
-	r.Count++
-	if len(r.Problems) < MaxProblems {
-		r.Problems = append(r.Problems, p)
-	}
 }
 
 // HashID reduces a custom_id, given as a JSON string, to 16 bytes: the same for all its spellings.

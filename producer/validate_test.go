@@ -67,16 +67,20 @@ func TestValidate(t *testing.T) {
 		t.Errorf("files %+v", in.Files)
 	}
 
-	wantReport := Report{Count: 3, Problems: []Problem{
-		{files[0], 4, "request-3", "broken JSON at byte 1: invalid character 'b' at start of value"},
-		{files[0], 5, "a", errDuplicateID.Error()},
-		{files[1], 2, "b", errDuplicateID.Error()},
+	syntax := &LineError{Fault: FaultSyntax, Detail: "at byte 1, near broken"}
+	repeated := &LineError{Fault: FaultDuplicateID}
+	wantReport := Report{Count: 3, Reasons: []Reason{
+		{syntax, 1, []Problem{{File: files[0], Line: 4, CustomID: "request-3", Err: syntax}}},
+		{repeated, 2, []Problem{
+			{files[0], 5, "a", repeated, files[0], 1},
+			{files[1], 2, "b", repeated, files[0], 3},
+		}},
 	}}
 	if diff := cmp.Diff(wantReport, report); diff != "" {
 		t.Errorf("report (-want +got):\n%s", diff)
 	}
 
-	if got := report.Problems[1].String(); got != files[0]+":5: a: "+errDuplicateID.Error() {
+	if got := report.Reasons[1].Examples[0].String(); got != files[0]+":5: a: "+repeated.Error()+": "+files[0]+":1" {
 		t.Errorf("a problem is written %q", got)
 	}
 
@@ -88,19 +92,24 @@ func TestValidate(t *testing.T) {
 func TestValidateReportsTheFirstProblems(t *testing.T) {
 	t.Parallel()
 
-	file := writeFile(t, "in", strings.Repeat("broken\n", MaxProblems+5)+good("a", "m"))
+	file := writeFile(t, "in", strings.Repeat("broken\n", MaxExamples+5)+good("a", "m"))
 	in, report, err := Validate(t.Context(), []string{file}, proto.Settings{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	if len(report.Problems) != MaxProblems || report.Count != MaxProblems+5 || in.Invalid != MaxProblems+5 ||
-		in.Requests != MaxProblems+6 {
-		t.Errorf("%d problems listed, %d counted, input %+v", len(report.Problems), report.Count, in)
+	if len(report.Reasons) != 1 || report.Count != MaxExamples+5 || in.Invalid != MaxExamples+5 ||
+		in.Requests != MaxExamples+6 {
+		t.Fatalf("%d reasons listed, %d lines counted, input %+v", len(report.Reasons), report.Count, in)
 	}
 
-	if last := report.Problems[MaxProblems-1]; last.Line != MaxProblems {
-		t.Errorf("the last problem listed is on line %d", last.Line)
+	reason := report.Reasons[0]
+	if len(reason.Examples) != MaxExamples || reason.Count != MaxExamples+5 {
+		t.Fatalf("%d lines listed, %d counted", len(reason.Examples), reason.Count)
+	}
+
+	if last := reason.Examples[MaxExamples-1]; last.Line != MaxExamples {
+		t.Errorf("the last line listed is line %d", last.Line)
 	}
 }
 
@@ -160,8 +169,9 @@ func TestValidateLongLines(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	want := []Problem{{f.Name(), 2, "request-2", "line is longer than 64 MiB"}}
-	if diff := cmp.Diff(want, report.Problems); diff != "" || in.Requests != 3 {
+	tooLong := &LineError{Fault: FaultTooLong}
+	want := []Reason{{tooLong, 1, []Problem{{File: f.Name(), Line: 2, CustomID: "request-2", Err: tooLong}}}}
+	if diff := cmp.Diff(want, report.Reasons); diff != "" || in.Requests != 3 {
 		t.Errorf("%d requests; problems (-want +got):\n%s", in.Requests, diff)
 	}
 }

@@ -102,6 +102,9 @@ func findColumn(columns, names []string) int {
 	return -1
 }
 
+// FindPrompt returns the index of the name that prompts usually have, 0 if there is none.
+func FindPrompt(names []string) int { return max(0, findColumn(names, promptColumns)) }
+
 // longestColumn returns the index of the column with the most text.
 func longestColumn(rows [][]string) int {
 	sizes := make([]int, len(rows[0]))

@@ -1,0 +1,196 @@
+package producer
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/promptmill/promptmill/proto/jsonl"
+	"github.com/promptmill/promptmill/proto/jsonscan"
+)
+
+// Fault is a kind of fault of an input line.
+type Fault int
+
+// The faults of input lines.
+const (
+	// FaultSyntax is text that is not JSON.
+	FaultSyntax Fault = iota
+	// FaultCut is JSON that ends in the middle.
+	FaultCut
+	// FaultTrailing is text after the JSON object.
+	FaultTrailing
+	// FaultEncoding is text that is not UTF-8.
+	FaultEncoding
+	// FaultNotObject is JSON that is not an object.
+	FaultNotObject
+	// FaultTooLong is a line of more than [jsonl.MaxLine] bytes.
+	FaultTooLong
+	// FaultTooDeep is a body that is nested deeper than [jsonscan.MaxDepth].
+	FaultTooDeep
+	// FaultNoRequest is an object without any member of a request.
+	FaultNoRequest
+	// FaultOutputLine is a line of an output.
+	FaultOutputLine
+	// FaultAnthropic is a line of a batch of Anthropic's API.
+	FaultAnthropic
+	// FaultRepeated is a member that is there twice. The subject is its name.
+	FaultRepeated
+	// FaultDuplicateID is the custom_id of an earlier line.
+	FaultDuplicateID
+	// FaultID is a custom_id that is empty or not a text.
+	FaultID
+	// FaultSurrogate is a custom_id with half of a surrogate pair, which no text can hold.
+	FaultSurrogate
+	// FaultMethod is another method than POST.
+	FaultMethod
+	// FaultURL is a url that is none of [proto.Endpoints].
+	FaultURL
+	// FaultNoURL is a body without a url.
+	FaultNoURL
+	// FaultNoBody is a url without a body.
+	FaultNoBody
+	// FaultBody is a body that is not an object.
+	FaultBody
+	// FaultPayload is a body without the member that its endpoint needs. The subject is both.
+	FaultPayload
+	// FaultStream is a request for a stream.
+	FaultStream
+	// FaultBackground is a request for an answer in the background.
+	FaultBackground
+	// FaultNoModel is a request that names no model, where there is no default.
+	FaultNoModel
+	// FaultModel is a model that is empty or not a text.
+	FaultModel
+)
+
+// faultTexts describe a line with a fault, and several. %s stands for the subject.
+var faultTexts = [...]struct{ one, several string }{
+	FaultSyntax:    {"is not JSON", "are not JSON"},
+	FaultCut:       {"ends in the middle of its JSON", "end in the middle of their JSON"},
+	FaultTrailing:  {"has text after its JSON object", "have text after their JSON objects"},
+	FaultEncoding:  {"is not UTF-8", "are not UTF-8"},
+	FaultNotObject: {"is not a JSON object", "are not JSON objects"},
+	FaultTooLong: {
+		fmt.Sprintf("is longer than %d MiB", jsonl.MaxLine>>20),
+		fmt.Sprintf("are longer than %d MiB", jsonl.MaxLine>>20),
+	},
+	FaultTooDeep: {
+		fmt.Sprintf("has a body that is nested deeper than %d levels", jsonscan.MaxDepth),
+		fmt.Sprintf("have bodies that are nested deeper than %d levels", jsonscan.MaxDepth),
+	},
+	FaultNoRequest: {
+		`has neither "body" nor "messages", "prompt" or "input"`,
+		`have neither "body" nor "messages", "prompt" or "input"`,
+	},
+	FaultOutputLine:  {"has an answer, and no request", "have answers, and no requests"},
+	FaultAnthropic:   {`has Anthropic's "params" in place of "body"`, `have Anthropic's "params" in place of "body"`},
+	FaultRepeated:    {`has "%s" twice`, `have "%s" twice`},
+	FaultDuplicateID: {"has the custom_id of an earlier line", "have the custom_id of an earlier line"},
+	FaultID:          {"has a custom_id that is empty or not a text", "have a custom_id that is empty or not a text"},
+	FaultSurrogate: {
+		"has a custom_id with half of a surrogate pair", "have a custom_id with half of a surrogate pair",
+	},
+	FaultMethod:  {"has a method other than POST", "have a method other than POST"},
+	FaultURL:     {"has an unknown url", "have an unknown url"},
+	FaultNoURL:   {"has a body and no url", "have a body and no url"},
+	FaultNoBody:  {"has a url and no body", "have a url and no body"},
+	FaultBody:    {"has a body that is not a JSON object", "have a body that is not a JSON object"},
+	FaultPayload: {"has no %s needs", "have no %s needs"},
+	FaultStream: {
+		`has "stream": true, which a batch cannot answer`, `have "stream": true, which a batch cannot answer`,
+	},
+	FaultBackground: {
+		`has "background": true, which a batch cannot answer`, `have "background": true, which a batch cannot answer`,
+	},
+	FaultNoModel: {"names no model", "name no model"},
+	FaultModel:   {"has a model that is empty or not a text", "have a model that is empty or not a text"},
+}
+
+// LineError is the error of an input line that is no good request.
+type LineError struct {
+	Fault Fault
+	// Subject completes the fault, such as the name of a member; empty for most faults.
+	Subject string
+	// Detail is the part that is different in each line with the fault, such as a wrong value
+	// or its place; empty if there is none.
+	Detail string
+	// Members are the first members of the object of a [FaultNoRequest].
+	Members []string
+}
+
+// Text describes some lines with the fault, behind their number: "names no model".
+func (e *LineError) Text(lines int) string {
+	text := faultTexts[e.Fault].several
+	if lines == 1 {
+		text = faultTexts[e.Fault].one
+	}
+	return strings.Replace(text, "%s", e.Subject, 1)
+}
+
+// Error implements error.
+func (e *LineError) Error() string {
+	text := "the line " + e.Text(1)
+	if e.Detail != "" {
+		text += ": " + e.Detail
+	}
+	return text
+}
+
+// newLineError returns the error of a line with a wrong value, of which the beginning is enough.
+func newLineError(fault Fault, value []byte) *LineError {
+	return &LineError{Fault: fault, Detail: excerpt(value, 100)}
+}
+
+// newSyntaxError returns the error of a line that is not one JSON object.
+func newSyntaxError(line []byte, err error) *LineError {
+	syntax, ok := errors.AsType[*jsonscan.SyntaxError](err)
+	if !ok {
+		return &LineError{Fault: FaultSyntax}
+	}
+
+	at := fmt.Sprintf("at byte %d", syntax.Offset+1)
+	rest := line[min(syntax.Offset, len(line)):]
+	switch syntax.Fault {
+	case jsonscan.Cut:
+		return &LineError{Fault: FaultCut, Detail: fmt.Sprintf("after %d bytes", syntax.Offset)}
+	case jsonscan.Trailing:
+		return &LineError{Fault: FaultTrailing, Detail: at + ", near " + excerpt(rest, 20)}
+	case jsonscan.NotUTF8:
+		return &LineError{Fault: FaultEncoding, Detail: at}
+	case jsonscan.NotObject:
+		return &LineError{Fault: FaultNotObject, Detail: excerpt(line, 20)}
+	}
+
+	if rest = bytes.TrimSpace(rest); len(rest) == 0 {
+		return &LineError{Fault: FaultSyntax, Detail: at}
+	}
+
+	at += ", near " + excerpt(rest, 20)
+	if rest[0] == '\'' {
+		at += " (JSON has double quotes)"
+	}
+
+	return &LineError{Fault: FaultSyntax, Detail: at}
+}
+
+// excerpt returns the beginning of a text, at most some bytes of it.
+func excerpt(text []byte, most int) string {
+	if len(text) <= most {
+		return string(bytes.ToValidUTF8(text, []byte("\ufffd")))
+	}
+
+	text = text[:most]
+	for n := 1; n < utf8.UTFMax; n++ { // the last character may be cut
+		if end := text[len(text)-n:]; utf8.RuneStart(end[0]) {
+			if !utf8.FullRune(end) {
+				text = text[:len(text)-n]
+			}
+			break
+		}
+	}
+
+	return string(bytes.ToValidUTF8(text, []byte("\ufffd"))) + "..."
+}
