@@ -12,6 +12,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/inputerror"
@@ -55,6 +56,7 @@ func (r *runner) resume(ctx context.Context) error {
 
 	r.cfg.Hooks.printf("resuming run %s: %d of %d requests have their line",
 		state.Manifest.Run, state.Counts.Done, state.Manifest.Input.Requests)
+
 	for _, line := range listIgnored(state.Manifest, r.cfg) {
 		r.cfg.Hooks.printf("%s", line)
 	}
@@ -194,7 +196,7 @@ func (r *runner) validateInput(ctx context.Context, m *proto.Manifest) error {
 			"set PROMPTMILL_API_KEY to a key that the server takes, or name a model with --model")
 	}
 
-	return rejectInput(r.cfg.Hooks, problems, m.Input.Requests, r.served.ModelNames())
+	return rejectInput(r.cfg.Hooks, r.describeInput(), problems, m.Input.Requests, r.nameModel())
 }
 
 // describeInput describes the input for the texts of its faults.
@@ -250,35 +252,35 @@ func (r *runner) keepStdin() error {
 	return nil
 }
 
-// lacksModel reports whether a line cannot be sent since it names no model.
-func lacksModel(p producer.Problem) bool { return p.Reason == producer.ErrNoModel.Error() }
-
-// lackOnlyModels reports whether no other problem of the lines is known. A server that wants a key
-// before it lists its models leaves all lines so.
+// lackOnlyModels reports whether all that is wrong with the lines is that they name no model. A
+// server that wants a key before it lists its models leaves all lines so.
 func lackOnlyModels(p producer.Report) bool {
-	return !slices.ContainsFunc(p.Problems, func(p producer.Problem) bool { return !lacksModel(p) })
+	return len(p.Reasons) == 1 && p.Reasons[0].Fault == producer.FaultNoModel
 }
 
-// rejectInput lists the lines that cannot be sent. served are the models of the servers.
-func rejectInput(hooks Hooks, p producer.Report, requests int, served []string) error {
-	for _, problem := range p.Problems {
-		hooks.printf("%s", problem)
+// nameModel returns the hint for requests that name no model.
+func (r *runner) nameModel() string {
+	if names := r.served.ModelNames(); len(names) > 0 {
+		return "name one with --model NAME: there are " + listNames(names)
 	}
+	return "name it with --model NAME"
+}
 
-	if p.Count > len(p.Problems) {
-		hooks.printf("... and %d more", p.Count-len(p.Problems))
+// listNames lists names, the first ten of many.
+func listNames(names []string) string {
+	const most = 10
+	if len(names) <= most {
+		return strings.Join(names, ", ")
 	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+}
 
-	if p.Count == producer.MaxBad {
-		hooks.printf("... and no further line was read")
-	}
+// rejectInput prints why lines cannot be sent, and returns the error. nameModel is the hint for
+// lines that name no model.
+func rejectInput(hooks Hooks, in inputerror.Input, p producer.Report, requests int, nameModel string) error {
+	in.PrintReasons(hooks.printf, p)
 
-	hint := "fix them, or give --skip-invalid to run the others and have these in the errors file"
-	if len(served) > 0 && slices.ContainsFunc(p.Problems, lacksModel) {
-		hint = "name one with --model; there are " + strings.Join(served, ", ")
-	}
-
-	return exit.Usage(hint, "%w", &kindError{
+	return exit.Usage(in.HintForLines(p, requests, nameModel), "%w", &kindError{
 		fmt.Errorf("%d of %d lines cannot be sent; nothing was sent", p.Count, requests), ErrInvalidInput,
 	})
 }
@@ -354,14 +356,21 @@ func (r *runner) checkModels(in proto.Input) error {
 
 	for _, model := range slices.Sorted(maps.Keys(in.Models)) {
 		if !proto.Serves(names, model) {
-			return exit.Usage(suggestModel(model, names)+
-				"start a server with that model, or send all requests to another with --override-model NAME",
+			return exit.Usage(suggestModel(model, names)+overrideModel(names)+", or start a server with that model",
 				"%d requests name the model %q, but the %s %s",
 				in.Models[model], model, has, cmp.Or(strings.Join(names, ", "), "none"))
 		}
 	}
 
 	return nil
+}
+
+// overrideModel returns the way to send all requests to a served model.
+func overrideModel(served []string) string {
+	if len(served) == 1 && !proto.IsPattern(served[0]) {
+		return "send all requests to it with --override-model " + report.ShellWords(served[0])
+	}
+	return "send all requests to another with --override-model NAME"
 }
 
 // suggestModel asks whether a served model was meant, which has the same name but for its case or

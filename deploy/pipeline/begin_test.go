@@ -6,6 +6,7 @@ import (
 	"testing"
 	"unicode"
 
+	"github.com/promptmill/promptmill/deploy/inputerror"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/producer"
 )
@@ -20,15 +21,20 @@ func TestRejectedLineIsPrintable(t *testing.T) {
 	screen := terminal.New(terminal.Config{
 		Out:  &b,
 		Mode: terminal.ModePlain,
-		Size: func() (int, int) { return 80, 24 },
+		Size: func() (int, int) { return 400, 24 },
 	})
 
-	rejectInput(Hooks{Printf: screen.Printf}, producer.Report{Problems: []producer.Problem{{
-		File:     hostile,
-		Line:     1,
-		CustomID: hostile,
-		Reason:   hostile,
-	}}, Count: 1}, 1, nil)
+	fault := &producer.LineError{Fault: producer.FaultURL, Detail: hostile}
+	rejectInput(Hooks{Printf: screen.Printf}, inputerror.Input{}, producer.Report{Reasons: []producer.Reason{{
+		LineError: fault,
+		Count:     1,
+		Examples: []producer.Problem{{
+			File:     hostile,
+			Line:     1,
+			CustomID: hostile,
+			Err:      fault,
+		}},
+	}}, Count: 1}, 1, "")
 
 	got := b.String()
 	if !strings.Contains(got, "title") || !strings.Contains(got, "forged") {

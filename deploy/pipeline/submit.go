@@ -236,11 +236,40 @@ func (s *submission) prepare(ctx context.Context, cfg SubmitConfig) (proto.Manif
 	}
 
 	if problems.Count > 0 && !settings.SkipInvalid {
-		_, served := progress.MissingModels(m, workers)
-		return m, rejectInput(s.hooks, problems, m.Input.Requests, served)
+		return m, rejectInput(s.hooks, input, problems, m.Input.Requests, nameModelOf(workers))
 	}
 
+	s.explainModels(m, workers, cfg.Settings.Model == "" && settings.Model != "")
+
 	return m, s.checkIDFree(ctx, m)
+}
+
+// nameModelOf returns the hint for requests that name no model.
+func nameModelOf(workers []proto.WorkerInfo) string {
+	_, served := progress.MissingModels(proto.Manifest{}, workers)
+	switch {
+	case len(served) > 0:
+		return "name one with --model NAME: workers on this bus serve " + listNames(served)
+	case slices.ContainsFunc(workers, func(w proto.WorkerInfo) bool { return w.Ready }):
+		return "name it with --model NAME: the workers on this bus take any"
+	}
+
+	return "name it with --model NAME: no worker is on this bus yet, whose only model would be the default"
+}
+
+// explainModels prints the model that requests without one get by default, and the models that no
+// worker serves while workers serve others.
+func (s *submission) explainModels(m proto.Manifest, workers []proto.WorkerInfo, byDefault bool) {
+	if byDefault && m.Input.Models[m.Settings.Model] > 0 {
+		s.hooks.printf("model %s, the only one that workers on this bus serve", m.Settings.Model)
+	}
+
+	missing, served := progress.MissingModels(m, workers)
+	if len(missing) > 0 && len(served) > 0 {
+		s.hooks.printf("no worker on this bus serves %s; they serve %s: requests for %s wait for such a worker, "+
+			"and --override-model NAME sends all to another model", listNames(missing), listNames(served),
+			listNames(missing))
+	}
 }
 
 // checkIDFree refuses the id of another run on the bus.
@@ -419,7 +448,8 @@ func (s *submission) awaitCollector(ctx context.Context, run string) (taken bool
 		}
 
 		if looks == 10 {
-			s.hooks.printf("waiting at most %s for a collector that has answers of run %s from before", collectorTime, run)
+			s.hooks.printf("waiting at most %s for a collector that has answers of run %s from before",
+				collectorTime, run)
 		}
 	}
 
@@ -479,6 +509,7 @@ func AwaitEnd(ctx context.Context, l *busconn.Connection, m proto.Manifest, hook
 	if ctx.Err() != nil {
 		return m, stoppedWaiting(ctx, m.Run)
 	}
+
 	if err != nil {
 		return m, err
 	}

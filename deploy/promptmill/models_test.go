@@ -110,13 +110,13 @@ func TestModelsAsServersListThem(t *testing.T) {
 		"Ollama's without its tag": {200, ollamaList, []string{"llama3"}, nil, exit.CodeOK, "1 answered", "llama3"},
 		"several names of one":     {200, namesList, []string{"", "b"}, nil, exit.CodeOK, "2 answered", "a b"},
 		"two": {200, twoList, []string{""}, nil, exit.CodeUsage,
-			"hint: name one with --model; there are Qwen/Qwen3-8B, y", ""},
+			"hint: name one with --model NAME: there are Qwen/Qwen3-8B, y", ""},
 		"one that is not there": {200, twoList, []string{"z"}, nil, exit.CodeUsage,
-			"hint: start a server with that model, or send all requests to another with --override-model NAME", ""},
+			"hint: send all requests to another with --override-model NAME, or start a server with that model", ""},
 		"another case": {200, twoList, []string{"qwen/qwen3-8b"}, nil, exit.CodeUsage,
-			"hint: did you mean Qwen/Qwen3-8B? Else start", ""},
+			"hint: did you mean Qwen/Qwen3-8B? Else send all requests", ""},
 		"without its maker": {200, twoList, []string{"Qwen3-8B"}, nil, exit.CodeUsage,
-			"hint: did you mean Qwen/Qwen3-8B? Else start", ""},
+			"hint: did you mean Qwen/Qwen3-8B? Else send all requests", ""},
 		"a pattern": {200, patternsList, []string{"openai/m", "y"}, nil, exit.CodeOK,
 			"2 answered", "openai/m y"},
 		"no pattern's": {200, patternsList, []string{"azure/m"}, nil, exit.CodeUsage,
@@ -197,7 +197,7 @@ func TestModelsOnABus(t *testing.T) {
 	}
 
 	if said, code := c.run("submit", c.naming("none.jsonl", ""), "--run", "none"); code != exit.CodeUsage ||
-		!strings.Contains(said, "hint: name one with --model; there are llama3, llama3:latest, openai/*, y") {
+		!strings.Contains(said, "hint: name one with --model NAME: workers on this bus serve llama3, llama3:latest, openai/*, y") {
 		t.Errorf("exit code %d\n%s", code, said)
 	}
 }

@@ -169,3 +169,165 @@ func TestUsageOfInputFiles(t *testing.T) {
 		},
 	})
 }
+
+// Each reason for bad lines is printed once, with the first lines, and the hint repairs these lines.
+func TestUsageOfInputLines(t *testing.T) {
+	t.Parallel()
+
+	const (
+		skip  = "give --skip-invalid to run the others and have these in the errors file"
+		good  = `{"custom_id":"good","prompt":"hello"}` + "\n"
+		fixes = "fix them, or " + skip
+	)
+
+	for name, tt := range map[string]struct{ text, said, err, hint string }{
+		"syntax": {
+			text: good + "{'prompt': 'x'}\n" + `{"prompt": None}` + "\n",
+			said: "in.jsonl: 2 lines are not JSON: line 2 (request-2): at byte 2, near 'prompt': 'x'} (JSON has double quotes); " +
+				"line 3 (request-3): at byte 12, near None}",
+			err:  "2 of 3 lines",
+			hint: fixes,
+		},
+		"cut": {
+			text: good + `{"custom_id":"a","prompt":"x`,
+			said: "in.jsonl:2: a: the line ends in the middle of its JSON: after 28 bytes",
+			err:  "1 of 2 lines",
+			hint: fixes,
+		},
+		"two on a line": {
+			text: `{"prompt":"x"} {"prompt":"y"}` + "\n",
+			said: `in.jsonl:1: request-1: the line has text after its JSON object: at byte 16, near {"prompt":"y"}`,
+			err:  "1 of 1 lines",
+			hint: "fix them",
+		},
+		"arrays": {
+			text: good + "[1]\n[2]\n[3]\n[4]\n",
+			said: "in.jsonl: 4 lines are not JSON objects: line 2 (request-2): [1]; line 3 (request-3): [2]; " +
+				"line 4 (request-4): [3]; ...",
+			err:  "4 of 5 lines",
+			hint: fixes,
+		},
+		"Latin-1": {
+			text: good + "{\"prompt\":\"caf\xe9\"}\n",
+			said: "in.jsonl:2: request-2: the line is not UTF-8: at byte 15",
+			err:  "1 of 2 lines",
+			hint: skip + "; or if it is Windows-1252, convert it, and give in.new.jsonl: " +
+				"iconv -f WINDOWS-1252 -t UTF-8 in.jsonl > in.new.jsonl",
+		},
+		"other members": {
+			text: `{"id":1,"question":"x"}` + "\n" + `{"id":2,"question":"y"}` + "\n",
+			said: `in.jsonl: 2 lines have neither "body" nor "messages", "prompt" or "input": ` +
+				`line 1 (request-1): it has "id", "question"; line 2 (request-2): it has "id", "question"`,
+			err: "2 of 2 lines",
+			hint: "convert it, and give in.new.jsonl: jq -c '{messages: [{role: \"user\", content: .question}]}' " +
+				"in.jsonl > in.new.jsonl",
+		},
+		"an answer among requests": {
+			text: good + `{"id":"x","custom_id":"a","response":{},"error":null}` + "\n",
+			said: "in.jsonl:2: a: the line has an answer, and no request",
+			err:  "1 of 2 lines",
+			hint: fixes,
+		},
+		"the same id": {
+			text: good + `{"custom_id":"a","prompt":"x"}` + "\n" + good + `{"custom_id":"a","prompt":"y"}` + "\n",
+			said: "in.jsonl: 2 lines have the custom_id of an earlier line: line 3 (good): line 1; line 4 (a): line 2",
+			err:  "2 of 4 lines",
+			hint: skip + "; or give each request a custom_id of its own",
+		},
+		"an id that is a number": {
+			text: `{"custom_id":7,"prompt":"x"}` + "\n" + `{"custom_id":8,"prompt":"x"}` + "\n",
+			said: "in.jsonl: 2 lines have a custom_id that is empty or not a text: line 1 (7): 7; line 2 (8): 8",
+			err:  "2 of 2 lines",
+			hint: "convert it, and give in.new.jsonl: jq -c '.custom_id |= tostring' in.jsonl > in.new.jsonl",
+		},
+		"an unknown url": {
+			text: `{"custom_id":"a","url":"/v1/messages","body":{}}` + "\n" + `{"custom_id":"b","url":"/v1/files","body":{}}` + "\n",
+			said: `in.jsonl: 2 lines have an unknown url: line 1 (a): "/v1/messages", did you mean /v1/chat/completions?; ` +
+				`line 2 (b): "/v1/files"`,
+			err: "2 of 2 lines",
+			hint: "use one of /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/responses, /v1/rerank, " +
+				"/v1/score",
+		},
+		"no url": {
+			text: `{"custom_id":"a","body":{"messages":[]}}` + "\n",
+			said: "in.jsonl:1: a: the line has a body and no url",
+			err:  "1 of 1 lines",
+			hint: "convert it, and give in.new.jsonl: jq -c '.url = \"/v1/chat/completions\"' in.jsonl > in.new.jsonl",
+		},
+		"no body": {
+			text: `{"custom_id":"a","url":"/v1/chat/completions"}` + "\n",
+			said: "in.jsonl:1: a: the line has a url and no body",
+			err:  "1 of 1 lines",
+			hint: "fix them",
+		},
+		"a body that is a text": {
+			text: `{"custom_id":"a","url":"/v1/chat/completions","body":"{}"}` + "\n",
+			said: `in.jsonl:1: a: the line has a body that is not a JSON object: "{}"`,
+			err:  "1 of 1 lines",
+			hint: "fix them",
+		},
+		"no messages": {
+			text: `{"custom_id":"a","url":"/v1/chat/completions","body":{"prompt":"x"}}` + "\n",
+			said: `in.jsonl:1: a: the line has no "messages", which /v1/chat/completions needs`,
+			err:  "1 of 1 lines",
+			hint: "fix them",
+		},
+		"another method": {
+			text: `{"custom_id":"a","method":"GET","url":"/v1/completions","body":{"prompt":"x"}}` + "\n",
+			said: `in.jsonl:1: a: the line has a method other than POST: "GET"`,
+			err:  "1 of 1 lines",
+			hint: "convert it, and give in.new.jsonl: jq -c 'del(.method)' in.jsonl > in.new.jsonl",
+		},
+		"a stream": {
+			text: good + `{"prompt":"x","stream":true}` + "\n",
+			said: `in.jsonl:2: request-2: the line has "stream": true, which a batch cannot answer`,
+			err:  "1 of 2 lines",
+			hint: skip + "; or convert it, and give in.new.jsonl: " +
+				"jq -c 'del(.stream, .background, .body.stream?, .body.background?)' in.jsonl > in.new.jsonl",
+		},
+		"a model that is a number": {
+			text: `{"prompt":"x","model":7}` + "\n",
+			said: "in.jsonl:1: request-1: the line has a model that is empty or not a text: 7",
+			err:  "1 of 1 lines",
+			hint: "fix them",
+		},
+		"twice": {
+			text: `{"prompt":"x","prompt":"y"}` + "\n",
+			said: `in.jsonl:1: request-1: the line has "prompt" twice`,
+			err:  "1 of 1 lines",
+			hint: "fix them",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testUsage(t, usage{
+				args:  "run in.jsonl --sim",
+				files: map[string]string{"in.jsonl": tt.text},
+				text:  tt.said + "\n",
+				err:   tt.err + " cannot be sent; nothing was sent",
+				hint:  tt.hint,
+				code:  2,
+			})
+		})
+	}
+
+	testUsages(t, []usage{
+		{
+			args:  "run in.jsonl in.jsonl --sim",
+			files: map[string]string{"in.jsonl": good},
+			text:  "in.jsonl:1: good: the line has the custom_id of an earlier line: line 1\n",
+			err:   "1 of 2 lines cannot be sent; nothing was sent",
+			hint:  "give in.jsonl once",
+			code:  2,
+		},
+		{
+			args:  "run in.jsonl b.jsonl c.jsonl --sim",
+			files: map[string]string{"in.jsonl": good, "b.jsonl": good, "c.jsonl": good},
+			text: "2 lines have the custom_id of an earlier line: b.jsonl:1 (good): in.jsonl:1; " +
+				"c.jsonl:1 (good): in.jsonl:1\n",
+			err:  "2 of 3 lines cannot be sent; nothing was sent",
+			hint: skip + "; or give each request a custom_id of its own",
+			code: 2,
+		},
+	})
+}

@@ -1,0 +1,176 @@
+package inputerror
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/terminal"
+	"github.com/promptmill/promptmill/producer"
+	"github.com/promptmill/promptmill/producer/fileformat"
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonl"
+)
+
+const (
+	// maxReasons is the most reasons that are listed; the lines with others are counted.
+	maxReasons = 10
+	// maxExamples is the most lines that are listed for a reason.
+	maxExamples = 3
+)
+
+// PrintReasons prints why lines are refused: each reason once, with the number of its lines and the
+// first of them.
+func (in Input) PrintReasons(printf func(format string, args ...any), report producer.Report) {
+	others := 0
+	for i, reason := range report.Reasons {
+		if i < maxReasons {
+			printf("%s", in.describeReason(reason))
+		} else {
+			others += reason.Count
+		}
+	}
+
+	if others > 0 {
+		printf("... and %s lines for other reasons", terminal.FormatCount(others))
+	}
+
+	if report.Count == producer.MaxBad {
+		printf("... and no further line was read")
+	}
+}
+
+// describeReason returns a reason as one line.
+func (in Input) describeReason(reason producer.Reason) string {
+	first := reason.Examples[0]
+	if reason.Count == 1 {
+		return fmt.Sprintf("%s:%d: %s: the line %s%s", in.name(first.File), first.Line, first.CustomID, reason.Text(1),
+			in.describeDetail(first))
+	}
+
+	examples := reason.Examples[:min(len(reason.Examples), maxExamples)]
+	separator := ", "
+	var lines []string
+	for _, p := range examples {
+		place := fmt.Sprintf("line %d", p.Line)
+		if len(in.Files) > 1 {
+			place = fmt.Sprintf("%s:%d", in.name(p.File), p.Line)
+		}
+
+		detail := in.describeDetail(p)
+		if detail != "" {
+			separator = "; "
+		}
+
+		lines = append(lines, place+" ("+p.CustomID+")"+detail)
+	}
+
+	text := strings.Join(lines, separator)
+	if reason.Count > len(examples) {
+		text += separator + "..."
+	}
+
+	count := terminal.FormatCount(reason.Count) + " lines " + reason.Text(reason.Count) + ": " + text
+	if len(in.Files) > 1 {
+		return count
+	}
+
+	return in.name(first.File) + ": " + count
+}
+
+// describeDetail returns the part of a fault that is a line's own, behind a colon; "" if there
+// is none.
+func (in Input) describeDetail(p producer.Problem) string {
+	switch {
+	case p.Err.Detail != "":
+		return ": " + p.Err.Detail
+	case p.EarlierLine > 0 && p.EarlierFile != p.File:
+		return fmt.Sprintf(": %s:%d", in.name(p.EarlierFile), p.EarlierLine)
+	case p.EarlierLine > 0:
+		return fmt.Sprintf(": line %d", p.EarlierLine)
+	}
+
+	return ""
+}
+
+// HintForLines returns the way to an input of which each line can be sent. requests is the
+// number of all its lines, and nameModel the hint for lines that name no model.
+func (in Input) HintForLines(report producer.Report, requests int, nameModel string) string {
+	all := report.Count == requests
+	fix := ""
+	switch i := slices.IndexFunc(report.Reasons, isWithoutModel); {
+	case i >= 0 && len(report.Reasons) == 1:
+		return nameModel
+	case i >= 0:
+		return nameModel + "; fix the other lines, or give --skip-invalid to have them in the errors file"
+	case len(report.Reasons) == 1 && report.Reasons[0].Fault == producer.FaultDuplicateID && in.repeatedFile() != "":
+		return "give " + in.repeatedFile() + " once"
+	case len(report.Reasons) == 1:
+		fix = in.fix(report.Reasons[0])
+	}
+
+	switch {
+	case all && fix == "":
+		return "fix them"
+	case all:
+		return fix
+	case fix == "":
+		return "fix them, or give --skip-invalid to run the others and have these in the errors file"
+	}
+
+	return "give --skip-invalid to run the others and have these in the errors file; or " + fix
+}
+
+func isWithoutModel(r producer.Reason) bool { return r.Fault == producer.FaultNoModel }
+
+// fix returns the way to lines without a fault, "" if there is none beyond writing them.
+func (in Input) fix(reason producer.Reason) string {
+	file := reason.Examples[0].File
+	switch reason.Fault {
+	case producer.FaultEncoding:
+		return "if it is Windows-1252, " +
+			in.convert(file, conversionOf(fileformat.Detection{Format: fileformat.OtherText}))
+	case producer.FaultAnthropic:
+		return in.convert(file, conversionOf(fileformat.Detection{Format: fileformat.AnthropicBatch}))
+	case producer.FaultStream, producer.FaultBackground:
+		return in.convert(file, jqConversion("-c", "del(.stream, .background, .body.stream?, .body.background?)"))
+	case producer.FaultMethod:
+		return in.convert(file, jqConversion("-c", "del(.method)"))
+	case producer.FaultNoURL:
+		return in.convert(file, jqConversion("-c", `.url = "/v1/chat/completions"`))
+	case producer.FaultID:
+		return in.convert(file, jqConversion("-c", ".custom_id |= tostring"))
+	case producer.FaultURL:
+		return "use one of " + strings.Join(proto.Endpoints, ", ")
+	case producer.FaultNoRequest:
+		if members := reason.Members; len(members) > 0 {
+			prompt := members[fileformat.FindPrompt(members)]
+			return in.convert(file, jqConversion("-c",
+				strings.Replace(textFilter, "content: .", "content: ."+memberFilter(prompt), 1)))
+		}
+	case producer.FaultDuplicateID:
+		return "give each request a custom_id of its own"
+	}
+
+	return ""
+}
+
+// convert returns the hint to convert a file.
+func (in Input) convert(file string, c conversion) string {
+	if in.Stdin {
+		return c.hintForStdin()
+	}
+	compression, _ := jsonl.Compression(file) // it has just been read
+	return c.hint(files.Short(file), compression)
+}
+
+// repeatedFile returns the first file that is there twice, "" if there is none.
+func (in Input) repeatedFile() string {
+	for i, file := range in.Files {
+		if slices.Contains(in.Files[:i], file) {
+			return in.name(file)
+		}
+	}
+	return ""
+}
