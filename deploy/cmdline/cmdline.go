@@ -99,7 +99,9 @@ func prepareCommand(c *cli.Command) {
 			return err
 		}
 
-		warnOfVariables(c)
+		if !c.Hidden {
+			warnOfVariables(c)
+		}
 
 		return action(ctx, c)
 	}
@@ -151,7 +153,7 @@ func usageOf(c *cli.Command) string {
 	switch {
 	case len(c.Commands) > 0:
 		return line + " COMMAND [FLAGS] [ARGUMENTS]"
-	case len(c.Flags) > 1: // the help's flag is always there
+	case hasOwnFlags(c):
 		line += " [FLAGS]"
 	}
 

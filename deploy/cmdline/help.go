@@ -38,6 +38,19 @@ func groupFlags(c *cli.Command) (groups []group[flag]) {
 	return groups
 }
 
+// groupCommands returns the groups of a program's commands, in their order.
+func groupCommands(c *cli.Command) (groups []group[*cli.Command]) {
+	for _, sub := range c.Commands {
+		if !sub.Hidden {
+			groups = addToGroup(groups, sub.Category, sub)
+		}
+	}
+	return groups
+}
+
+// hasOwnFlags reports whether a command has other flags than that of the help, which all have.
+func hasOwnFlags(c *cli.Command) bool { return len(c.Flags) > 1 }
+
 // addToGroup adds an item to the group of a name. Without a name it goes to the last group.
 func addToGroup[T any](groups []group[T], name string, item T) []group[T] {
 	i := slices.IndexFunc(groups, func(g group[T]) bool { return g.name == name })
@@ -70,7 +83,7 @@ func printHelp(w io.Writer, c *cli.Command) {
 		h.printFlags(g)
 	}
 
-	if len(c.Flags) > 1 { // the first is not that of the help
+	if hasOwnFlags(c) {
 		h.printf("\n%s\n", wrap(variablesText(c), 0, h.width))
 	}
 
@@ -150,16 +163,12 @@ func (h help) printDescription(text string) {
 
 // printCommands prints the groups of a program's commands.
 func (h help) printCommands(c *cli.Command) {
-	var groups []group[*cli.Command]
 	column := 0
 	for _, sub := range c.Commands {
-		if !sub.Hidden {
-			groups = addToGroup(groups, sub.Category, sub)
-			column = max(column, len(sub.Name)+4)
-		}
+		column = max(column, len(sub.Name)+4)
 	}
 
-	for _, g := range groups {
+	for _, g := range groupCommands(c) {
 		h.printf("\n%s:\n", g.name)
 		for _, sub := range g.items {
 			h.printf("  %-*s%s\n", column-2, sub.Name, wrap(sub.Usage, column, h.width))
@@ -184,19 +193,25 @@ func (h help) printFlags(g group[flag]) {
 
 // headOf returns the names of a flag and of its value, as the help has them.
 func headOf(f flag) string {
-	head := "      "
-	for _, name := range f.Names() {
-		if len(name) == 1 {
-			head = "  -" + name + ", "
-		}
+	head := typedNames(f)
+	if strings.HasPrefix(head, "--") {
+		head = "    " + head // below the long names of flags with a short one
 	}
 
-	head += "--" + f.Names()[0]
 	if value := metavar(f); value != "" {
 		head += " " + value
 	}
 
-	return head
+	return "  " + head
+}
+
+// typedNames returns the names of a flag as they are typed, the short one first.
+func typedNames(f flag) string {
+	text := dashed(f.Names()[0])
+	for _, name := range f.Names()[1:] {
+		text = dashed(name) + ", " + text
+	}
+	return text
 }
 
 // wrap returns a text in lines of a width. Lines after the first begin at a column.

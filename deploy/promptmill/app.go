@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"runtime"
-	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -15,9 +13,6 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/terminal"
 )
-
-// version is set by the release build: -ldflags "-X main.version=v1.2.3".
-var version string
 
 // run executes a command line and returns the exit code.
 func run(ctx context.Context, env environment) int {
@@ -58,9 +53,10 @@ Exit codes:
 			inGroup(groupRuns, slices.Concat([]*cli.Command{
 				listCommand(env), statusCommand(env), workersCommand(env), tailCommand(env),
 			}, control)...),
-			inGroup(groupOther, versionCommand(env), cmdline.NewHelpCommand()),
+			inGroup(groupOther, cmdline.NewCompletionCommands(completionValues(env))...),
+			inGroup(groupOther, cmdline.NewManCommand(), versionCommand(env), cmdline.NewHelpCommand()),
 		),
-		Version:   describeVersion(),
+		Version:   readBuild().String(),
 		Writer:    env.stdout,
 		ErrWriter: env.stderr,
 	}
@@ -129,36 +125,3 @@ func (v variable) IsFromEnv() bool { return true }
 
 // Key implements [cli.EnvValueSource].
 func (v variable) Key() string { return string(v) }
-
-func versionCommand(env environment) *cli.Command {
-	return &cli.Command{
-		Name:  "version",
-		Usage: "print the versions of promptmill and Go",
-		Action: func(context.Context, *cli.Command) error {
-			_, err := fmt.Fprintln(env.stdout, describeVersion())
-			return err
-		},
-	}
-}
-
-// describeVersion returns the versions of promptmill and Go, and the system.
-func describeVersion() string {
-	return fmt.Sprintf("promptmill %s %s %s/%s", versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-}
-
-// versionText returns the version of the release or of the commit.
-func versionText() string {
-	if version != "" {
-		return version
-	}
-
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" && len(s.Value) > 12 {
-				return "dev-" + s.Value[:12]
-			}
-		}
-	}
-
-	return "dev"
-}

@@ -138,12 +138,16 @@ func simFlags() []cli.Flag {
 	}
 }
 
-func flavourList() string {
+// flavourList returns the flavours for a text.
+func flavourList() string { return strings.Join(flavourNames(), ", ") }
+
+// flavourNames returns the kinds of servers that the simulator can be.
+func flavourNames() []string {
 	names := make([]string, len(sim.Flavours))
 	for i, f := range sim.Flavours {
 		names[i] = string(f)
 	}
-	return strings.Join(names, ", ")
+	return names
 }
 
 // parseSim reads and checks the flags of the simulated model server.

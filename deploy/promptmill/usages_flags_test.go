@@ -212,7 +212,7 @@ func TestUsageOfCommands(t *testing.T) {
 		{
 			args: "version x",
 			err:  "unexpected argument x",
-			hint: "usage: promptmill version",
+			hint: "usage: promptmill version [FLAGS]",
 			code: 2,
 		},
 		{
