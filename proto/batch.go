@@ -41,13 +41,17 @@ type Batch struct {
 // ParseBatch reads the subject and the headers of a message of results. Its error is of the
 // type [FieldError] where they do not fit the run.
 func (b Bounds) ParseBatch(subject string, h nats.Header) (Batch, error) {
+	if h.Get(HeaderShard) == "" && !IsServerReply(h) {
+		return Batch{}, NewFieldError(HeaderShard, "the header is missing")
+	}
+
 	if err := b.checkShard(ResultsSubject(b.Run, h.Get(HeaderShard)), subject, h); err != nil {
 		return Batch{}, err
 	}
 
 	id, indexes, err := batchHeader(h, MaxShardSize)
 	if err != nil {
-		return Batch{}, &FieldError{Field: HeaderIndexes, Why: err.Error()}
+		return Batch{}, err
 	}
 
 	batch := Batch{
@@ -90,7 +94,7 @@ func (b Bounds) checkShard(want, subject string, h nats.Header) error {
 	}
 
 	if subject != want {
-		return NewFieldError("subject", "%q, and its headers say %q", Excerpt(subject), Excerpt(want))
+		return NewFieldError("subject", "%q, and the headers belong on %q", Excerpt(subject), Excerpt(want))
 	}
 
 	return nil
@@ -141,7 +145,10 @@ func (b Batch) ParseLine(s *jsonscan.Scanner, i int, line []byte) (Line, error) 
 	index := b.Indexes[i]
 	switch {
 	case !b.isID(l.ID, index):
-		return l, NewFieldError("id", "%q in the line of request %d", Excerpt(string(l.ID)), index)
+		return l, NewFieldError("id", "%q in the line of request %d, whose id is %s%d\"",
+			Excerpt(string(jsonscan.Text(l.ID))), index, b.prefix, index)
+	case l.Index < 0:
+		return l, NewFieldError("promptmill.index", "there is none, of request %d", index)
 	case l.Index != int64(index):
 		return l, NewFieldError("promptmill.index", "%d in the line of request %d", l.Index, index)
 	case l.Status == 0 && !head.failed:

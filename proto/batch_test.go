@@ -57,10 +57,10 @@ func TestBatchHeaders(t *testing.T) {
 		{"lines of an ending", batchOf(upTo(100)...),
 			func(m *nats.Msg) { m.Subject = "pm.r.results.cancelled-1"; m.Header.Set(HeaderShard, "cancelled-1") }, ""},
 
-		{"another version", batchOf(3), set(HeaderVersion, "3"), HeaderIndexes},
+		{"another version", batchOf(3), set(HeaderVersion, "3"), HeaderVersion},
 		{"a subject of another run", batchOf(3), func(m *nats.Msg) { m.Subject = "pm.s.results.0-1" }, "subject"},
 		{"a subject of another shard", batchOf(3), func(m *nats.Msg) { m.Subject = "pm.r.results.0-2" }, "subject"},
-		{"no shard", batchOf(3), func(m *nats.Msg) { m.Header.Del(HeaderShard) }, "subject"},
+		{"no shard", batchOf(3), func(m *nats.Msg) { m.Header.Del(HeaderShard) }, HeaderShard},
 		{"a shard that is a word", batchOf(3),
 			func(m *nats.Msg) { m.Subject = "pm.r.results.x"; m.Header.Set(HeaderShard, "x") }, HeaderShard},
 		{"a shard's id in another form", batchOf(3),

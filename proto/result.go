@@ -193,7 +193,7 @@ func EncodeResults(run, shard string, indexes []uint32, lines []byte) *nats.Msg 
 // SplitLines splits a payload of count output lines into its lines, each with its line feed.
 func SplitLines(payload []byte, count int) ([][]byte, error) {
 	if bytes.Count(payload, []byte{'\n'}) != count || !bytes.HasSuffix(payload, []byte{'\n'}) {
-		return nil, fmt.Errorf("%w: payload does not have %d lines", ErrFormat, count)
+		return nil, fmt.Errorf("%w: want %d lines, each with its line feed", ErrFormat, count)
 	}
 	return slices.Collect(bytes.Lines(payload)), nil
 }

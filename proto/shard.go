@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"strconv"
 	"sync"
 
 	"github.com/nats-io/nats.go"
@@ -61,7 +62,7 @@ var buffers = sync.Pool{New: func() any { return new(packing) }}
 func DecodeShard(h nats.Header, payload []byte) (Shard, error) {
 	id, indexes, err := batchHeader(h, MaxShardSize)
 	if err != nil {
-		return Shard{}, fmt.Errorf("shard: %w", err)
+		return Shard{}, err
 	}
 
 	encoding := Encoding(h.Get(HeaderEncoding))
@@ -131,21 +132,30 @@ func (b Bounds) ParseShard(model, subject string, h nats.Header, payload []byte)
 	return s, nil
 }
 
-// batchHeader reads the headers that shard and result messages share.
+// batchHeader reads the headers that shard and result messages share. Its error is of the type
+// [FieldError].
 func batchHeader(h nats.Header, limit int) (id string, indexes []uint32, err error) {
 	if v := h.Get(HeaderVersion); v != Version {
-		return "", nil, fmt.Errorf("%w: message version %q, this program reads %q", ErrFormat, v, Version)
+		return "", nil, NewFieldError(HeaderVersion, "%s, and this program reads %q", describeHeader(v), Version)
 	}
 
 	id = h.Get(HeaderShard)
 	if id == "" {
-		return "", nil, fmt.Errorf("%w: no %s header", ErrFormat, HeaderShard)
+		return "", nil, NewFieldError(HeaderShard, "the header is missing")
 	}
 
 	indexes, err = ParseIndexes(h.Get(HeaderIndexes), limit)
 	if err != nil {
-		return "", nil, fmt.Errorf("%s of shard %s: %w: %w", HeaderIndexes, id, ErrFormat, err)
+		return "", nil, NewFieldError(HeaderIndexes, "%v, of shard %s", err, Excerpt(id))
 	}
 
 	return id, indexes, nil
+}
+
+// describeHeader quotes the value of a header that must be there.
+func describeHeader(value string) string {
+	if value == "" {
+		return "the header is missing"
+	}
+	return strconv.Quote(Excerpt(value))
 }

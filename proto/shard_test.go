@@ -194,10 +194,10 @@ func TestDecodeShardErrors(t *testing.T) {
 		payload             []byte
 		want                string
 	}{
-		{"another version", HeaderVersion, "3", good.Data, `message version "3"`},
-		{"no version", HeaderVersion, "", good.Data, `message version ""`},
-		{"no shard id", HeaderShard, "", good.Data, "no Pm-Shard header"},
-		{"unreadable numbers", HeaderIndexes, "2-1", good.Data, "Pm-Indexes of shard 0-0"},
+		{"another version", HeaderVersion, "3", good.Data, `Pm-Version: "3", and this program reads "2"`},
+		{"no version", HeaderVersion, "", good.Data, `Pm-Version: the header is missing, and this program reads "2"`},
+		{"no shard id", HeaderShard, "", good.Data, "Pm-Shard: the header is missing"},
+		{"unreadable numbers", HeaderIndexes, "2-1", good.Data, `Pm-Indexes: bad list of request indexes: "2-1", of shard 0-0`},
 		{"too many numbers", HeaderIndexes, "0-4096", good.Data, "more than 4096"},
 		{"fewer indexes than lines", HeaderIndexes, "1", good.Data, "more lines than indexes"},
 		{"more indexes than lines", HeaderIndexes, "1-3", good.Data, "2 lines for 3 indexes"},
