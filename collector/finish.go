@@ -75,8 +75,8 @@ func (c *Collector) writeMetadata() error {
 		return fmt.Errorf("metadata: %w", err)
 	}
 
-	policy := c.limits.currentPolicy() // other limits may have been set since the run began
-	meta.Manifest.Policy.FailIf, meta.Manifest.Policy.MaxTokens = policy.FailIf, policy.MaxTokens
+	// Other limits may have been set since the run began.
+	meta.Manifest.Policy = meta.Manifest.Policy.WithLimits(c.limits.currentPolicy())
 
 	text, err := json.MarshalIndent(meta, "", "  ")
 	if err != nil {

@@ -60,6 +60,12 @@ func (p RunPolicy) FindReachedAtEnd(whole Counts) *ReachedLimit {
 	return nil
 }
 
+// WithLimits returns the policy with the limits of another.
+func (p RunPolicy) WithLimits(of RunPolicy) RunPolicy {
+	p.FailIf, p.MaxTokens = of.FailIf, of.MaxTokens
+	return p
+}
+
 func newReachedLimit(t Threshold, c Counts) *ReachedLimit {
 	return &ReachedLimit{Limit: t.String(), Metric: t.Metric, Count: t.count(c), Ended: c.Executed()}
 }
@@ -75,7 +81,7 @@ func (r ReachedLimit) String() string {
 		what = "answers were cut off at their token limit"
 	}
 
-	since := " since this start"
+	since := " since the last start"
 	if r.WholeRun {
 		since = ""
 	}

@@ -18,25 +18,25 @@ func TestFindReachedLimit(t *testing.T) {
 	}{
 		{"failed>1%", counts(99, 99, 0, 0), ""}, // too few requests for a percentage
 		{"failed>1%", counts(100, 1, 0, 0), ""}, // exactly the limit
-		{"failed>1%", counts(100, 2, 0, 0), "the limit failed>1% is reached: 2 of 100 requests failed since this start"},
-		{"failed>=1%", counts(100, 1, 0, 0), "the limit failed>=1% is reached: 1 of 100 requests failed since this start"},
+		{"failed>1%", counts(100, 2, 0, 0), "the limit failed>1% is reached: 2 of 100 requests failed since the last start"},
+		{"failed>=1%", counts(100, 1, 0, 0), "the limit failed>=1% is reached: 1 of 100 requests failed since the last start"},
 		{"failed>=1%", counts(101, 1, 0, 0), ""},
 		{"failed>0%", counts(500, 0, 0, 0), ""},
-		{"failed>0%", counts(500, 1, 0, 0), "the limit failed>0% is reached: 1 of 500 requests failed since this start"},
+		{"failed>0%", counts(500, 1, 0, 0), "the limit failed>0% is reached: 1 of 500 requests failed since the last start"},
 		{"failed>=0.07%", counts(10_000, 7, 0, 0),
-			"the limit failed>=0.07% is reached: 7 of 10000 requests failed since this start"},
+			"the limit failed>=0.07% is reached: 7 of 10000 requests failed since the last start"},
 		{"failed>0.07%", counts(10_000, 7, 0, 0), ""},
 		{"failed>100%", counts(500, 500, 0, 0), ""},
 		{"failed>1%", counts(50, 0, 0, 500), ""},  // refused lines were not sent
 		{"failed>1%", counts(100, 0, 0, 500), ""}, // and did not fail
 		{"failed>50", counts(50, 50, 0, 0), ""},
-		{"failed>50", counts(51, 51, 0, 0), "the limit failed>50 is reached: 51 of 51 requests failed since this start"},
-		{"failed>=50", counts(60, 50, 0, 0), "the limit failed>=50 is reached: 50 of 60 requests failed since this start"},
-		{"failed>0", counts(1, 1, 0, 0), "the limit failed>0 is reached: 1 of 1 requests failed since this start"},
+		{"failed>50", counts(51, 51, 0, 0), "the limit failed>50 is reached: 51 of 51 requests failed since the last start"},
+		{"failed>=50", counts(60, 50, 0, 0), "the limit failed>=50 is reached: 50 of 60 requests failed since the last start"},
+		{"failed>0", counts(1, 1, 0, 0), "the limit failed>0 is reached: 1 of 1 requests failed since the last start"},
 		{"failed>0", counts(1, 0, 1, 3), ""},
 		{"truncated>5%", counts(200, 100, 10, 0), ""},
 		{"truncated>5%", counts(200, 0, 11, 0),
-			"the limit truncated>5% is reached: 11 of 200 answers were cut off at their token limit since this start"},
+			"the limit truncated>5% is reached: 11 of 200 answers were cut off at their token limit since the last start"},
 	} {
 		threshold, err := ParseThreshold(tt.limit)
 		if err != nil {

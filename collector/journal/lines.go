@@ -109,6 +109,51 @@ func (r *frameReader) yieldLines(f frameRef, d *lineDecoder, first, last uint32,
 	return nil
 }
 
+// FailedLines returns the lines of failed requests, most at most, of the latest frames first. It
+// skips frames that cannot be read.
+func (j *Journal) FailedLines(most int) (list [][]byte, err error) {
+	frames, err := j.newReader()
+	if err != nil {
+		return nil, err
+	}
+
+	lines, err := newLineDecoder()
+	if err != nil {
+		return nil, err
+	}
+	defer lines.close()
+
+	var refs []frameRef
+	_, _, err = frames.readFrames(func(f frameRef) error {
+		if f.Failed != "" {
+			refs = append(refs, f)
+			refs[len(refs)-1].Series, refs[len(refs)-1].Stats = nil, nil // can be long
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+
+	for _, f := range slices.Backward(refs) {
+		err := frames.yieldLines(f, lines, 0, math.MaxUint32, func(_ uint32, failed bool, line []byte) error {
+			if failed && len(list) < most {
+				list = append(list, bytes.Clone(line))
+			}
+			return nil
+		})
+		if err != nil && !isCorruption(err) {
+			return list, err
+		}
+
+		if len(list) == most {
+			break
+		}
+	}
+
+	return list, nil
+}
+
 // allLines calls yield with every line, in the order of the file.
 func (j *Journal) allLines(ctx context.Context, yield LineFunc) error {
 	return j.Lines(ctx, 0, math.MaxUint32, yield)

@@ -22,6 +22,7 @@ const (
 	CodeUsage       = 2   // wrong command line, or an input with bad lines
 	CodeFailed      = 3   // done, but some requests failed
 	CodeUnreachable = 4   // the bus or the model server
+	CodeLimit       = 5   // the run has reached a limit of its policy
 	CodeInterrupted = 130 // the same command resumes
 )
 
@@ -62,6 +63,11 @@ func Interrupted(err error, hint string) error {
 // RequestsFailed returns the error of a run that is done, but has failed requests.
 func RequestsFailed(err error, hint string) error {
 	return &Error{code: CodeFailed, err: err, hint: hint}
+}
+
+// LimitReached returns the error of a run that has reached a limit of its policy. The hint may be empty.
+func LimitReached(err error, hint string) error {
+	return &Error{code: CodeLimit, err: err, hint: hint}
 }
 
 // Reported returns the error of a command that has printed its whole message.

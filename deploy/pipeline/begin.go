@@ -29,6 +29,13 @@ func (r *runner) resume(ctx context.Context) error {
 		return err
 	}
 
+	state.Manifest.Policy = state.Manifest.Policy.WithLimits(r.cfg.Policy)
+	m := state.Manifest
+	m.Counts = state.Counts
+	if err := checkTokens(m, raiseTokens); err != nil {
+		return err
+	}
+
 	if err := r.keepStdin(); err != nil {
 		return err
 	}

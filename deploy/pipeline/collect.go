@@ -97,13 +97,19 @@ func Collect(ctx context.Context, cfg CollectConfig) (*Result, error) {
 		cfg.Log.Warn().Err(err).Msg("failed to delete runs whose time on the bus is over")
 	}
 
-	return newResult(cfg.Output, meta), nil
+	return newResult(cfg.Output, meta, meta.Manifest.Policy), nil
 }
 
 // describeError puts an error into words for the person who waits for the run.
 func (c *runCollector) describeError(ctx context.Context, err error) error {
 	again := "run promptmill collect " + c.Run + " -o " + files.Short(c.Output.Results()) +
 		" to continue; nothing is lost"
+
+	if limit, ok := errors.AsType[*LimitError](err); ok {
+		return describeStop(c.Run, limit, "; then promptmill collect "+c.Run+" -o "+
+			files.Short(c.Output.Results())+" collects the rest")
+	}
+
 	switch {
 	case ctx.Err() != nil:
 		return interrupted(ctx, "interrupted", again)
@@ -130,6 +136,9 @@ type runCollector struct {
 	dir string // for a copy of the input
 	// begun, if not nil, is called when collecting begins.
 	begun func()
+	// stopped, if not nil, is called when a limit has stopped the run, which is collected further.
+	// Otherwise that ends collecting.
+	stopped func(proto.ReachedLimit)
 
 	// mu guards the field below.
 	mu    sync.Mutex
@@ -150,7 +159,7 @@ func (c *runCollector) collectUntilEnd(ctx context.Context) (*metadata.Run, erro
 	}
 
 	problem := m.Problem
-	m.Problem = "" // the journal keeps the manifest
+	m.Problem, m.StoppedBy = "", nil // the journal keeps the manifest
 
 	j, err := c.openJournal(ctx, m)
 	if errors.Is(err, errWritten) {
@@ -195,6 +204,9 @@ func (c *runCollector) collectUntilEnd(ctx context.Context) (*metadata.Run, erro
 	defer c.Hooks.startProgress(&progress.Source{Run: m, Counts: p.Collector.Progress, JS: c.Bus.JS})()
 
 	if err := p.Run(ctx); err != nil {
+		if limit, ok := errors.AsType[*LimitError](err); ok {
+			limit.addDetails(j)
+		}
 		return nil, err
 	}
 
@@ -224,7 +236,16 @@ func (c *runCollector) findRun(ctx context.Context, b *bus.Bus) (proto.Manifest,
 // newParts makes the collector of the run, and a producer for the shards that are not
 // published yet.
 func (c *runCollector) newParts(ctx context.Context, m proto.Manifest, j *journal.Journal) (*Parts, error) {
-	gatherer, err := collector.New(collector.Config{
+	p := &Parts{}
+	stopped := c.stopped
+	if stopped == nil {
+		stopped = p.endAtLimit(func(reached proto.ReachedLimit) {
+			c.Hooks.printf("stopping: %s", reached)
+		})
+	}
+
+	var err error
+	p.Collector, err = collector.New(collector.Config{
 		JS:            c.Bus.JS,
 		Journal:       j,
 		Output:        c.Output,
@@ -233,6 +254,7 @@ func (c *runCollector) newParts(ctx context.Context, m proto.Manifest, j *journa
 		FlushInterval: c.FlushInterval,
 		Format:        c.Format,
 		OnWritten:     func() { c.reporter().writeFor(c.Output) },
+		OnStopped:     stopped,
 		Input:         Input{Run: m, Files: func() ([]string, error) { return c.inputFiles(ctx, m) }},
 		Info:          collector.RunInfo{Platform: "OpenAI-compatible servers", Version: c.Version},
 		Log:           c.Log,
@@ -241,7 +263,7 @@ func (c *runCollector) newParts(ctx context.Context, m proto.Manifest, j *journa
 		return nil, err
 	}
 
-	p, err := producer.New(producer.Config{
+	p.Producer, err = producer.New(producer.Config{
 		JS:    c.Bus.JS,
 		Run:   c.Run,
 		Yield: true,
@@ -249,7 +271,7 @@ func (c *runCollector) newParts(ctx context.Context, m proto.Manifest, j *journa
 		Files: func(ctx context.Context) ([]string, error) { return c.inputFiles(ctx, m) },
 	})
 
-	return &Parts{Producer: p, Collector: gatherer}, err
+	return p, err
 }
 
 // reporter returns the writer of the run's report.

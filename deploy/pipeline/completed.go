@@ -66,7 +66,7 @@ func (r *runner) completed(ctx context.Context, hadState bool) (*Result, error) 
 		r.reporter().write(meta, r.output)
 	}
 
-	res := newResult(r.output, meta)
+	res := newResult(r.output, meta, r.cfg.Policy)
 	res.WasComplete = true
 
 	return res, nil
@@ -183,6 +183,14 @@ func (r *runner) reopen(meta *metadata.Run) error {
 	}
 
 	m := *meta.Manifest
+	m.Policy = m.Policy.WithLimits(r.cfg.Policy)
+	if used := m.FindTokensUsedUp(); used != nil {
+		return exit.LimitReached(&LimitError{
+			Reached: *used,
+			text:    fmt.Sprintf("run %s: %s; the failed requests were not run again", m.Run, used),
+		}, raiseTokens)
+	}
+
 	m.State, m.EndedAt, m.Publish = proto.StateInProgress, nil, proto.PublishState{}
 	m.Policy.ExpiresAt = r.cfg.Policy.ExpiresAt
 	m.Retries++

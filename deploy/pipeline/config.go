@@ -51,8 +51,9 @@ type Config struct {
 	// ShardSize defaults to 32 requests, and ShardBytes to 256 KiB (1 MiB with GroupByPrefix).
 	// Workers is always set.
 	Settings proto.Settings
-	// Policy sets how the bus treats the run. Attended is always set. Defaults to no
-	// expiry, and to no time on the bus after the end.
+	// Policy sets how the bus treats the run, and the limits that stop it with a [LimitError]: of
+	// a run that is resumed, these may be others. Attended is always set. Defaults to no expiry, no
+	// limits, and to no time on the bus after the end.
 	Policy proto.RunPolicy
 	// RunID is the id of the run. Defaults to one from the time.
 	RunID string
@@ -164,18 +165,22 @@ type Result struct {
 	Output output.Prefix
 	// Metadata is the content of the metadata file.
 	Metadata *metadata.Run
+	// Reached is the limit of Config.Policy that the whole run has reached, or nil. The files of such a
+	// run are as complete as those of any other.
+	Reached *proto.ReachedLimit
 	// WasComplete is set if an earlier run had completed the output, and nothing was run.
 	WasComplete bool
 }
 
-// newResult returns the result of an output with some metadata.
-func newResult(out output.Prefix, meta *metadata.Run) *Result {
+// newResult returns the result of an output with some metadata, judged by the limits of a policy.
+func newResult(out output.Prefix, meta *metadata.Run, policy proto.RunPolicy) *Result {
 	return &Result{
 		Run:      meta.TestID,
 		Answered: meta.Results.SuccessCount,
 		Failed:   meta.Results.FailureCount,
 		Output:   out,
 		Metadata: meta,
+		Reached:  policy.FindReachedAtEnd(meta.Manifest.Counts),
 	}
 }
 
@@ -211,6 +216,10 @@ func (c Config) Validate() error {
 			c.Settings.ShardEncoding, proto.Encodings())
 	case c.Settings.Model != "" && c.Settings.OverrideModel != "":
 		return errors.New("pipeline: Config.Settings.Model excludes Config.Settings.OverrideModel")
+	}
+
+	if err := checkLimits(c.Policy); err != nil {
+		return fmt.Errorf("pipeline: Config.Policy.%w", err)
 	}
 
 	if c.RunID != "" {

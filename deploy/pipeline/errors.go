@@ -61,7 +61,13 @@ func (r *runner) describeError(ctx context.Context, err error) error {
 	}
 
 	refused, _ := errors.AsType[*worker.RefusedError](err)
+	limit, _ := errors.AsType[*LimitError](err)
 	switch {
+	case exit.Code(err) == exit.CodeLimit:
+		return err
+	case limit != nil:
+		limit.addDetails(r.journal)
+		return exit.LimitReached(limit, sameCommandFix(limit.Reached))
 	case ctx.Err() != nil:
 		return interrupted(ctx, "interrupted"+done, again)
 	case errors.Is(err, errIDInUse):

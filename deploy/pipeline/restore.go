@@ -118,7 +118,7 @@ func (s *server) restore(ctx context.Context, run string) error {
 		return err
 	}
 
-	m.State, m.Publish = proto.StateInProgress, proto.PublishState{Round: m.Publish.Round, Done: true}
+	m.State, m.StoppedBy, m.Publish = proto.StateInProgress, nil, proto.PublishState{Round: m.Publish.Round, Done: true}
 	if err := s.runs.Create(ctx, m); err != nil {
 		return err
 	}

@@ -125,7 +125,7 @@ func (r *runner) run(ctx context.Context) (*Result, error) {
 
 	r.removeState()
 
-	return newResult(r.output, meta), nil
+	return newResult(r.output, meta, r.cfg.Policy), nil
 }
 
 // prepareBus refuses a run whose bus could not be used, before anything is done for it. It connects

@@ -113,7 +113,13 @@ func (r *runner) newParts(l *busconn.Connection, v *progress.Source) (*Parts, er
 		return nil, err
 	}
 
-	gatherer, err := collector.New(collector.Config{
+	p := &Parts{
+		Producer: publisher,
+		Models:   m.Models(),
+		Log:      log,
+	}
+
+	p.Collector, err = collector.New(collector.Config{
 		JS:            l.JS,
 		Journal:       r.journal,
 		Output:        r.output,
@@ -122,7 +128,10 @@ func (r *runner) newParts(l *busconn.Connection, v *progress.Source) (*Parts, er
 		FlushInterval: r.cfg.FlushInterval,
 		Format:        r.cfg.Format,
 		OnWritten:     func() { r.reporter().writeFor(r.output) },
-		Input:         Input{Run: m, Files: func() ([]string, error) { return r.inputs, nil }},
+		OnStopped: p.endAtLimit(func(reached proto.ReachedLimit) {
+			r.cfg.Hooks.printf("stopping: %s; requests in flight are finished", reached)
+		}),
+		Input: Input{Run: m, Files: func() ([]string, error) { return r.inputs, nil }},
 		Info: collector.RunInfo{
 			Platform:    r.platform(),
 			Version:     r.cfg.Version,
@@ -132,13 +141,6 @@ func (r *runner) newParts(l *busconn.Connection, v *progress.Source) (*Parts, er
 	})
 	if err != nil {
 		return nil, err
-	}
-
-	p := &Parts{
-		Producer:  publisher,
-		Collector: gatherer,
-		Models:    m.Models(),
-		Log:       log,
 	}
 
 	if r.servers == nil {
@@ -283,6 +285,11 @@ func (r *runner) continueOnBus(
 		return err
 	}
 
+	now.Policy = now.Policy.WithLimits(m.Policy)
+	if err := checkTokens(now, raiseTokens); err != nil {
+		return err
+	}
+
 	if alone {
 		if err := releaseLeftovers(ctx, l.JS, m); err != nil {
 			return err
@@ -291,8 +298,9 @@ func (r *runner) continueOnBus(
 
 	err := runs.Update(ctx, m.Run, func(now *proto.Manifest) error {
 		now.Label, now.Input.Files = m.Label, m.Input.Files
-		if now.State != proto.StatePaused && now.State != proto.StateCancelling {
-			now.State = proto.StateInProgress
+		now.Policy = now.Policy.WithLimits(m.Policy)
+		if now.State != proto.StatePaused && now.State != proto.StateCancelling || now.StoppedBy != nil {
+			now.State, now.StoppedBy = proto.StateInProgress, nil
 		}
 		return nil
 	})
@@ -304,7 +312,10 @@ func (r *runner) continueOnBus(
 		r.cfg.Hooks.printf("%s", text)
 	}
 
-	if now.State == proto.StatePaused {
+	switch {
+	case now.StoppedBy != nil:
+		r.cfg.Hooks.printf("the run was stopped: %s; it continues", now.StoppedBy)
+	case now.State == proto.StatePaused:
 		r.cfg.Hooks.printf("the run is paused: promptmill resume %s", m.Run)
 	}
 

@@ -401,6 +401,9 @@ func (s *server) newCollector(run string) *runCollector {
 			Log:           s.Log.With().Str("run", run).Logger(),
 		},
 		dir: filepath.Join(s.inputCopies(), run),
+		stopped: func(reached proto.ReachedLimit) {
+			s.Hooks.printf("run %s is stopped: %s; %s", run, reached, resumeFix(run, reached, ""))
+		},
 	}
 }
 

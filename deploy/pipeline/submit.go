@@ -65,6 +65,10 @@ func (c SubmitConfig) Validate() error {
 		return errors.New("pipeline: SubmitConfig.State is required with standard input")
 	}
 
+	if err := checkLimits(c.Policy); err != nil {
+		return fmt.Errorf("pipeline: SubmitConfig.Policy.%w", err)
+	}
+
 	if c.Label != "" {
 		if err := proto.CheckLabel(c.Label); err != nil {
 			return fmt.Errorf("pipeline: SubmitConfig.Label: %w", err)
@@ -503,7 +507,8 @@ func (s *submission) storeInput(ctx context.Context, run, object, path string) e
 }
 
 // AwaitEnd follows a run until it has ended, and returns its last manifest. The end of ctx ends the
-// wait: the error wraps [ErrInterrupted].
+// wait: the error wraps [ErrInterrupted]. So does a limit that stops the run: the error is a
+// [LimitError].
 func AwaitEnd(ctx context.Context, l *busconn.Connection, m proto.Manifest, hooks Hooks) (proto.Manifest, error) {
 	b, err := bus.Open(ctx, l.JS)
 	if ctx.Err() != nil {
@@ -534,6 +539,10 @@ func AwaitEnd(ctx context.Context, l *busconn.Connection, m proto.Manifest, hook
 		last.Store(&now)
 		if now.State.Ended() {
 			return now, nil
+		}
+
+		if now.State == proto.StatePaused && now.StoppedBy != nil {
+			return now, describeStop(now.Run, stoppedByLimit(*now.StoppedBy), "")
 		}
 
 		if text := now.Problem; text != "" && text != problem {

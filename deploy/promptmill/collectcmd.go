@@ -159,6 +159,7 @@ func collectRun(cmd *activeCommand, cfg pipeline.CollectConfig, inputs []string,
 	res, err := pipeline.Collect(cmd.untilSignals("syncing the results received", nothingLost), cfg)
 	cmd.screen.Close()
 	if err != nil {
+		cmd.printCauses(err)
 		return err
 	}
 
@@ -170,5 +171,5 @@ func collectRun(cmd *activeCommand, cfg pipeline.CollectConfig, inputs []string,
 		}
 	}
 
-	return summary.Err(res.Metadata, report.ShellWords("promptmill", "retry", res.Run))
+	return summary.Err(res.Metadata, res.Reached, report.ShellWords("promptmill", "retry", res.Run))
 }

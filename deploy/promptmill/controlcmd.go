@@ -23,7 +23,8 @@ type control struct {
 	participle string
 	// wanted is the state that the command brings about. A run that is in it stays as it is.
 	wanted proto.State
-	change func(*bus.RunStore, context.Context, string) error
+	// change changes a run. The policy has the limits for a run that is resumed.
+	change func(*bus.RunStore, context.Context, string, proto.RunPolicy) error
 }
 
 var controls = []control{
@@ -32,36 +33,46 @@ var controls = []control{
 		usage:      "stop workers from taking more requests of a run",
 		participle: "paused",
 		wanted:     proto.StatePaused,
-		change:     (*bus.RunStore).Pause,
+		change:     withoutLimits((*bus.RunStore).Pause),
 	},
 	{
 		name:       "resume",
 		usage:      "end the pause of a run",
 		participle: "resumed",
 		wanted:     proto.StateInProgress,
-		change:     (*bus.RunStore).Resume,
+		change:     (*bus.RunStore).ResumeWith,
 	},
 	{
 		name:       "cancel",
 		usage:      "end a run early; requests without an answer fail as batch_cancelled",
 		participle: "cancelled",
 		wanted:     proto.StateCancelled,
-		change:     (*bus.RunStore).Cancel,
+		change:     withoutLimits((*bus.RunStore).Cancel),
 	},
 	{
 		name:       "retry",
 		usage:      "run the failed requests of an ended run again",
 		participle: "retried",
-		change:     (*bus.RunStore).Retry,
+		change:     withoutLimits((*bus.RunStore).Retry),
 	},
+}
+
+// withoutLimits returns a change that has no use for limits.
+func withoutLimits(
+	change func(*bus.RunStore, context.Context, string) error,
+) func(*bus.RunStore, context.Context, string, proto.RunPolicy) error {
+	return func(r *bus.RunStore, ctx context.Context, run string, _ proto.RunPolicy) error {
+		return change(r, ctx, run)
+	}
 }
 
 // controlOptions are the flags of a command that changes a run.
 type controlOptions struct {
 	bus    busOptions
-	run    string // its id, its label, or a part of its id
-	force  bool   // delete a run that has not ended
-	noWait bool   // do not wait for the end of a run that is cancelled
+	run    string          // its id, its label, or a part of its id
+	force  bool            // delete a run that has not ended
+	noWait bool            // do not wait for the end of a run that is cancelled
+	limits proto.RunPolicy // of a run that is resumed; nothing else of the policy
 	json   bool
 }
 
@@ -74,7 +85,11 @@ func parseControl(env environment, c *cli.Command) (o controlOptions, err error)
 		json:   c.Bool("json"),
 	}
 
-	o.run, err = parseRunID(c)
+	if o.run, err = parseRunID(c); err != nil {
+		return o, err
+	}
+
+	o.limits, err = parseLimits(c)
 
 	return o, err
 }
@@ -90,6 +105,9 @@ func controlCommands(env environment) (list []*cli.Command) {
 				Usage:    "return at once, not when the run is cancelled",
 				Sources:  flagEnv("no-wait"),
 			})
+		}
+		if ctl.name == "resume" {
+			flags = append(flags, limitFlags()...)
 		}
 
 		list = append(list, &cli.Command{
@@ -121,7 +139,7 @@ func (ctl control) run(ctx context.Context, env environment, o controlOptions) e
 	}
 	defer s.Close()
 
-	m, err := ctl.changeRun(ctx, s, before)
+	m, err := ctl.changeRun(ctx, s, before, o.limits)
 	if err != nil {
 		return describeInterrupt(ctx, err)
 	}
@@ -154,15 +172,21 @@ func (ctl control) run(ctx context.Context, env environment, o controlOptions) e
 }
 
 // changeRun changes the run, and returns it as it is then.
-func (ctl control) changeRun(ctx context.Context, s *session, m proto.Manifest) (proto.Manifest, error) {
-	if m.State == ctl.wanted {
+func (ctl control) changeRun(
+	ctx context.Context, s *session, m proto.Manifest, limits proto.RunPolicy,
+) (proto.Manifest, error) {
+	if m.State == ctl.wanted && len(limits.FailIf) == 0 && limits.MaxTokens == 0 {
 		return m, nil
 	}
 
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 
-	changeErr := ctl.change(s.Runs, ctx, m.Run)
+	changeErr := ctl.change(s.Runs, ctx, m.Run, limits)
+	if limit, ok := errors.AsType[*proto.LimitError](changeErr); ok {
+		return m, exit.LimitReached(changeErr, fmt.Sprintf(
+			"promptmill resume %s --max-tokens N continues it with a limit of more than %d", m.Run, limit.Reached.Tokens))
+	}
 	if changeErr != nil && !errors.Is(changeErr, bus.ErrWrongState) {
 		return m, changeErr
 	}

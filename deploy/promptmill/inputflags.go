@@ -237,7 +237,7 @@ func parseInputs(c *cli.Command) (inputs []string, err error) {
 
 // policyFlags returns the flags of a run's policy on the bus.
 func policyFlags() []cli.Flag {
-	return []cli.Flag{
+	return append([]cli.Flag{
 		&cli.IntFlag{
 			Name:     "priority",
 			Category: groupPolicy,
@@ -263,15 +263,19 @@ func policyFlags() []cli.Flag {
 			Usage:    "keep all results on the bus for later readers, without a size limit",
 			Sources:  flagEnv("keep-results"),
 		},
-	}
+	}, limitFlags()...)
 }
 
 // parsePolicy reads and checks the flags of a run's policy.
 func parsePolicy(c *cli.Command, now time.Time) (proto.RunPolicy, error) {
-	t := proto.RunPolicy{
-		Priority: c.Int("priority"), KeepSeconds: int64(c.Duration("keep").Seconds()),
-		KeepResults: c.Bool("keep-results"),
+	t, err := parseLimits(c)
+	if err != nil {
+		return t, err
 	}
+
+	t.Priority, t.KeepResults = c.Int("priority"), c.Bool("keep-results")
+	t.KeepSeconds = int64(c.Duration("keep").Seconds())
+
 	if c.Duration("keep") < 0 {
 		return t, exit.Usage("", "--keep %s: must not be negative", c.Duration("keep"))
 	}

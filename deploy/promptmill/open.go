@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -14,7 +15,9 @@ import (
 	"github.com/promptmill/promptmill/deploy/metrics"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/progress"
+	"github.com/promptmill/promptmill/deploy/summary"
 	"github.com/promptmill/promptmill/deploy/terminal"
+	"github.com/promptmill/promptmill/proto"
 )
 
 // commonOptions are the flags that commands have in common which stay until their work is done.
@@ -135,6 +138,17 @@ func (c *activeCommand) hooks() pipeline.Hooks {
 		Collecting: func(counts func() collector.Progress) { c.counts.Store(&counts) },
 		Progress:   progress.NewDisplay(c.screen).Show,
 	}
+}
+
+// printCauses prints why requests failed, if that has stopped the run.
+func (c *activeCommand) printCauses(err error) {
+	limit, ok := errors.AsType[*pipeline.LimitError](err)
+	if !ok || limit.Reached.Metric != proto.MetricFailed {
+		return
+	}
+
+	c.screen.Close()
+	summary.PrintCausesSoFar(c.screen, limit.Failures, limit.FailedLines)
 }
 
 // fail ends the screen and reports the error there if a program reads it. It returns the error for

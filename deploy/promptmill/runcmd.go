@@ -200,6 +200,7 @@ func runInputs(ctx context.Context, env environment, o runOptions) (err error) {
 	doing := fmt.Sprintf("finishing the requests in flight, at most %s", o.run.Workers.Grace)
 	res, err := pipeline.Run(cmd.untilSignals(doing, cmd.countSafe), o.run)
 	if err != nil {
+		cmd.printCauses(err)
 		return err
 	}
 
@@ -220,5 +221,5 @@ func runInputs(ctx context.Context, env environment, o runOptions) (err error) {
 		}
 	}
 
-	return summary.Err(res.Metadata, "the same command with --retry")
+	return summary.Err(res.Metadata, res.Reached, "the same command with --retry")
 }

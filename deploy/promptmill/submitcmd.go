@@ -237,12 +237,24 @@ func (c *activeCommand) reportEnd(m proto.Manifest) error {
 	c.screen.Printf("run %s is %s: %d answered, %d failed, in %s",
 		m.DisplayName(), m.State, m.Counts.Done-m.Counts.Failed, m.Counts.Failed, m.Output)
 
+	if reached := m.Policy.FindReachedAtEnd(m.Counts); reached != nil {
+		return exit.LimitReached(fmt.Errorf("the run is complete, and %s", reached), retryHint(m))
+	}
+
 	if m.Counts.Failed > 0 {
 		return exit.RequestsFailed(fmt.Errorf("%d of %d requests failed", m.Counts.Failed, m.Input.Requests),
-			"promptmill retry "+m.Run)
+			retryHint(m))
 	}
 
 	return nil
+}
+
+// retryHint returns the hint for an ended run, if it has failed requests.
+func retryHint(m proto.Manifest) string {
+	if m.Counts.Failed == 0 {
+		return ""
+	}
+	return "promptmill retry " + m.Run
 }
 
 // isCollected reports whether a process begins to collect a run within a moment.

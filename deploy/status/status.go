@@ -168,6 +168,8 @@ func (r Run) findProblem(now time.Time) string {
 		return "it was refused: " + r.Manifest.Problem
 	case r.State.Ended():
 		return ""
+	case r.State == proto.StatePaused && r.StoppedBy != nil:
+		return fmt.Sprintf("it was stopped: %s; promptmill resume %s continues it", r.StoppedBy, r.Run)
 	case r.Manifest.Problem != "":
 		return "it is not collected: " + r.Manifest.Problem
 	case !old:

@@ -28,17 +28,32 @@ const (
 // PrintCauses prints why requests of a run failed: the most frequent causes, each with the most
 // frequent message of the servers.
 func PrintCauses(s *terminal.Screen, meta *metadata.Run, errorsFile string) {
-	counts := meta.Results.Failures
-	if len(counts) == 0 {
+	if len(meta.Results.Failures) == 0 {
 		return
 	}
 
-	messages := map[string]*messageCounts{}
+	messages := messagesByCause{}
 	if file, err := os.Open(errorsFile); err == nil {
 		messages = readMessages(file)
 		file.Close()
 	}
 
+	printCauses(s, meta.Results.Failures, messages)
+}
+
+// PrintCausesSoFar prints why requests of an unfinished run failed: the most frequent causes of
+// counts, each with the most frequent message among the failed lines.
+func PrintCausesSoFar(s *terminal.Screen, counts map[string]int64, failedLines [][]byte) {
+	messages := messagesByCause{}
+	for _, line := range failedLines {
+		messages.addLine(line)
+	}
+
+	printCauses(s, counts, messages)
+}
+
+// printCauses prints the most frequent causes.
+func printCauses(s *terminal.Screen, counts map[string]int64, messages messagesByCause) {
 	list := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
 		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
 	})
@@ -115,16 +130,32 @@ func (s *messageCounts) format() string {
 	return text
 }
 
-// readMessages reads the messages of failed lines, by cause.
-func readMessages(file io.Reader) map[string]*messageCounts {
-	all := map[string]*messageCounts{}
+// messagesByCause are the messages of failed lines, by cause.
+type messagesByCause map[string]*messageCounts
+
+// addLine adds the message of a failed line.
+func (m messagesByCause) addLine(line []byte) {
+	parsed, err := proto.ParseLine(new(jsonscan.Scanner), line)
+	if err != nil {
+		return
+	}
+
+	if m[parsed.ErrorCode] == nil {
+		m[parsed.ErrorCode] = &messageCounts{first: map[string]string{}, count: map[string]int{}}
+	}
+
+	m[parsed.ErrorCode].add(findMessage(line))
+}
+
+// readMessages reads the messages of failed lines.
+func readMessages(file io.Reader) messagesByCause {
+	all := messagesByCause{}
 	plain, err := zstd.NewReader(file, zstd.WithDecoderConcurrency(1))
 	if err != nil {
 		return all
 	}
 	defer plain.Close()
 
-	var scan jsonscan.Scanner
 	lines := bufio.NewReaderSize(plain, 1<<16)
 	for range maxLines {
 		line, err := lines.ReadBytes('\n')
@@ -132,16 +163,7 @@ func readMessages(file io.Reader) map[string]*messageCounts {
 			break
 		}
 
-		parsed, err := proto.ParseLine(&scan, line)
-		if err != nil {
-			continue
-		}
-
-		if all[parsed.ErrorCode] == nil {
-			all[parsed.ErrorCode] = &messageCounts{first: map[string]string{}, count: map[string]int{}}
-		}
-
-		all[parsed.ErrorCode].add(findMessage(line))
+		all.addLine(line)
 	}
 
 	return all

@@ -14,7 +14,7 @@ func ExampleErr() {
 	meta.Test.ErrorFile = new("answers.errors.jsonl.zst")
 	meta.Results.SuccessCount, meta.Results.FailureCount = 97, 3
 
-	err := summary.Err(meta, "the same command with --retry")
+	err := summary.Err(meta, nil, "the same command with --retry")
 	fmt.Println(err)
 	fmt.Println("hint:", exit.Hint(err))
 	fmt.Println("exit code", exit.Code(err))

@@ -94,16 +94,24 @@ func PrintFiles(s *terminal.Screen, meta *metadata.Run, out output.Prefix, input
 	}
 }
 
-// Err returns the error of a complete run that has failed requests, or nil. retry is how to run these
-// again, in words.
-func Err(meta *metadata.Run, retry string) error {
-	if meta.Results.FailureCount == 0 {
+// Err returns the error of a complete run that has failed requests, or has reached a limit, or nil.
+// retry is how to run the failed requests again, in words.
+func Err(meta *metadata.Run, reached *proto.ReachedLimit, retry string) error {
+	hint := ""
+	if meta.Results.FailureCount > 0 {
+		hint = retry + " runs them again; " +
+			report.ShellWords("zstd", "-dc", files.Short(*meta.Test.ErrorFile)) + " shows each"
+	}
+
+	switch {
+	case reached != nil:
+		return exit.LimitReached(fmt.Errorf("the run is complete, and %s", reached), hint)
+	case hint == "":
 		return nil
 	}
 
 	return exit.RequestsFailed(
 		fmt.Errorf("%s of %s requests failed", terminal.FormatCount(meta.Results.FailureCount),
 			terminal.FormatCount(meta.Test.NumRequests)),
-		retry+" runs them again; "+report.ShellWords("zstd", "-dc", files.Short(*meta.Test.ErrorFile))+
-			" shows each")
+		hint)
 }

@@ -1,0 +1,126 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/promptmill/promptmill/collector/journal"
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/proto"
+)
+
+// LimitError is the error of a run that a limit of its policy has stopped, or that may not continue
+// before the limit is raised. The same call continues a stopped run.
+type LimitError struct {
+	// Reached is the limit.
+	Reached proto.ReachedLimit
+	// Failures counts the failed requests of the run so far by their causes, as its metadata does.
+	Failures map[string]int64
+	// FailedLines are output lines of failed requests, the latest first: enough for their messages.
+	FailedLines [][]byte
+
+	text string
+}
+
+// Error implements error.
+func (e *LimitError) Error() string { return e.text }
+
+// stoppedByLimit returns the error of a run that a limit has stopped.
+func stoppedByLimit(reached proto.ReachedLimit) *LimitError {
+	return &LimitError{Reached: reached, text: "stopped: " + reached.String()}
+}
+
+// addDetails adds to the error the causes of failures, and how much is done.
+func (e *LimitError) addDetails(j *journal.Journal) {
+	const enough = 1000 // lines
+
+	s := j.State()
+	e.text += fmt.Sprintf("; %d of %d requests have their line", s.Counts.Done, s.Manifest.Input.Requests)
+	if s.Stats != nil {
+		e.Failures = s.Stats.Failures
+	}
+
+	e.FailedLines, _ = j.FailedLines(enough) // the counts alone will do
+}
+
+// checkLimits returns an error that names the field of a limit that cannot be used.
+func checkLimits(p proto.RunPolicy) error {
+	if p.MaxTokens < 0 {
+		return fmt.Errorf("MaxTokens is %d, must not be negative", p.MaxTokens)
+	}
+
+	for _, t := range p.FailIf {
+		if err := t.Validate(); err != nil {
+			return fmt.Errorf("FailIf: %w", err)
+		}
+	}
+
+	return nil
+}
+
+// checkTokens refuses to continue a run that has used all its tokens. fix is the hint.
+func checkTokens(m proto.Manifest, fix string) error {
+	used := m.FindTokensUsedUp()
+	if used == nil || m.Counts.Done >= m.Input.Requests {
+		return nil
+	}
+
+	return exit.LimitReached(&LimitError{
+		Reached: *used,
+		text:    fmt.Sprintf("run %s: %s; nothing was sent", m.Run, used),
+	}, fix)
+}
+
+// raiseTokens is the hint for a run of the run command that has used all its tokens.
+const raiseTokens = "give the same command with a higher --max-tokens to continue; nothing is lost"
+
+// sameCommandFix returns the hint for a run of the run command that a limit has stopped.
+func sameCommandFix(reached proto.ReachedLimit) string {
+	switch {
+	case reached.MaxTokens > 0:
+		return raiseTokens
+	case reached.Metric == proto.MetricTruncated:
+		return "the same command continues, without --fail-if if such answers will do; " +
+			"--set max_tokens=N and --retry-truncated N, which make fewer of them, take another output with -o"
+	}
+
+	return "fix the cause, then run the same command again to continue; " +
+		"once the run is complete, --retry runs its failed requests again"
+}
+
+// resumeFix returns the hint for a run on a bus that a limit has stopped. then is what else is to be
+// done.
+func resumeFix(run string, reached proto.ReachedLimit, then string) string {
+	if reached.MaxTokens > 0 {
+		return "promptmill resume " + run + " --max-tokens N continues it with a higher limit" + then
+	}
+	return "fix the cause, then promptmill resume " + run + " continues it" + then
+}
+
+// describeStop returns the error of a run on a bus that a limit has stopped.
+func describeStop(run string, stop *LimitError, then string) error {
+	stop.text = "run " + run + " is " + stop.text
+	return exit.LimitReached(stop, resumeFix(run, stop.Reached, then))
+}
+
+// endAtLimit has the parts end when a limit has stopped the run, and returns the function that
+// reports the limit. begin is called when the parts begin to end.
+func (p *Parts) endAtLimit(begin func(proto.ReachedLimit)) (report func(proto.ReachedLimit)) {
+	stopped := make(chan proto.ReachedLimit, 1)
+	p.Watchers = append(p.Watchers, func(ctx context.Context) error {
+		select {
+		case reached := <-stopped:
+			begin(reached)
+			return stoppedByLimit(reached)
+		case <-ctx.Done():
+			return nil
+		}
+	})
+
+	return func(reached proto.ReachedLimit) {
+		select {
+		case stopped <- reached:
+		default: // the parts end already
+		}
+	}
+}
