@@ -317,7 +317,7 @@ func (s *server) startCollector(ctx context.Context, m proto.Manifest) {
 			delete(s.active, m.Run)
 		}()
 
-		s.Hooks.printf("run %s: %d requests of %s", m.Run, m.Input.Requests, terminal.JoinFew(m.Models(), 3))
+		s.Hooks.printf("run %s: %d requests of %s", m.DisplayName(), m.Input.Requests, terminal.JoinFew(m.Models(), 3))
 		s.collectRun(ctx, m)
 	})
 }
@@ -336,7 +336,7 @@ func (s *server) collectRun(ctx context.Context, m proto.Manifest) {
 		case err == nil:
 			r := meta.Results
 			s.Hooks.printf("run %s is %s: %d answered, %d failed, in %s",
-				m.Run, meta.Status, r.SuccessCount, r.FailureCount, c.Output.Results())
+				m.DisplayName(), meta.Status, r.SuccessCount, r.FailureCount, c.Output.Results())
 			return
 		case ctx.Err() != nil:
 			return

@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/terminal"
@@ -241,7 +242,7 @@ func (ctl control) describe(before, m proto.Manifest) string {
 			"and its collector writes the others as batch_cancelled"
 	case m.State.Ended():
 		return fmt.Sprintf("%s: %d answered, %d failed, in %s", text, m.Counts.Done-m.Counts.Failed, m.Counts.Failed,
-			m.Output)
+			output.Prefix(m.Output).Results())
 	}
 
 	return text

@@ -71,7 +71,7 @@ func TestForeignTextIsPrintable(t *testing.T) {
 		lines int // 0: not counted
 	}{
 		{"list", func(w io.Writer) { status.PrintRuns(w, []status.Run{run}, 0) }, 3},
-		{"status", func(w io.Writer) { status.PrintRun(w, run) }, 11},
+		{"status", func(w io.Writer) { status.PrintRun(w, run) }, 10},
 		{"workers", func(w io.Writer) { status.PrintWorkers(w, []status.Worker{{WorkerInfo: worker}}, 0) }, 2},
 		{"history", func(w io.Writer) {
 			printHistory(w, []history.Entry{{

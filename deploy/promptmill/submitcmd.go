@@ -235,7 +235,7 @@ func (c *activeCommand) reportEnd(m proto.Manifest) error {
 	}
 
 	c.screen.Printf("run %s is %s: %d answered, %d failed, in %s",
-		m.DisplayName(), m.State, m.Counts.Done-m.Counts.Failed, m.Counts.Failed, m.Output)
+		m.DisplayName(), m.State, m.Counts.Done-m.Counts.Failed, m.Counts.Failed, output.Prefix(m.Output).Results())
 
 	if reached := m.Policy.FindReachedAtEnd(m.Counts); reached != nil {
 		return exit.LimitReached(fmt.Errorf("the run is complete, and %s", reached), retryHint(m))

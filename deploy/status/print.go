@@ -55,21 +55,23 @@ func newRunTable(all []Run) terminal.Columns {
 		Cells: cells(func(r Run) string { return strconv.Itoa(r.Progress.Failed) }),
 	}
 	if !slices.ContainsFunc(all, func(r Run) bool { return r.Progress.Failed > 0 }) {
-		failed.DropAt = 5
+		failed.DropAt = 6
 	}
 
 	t := terminal.Columns{{Head: "RUN", Cells: cells(func(r Run) string { return r.Run })}}
 	labels := cells(func(r Run) string { return cmp.Or(r.Label, unknown) })
-	inputDropAt := 0
 	if slices.ContainsFunc(all, func(r Run) bool { return r.Label != "" }) {
 		t = append(t, terminal.Column{
 			Head:  "LABEL",
 			Cells: labels,
-			CutAt: 3,
-			Least: 12,
+			CutAt: 4,
+			Least: 10,
 		})
+	}
 
-		inputDropAt = 7
+	inputDropAt := 0
+	if !slices.ContainsFunc(all, func(r Run) bool { return r.Label == "" }) {
+		inputDropAt = 9 // the label says enough
 	}
 
 	return append(t,
@@ -77,24 +79,24 @@ func newRunTable(all []Run) terminal.Columns {
 			Head:   "INPUT",
 			Cells:  cells(func(r Run) string { return cmp.Or(r.InputName, unknown) }),
 			CutAt:  3,
-			Least:  12,
+			Least:  10,
 			DropAt: inputDropAt,
 		},
 		terminal.Column{Head: "STATE", Cells: cells(func(r Run) string { return string(r.State) })},
 		terminal.Column{
 			Head:    "DONE",
 			Cells:   cells(formatDone),
-			BriefAt: 4,
+			BriefAt: 5,
 			Brief:   cells(func(r Run) string { return formatPercent(r.Progress.Done, r.Progress.Total) }),
 		},
 		failed,
 		terminal.Column{
 			Head:   "RATE",
 			Cells:  cells(func(r Run) string { return formatRate(r.Progress.RequestsPerS) }),
-			DropAt: 6,
+			DropAt: 8,
 		},
 		terminal.Column{Head: "LEFT", Cells: cells(formatLeft)},
-		terminal.Column{Head: "TIME", Cells: cells(formatElapsed), DropAt: 8},
+		terminal.Column{Head: "TIME", Cells: cells(formatElapsed), DropAt: 7},
 		terminal.Column{
 			Head:   "MODELS",
 			Cells:  cells(func(r Run) string { return terminal.JoinFew(r.Models(), 3) }),
@@ -160,7 +162,10 @@ func PrintRun(w io.Writer, r Run) error {
 	}
 
 	p.line("state", "%s", r.State)
-	p.line("since", "%s", formatPast(r.StateSince()))
+	if since := r.StateSince(); !r.State.Ended() && !since.Equal(r.CreatedAt) {
+		p.line("since", "%s", formatPast(since))
+	}
+
 	p.progress(r)
 	p.models(r)
 	p.line("priority", "%d", r.Policy.Priority)
@@ -207,7 +212,7 @@ func (c card) progress(r Run) {
 	}
 
 	if p.RequestsPerS != nil {
-		c.line("rate", "%s", formatRate(p.RequestsPerS))
+		c.line("rate", "%s", strings.Replace(formatRate(p.RequestsPerS), "/", " requests/", 1))
 	}
 
 	if p.RemainingS != nil {

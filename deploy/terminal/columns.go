@@ -3,6 +3,7 @@ package terminal
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -47,6 +48,19 @@ func (t Columns) fit(width int) Columns {
 		}
 
 		t = rest
+		if cut := t.cut(step, width); cut.width() <= width || step == lastStep {
+			t = cut
+		}
+	}
+
+	return t
+}
+
+// cut returns the table with long cells cut in the columns that give way until a step, as far as
+// width needs it: the columns of the first steps first.
+func (t Columns) cut(last, width int) Columns {
+	t = slices.Clone(t)
+	for step := 1; step <= last; step++ {
 		for i, c := range t {
 			if excess := t.width() - width; c.CutAt == step && excess > 0 {
 				t[i].Cells = cutCells(c.Cells, max(c.Least, c.width()-excess))
