@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/producer"
@@ -106,7 +108,7 @@ func describeSettingsChange(then, now proto.Settings) string {
 		{"--model", then.Model, now.Model, then.Model == now.Model},
 		{"--override-model", cmp.Or(then.OverrideModel, "none"), cmp.Or(now.OverrideModel, "none"),
 			then.OverrideModel == now.OverrideModel},
-		{"--set", then.Set, now.Set, maps.Equal(then.Set, now.Set)},
+		{"--set", setText(then.Set), setText(now.Set), maps.Equal(then.Set, now.Set)},
 		{"--skip-invalid", then.SkipInvalid, now.SkipInvalid, then.SkipInvalid == now.SkipInvalid},
 		{"--retry-truncated", then.RetryTruncated, now.RetryTruncated, then.RetryTruncated == now.RetryTruncated},
 		{"--schema", schemaText(then.Schema), schemaText(now.Schema),
@@ -118,6 +120,15 @@ func describeSettingsChange(then, now proto.Settings) string {
 	}
 
 	return ""
+}
+
+// setText returns the fields of --set, or "none".
+func setText(set map[string]string) string {
+	var fields []string
+	for _, name := range slices.Sorted(maps.Keys(set)) {
+		fields = append(fields, name+"="+set[name])
+	}
+	return cmp.Or(strings.Join(fields, " "), "none")
 }
 
 // schemaText returns the schema of a run, or "none". The metadata has it with line breaks.

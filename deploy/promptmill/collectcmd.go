@@ -82,17 +82,8 @@ func outputOf(c *cli.Command, name string) (output.Prefix, error) {
 		name = out
 	}
 
-	if !strings.HasSuffix(name, output.ResultsSuffix) {
-		example := name + output.ResultsSuffix
-		if info, err := os.Stat(name); err == nil && info.IsDir() {
-			example = filepath.Join(name, "results"+output.ResultsSuffix)
-		} else if err == nil && !info.Mode().IsRegular() {
-			return "", exit.Usage("promptmill tail prints the answers of a run as they come",
-				"-o %s: a run writes several files, and cannot write into a device or a pipe", name)
-		}
-
-		return "", exit.Usage("for example -o "+report.ShellWords(example), "-o %s: must end in %s", name,
-			output.ResultsSuffix)
+	if !strings.HasSuffix(name, output.ResultsSuffix) || filepath.Base(name) == output.ResultsSuffix {
+		return "", refuseOutputName(name)
 	}
 
 	name, err := filepath.Abs(name)
@@ -100,11 +91,36 @@ func outputOf(c *cli.Command, name string) (output.Prefix, error) {
 		return "", err
 	}
 
-	if info, err := os.Stat(filepath.Dir(name)); err != nil || !info.IsDir() {
+	switch info, err := os.Stat(filepath.Dir(name)); {
+	case err != nil:
 		return "", exit.Usage("make it first", "the folder of the output, %s, is not there", filepath.Dir(name))
+	case !info.IsDir():
+		return "", exit.Usage("choose another folder", "the folder of the output, %s, is a file", filepath.Dir(name))
 	}
 
 	return output.Prefix(strings.TrimSuffix(name, output.ResultsSuffix)), nil
+}
+
+// refuseOutputName returns the error for an output without a name that ends as it must.
+func refuseOutputName(name string) error {
+	info, err := os.Stat(name)
+	if err == nil && !info.IsDir() && !info.Mode().IsRegular() {
+		return exit.Usage("promptmill tail prints the answers of a run as they come",
+			"-o %s: a run writes several files, and cannot write into a device or a pipe", name)
+	}
+
+	if filepath.Base(name) == output.ResultsSuffix || strings.HasSuffix(name, "/") || err == nil && info.IsDir() {
+		example := filepath.Join(strings.TrimSuffix(name, output.ResultsSuffix), "results"+output.ResultsSuffix)
+		return exit.Usage("for example -o "+report.ShellWords(example), "-o %s names no file", name)
+	}
+
+	example := name
+	for _, suffix := range []string{".zst", ".gz", ".jsonl", ".ndjson", ".json"} {
+		example = strings.TrimSuffix(example, suffix)
+	}
+
+	return exit.Usage("for example -o "+report.ShellWords(example+output.ResultsSuffix), "-o %s: must end in %s", name,
+		output.ResultsSuffix)
 }
 
 // checkInputs refuses an output of which a file is one of the inputs.

@@ -3,13 +3,14 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/deploy/exit"
@@ -17,7 +18,6 @@ import (
 	"github.com/promptmill/promptmill/deploy/inputerror"
 	"github.com/promptmill/promptmill/deploy/natsserver"
 	"github.com/promptmill/promptmill/proto"
-	"github.com/promptmill/promptmill/proto/jsonscan"
 	"github.com/promptmill/promptmill/worker/schema"
 )
 
@@ -36,7 +36,7 @@ func inputFlags() []cli.Flag {
 			Usage:    "`NAME`: model for all requests, even for those that name another",
 			Sources:  flagEnv("override-model"),
 		},
-		&cli.StringSliceFlag{
+		&wholeTextsFlag{
 			Name:     "set",
 			Category: groupInput,
 			Usage:    "`KEY=JSON`: body field for requests that lack it, such as temperature=0",
@@ -105,6 +105,12 @@ func parseSettings(c *cli.Command) (proto.Settings, error) {
 		ShardSize:     c.Int("shard-size"),
 		GroupByPrefix: c.Bool("group-by-prefix"),
 	}
+	for _, name := range []string{"model", "override-model"} {
+		if c.IsSet(name) && strings.TrimSpace(c.String(name)) == "" {
+			return s, exit.Usage("give --"+name+" NAME, or leave it out", "--%s names no model", name)
+		}
+	}
+
 	if s.Model != "" && s.OverrideModel != "" {
 		return s, exit.Usage("leave out one of them",
 			"--model is for requests that name no model, and --override-model for all")
@@ -144,28 +150,9 @@ func parseSettings(c *cli.Command) (proto.Settings, error) {
 		return s, err
 	}
 
-	for _, set := range c.StringSlice("set") {
-		key, value, ok := strings.Cut(set, "=")
-		if !ok || key == "" {
-			return s, exit.Usage("for example --set temperature=0", "--set %q: want KEY=JSON", set)
-		}
+	s.Set, err = parseSet(c.Value("set").([]string))
 
-		if key == "model" || key == "stream" {
-			return s, exit.Usage("the model has --model NAME; answers cannot be streamed",
-				"--set %s is not possible", key)
-		}
-
-		if !jsontext.Value(value).IsValid() {
-			value = string(jsonscan.Quote(value)) // --set stop=END means the text
-		}
-		if s.Set == nil {
-			s.Set = map[string]string{}
-		}
-
-		s.Set[key] = strings.NewReplacer("\n", " ", "\r", " ").Replace(value)
-	}
-
-	return s, nil
+	return s, err
 }
 
 // parseLabel reads the label of a run.
@@ -193,6 +180,10 @@ func parseSchema(path string) (json.RawMessage, error) {
 		return nil, exit.Usage("", "--schema %s: %w", path, files.WithoutPath(err))
 	}
 
+	if err := checkJSON(text); err != nil {
+		return nil, exit.Usage(`a schema is one JSON object, such as {"type": "object"}`, "--schema %s: %w", path, err)
+	}
+
 	if _, err := schema.Compile(text); err != nil {
 		return nil, exit.Usage("", "--schema %s: %w", path, err)
 	}
@@ -203,6 +194,22 @@ func parseSchema(path string) (json.RawMessage, error) {
 	}
 
 	return compact.Bytes(), nil
+}
+
+// checkJSON returns an error that says where a text is not one JSON value.
+func checkJSON(text []byte) error {
+	var value json.RawMessage
+	syntax, ok := errors.AsType[*json.SyntaxError](json.Unmarshal(text, &value))
+	switch {
+	case !ok:
+		return nil
+	case len(bytes.TrimSpace(text)) == 0:
+		return errors.New("the file is empty")
+	case syntax.Offset >= int64(len(text)):
+		return errors.New("the JSON ends in the middle")
+	}
+
+	return fmt.Errorf("not one JSON value: see byte %d", syntax.Offset)
 }
 
 // parseInputs returns the absolute paths of the input files, or "-".

@@ -331,3 +331,121 @@ func TestUsageOfInputLines(t *testing.T) {
 		},
 	})
 }
+
+func TestUsageOfSettings(t *testing.T) {
+	t.Parallel()
+
+	const example = `a schema is one JSON object, such as {"type": "object"}`
+	files := map[string]string{
+		"in.jsonl":   `{"prompt":"hello"}` + "\n",
+		"cut.json":   `{"type": "object"`,
+		"empty.json": "",
+		"two.json":   "{}\n{}\n",
+		"type.json":  `{"minimum": "3"}`,
+	}
+
+	for args, want := range map[string]usage{
+		"--set temperature=abc": {
+			err:  `--set temperature=abc: "abc" is not JSON`,
+			hint: "for example --set temperature=0.7",
+		},
+		"--set user=abc": {
+			err:  `--set user=abc: "abc" is not JSON`,
+			hint: `a text has quotes of its own: --set 'user="abc"'`,
+		},
+		"--set max_tokens=1.5e": {
+			err:  `--set max_tokens=1.5e: "1.5e" is not JSON`,
+			hint: "for example --set max_tokens=256",
+		},
+		"--set stop=[END]": {
+			err:  `--set stop=[END]: "[END]" is not JSON`,
+			hint: `the shell takes quotes away unless others are around them: --set 'stop=["END"]'`,
+		},
+		"--set user=": {
+			err:  `--set user=: "" is not JSON`,
+			hint: `a text that is empty is --set 'user=""'`,
+		},
+		"--set max_tokens": {
+			err:  "--set max_tokens has no value",
+			hint: "for example --set max_tokens=256",
+		},
+		"--set =1": {
+			err:  "--set =1 names no field",
+			hint: "for example --set temperature=0",
+		},
+		"--set model=m": {
+			err:  "--set cannot set the model",
+			hint: "--override-model NAME sends all requests to one model, and --model NAME those without one",
+		},
+		"--set stream=true": {
+			err:  "--set stream: a batch has one whole answer for each request",
+			hint: "leave it out",
+		},
+		"--set n=1 --set n=2": {
+			err:  "--set n is there twice",
+			hint: "leave out one of them",
+		},
+		"--model=": {
+			err:  "--model names no model",
+			hint: "give --model NAME, or leave it out",
+		},
+		"--override-model=": {
+			err:  "--override-model names no model",
+			hint: "give --override-model NAME, or leave it out",
+		},
+		"--model a --override-model b": {
+			err:  "--model is for requests that name no model, and --override-model for all",
+			hint: "leave out one of them",
+		},
+		"--schema nosuch.json": {err: "--schema nosuch.json: no such file or directory"},
+		"--schema .":           {err: "--schema .: is a directory"},
+		"--schema cut.json":    {err: "--schema cut.json: the JSON ends in the middle", hint: example},
+		"--schema empty.json":  {err: "--schema empty.json: the file is empty", hint: example},
+		"--schema two.json":    {err: "--schema two.json: not one JSON value: see byte 4", hint: example},
+		"--schema type.json":   {err: "--schema type.json: compile the JSON Schema: /minimum: got string, want number"},
+	} {
+		t.Run(args, func(t *testing.T) {
+			t.Parallel()
+			want.args, want.files, want.code = "run in.jsonl --sim "+args, files, 2
+			testUsage(t, want)
+		})
+	}
+}
+
+func TestUsageOfOutputNames(t *testing.T) {
+	t.Parallel()
+
+	files := map[string]string{"in.jsonl": `{"prompt":"hello"}` + "\n", "q.jsonl.zst": "x"}
+	for out, want := range map[string]usage{
+		"q.jsonl":    {err: "-o q.jsonl: must end in .jsonl.zst", hint: "for example -o q.jsonl.zst"},
+		"q.json":     {err: "-o q.json: must end in .jsonl.zst", hint: "for example -o q.jsonl.zst"},
+		"q.jsonl.gz": {err: "-o q.jsonl.gz: must end in .jsonl.zst", hint: "for example -o q.jsonl.zst"},
+		"q":          {err: "-o q: must end in .jsonl.zst", hint: "for example -o q.jsonl.zst"},
+		".":          {err: "-o . names no file", hint: "for example -o results.jsonl.zst"},
+		"new/":       {err: "-o new/ names no file", hint: "for example -o new/results.jsonl.zst"},
+		".jsonl.zst": {err: "-o .jsonl.zst names no file", hint: "for example -o results.jsonl.zst"},
+		"/dev/null": {
+			err:  "-o /dev/null: a run writes several files, and cannot write into a device or a pipe",
+			hint: "promptmill tail prints the answers of a run as they come",
+		},
+		"nosuch/out.jsonl.zst": {err: "the folder of the output, DIR/nosuch, is not there", hint: "make it first"},
+		"in.jsonl/out.jsonl.zst": {
+			err:  "the folder of the output, DIR/in.jsonl, is a file",
+			hint: "choose another folder",
+		},
+	} {
+		t.Run(out, func(t *testing.T) {
+			t.Parallel()
+			want.args, want.files, want.code = "run in.jsonl --sim -o "+out, files, 2
+			testUsage(t, want)
+		})
+	}
+
+	testUsages(t, []usage{{
+		args:  "run q.jsonl.zst --sim -o q.jsonl.zst",
+		files: files,
+		err:   "the input q.jsonl.zst is the file q.jsonl.zst, which the run would write",
+		hint:  "choose another output with -o",
+		code:  2,
+	}})
+}
