@@ -61,13 +61,6 @@ func (r *runner) resume(ctx context.Context) error {
 		r.cfg.Hooks.printf("cut %d torn bytes off %s", state.CutBytes, r.output.Journal())
 	}
 
-	r.cfg.Hooks.printf("resuming run %s: %d of %d requests have their line",
-		state.Manifest.Run, state.Counts.Done, state.Manifest.Input.Requests)
-
-	for _, line := range listIgnored(state.Manifest, r.cfg) {
-		r.cfg.Hooks.printf("%s", line)
-	}
-
 	if err := r.openServers(ctx, state.Manifest.Models()); err != nil {
 		return err
 	}
@@ -133,17 +126,8 @@ func (r *runner) begin(ctx context.Context) error {
 	}
 
 	m.Settings.Workers = r.countWorkers()
-	if err := r.createJournal(m); err != nil {
-		return err
-	}
 
-	if r.servers == nil {
-		r.cfg.Hooks.printf("run %s: %d requests; no model server here, waiting for workers", m.Run, m.Input.Requests)
-	} else {
-		r.cfg.Hooks.printf("run %s: %d requests for %s, %s", m.Run, m.Input.Requests, r.platform(), r.cfg.Workers)
-	}
-
-	return nil
+	return r.createJournal(m)
 }
 
 // completeSettings returns the settings of a new run, with the model of the servers if the

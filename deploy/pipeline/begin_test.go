@@ -21,7 +21,6 @@ func TestRejectedLineIsPrintable(t *testing.T) {
 	screen := terminal.New(terminal.Config{
 		Out:  &b,
 		Mode: terminal.ModePlain,
-		Size: func() (int, int) { return 400, 24 },
 	})
 
 	fault := &producer.LineError{Fault: producer.FaultURL, Detail: hostile}

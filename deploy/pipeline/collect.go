@@ -201,6 +201,9 @@ func (c *runCollector) collectUntilEnd(ctx context.Context) (*metadata.Run, erro
 		c.begun()
 	}
 
+	v := progress.NewStart("collect", m, c.Output, j.State().Counts.Done)
+	v.Bus = describeBus(c.Bus)
+	c.Hooks.start(v)
 	defer c.Hooks.startProgress(&progress.Source{Run: m, Counts: p.Collector.Progress, JS: c.Bus.JS})()
 
 	if err := p.Run(ctx); err != nil {

@@ -103,6 +103,8 @@ type Hooks struct {
 	Validating func(requests int, bytes int64)
 	// Loading is called while a model server loads.
 	Loading modelservers.Loading
+	// Start is called before requests run, with the facts of the run: its servers, bus and output.
+	Start func(progress.Start)
 	// Collecting is called before requests run, with a function that returns at any time what the
 	// collector has so far.
 	Collecting func(counts func() collector.Progress)
@@ -129,6 +131,13 @@ func (h Hooks) printJoin(s *natsserver.Server) {
 			s.OpenAddress())
 	default:
 		h.printf("no other box can join: this machine has no address in a network; --advertise HOST names one")
+	}
+}
+
+// start calls Start.
+func (h Hooks) start(v progress.Start) {
+	if h.Start != nil {
+		h.Start(v)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/natsserver"
+	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker"
 )
@@ -53,11 +54,11 @@ func interrupted(ctx context.Context, text, hint string) error {
 
 // describeError puts an error into words for the person who waits for the run.
 func (r *runner) describeError(ctx context.Context, err error) error {
-	again := "run the same command again to go on; nothing is lost"
+	again := "run the same command again to continue; nothing is lost"
 	done := ""
 	if r.journal != nil {
 		s := r.journal.State()
-		done = fmt.Sprintf(": %d of %d requests have their line", s.Counts.Done, s.Manifest.Input.Requests)
+		done = ": " + progress.FormatKept(s.Counts.Done, s.Manifest.Input.Requests, 0)
 	}
 
 	refused, _ := errors.AsType[*worker.RefusedError](err)

@@ -16,6 +16,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/natsserver"
 	"github.com/promptmill/promptmill/deploy/progress"
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
@@ -34,8 +35,14 @@ func (r *runner) runParts(ctx context.Context) error {
 		return err
 	}
 
-	if err := r.putOnBus(ctx, l, own != nil && !r.cfg.Shared); err != nil {
+	found, err := r.putOnBus(ctx, l, own != nil && !r.cfg.Shared)
+	if err != nil {
 		return err
+	}
+
+	r.cfg.Hooks.start(r.describeStart(l, own, found.results))
+	for _, note := range found.notes {
+		r.cfg.Hooks.printf("%s", note)
 	}
 
 	if own != nil && r.cfg.Shared {
@@ -81,7 +88,6 @@ func (r *runner) runParts(ctx context.Context) error {
 // is nil where that is not ours.
 func (r *runner) openBus() (l *busconn.Connection, own *natsserver.Server, closeBus func(), err error) {
 	if r.link != nil {
-		r.cfg.Hooks.printf("using the bus at %s", r.link.Name)
 		return r.link, nil, func() {}, nil
 	}
 
@@ -221,59 +227,110 @@ func (r *runner) answeredRequests() (list []proto.Request) {
 	return list
 }
 
+// describeStart describes the run for a person who starts it. own is the bus if that is in this
+// process, and onBus the number of results on the bus without a line.
+func (r *runner) describeStart(l *busconn.Connection, own *natsserver.Server, onBus int) progress.Start {
+	state := r.journal.State()
+	v := progress.NewStart("run", state.Manifest, r.output, state.Counts.Done)
+	v.Resumed, v.OnBus = r.resumed, onBus
+	if r.stdin != nil {
+		v.Input = "standard input"
+	}
+
+	v.Bus = describeBus(l)
+
+	if own != nil {
+		v.Bus = progress.StartBus{Own: true, Shared: r.cfg.Shared, Address: own.Addr(), Version: v.Bus.Version}
+	}
+
+	if r.servers != nil {
+		var urls []string
+		for _, server := range r.servers.Servers {
+			urls = append(urls, server.URL())
+		}
+		v.SetServer(urls, r.servers.Simulated(), r.served, r.cfg.Workers.Concurrency)
+	}
+
+	return v
+}
+
+// describeBus describes a bus that is not in this process.
+func describeBus(l *busconn.Connection) progress.StartBus {
+	return progress.StartBus{Shared: true, Address: l.Name, Version: l.Conn.ConnectedServerVersion()}
+}
+
+// leftOnBus describes the traces of an earlier process on the bus.
+type leftOnBus struct {
+	results int      // of requests that have no line
+	notes   []string // for a person
+}
+
 // putOnBus puts the run on the bus, or the parts of it that are not there (any more). alone is
 // set if no other process can have worked for it.
-func (r *runner) putOnBus(ctx context.Context, l *busconn.Connection, alone bool) error {
+func (r *runner) putOnBus(ctx context.Context, l *busconn.Connection, alone bool) (found leftOnBus, err error) {
 	state := r.journal.State()
 	m := state.Manifest
+	if r.resumed {
+		found.notes = listIgnored(m, r.cfg)
+	}
 
 	b, err := bus.Open(ctx, l.JS)
 	if err != nil {
-		return err
+		return found, err
 	}
 
 	runs := b.Runs
 	now, err := runs.Get(ctx, m.Run)
 	known := err == nil
 	if err != nil && !errors.Is(err, proto.ErrNoRun) {
-		return err
+		return found, err
 	}
 
 	if known {
 		if err := r.continueOnBus(ctx, l, runs, now, alone); err != nil {
-			return err
+			return found, err
+		}
+
+		if text := describeReplicas(ctx, l.JS, m.Run, l.Limits.Replicas); text != "" {
+			found.notes = append(found.notes, text)
+		}
+
+		switch {
+		case now.StoppedBy != nil:
+			found.notes = append(found.notes, fmt.Sprintf("the run was stopped: %s; it continues", now.StoppedBy))
+		case now.State == proto.StatePaused:
+			found.notes = append(found.notes, "the run is paused: promptmill resume "+m.Run)
 		}
 	}
 
 	if err := bus.EnsureStreams(ctx, l.JS, m, l.Limits); err != nil {
-		return l.DescribeStreamError(err)
+		return found, l.DescribeStreamError(err)
 	}
 
 	if known {
-		if n := countResults(ctx, l.JS, m, state); n > 0 {
-			r.cfg.Hooks.printf("%d more are on the bus, with their results", n)
-		}
-		return nil
+		found.results = countResults(ctx, l.JS, m, state)
+		return found, nil
 	}
 
 	if !r.resumed || state.Done.IsEmpty() {
-		return runs.Create(ctx, m)
+		return found, runs.Create(ctx, m)
 	}
 
 	// The bus does not have the run: it has lost its store, or the run had ended and its failed
 	// requests are run again. The files have the truth.
 	missing := state.Missing()
 	if m.Retries == 0 {
-		r.cfg.Hooks.printf("the bus's store is gone: publishing the %d requests that lack a line",
-			missing.GetCardinality())
+		found.notes = append(found.notes, fmt.Sprintf(
+			"the bus's store is gone: publishing the %s requests that lack a line",
+			terminal.FormatCount(missing.GetCardinality())))
 	}
 
 	m.Publish.Done = true
 	if err := runs.Create(ctx, m); err != nil || missing.IsEmpty() {
-		return err
+		return found, err
 	}
 
-	return collector.RepublishMissing(ctx, l.JS, runs, m.Run, 0, missing)
+	return found, collector.RepublishMissing(ctx, l.JS, runs, m.Run, 0, missing)
 }
 
 // continueOnBus takes up the run that the bus has, as now.
@@ -296,7 +353,7 @@ func (r *runner) continueOnBus(
 		}
 	}
 
-	err := runs.Update(ctx, m.Run, func(now *proto.Manifest) error {
+	return runs.Update(ctx, m.Run, func(now *proto.Manifest) error {
 		now.Label, now.Input.Files = m.Label, m.Input.Files
 		now.Policy = now.Policy.WithLimits(m.Policy)
 		if now.State != proto.StatePaused && now.State != proto.StateCancelling || now.StoppedBy != nil {
@@ -304,22 +361,6 @@ func (r *runner) continueOnBus(
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-
-	if text := describeReplicas(ctx, l.JS, m.Run, l.Limits.Replicas); text != "" {
-		r.cfg.Hooks.printf("%s", text)
-	}
-
-	switch {
-	case now.StoppedBy != nil:
-		r.cfg.Hooks.printf("the run was stopped: %s; it continues", now.StoppedBy)
-	case now.State == proto.StatePaused:
-		r.cfg.Hooks.printf("the run is paused: promptmill resume %s", m.Run)
-	}
-
-	return nil
 }
 
 // releaseLeftovers removes from the bus the leftovers of a killed process: shards that

@@ -75,11 +75,11 @@ func TestRunResumes(t *testing.T) {
 		t.Errorf("another input: %v", err)
 	}
 
-	var lines []string
+	var started progress.Start
 	var last progress.Sample
 	var counts func() collector.Progress
 	cfg.Hooks = Hooks{
-		Printf:     func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) },
+		Start:      func(s progress.Start) { started = s },
 		Progress:   func(s progress.Sample) { last = s },
 		Collecting: func(c func() collector.Progress) { counts = c },
 	}
@@ -95,7 +95,7 @@ func TestRunResumes(t *testing.T) {
 		t.Errorf("the last sample: %+v, the counts: %+v", last, counts())
 	}
 
-	if len(lines) == 0 || !strings.Contains(lines[0], "resuming run "+res.Run) {
+	if lines := started.Lines(); !strings.Contains(lines[0].String(), "resuming run "+res.Run) {
 		t.Errorf("lines for a person: %q", lines)
 	}
 

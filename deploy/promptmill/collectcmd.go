@@ -172,7 +172,7 @@ func collectRun(cmd *activeCommand, cfg pipeline.CollectConfig, inputs []string,
 	cfg.Log, cfg.Metrics, cfg.Hooks = cmd.log, cmd.metrics, cmd.hooks()
 	cmd.limitMemory()
 
-	res, err := pipeline.Collect(cmd.untilSignals("syncing the results received", nothingLost), cfg)
+	res, err := pipeline.Collect(cmd.untilSignals("syncing the results received", cmd.countSafe, continueHint), cfg)
 	cmd.screen.Close()
 	if err != nil {
 		cmd.printCauses(err)

@@ -431,7 +431,8 @@ func TestRunWithoutModelServer(t *testing.T) {
 	cmd, out := c.start("run", in, "-o", "out.jsonl.zst", "--model", "sim", "--listen", "127.0.0.1:0",
 		"--advertise", "127.0.0.1")
 	join := joinOf(t, out)
-	if !strings.Contains(out.String(), "50 requests; no model server here, waiting for workers") {
+	if text := out.String(); !strings.Contains(text, ": 50 requests from in.jsonl\n") ||
+		!strings.Contains(text, "\n  server    none here, waiting for workers\n") {
 		t.Errorf("missing output:\n%s", out)
 	}
 

@@ -213,7 +213,7 @@ func TestInterruptedTwice(t *testing.T) {
 	m := newModel(t, sim.Config{TTFT: 20 * time.Millisecond, Tokens: 10})
 	in := c.input("in.jsonl", 5000)
 	args := []string{
-		"run", in, "--url", m.url, "-o", "out.jsonl.zst", "--progress", "none", "--concurrency", "32", "--flush", "1h",
+		"run", in, "--url", m.url, "-o", "out.jsonl.zst", "--progress", "plain", "--concurrency", "32", "--flush", "1h",
 	}
 
 	cmd, out := c.start(args...)
@@ -234,18 +234,20 @@ func TestInterruptedTwice(t *testing.T) {
 	}
 
 	safe := regexp.MustCompile(
-		`stopped: Safe either way: 0 of 5000 requests have their line, and (\d+) more results are on the bus`,
+		`error: stopped: 0 of 5,000 requests have their line, (\d+) more are on the bus\n` +
+			`promptmill: hint: run the same command again to continue from there\n$`,
 	).FindStringSubmatch(out.String())
 	if safe == nil {
 		t.Fatalf("it does not report the safe results:\n%s", out)
 	}
 
 	cmd, out = c.start(args...)
-	poll(t, patience, "the resume", func() bool { return strings.Contains(out.String(), " on the bus") })
+	poll(t, patience, "the resume", func() bool { return strings.Contains(out.String(), " on the bus\n") })
 	cmd.Process.Kill()
 	cmd.Wait()
 	said, _ := strconv.Atoi(safe[1])
-	counted := regexp.MustCompile(`(\d+) more are on the bus, with their results\n`).FindStringSubmatch(out.String())
+	counted := regexp.MustCompile(`resuming run .*: 0 of 5,000 requests have their line, (\d+) more are on the bus\n`).
+		FindStringSubmatch(out.String())
 	if n, _ := strconv.Atoi(counted[1]); said < 400 || n < said || n > said+32 { // some may have been on their way
 		t.Errorf("the killed command reported %d results on the bus, the next %d:\n%s", said, n, out)
 	}

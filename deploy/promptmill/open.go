@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -85,8 +84,9 @@ func (c *activeCommand) limitMemory() {
 
 // untilSignals returns a context that ends at the first signal, with the cause
 // pipeline.ErrInterrupted, and has the process end at the second. doing names the work after the
-// first, safe describes the work that neither signal loses.
-func (c *activeCommand) untilSignals(doing string, safe func() string) context.Context {
+// first, safe describes the work that neither signal loses, and hint is how to continue after the
+// second.
+func (c *activeCommand) untilSignals(doing string, safe func() string, hint string) context.Context {
 	ctx, stop := context.WithCancelCause(c.ctx)
 	c.goroutines.Go(func() {
 		select {
@@ -95,13 +95,17 @@ func (c *activeCommand) untilSignals(doing string, safe func() string) context.C
 			return
 		}
 
-		c.screen.Printf("stopping: %s; press Ctrl-C again to stop now. %s", doing, safe())
+		text := "Nothing is lost either way"
+		if kept := safe(); kept != "" {
+			text = "Safe either way: " + kept
+		}
+
+		c.screen.Printf("stopping: %s; press Ctrl-C again to stop now. %s", doing, text)
 		stop(pipeline.ErrInterrupted)
 
 		select {
 		case <-c.env.signals:
-			c.screen.Printf("stopped: %s", safe())
-			c.env.exit(exit.CodeInterrupted)
+			c.stopNow(safe(), hint)
 		case <-c.ctx.Done():
 		}
 	})
@@ -109,34 +113,47 @@ func (c *activeCommand) untilSignals(doing string, safe func() string) context.C
 	return ctx
 }
 
-// nothingLost describes the safe work of a command that has nothing to count.
-func nothingLost() string { return "Nothing is lost either way" }
+// stopNow ends the process at once. kept is what it keeps.
+func (c *activeCommand) stopNow(kept, hint string) {
+	err := errors.New("stopped; nothing is lost")
+	if kept != "" {
+		err = errors.New("stopped: " + kept)
+	}
+
+	if err = c.fail(exit.Interrupted(err, hint)); err != nil {
+		terminal.PrintError(c.env.stderr, err)
+	}
+	c.env.exit(exit.CodeInterrupted)
+}
+
+// continueHint is the hint of commands that continue when they are run again.
+const continueHint = "run the same command again to continue from there"
+
+// nothingToCount describes the safe work of a command that has nothing to count.
+func nothingToCount() string { return "" }
 
 // countSafe describes the safe work of the run on the screen: lines in the synced output, and
 // results that the bus keeps for it. The next start counts both.
 func (c *activeCommand) countSafe() string {
 	counts := c.counts.Load()
 	if counts == nil {
-		return nothingLost()
+		return ""
 	}
 
 	p := (*counts)()
-	text := fmt.Sprintf("Safe either way: %d of %d requests have their line", p.Durable, p.Total)
-	if more := p.Received.Done - p.Durable; more > 0 {
-		text += fmt.Sprintf(", and %d more results are on the bus", more)
-	}
-
-	return text + "; the same command resumes from there"
+	return progress.FormatKept(p.Durable, p.Total, p.Received.Done-p.Durable)
 }
 
 // hooks show the pipeline's reports on the screen.
 func (c *activeCommand) hooks() pipeline.Hooks {
+	display := progress.NewDisplay(c.screen)
 	return pipeline.Hooks{
 		Printf:     c.screen.Printf,
 		Validating: progress.ShowValidation(c.screen),
 		Loading:    showLoading(c.screen),
 		Collecting: func(counts func() collector.Progress) { c.counts.Store(&counts) },
-		Progress:   progress.NewDisplay(c.screen).Show,
+		Progress:   display.Show,
+		Start:      display.ShowStart,
 	}
 }
 

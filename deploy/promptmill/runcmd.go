@@ -198,7 +198,7 @@ func runInputs(ctx context.Context, env environment, o runOptions) (err error) {
 	o.run.Log, o.run.Metrics, o.run.Hooks = cmd.log, cmd.metrics, cmd.hooks()
 
 	doing := fmt.Sprintf("finishing the requests in flight, at most %s", o.run.Workers.Grace)
-	res, err := pipeline.Run(cmd.untilSignals(doing, cmd.countSafe), o.run)
+	res, err := pipeline.Run(cmd.untilSignals(doing, cmd.countSafe, continueHint), o.run)
 	if err != nil {
 		cmd.printCauses(err)
 		return err

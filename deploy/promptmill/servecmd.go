@@ -147,7 +147,7 @@ func serve(ctx context.Context, env environment, o commonOptions, cfg pipeline.S
 	noteUnusedURL(env, cfg.Bus, cmd.screen)
 	cfg.Log, cfg.Metrics, cfg.Hooks = cmd.log, cmd.metrics, cmd.hooks()
 
-	err = pipeline.Serve(cmd.untilSignals("syncing the results received", nothingLost), cfg)
+	err = pipeline.Serve(cmd.untilSignals("syncing the results received", nothingToCount, continueHint), cfg)
 	if errors.Is(err, pipeline.ErrInterrupted) {
 		cmd.screen.Printf("stopped; promptmill serve resumes where it was")
 		return nil // serve ends by a signal

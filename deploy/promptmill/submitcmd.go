@@ -220,7 +220,7 @@ func (c *activeCommand) reportSubmitted(
 		return nil
 	}
 
-	m, err = pipeline.AwaitEnd(c.untilSignals("the run continues without this command", nothingLost), l, m, c.hooks())
+	m, err = pipeline.AwaitEnd(c.untilSignals("the run continues without this command", nothingToCount, "promptmill status "+m.Run), l, m, c.hooks())
 	if err != nil {
 		return err
 	}

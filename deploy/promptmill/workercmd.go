@@ -106,7 +106,7 @@ func runWorker(ctx context.Context, env environment, o workerCommandOptions) err
 	defer cmd.Close()
 
 	doing := fmt.Sprintf("finishing the requests in flight, at most %s", o.workers.Grace)
-	ctx, stop := context.WithCancelCause(cmd.untilSignals(doing, nothingLost))
+	ctx, stop := context.WithCancelCause(cmd.untilSignals(doing, nothingToCount, ""))
 	defer stop(nil)
 
 	l, err := busconn.Await(ctx, o.connection, proto.RoleWorker, cmd.screen.Printf, cmd.log)

@@ -68,6 +68,7 @@ type Screen struct {
 	block    []Line // the live block, as drawn
 	status   string // the current activity, as a plain line
 	runShown bool   // a run is shown and has the block for itself
+	closed   bool   // no block is drawn any more
 }
 
 // New returns a screen.
@@ -263,11 +264,20 @@ func (s *Screen) ReportError(err error) error {
 func (s *Screen) Draw(block ...Line) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
+	if s.closed {
+		block = nil
+	}
 	s.redraw(nil, block)
 }
 
-// Close removes the live block.
-func (s *Screen) Close() { s.Draw() }
+// Close removes the live block for good. Messages can still be written.
+func (s *Screen) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	s.redraw(nil, nil)
+}
 
 // redraw replaces the live block by the text that scrolls above it and by the new block. It
 // writes all at once, and line over line, so that nothing flickers.
