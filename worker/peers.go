@@ -96,7 +96,9 @@ func (f *fetcher) yieldToFaster(ctx context.Context, from pullCandidate) bool {
 
 	f.peers.refresh(ctx)
 
-	perSecond, slowest := f.peers.fasterAt(s.model, own)
+	// The mean is compared with the means of others. A pessimistic estimate would let workers that are
+	// equally fast leave the end of a run to each other.
+	perSecond, slowest := f.peers.fasterAt(s.model, f.latency.mean())
 	othersNeed := func() time.Duration {
 		return time.Duration(float64(s.waiting)/perSecond*float64(time.Second)) + slowest
 	}

@@ -14,14 +14,23 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-// Results of a shard are published when this many lines or bytes are there, or after
-// linger. Linger is short, since a request that is answered but not stored is done again after
-// a crash: with 10 ms, a model of 3,000 answers a second lost more of them than it had
-// in flight. A fast model still puts several lines into a message.
+// maxBatchBytes is the number of bytes of lines after which a batch is published.
+const maxBatchBytes = 1 << 20
+
+// Results of a shard that are not a full batch are published after a linger. A request that is
+// answered but not stored is run again after a crash. By Little's law, a linger of a part of the
+// latency adds that part of the requests in flight to them: with 10 ms, a model of 3,000 answers a
+// second lost more than it had in flight.
 const (
-	maxBatchBytes = 1 << 20
-	linger        = 2 * time.Millisecond
+	minLinger  = 2 * time.Millisecond
+	maxLinger  = 200 * time.Millisecond
+	lingerPart = 16 // of the latency
 )
+
+// lingerFor returns the linger for requests of a latency; 0: unknown.
+func lingerFor(latency time.Duration) time.Duration {
+	return min(max(latency/lingerPart, minLinger), maxLinger)
+}
 
 // resultPublisher stores the output lines of one shard on the bus, in batches. The job of the
 // shard is its only user.

@@ -141,7 +141,7 @@ func (j *shardJob) publishResults(ctx context.Context, n int) (handedBack int, c
 				j.results.flushBatch(ctx)
 				flush = nil
 			} else if flush == nil {
-				flush = time.After(linger)
+				flush = time.After(lingerFor(j.jobs.latency.mean()))
 			}
 		case <-flush:
 			j.results.flushBatch(ctx)

@@ -27,6 +27,7 @@ type shardJobs struct {
 	usage      *usage
 	queue      *requestQueue
 	held       *heldCounter
+	latency    *latencyEstimate
 
 	// freed wakes the fetch loop after a job has ended: the next model may have its turn.
 	freed signal

@@ -82,6 +82,7 @@ func New(cfg Config) (*Worker, error) {
 		usage:      newUsage(),
 		queue:      w.queue,
 		held:       held,
+		latency:    latency,
 		freed:      wakeFetch,
 		isolate: func(t *task) {
 			w.server.quarantine.add(t)
