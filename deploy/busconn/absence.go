@@ -20,7 +20,7 @@ const warnEvery = time.Minute
 const GiveUpAfter = 30 * time.Second
 
 // absence dials the addresses of a bus, and records the time in which the bus cannot be reached:
-// its start, and the answers of the addresses.
+// its start, and the answers of the addresses. It logs what happens to the connection.
 type absence struct {
 	log zerolog.Logger
 
@@ -34,6 +34,8 @@ type absence struct {
 	answers    []answer
 	otherSince time.Time // since when another bus answers at home
 	why        error     // why the connection was given up; nil: it was not
+
+	lastErrors map[string]time.Time // when each error of the connection was logged last
 }
 
 // answer is the last answer of an address of an absent bus.
@@ -156,6 +158,28 @@ func (a *absence) warn() {
 	a.log.Warn().Str("for", time.Since(a.since).Round(time.Second).String()).Str("answers", strings.Join(texts, "; ")).
 		Msg("failed to reach the bus; retrying")
 }
+
+// warnOfError logs an error that the server or the client reports beside the calls, each at most once
+// each warnEvery.
+func (a *absence) warnOfError(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+
+	text := strings.TrimPrefix(err.Error(), "nats: ")
+	if last, ok := a.lastErrors[text]; ok && time.Since(last) < warnEvery {
+		return
+	}
+
+	if len(a.lastErrors) >= maxErrors || a.lastErrors == nil {
+		a.lastErrors = map[string]time.Time{}
+	}
+
+	a.lastErrors[text] = time.Now()
+	a.log.Warn().Str("error", text).Msg("the bus refuses a message, or loses one")
+}
+
+// maxErrors is the most errors whose time is kept.
+const maxErrors = 100
 
 func (a *absence) givenUpErr() error {
 	a.mu.Lock()

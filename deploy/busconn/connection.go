@@ -4,11 +4,12 @@
 // [Options] hold the flags of a command, and [Connect] finds the bus that they mean. It
 // ends in [Join], which pins the certificate of the join string, or in [Dial]. A [Connection]
 // reconnects for as long as it takes. Only a bus that another one has replaced is given up, see
-// [Connection.GaveUp].
+// [Connection.ClosedErr].
 package busconn
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
@@ -44,8 +46,28 @@ type Connection struct {
 // Close closes the connection.
 func (l *Connection) Close() { l.Conn.Close() }
 
-// GaveUp returns why the connection was given up, or nil.
-func (l *Connection) GaveUp() error { return l.away.givenUpErr() }
+// ClosedErr returns why the connection has closed itself, or nil if it has not: another bus has taken
+// the place of ours, or the bus refuses the user of the connection when that reconnects.
+func (l *Connection) ClosedErr() error {
+	if !l.Conn.IsClosed() {
+		return nil
+	}
+
+	refused, hint := "the NATS server at "+l.Name+" does not let "+l.user+" in any more", "look at the users of that server"
+	if l.user == "" {
+		refused, hint = "the bus at "+l.Name+" does not let this command in any more", joinHint
+	}
+
+	why := l.away.givenUpErr()
+	switch last := l.Conn.LastError(); {
+	case why != nil:
+		return exit.Unreachable(fmt.Errorf("%s: %w", refused, why), hint)
+	case isRefusal(last):
+		return exit.Unreachable(errors.New(refused), hint)
+	}
+
+	return nil
+}
 
 // finalError is an error of a bus that does not change while a command waits.
 type finalError struct{ error }
@@ -83,7 +105,7 @@ func (l *Connection) connect(url string, log zerolog.Logger, away *absence, opts
 			case errors.Is(err, nats.ErrAuthorization):
 				away.recordRefusal(err)
 			default:
-				log.Warn().Err(err).Msg("error of the bus connection")
+				away.warnOfError(err)
 			}
 		}),
 		nats.DisconnectErrHandler(func(c *nats.Conn, err error) {

@@ -219,6 +219,15 @@ func (v *busCheck) checkClock(ctx context.Context) Finding {
 			}
 		}
 
+		if info.TimeStamp.IsZero() {
+			return Finding{
+				Name:   "clock",
+				Status: StatusWarn,
+				Detail: "cannot be compared: the server does not send its time",
+				Fix:    "update nats-server, best to 2.15.3 or later",
+			}
+		}
+
 		if i == 0 || trip < best {
 			best, apart = trip, info.TimeStamp.Sub(sent.Add(trip/2))
 		}

@@ -113,6 +113,8 @@ func (c *runCollector) describeError(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return interrupted(ctx, "interrupted", again)
+	case c.Bus.ClosedErr() != nil:
+		return c.Bus.ClosedErr()
 	case errors.Is(err, proto.ErrLeaseHeld):
 		return exit.WithHint(err, "its results are written there; promptmill tail "+c.Run+" shows them here as well")
 	case errors.Is(err, collector.ErrDeleted):

@@ -73,6 +73,9 @@ func (r *runner) describeError(ctx context.Context, err error) error {
 		return interrupted(ctx, "interrupted"+done, again)
 	case errors.Is(err, errIDInUse):
 		return err
+	case r.link != nil && r.link.ClosedErr() != nil:
+		err = r.link.ClosedErr()
+		return exit.Unreachable(fmt.Errorf("%w%s", err, done), exit.Hint(err)+", then "+again)
 	case errors.Is(err, proto.ErrInputChanged):
 		return exit.WithHint(fmt.Errorf("%w%s; nothing final was written", err, done),
 			"put the input back as it was and run the same command again: answers to other lines are found and run again. Or choose another output with -o")

@@ -84,6 +84,14 @@ func Serve(ctx context.Context, cfg ServeConfig) error {
 		return err
 	}
 
+	if s.Bus.External() {
+		var err error
+		if s.link, err = busconn.Connect(s.Bus, proto.RoleCollector, s.Log); err != nil {
+			return err
+		}
+		defer s.link.Close()
+	}
+
 	lock, err := statedir.Lock(s.State, s.stateDir)
 	if errors.Is(err, statedir.ErrLocked) {
 		return exit.WithHint(fmt.Errorf("another promptmill serve is running with this state folder: %w", err),
@@ -95,11 +103,12 @@ func Serve(ctx context.Context, cfg ServeConfig) error {
 
 	defer lock.Close()
 
-	closeBus, err := s.openBus()
-	if err != nil {
-		return err
+	if s.link == nil {
+		if err := s.startBus(); err != nil {
+			return err
+		}
+		defer s.embedded.Stop()
 	}
-	defer closeBus()
 
 	if err := os.MkdirAll(s.Dir, 0o777); err != nil {
 		return exit.WithHint(fmt.Errorf("make the folder of the outputs: %w", err), "choose another one with --dir")
@@ -114,7 +123,7 @@ func Serve(ctx context.Context, cfg ServeConfig) error {
 			"free space on that disk, then start promptmill serve again; nothing is lost")
 	}
 
-	return err
+	return cmp.Or(s.link.ClosedErr(), err)
 }
 
 // server is one call of [Serve].
@@ -132,15 +141,8 @@ type server struct {
 	collectors sync.WaitGroup
 }
 
-// openBus connects to the bus of the configuration, or starts an embedded server.
-func (s *server) openBus() (closeBus func(), err error) {
-	if s.Bus.External() {
-		if s.link, err = busconn.Connect(s.Bus, proto.RoleCollector, s.Log); err != nil {
-			return nil, err
-		}
-		return s.link.Close, nil
-	}
-
+// startBus starts an embedded server.
+func (s *server) startBus() (err error) {
 	if s.embedded, err = natsserver.Start(natsserver.Config{
 		State:  s.State,
 		Dir:    s.stateDir,
@@ -148,12 +150,12 @@ func (s *server) openBus() (closeBus func(), err error) {
 		Shared: true,
 		Log:    s.Log,
 	}); err != nil {
-		return nil, err
+		return err
 	}
 
 	s.link = s.embedded.Connection
 
-	return s.embedded.Stop, nil
+	return nil
 }
 
 // run prepares the bus and collects its runs until ctx ends.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -87,10 +88,18 @@ func (c command) must(args ...string) string {
 // serve starts a bus with a collector of all runs, and waits until others can use it.
 func (c command) serve(args ...string) (*exec.Cmd, *lockedBuffer) {
 	c.t.Helper()
-	cmd, out := c.start(append([]string{
-		"serve", "--listen", "127.0.0.1:0", "--advertise", "127.0.0.1", "--flush", "200ms",
-	}, args...)...)
+
+	for _, usual := range [][2]string{
+		{"--listen", "127.0.0.1:0"}, {"--advertise", "127.0.0.1"}, {"--flush", "200ms"},
+	} {
+		if !slices.Contains(args, usual[0]) {
+			args = append(args, usual[0], usual[1])
+		}
+	}
+
+	cmd, out := c.start(append([]string{"serve"}, args...)...)
 	poll(c.t, pollTime, "the bus", func() bool { return strings.Contains(out.String(), "serving ") })
+
 	return cmd, out
 }
 

@@ -140,9 +140,7 @@ func runWorker(ctx context.Context, env environment, o workerCommandOptions) err
 		cmd.screen.Printf("stopped; unfinished requests go to other workers")
 		return nil // a worker ends by a signal
 	case errors.Is(context.Cause(ctx), nats.ErrConnectionClosed):
-		return exit.Unreachable(fmt.Errorf("the bus at %s does not let this worker in any more: %w",
-			l.Name, cmp.Or(l.GaveUp(), l.Conn.LastError(), err, nats.ErrConnectionClosed)),
-			"take the join string that promptmill join prints there now")
+		return cmp.Or(l.ClosedErr(), err, nats.ErrConnectionClosed)
 	}
 
 	return err
