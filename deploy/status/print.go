@@ -171,8 +171,8 @@ func PrintRun(w io.Writer, r Run) error {
 	p.line("priority", "%d", r.Policy.Priority)
 	p.line("created", "%s", formatPast(r.CreatedAt))
 
-	if at := r.Policy.ExpiresAt; at != nil {
-		p.line("expires", "%s", at.Local().Format(time.DateTime))
+	if at := r.Policy.ExpiresAt; at != nil && !r.State.Ended() {
+		p.line("expires", "%s (in %s)", at.Local().Format(time.DateTime), terminal.FormatAge(time.Until(*at)))
 	}
 
 	if r.EndedAt != nil {

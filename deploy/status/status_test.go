@@ -1,0 +1,112 @@
+package status
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// The progress of a run has a rate and a remaining time while the run works, and no others.
+func TestMeasureProgress(t *testing.T) {
+	t.Parallel()
+
+	created := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	now := created.Add(100 * time.Second)
+	reported := &proto.CollectorProgress{Done: 40, Failed: 3, RequestsPerSecond: new(2.0)}
+
+	for _, tt := range []struct {
+		name     string
+		state    proto.State
+		problem  string
+		ended    time.Time
+		reported *proto.CollectorProgress
+		want     Progress
+	}{
+		{
+			name:     "it works",
+			state:    proto.StateInProgress,
+			reported: reported,
+			want: Progress{
+				Done: 40, Failed: 3, Durable: 30, RequestsPerS: new(2.0), RemainingS: new(30.0), ElapsedS: 100,
+			},
+		},
+		{
+			name:     "it has no result for the time of a rate",
+			state:    proto.StateInProgress,
+			reported: &proto.CollectorProgress{Done: 40, Failed: 3, RequestsPerSecond: new(0.0)},
+			want:     Progress{Done: 40, Failed: 3, Durable: 30, RequestsPerS: new(0.0), ElapsedS: 100},
+		},
+		{
+			name:     "no worker serves its model",
+			state:    proto.StateInProgress,
+			problem:  "no worker serves m",
+			reported: reported,
+			want:     Progress{Done: 40, Failed: 3, Durable: 30, ElapsedS: 100},
+		},
+		{
+			name:     "paused",
+			state:    proto.StatePaused,
+			reported: reported,
+			want:     Progress{Done: 40, Failed: 3, Durable: 30, ElapsedS: 100},
+		},
+		{
+			name:     "a report that is older than the manifest",
+			state:    proto.StateInProgress,
+			reported: &proto.CollectorProgress{Done: 20, RequestsPerSecond: new(0.5)},
+			want: Progress{
+				Done: 30, Failed: 2, Durable: 30, RequestsPerS: new(0.5), RemainingS: new(140.0), ElapsedS: 100,
+			},
+		},
+		{
+			name:     "a report of more requests than there are",
+			state:    proto.StateInProgress,
+			reported: &proto.CollectorProgress{Done: 400, RequestsPerSecond: new(0.5)},
+			want: Progress{
+				Done: 100, Durable: 30, RequestsPerS: new(0.5), RemainingS: new(0.0), ElapsedS: 100,
+			},
+		},
+		{
+			name:  "no process collects it",
+			state: proto.StateInProgress,
+			want:  Progress{Done: 30, Failed: 2, Durable: 30, ElapsedS: 100},
+		},
+		{
+			name:     "ended",
+			state:    proto.StateCancelled,
+			ended:    created.Add(70 * time.Second),
+			reported: reported,
+			want:     Progress{Done: 30, Failed: 2, Durable: 30, ElapsedS: 70},
+		},
+		{
+			name:  "ended by a clock that is behind",
+			state: proto.StateCompleted,
+			ended: created.Add(-time.Hour),
+			want:  Progress{Done: 30, Failed: 2, Durable: 30},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+
+			r := Run{
+				Manifest: proto.Manifest{
+					State:     tt.state,
+					CreatedAt: created,
+					Input:     proto.Input{Requests: 100},
+					Counts:    proto.Counts{Done: 30, Failed: 2},
+				},
+				Problem: tt.problem,
+			}
+			if !tt.ended.IsZero() {
+				r.EndedAt = &tt.ended
+			}
+
+			tt.want.Total = 100
+			if diff := cmp.Diff(tt.want, r.measureProgress(tt.reported, now)); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
