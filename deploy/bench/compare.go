@@ -22,7 +22,7 @@ var clientColumns = []column{
 func (b *bench) compareClients(
 	ctx context.Context, kind inputKind, scripted, concurrency int, sim ...string,
 ) ([]variant, error) {
-	url, err := b.sharedServer(ctx, append([]string{"--sim-ttft", "0s", "--sim-tpot", "0s", "--sim-tokens", "150"},
+	url, err := b.sharedServer(ctx, append([]string{"--sim-tpot", "0s", "--sim-tokens", "150"},
 		sim...)...)
 	if err != nil {
 		return nil, err

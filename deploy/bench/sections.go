@@ -14,7 +14,7 @@ var sections = []section{
 		columns: clientColumns,
 		variants: func(ctx context.Context, b *bench) ([]variant, error) {
 			return b.compareClients(ctx, inputKind{requests: b.pickSize(50_000, 4_000), size: 4096},
-				b.pickSize(5_000, 1_000), 64)
+				b.pickSize(5_000, 1_000), 64, "--sim-ttft", "0s")
 		},
 	},
 	{
