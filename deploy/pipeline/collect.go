@@ -166,7 +166,11 @@ func (c *runCollector) collectUntilEnd(ctx context.Context) (*metadata.Run, erro
 	j, err := c.openJournal(ctx, m)
 	if errors.Is(err, errWritten) {
 		defer c.removeInput()
-		return c.finishCleanup(ctx, b.Runs)
+		meta, err := c.finishCleanup(ctx, b.Runs)
+		if err == nil {
+			c.Hooks.printLines(listIgnoredFormat(meta.Config, c.Format))
+		}
+		return meta, err
 	}
 	if err != nil {
 		return nil, err

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -50,12 +49,8 @@ func (r *runner) completed(ctx context.Context, hadState bool) (*Result, error) 
 		return nil, r.reopen(meta)
 	}
 
-	for _, line := range slices.Concat(
-		listIgnoredCut(meta.Manifest.Settings.WithDefaults(), r.cfg.Settings),
-		listIgnoredFormat(meta.Config, r.cfg.Format),
-	) {
-		r.cfg.Hooks.printf("%s", line)
-	}
+	r.cfg.Hooks.printLines(listIgnoredCut(meta.Manifest.Settings.WithDefaults(), r.cfg.Settings))
+	r.cfg.Hooks.printLines(listIgnoredFormat(meta.Config, r.cfg.Format))
 
 	if label := r.cfg.Label; label != "" && label != meta.Label {
 		r.cfg.Hooks.printf("the run is complete and %s; --label names runs that are not", describeLabel(meta.Label))

@@ -141,6 +141,13 @@ func (h Hooks) start(v progress.Start) {
 	}
 }
 
+// printLines calls Printf for each line.
+func (h Hooks) printLines(lines []string) {
+	for _, line := range lines {
+		h.printf("%s", line)
+	}
+}
+
 // startProgress calls Collecting, and then Progress until the returned function is called.
 func (h Hooks) startProgress(v *progress.Source) (stop func()) {
 	if h.Collecting != nil {
