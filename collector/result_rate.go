@@ -49,7 +49,7 @@ func (r *resultRate) dropOld(end time.Time) {
 }
 
 // perSecond returns the requests per second over the window that ends now, or nil if it is not
-// known yet. The first count is where the time begins.
+// known yet. The time begins with the first count.
 func (r *resultRate) perSecond(now time.Time) *float64 {
 	if len(r.counts) == 0 {
 		return nil

@@ -12,7 +12,7 @@ func TestResultRate(t *testing.T) {
 	begin := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	at := func(seconds float64) time.Time { return begin.Add(time.Duration(seconds * float64(time.Second))) }
 
-	// steady has ten requests a second, stored for so long, and read with a delay.
+	// steady has ten requests a second, stored in turn, and read with a delay.
 	steady := func(r *resultRate, seconds int, delay func(i int) float64) {
 		for i := range seconds * 10 {
 			stored := float64(i) / 10

@@ -375,7 +375,7 @@ func keepFix(m proto.Manifest) string {
 	}
 
 	return "promptmill cancel " + m.Run + " ends it and keeps its results; promptmill delete --force " + m.Run +
-		" drops what is not in its files"
+		" drops the results that are not in its files"
 }
 
 func printDeleted(env environment, m proto.Manifest, asJSON bool) error {

@@ -25,7 +25,7 @@ type metaFinder struct {
 	env environment
 	// state is the folder that has the history of this machine.
 	state string
-	// bus is where a run is looked for that the history does not have. Nil: nowhere.
+	// bus is the bus to search for a run that the history lacks. Nil: no bus is searched.
 	bus *busOptions
 }
 

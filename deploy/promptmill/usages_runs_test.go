@@ -228,7 +228,7 @@ func TestUsageOfRuns(t *testing.T) {
 			args: "delete run-in-progress",
 			err:  "run run-in-progress (every night) is in_progress",
 			hint: "promptmill cancel run-in-progress ends it and keeps its results; promptmill delete " +
-				"--force run-in-progress drops what is not in its files",
+				"--force run-in-progress drops the results that are not in its files",
 			code: 1,
 		},
 		{

@@ -37,20 +37,20 @@ type watchView struct {
 
 // show prints a text. On a terminal, a watched text replaces the one before, and is cut to the
 // height: a text that scrolls cannot be replaced.
-func (v *watchView) show(watched bool, print func(w io.Writer, width int) error) error {
+func (v *watchView) show(watched bool, write func(w io.Writer, width int) error) error {
 	width, height := terminalSize(v.out)
 	if !watched || height == 0 {
-		return print(v.out, width)
+		return write(v.out, width)
 	}
 
 	var text bytes.Buffer
-	if err := print(&text, width); err != nil {
+	if err := write(&text, width); err != nil {
 		return err
 	}
 
 	lines := bytes.Split(bytes.TrimSuffix(text.Bytes(), []byte("\n")), []byte("\n"))
 	if len(lines) > height-1 {
-		lines = append(lines[:max(0, height-2)], []byte("... and more; a higher terminal shows all"))
+		lines = append(lines[:max(0, height-2)], []byte("... a larger terminal shows the rest"))
 	}
 
 	// Line over line, so that nothing flickers and nothing scrolls away.

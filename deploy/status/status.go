@@ -33,7 +33,8 @@ type Run struct {
 	Problem string `json:"problem"`
 }
 
-// Progress is how far a run is. Its names are those of promptmill run --progress json.
+// Progress counts the requests of a run that have ended, with the rate and the times. Its names are
+// those of promptmill run --progress json.
 type Progress struct {
 	// Total is the number of requests, Done the answered and failed ones, and Durable the ones
 	// of Done in the synced output.
