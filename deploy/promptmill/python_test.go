@@ -75,6 +75,7 @@ func (r *bodyRecorder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	first := len(r.bodies) == 1
 	r.mu.Unlock()
 
+	text := `yes\n\"é\"`
 	switch {
 	case first:
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -83,9 +84,12 @@ func (r *bodyRecorder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		io.WriteString(w, `{"error":{"message":"too long"}}`)
 	case strings.Contains(string(body), "page"):
 		io.WriteString(w, "<html>sign in</html>")
+	case strings.Contains(string(body), `"long"`):
+		text = strings.Repeat("long ", 4<<20)
+		fallthrough
 	default:
-		io.WriteString(w, `{"object":"text_completion","model":"m/1","choices":[{"index":0,"text":"yes\n\"é\"","finish_reason":"stop"}],
-			"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}`)
+		fmt.Fprintf(w, `{"object":"text_completion","model":"m/1","choices":[{"index":0,"text":"%s",
+			"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}`, text)
 	}
 }
 
@@ -113,6 +117,9 @@ func TestPythonTakesPart(t *testing.T) {
 		fmt.Fprintf(&input, "{\"custom_id\":\"%s\",\"method\":\"POST\",\"url\":\"/v1/completions\",\"body\":%s}\n", ids[i], body)
 	}
 
+	large := strings.Repeat("large ", 3<<20) // more than a message of the bus has
+	fmt.Fprintf(&input, "{\"custom_id\":\"large\",\"prompt\":\"%s\",\"model\":\"m/1\"}\n", large)
+	input.WriteString(`{"custom_id":"long","prompt":"long","model":"m/1"}` + "\n")
 	input.WriteString(`{"custom_id":"refused,\"promptmill_refused\":","method":"POST","url":"/v1/nosuch","body":{}}` + "\n")
 	for i := range 40 {
 		fmt.Fprintf(&input, "{\"custom_id\":\"more-%d\",\"prompt\":\"more\",\"model\":\"m/1\"}\n", i)
@@ -150,8 +157,8 @@ func TestPythonTakesPart(t *testing.T) {
 
 			meta := c.ended("r", pollTime)
 			c.must("verify", "--answers", "in.jsonl", "r.jsonl.zst")
-			if got := meta.Results.SuccessCount; got != 43 {
-				t.Errorf("%d requests are answered, want 43 of 46", got)
+			if got := meta.Results.SuccessCount; got != 44 {
+				t.Errorf("%d requests are answered, want 44 of 48", got)
 			}
 
 			if meta.Results.Dropped != 0 {
@@ -160,7 +167,7 @@ func TestPythonTakesPart(t *testing.T) {
 
 			for _, body := range bodies {
 				if !slices.Contains(server.bodies, body) {
-					t.Errorf("the server did not get %q but %q", body, server.bodies)
+					t.Errorf("the server did not get %q", body)
 				}
 			}
 
@@ -171,10 +178,47 @@ func TestPythonTakesPart(t *testing.T) {
 				}
 			}
 
-			if len(read) != 46 || read["more-39"] != 1 || read["é"] != 1 || read[`ab"`] != 1 {
-				t.Errorf("the reader prints %d requests:\n%s", len(read), lines)
+			if len(read) != 48 || read["more-39"] != 1 || read["é"] != 1 || read[`ab"`] != 1 {
+				t.Errorf("the reader prints %d requests:\n%.4000s", len(read), lines)
 			}
 		})
+	}
+}
+
+// The reader also prints answers that do not fit into a message.
+func TestPythonReadsLargeAnswers(t *testing.T) {
+	t.Parallel()
+
+	python := findPython(t, "nats")
+	if python == "" {
+		t.Skip("needs a Python with nats-py, in " + pythonVariable)
+	}
+
+	c := newCommand(t)
+	c.serve()
+	h := httptest.NewServer(&bodyRecorder{})
+	t.Cleanup(h.Close)
+
+	must(t, os.WriteFile(filepath.Join(c.dir, "in.jsonl"), []byte(
+		`{"custom_id":"short","prompt":"short","model":"m/1"}`+"\n"+
+			`{"custom_id":"large","prompt":"long","model":"m/1"}`+"\n"), 0o644))
+	c.must("submit", "in.jsonl", "--run", "r")
+	c.start("worker", "--url", h.URL, "--join", strings.TrimSpace(c.must("join")))
+
+	reading, lines := c.startExample(python, "reader.py", "reader", "r")
+	if code := waitExit(t, reading, lines, patience); code != 0 {
+		t.Fatalf("reader.py: exit code %d:\n%.4000s", code, lines)
+	}
+
+	sizes := map[string]int{}
+	for line := range strings.Lines(lines.String()) {
+		if id, answer, ok := strings.Cut(line, ` {"status_code": 200`); ok {
+			sizes[id] = len(answer)
+		}
+	}
+
+	if len(sizes) != 2 || sizes["large"] < 20<<20 || sizes["short"] > 1000 {
+		t.Errorf("the reader prints %v", sizes)
 	}
 }
 

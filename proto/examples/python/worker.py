@@ -2,7 +2,7 @@
 
 bus.json is what `promptmill join worker --json` prints, and the run has --shard-encoding zstd or none.
 Needs the packages nats-py, xxhash and zstandard."""
-import asyncio, concurrent.futures, hashlib, json, os, re, socket, ssl, sys, urllib.error, urllib.request
+import asyncio, base64, concurrent.futures, hashlib, json, os, re, socket, ssl, sys, urllib.error, urllib.request
 import nats, xxhash, zstandard
 
 unpack = {"none": bytes, "zstd": zstandard.ZstdDecompressor().decompress}
@@ -12,7 +12,7 @@ def indexes(text):  # "0-2,7" has 0, 1, 2 and 7
     ends = [[int(end) for end in part.split("-")] for part in text.split(",")]
     return [index for end in ends for index in range(end[0], end[-1] + 1)]
 
-def answer(server, run, index, line):  # the output line of a request's line; OSError: the server is away or busy
+def answer(server, run, index, line, limit):  # the output line of a request's line; OSError: the server is away or busy
     request, hashed, response, error = json.loads(line), line, None, None
     if "promptmill_refused" in request:
         hashed = line[len(b'{"custom_id":'):line.index(b',"promptmill_refused":')]
@@ -30,9 +30,14 @@ def answer(server, run, index, line):  # the output line of a request's line; OS
             response = {"status_code": http.status, "request_id": f"req_{run}_{index}", "body": json.load(http)}
         except ValueError:
             error = {"code": "invalid_response", "message": f"HTTP {http.status} without JSON"}
-    extras = {"index": index, "worker": me, "attempts": 1, "request_hash": xxhash.xxh64_hexdigest(hashed)}
-    return json.dumps({"id": f"batch_req_{run}_{index}", "custom_id": request["custom_id"], "response": response,
-                       "error": error, "promptmill": extras}, separators=(",", ":")).encode() + b"\n"
+
+    def output(response, error):
+        extras = {"index": index, "worker": me, "attempts": 1, "request_hash": xxhash.xxh64_hexdigest(hashed)}
+        return json.dumps({"id": f"batch_req_{run}_{index}", "custom_id": request["custom_id"], "response": response,
+                           "error": error, "promptmill": extras}, separators=(",", ":")).encode() + b"\n"
+
+    text = output(response, error)
+    return text if len(text) < limit else output(None, {"code": "answer_too_large", "message": f"{len(text)} bytes"})
 
 async def main(file, run, model, server):
     bus = json.load(open(file))
@@ -51,6 +56,17 @@ async def main(file, run, model, server):
                 await shard.in_progress()
             await asyncio.sleep(3)
 
+    async def read(shard):  # the lines of a shard; an object has those that do not fit into a message
+        data = shard.data
+        if name := shard.headers.get("Pm-Object"):
+            stream, subject, sequence = f"OBJ_pm_{run}_objects", f"$O.pm_{run}_objects.", 0
+            key = base64.urlsafe_b64encode(name.encode()).decode()
+            info = json.loads((await js.get_last_msg(stream, f"{subject}M.{key}")).data)
+            while len(data) < info["size"]:
+                part = await js.get_msg(stream, sequence + 1, f"{subject}C.{info['nuid']}", next=True)
+                data, sequence = data + part.data, part.seq
+        return unpack[shard.headers.get("Pm-Encoding", "snappy")](data).split(b"\n")
+
     async def store(shard, headers, data=b""):
         headers = {"Pm-Version": "2", "Pm-Shard": shard.headers["Pm-Shard"], **headers}
         while True:
@@ -60,13 +76,12 @@ async def main(file, run, model, server):
                 await asyncio.sleep(1)
 
     async def run_one(shard, index, line):
-        result = await asyncio.to_thread(answer, server, run, index, line)
+        result = await asyncio.to_thread(answer, server, run, index, line, nc.max_payload - 1000)
         await store(shard, {"Pm-Indexes": str(index)}, result)
 
     async def work(shard):
         try:
-            lines = unpack[shard.headers.get("Pm-Encoding", "snappy")](shard.data).split(b"\n")
-            requests = zip(indexes(shard.headers["Pm-Indexes"]), lines)
+            requests = zip(indexes(shard.headers["Pm-Indexes"]), await read(shard))
             await asyncio.gather(*(run_one(shard, index, line) for index, line in requests))
             await shard.ack_sync()
         except OSError as problem:  # another worker may have the shard
