@@ -316,15 +316,21 @@ func startNATSRelease(t *testing.T, version string) (nodes []*natsNode, l *busco
 	return nodes, l, leader
 }
 
-// natsRelease is the program of a version of the NATS server. It is built once on each
-// machine, and kept in the user's cache.
+// natsRelease is the program of a version of the NATS server.
 func natsRelease(t *testing.T, version string) string {
+	t.Helper()
+	return goProgram(t, "github.com/nats-io/nats-server/v2", "nats-server", version)
+}
+
+// goProgram is the program of a Go package at a version. It is built once on each machine, and kept in
+// the user's cache.
+func goProgram(t *testing.T, pkg, name, version string) string {
 	t.Helper()
 
 	cache, err := os.UserCacheDir()
 	must(t, err)
 	cache = filepath.Join(cache, "promptmill-test")
-	program := filepath.Join(cache, "nats-server-"+version)
+	program := filepath.Join(cache, name+"-"+version)
 	building.Lock()
 	defer building.Unlock()
 
@@ -337,13 +343,13 @@ func natsRelease(t *testing.T, version string) string {
 	must(t, err)
 	defer os.RemoveAll(dir)
 
-	build := exec.CommandContext(t.Context(), "go", "install", "github.com/nats-io/nats-server/v2@"+version)
+	build := exec.CommandContext(t.Context(), "go", "install", pkg+"@"+version)
 	build.Dir, build.Env = dir, append(os.Environ(), "GOBIN="+dir, "GOWORK=off", "GOFLAGS=")
 	if text, err := build.CombinedOutput(); err != nil {
-		t.Skipf("SKIPPED: nats-server %s cannot be had from the Go module proxy: %v\n%s", version, err, text)
+		t.Skipf("SKIPPED: %s %s cannot be had from the Go module proxy: %v\n%s", name, version, err, text)
 	}
 
-	must(t, os.Rename(filepath.Join(dir, "nats-server"), program)) // in one step: other tests also build it
+	must(t, os.Rename(filepath.Join(dir, name), program)) // in one step: other tests also build it
 
 	return program
 }

@@ -124,8 +124,8 @@ func TestDocumentsLinks(t *testing.T) {
 // othersFlags are flags of other programs that documents name.
 var othersFlags = strings.Fields(`
 	--cache-ram --disable-metrics --enable-cache-report --enable-metrics --enable-prompt-tokens-details --host
-	--inbox-prefix --long --max-model-len --metrics --models-max --port --raw --scale --served-model-name
-	--threads-http --allow-empty`)
+	--context --inbox-prefix --long --max-model-len --metrics --models-max --port --raw --scale --served-model-name
+	--threads-http --allow-empty --server --tlsca --user --password`)
 
 var (
 	documentFlag = regexp.MustCompile(`(?:^|[\s\x60("'|/])(--[a-z][a-z0-9-]*)`)
@@ -288,15 +288,21 @@ func TestDocumentsNames(t *testing.T) {
 	}
 }
 
-// The file that CONTRIBUTING shows as a whole equals the file in the repository.
+// The files that documents show as a whole equal the files in the repository.
 func TestDocumentsCode(t *testing.T) {
-	shown := documents(t)["CONTRIBUTING.md"]
-	file, err := os.ReadFile(filepath.Join("..", "..", "worker", "modelserver", "lmdeploy.go"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	texts := documents(t)
+	for _, shown := range []struct{ document, language, file string }{
+		{"CONTRIBUTING.md", "go", "worker/modelserver/lmdeploy.go"},
+		{"proto/README.md", "python", "proto/examples/python/worker.py"},
+		{"proto/README.md", "python", "proto/examples/python/reader.py"},
+	} {
+		file, err := os.ReadFile(filepath.Join("..", "..", filepath.FromSlash(shown.file)))
+		if err != nil {
+			t.Fatal(err)
+		}
 
-	if !strings.Contains(shown, "```go\n"+string(file)+"```\n") {
-		t.Error("CONTRIBUTING.md shows another worker/modelserver/lmdeploy.go than the one in the repository")
+		if !strings.Contains(texts[filepath.FromSlash(shown.document)], "```"+shown.language+"\n"+string(file)+"```\n") {
+			t.Errorf("%s shows another %s than the one in the repository", shown.document, shown.file)
+		}
 	}
 }
