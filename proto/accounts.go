@@ -58,7 +58,8 @@ func WriteAccounts(w io.Writer, password func(user string) string) error {
 		}
 
 		for _, subject := range p.Import {
-			fmt.Fprintf(&roles, "      { stream: { account: %s, subject: %q } }\n", OwnerAccount, subject)
+			fmt.Fprintf(&roles, "      { stream: { account: %s, subject: %q }, to: %q }\n",
+				OwnerAccount, StoredPrefix+subject, numberWildcards(subject))
 			streams[subject] = append(streams[subject], role.Account())
 		}
 
@@ -79,7 +80,7 @@ func WriteAccounts(w io.Writer, password func(user string) string) error {
 	}
 
 	for _, subject := range slices.Sorted(maps.Keys(streams)) {
-		fmt.Fprintf(&b, "      { stream: %q, accounts: [ %s ] }\n", subject, strings.Join(streams[subject], ", "))
+		fmt.Fprintf(&b, "      { stream: %q, accounts: [ %s ] }\n", StoredPrefix+subject, strings.Join(streams[subject], ", "))
 	}
 
 	fmt.Fprintf(&b, "    ]\n  }\n%s}\n", roles.String())
@@ -92,6 +93,15 @@ func WriteAccounts(w io.Writer, password func(user string) string) error {
 // pull, and a direct get of a batch.
 func severalAnswers(subject string) bool {
 	return strings.HasPrefix(subject, "$JS.API.CONSUMER.MSG.NEXT.") || subject == "$JS.API.DIRECT.GET.*"
+}
+
+// numberWildcards returns a subject as the destination of a mapping from one with the same
+// wildcards.
+func numberWildcards(subject string) string {
+	for n := 1; strings.Contains(subject, "*"); n++ {
+		subject = strings.Replace(subject, "*", fmt.Sprintf("$%d", n), 1)
+	}
+	return subject
 }
 
 func quoteList(list []string) string {

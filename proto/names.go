@@ -49,6 +49,11 @@ const (
 // Version is the version of the message format that this package reads and writes.
 const Version = "2"
 
+// StoredPrefix begins the subjects on which the server publishes each message of the results and of
+// the manifests once more when it has stored it. Other accounts import these subjects, without
+// the prefix: NATS passes on no message there that came from another account itself.
+const StoredPrefix = "stored."
+
 // MaxRunID is the longest run id in bytes.
 const MaxRunID = 64
 

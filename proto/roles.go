@@ -35,8 +35,9 @@ type Permissions struct {
 	Deny []string
 	// Subscribe lists the subjects that the role may subscribe to.
 	Subscribe []string
-	// Import lists the subjects of Subscribe whose messages come from the account of the streams. A
-	// message that the role publishes matches one subject of Publish, and goes to that account.
+	// Import lists the subjects of Subscribe whose messages come from the account of the streams, as
+	// they are stored ([StoredPrefix]). A message that the role publishes matches one subject of
+	// Publish, and goes to that account.
 	Import []string
 }
 

@@ -45,8 +45,11 @@ func BucketConfigs(l Limits) []jetstream.StreamConfig {
 		return cfg
 	}
 
+	manifests := bucket(proto.RunsBucket, "manifests", 64<<20, 4<<20, 0)
+	manifests.RePublish = republishStored()
+
 	return []jetstream.StreamConfig{
-		bucket(proto.RunsBucket, "manifests", 64<<20, 4<<20, 0),
+		manifests,
 		bucket(proto.PresenceBucket, "workers and collectors", 16<<20, 256<<10, proto.PresenceTTL),
 		bucket(proto.ReadersBucket, "positions of readers", 64<<20, 8<<20, 0),
 	}
@@ -83,6 +86,9 @@ func UpgradeBuckets(ctx context.Context, js jetstream.JetStream, l Limits) error
 				has.MaxMsgSize = want.MaxMsgSize
 			}
 			has.AllowRollup = false
+			if want.RePublish != nil {
+				has.RePublish = want.RePublish
+			}
 		})
 		if err != nil {
 			return err
@@ -123,7 +129,8 @@ func updateStream(
 		cfg := info.Config
 		change(&cfg, info.State)
 		if cfg.MaxBytes == info.Config.MaxBytes && cfg.MaxMsgSize == info.Config.MaxMsgSize &&
-			cfg.AllowRollup == info.Config.AllowRollup && cfg.AllowDirect == info.Config.AllowDirect {
+			cfg.AllowRollup == info.Config.AllowRollup && cfg.AllowDirect == info.Config.AllowDirect &&
+			(cfg.RePublish == nil) == (info.Config.RePublish == nil) {
 			return nil
 		}
 

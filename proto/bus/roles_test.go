@@ -3,6 +3,7 @@ package bus_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -196,8 +197,14 @@ func read(t *testing.T, b *testBus, c *client) {
 	must(t, err)
 	must(t, c.Conn().Flush())
 	b.publish(t, proto.ResultsSubject("r", "0-1"), "more")
-	if msg, err := coming.NextMsg(5 * time.Second); err != nil || string(msg.Data) != "more" {
-		t.Errorf("the result that comes: %v, %v", msg, err)
+	_, err = b.as(t, proto.RoleWorker).Publish(ctx, proto.ResultsSubject("r", "0-2"), []byte("from a worker"))
+	must(t, err)
+
+	for i, want := range []string{"more", "from a worker"} {
+		msg, err := coming.NextMsg(5 * time.Second)
+		if err != nil || string(msg.Data) != want || msg.Subject != proto.ResultsSubject("r", fmt.Sprintf("0-%d", i+1)) {
+			t.Errorf("the result that comes: %v, %v, want %q", msg, err, want)
+		}
 	}
 
 	kv, err := c.KeyValue(ctx, proto.ReadersBucket)
@@ -257,5 +264,46 @@ func putAndGet(t *testing.T, c *client, run, name string) {
 
 	if got, err := objects.Get(t.Context(), name); err != nil || string(got) != want {
 		t.Errorf("object of %d bytes, %v", len(got), err)
+	}
+}
+
+// The notice of a manifest that one role changed reaches the others, after the change is stored.
+func TestNoticesReachOtherRoles(t *testing.T) {
+	t.Parallel()
+
+	b := newBus(t)
+	w := b.as(t, proto.RoleWorker)
+	notices, err := w.Conn().SubscribeSync("$KV." + proto.RunsBucket + ".*")
+	must(t, err)
+	must(t, w.Conn().Flush())
+
+	for _, role := range []proto.Role{proto.RoleProducer, admin} {
+		opened, err := bus.Open(t.Context(), b.as(t, role))
+		must(t, err)
+
+		m, err := opened.Runs.Get(t.Context(), "r")
+		must(t, err)
+
+		change, want := opened.Runs.Pause, proto.StatePaused
+		if m.State == proto.StatePaused {
+			change, want = opened.Runs.Resume, proto.StateInProgress
+		}
+
+		must(t, change(t.Context(), "r"))
+		msg, err := notices.NextMsg(5 * time.Second)
+		must(t, err)
+
+		changed, err := proto.ParseManifest("r", msg.Data)
+		if err != nil || changed.State != want || msg.Subject != "$KV."+proto.RunsBucket+".r" {
+			t.Errorf("a notice on %s with the state %s (%v), want %s", msg.Subject, changed.State, err, want)
+		}
+
+		if now, err := opened.Runs.Get(t.Context(), "r"); err != nil || now.State != want {
+			t.Errorf("the state is %s (%v) after the notice, want %s", now.State, err, want)
+		}
+	}
+
+	if extra, err := notices.NextMsg(50 * time.Millisecond); err == nil {
+		t.Errorf("there is a further notice: %s", extra.Data)
 	}
 }

@@ -43,7 +43,14 @@ func ResultsStreamConfig(run string, l Limits) jetstream.StreamConfig {
 		MaxBytes:    l.ResultsBytes,
 		Replicas:    max(1, l.Replicas),
 		AllowDirect: true,
+		RePublish:   republishStored(),
 	}
+}
+
+// republishStored has the server publish each message once more when it has stored it, for other
+// accounts.
+func republishStored() *jetstream.RePublish {
+	return &jetstream.RePublish{Source: ">", Destination: proto.StoredPrefix + ">"}
 }
 
 // AnswersStreamConfig is the stream of a run's answers that do not fit into a message, open
