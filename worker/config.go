@@ -77,6 +77,10 @@ type Config struct {
 	// the next worker at the same server. Defaults to a new set.
 	Notices *Notices
 
+	// OnInfo is called with each description that the model server gives of itself, every few
+	// seconds, never twice at a time. Defaults to nil.
+	OnInfo func(modelserver.Info)
+
 	// Log is the worker's log. Defaults to none.
 	Log zerolog.Logger
 }

@@ -36,6 +36,8 @@ type serverHealth struct {
 
 	// onInfo is called with each report of the server about itself.
 	onInfo func(modelserver.Info)
+	// report is called likewise, for the program. Nil if it does not want to know.
+	report func(modelserver.Info)
 	// onExpired is called about once a second while the server has been down long enough
 	// that the tasks that wait for it go to other workers.
 	onExpired func()
@@ -141,6 +143,9 @@ func (h *serverHealth) updateInfo(info modelserver.Info) {
 	}
 
 	h.onInfo(info)
+	if h.report != nil {
+		h.report(info)
+	}
 
 	for _, note := range info.Notes {
 		if h.notices.firstTime(note) {

@@ -118,6 +118,7 @@ func (s *serverSide) addHealth(cfg Config) {
 		notices:  cfg.Notices,
 		stall:    cfg.Stall,
 		log:      cfg.Log,
+		report:   cfg.OnInfo,
 	}
 
 	s.gate = &sendGate{

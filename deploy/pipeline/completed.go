@@ -16,6 +16,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/statedir"
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -196,7 +197,8 @@ func (r *runner) reopen(meta *metadata.Run) error {
 		return err
 	}
 
-	r.cfg.Hooks.printf("running the %d failed requests again", meta.Results.FailureCount)
+	r.cfg.Hooks.printf("running the %s failed requests again",
+		terminal.FormatCount(meta.Results.FailureCount))
 
 	return j.Close()
 }

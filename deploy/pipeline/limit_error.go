@@ -6,6 +6,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -35,7 +36,7 @@ func (e *LimitError) addDetails(j *journal.Journal) {
 	const enough = 1000 // lines
 
 	s := j.State()
-	e.text += fmt.Sprintf("; %d of %d requests have their line", s.Counts.Done, s.Manifest.Input.Requests)
+	e.text += "; " + progress.FormatKept(s.Counts.Done, s.Manifest.Input.Requests, 0)
 	if s.Stats != nil {
 		e.Failures = s.Stats.Failures
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/statedir"
+	"github.com/promptmill/promptmill/deploy/terminal"
 
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/proto"
@@ -123,8 +124,8 @@ func (s *server) restore(ctx context.Context, run string) error {
 		return err
 	}
 
-	s.Hooks.printf("run %s: the bus has lost it; resuming from its journal with the %d of %d requests that lack a line",
-		run, missing.GetCardinality(), m.Input.Requests)
+	s.Hooks.printf("run %s: the bus has lost it; resuming from its journal with the %s of %s requests that lack a line",
+		run, terminal.FormatCount(missing.GetCardinality()), terminal.FormatCount(m.Input.Requests))
 
 	if missing.IsEmpty() {
 		return nil

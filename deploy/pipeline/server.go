@@ -319,7 +319,8 @@ func (s *server) startCollector(ctx context.Context, m proto.Manifest) {
 			delete(s.active, m.Run)
 		}()
 
-		s.Hooks.printf("run %s: %d requests of %s", m.DisplayName(), m.Input.Requests, terminal.JoinFew(m.Models(), 3))
+		s.Hooks.printf("run %s: %s requests of %s", m.DisplayName(), terminal.FormatCount(m.Input.Requests),
+			terminal.JoinFew(m.Models(), 3))
 		s.collectRun(ctx, m)
 	})
 }
@@ -337,8 +338,8 @@ func (s *server) collectRun(ctx context.Context, m proto.Manifest) {
 		switch {
 		case err == nil:
 			r := meta.Results
-			s.Hooks.printf("run %s is %s: %d answered, %d failed, in %s",
-				m.DisplayName(), meta.Status, r.SuccessCount, r.FailureCount, c.Output.Results())
+			s.Hooks.printf("run %s is %s: %s answered, %s failed, in %s", m.DisplayName(), meta.Status,
+				terminal.FormatCount(r.SuccessCount), terminal.FormatCount(r.FailureCount), c.Output.Results())
 			return
 		case ctx.Err() != nil:
 			return

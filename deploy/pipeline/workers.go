@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/metrics"
 	"github.com/promptmill/promptmill/deploy/modelservers"
 	"github.com/promptmill/promptmill/deploy/progress"
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/worker"
 	"github.com/promptmill/promptmill/worker/limit"
 	"github.com/promptmill/promptmill/worker/modelserver"
@@ -66,7 +68,7 @@ func (c WorkerConfig) Validate() error {
 // String describes how many requests a model server gets at once.
 func (c WorkerConfig) String() string {
 	if c.Concurrency > 0 {
-		return fmt.Sprintf("%d requests at once", c.Concurrency)
+		return terminal.FormatCount(c.Concurrency) + " requests at once"
 	}
 	return "as many requests at once as it can use"
 }
@@ -249,6 +251,14 @@ func (p *workerPool) startWorker(ctx context.Context, server *modelserver.Server
 	cfg.Notices = p.notices[server.URL()]
 	p.Hooks.printf("worker %s: bus %s, model server %s, %s", cfg.Name, p.Bus.Name, server.URL(), p.Workers)
 
+	shown := "" // OnInfo is never called twice at a time
+	cfg.OnInfo = func(info modelserver.Info) {
+		if text := describeModelServer(info); text != shown {
+			shown = text
+			p.Hooks.printf("worker %s: %s", cfg.Name, text)
+		}
+	}
+
 	w, err := worker.New(cfg)
 	if err != nil {
 		p.group.Go(func() error { return err })
@@ -272,6 +282,33 @@ func (p *workerPool) startWorker(ctx context.Context, server *modelserver.Server
 	})
 
 	p.group.Go(func() error { return p.Servers.Watch(working, w, server, p.Hooks.Loading) })
+}
+
+// describeModelServer describes a model server that answers: its models and its slots.
+func describeModelServer(info modelserver.Info) string {
+	text := "the model server answers"
+	if kind := strings.TrimSpace(info.Flavour + " " + info.Version); kind != "" {
+		text = kind + " answers"
+	}
+
+	switch names := info.ModelNames(); {
+	case names == nil:
+		text += ", and lists no models: any is tried"
+	case len(names) == 0:
+		text += ", and has no model"
+	default:
+		text += " with " + terminal.JoinFew(names, 3)
+	}
+
+	if len(info.Models) == 1 && info.Models[0].ContextLength > 0 {
+		text += fmt.Sprintf(", %s tokens of context", terminal.FormatCount(info.Models[0].ContextLength))
+	}
+
+	if info.Slots > 0 {
+		text += fmt.Sprintf(", %s slots", terminal.FormatCount(info.Slots))
+	}
+
+	return text
 }
 
 // followNames looks up the names of the model servers again and again, until ctx ends.

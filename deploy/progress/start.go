@@ -135,11 +135,7 @@ func (v Start) Lines() []terminal.Line {
 
 // formatHeadline formats the run and its requests.
 func (v Start) formatHeadline() string {
-	run := v.Run
-	if v.Label != "" {
-		run += " (" + v.Label + ")"
-	}
-
+	run := proto.Manifest{Run: v.Run, Label: v.Label}.DisplayName()
 	if !v.Resumed && v.Command == "run" {
 		return fmt.Sprintf("run %s: %s requests from %s", run, terminal.FormatCount(v.Total), v.Input)
 	}
@@ -192,11 +188,13 @@ func (v Start) formatServer() string {
 		text = kind + " at " + text
 	}
 
-	if s.Slots != nil && !s.Simulated {
+	slots := s.Slots != nil && !s.Simulated
+	if slots {
 		text += fmt.Sprintf(", %s slots", terminal.FormatCount(*s.Slots))
 	}
 
 	switch several := len(s.URLs) > 1; {
+	case s.Concurrency == nil && slots:
 	case s.Concurrency == nil && several:
 		text += ", as many requests at once as each can use"
 	case s.Concurrency == nil:

@@ -63,6 +63,14 @@ resuming run 20261128-213659-yb5a (nightly): 3,061 of 20,000 requests have their
   answers   /out/tickets.results.jsonl.zst
   read now  zstd -dc /out/tickets.results.part.zst
 `},
+		{"slots", func(v *Start) { v.Server.Slots = new(8) }, `
+run 20261128-213659-yb5a: 20,000 requests from tickets.jsonl
+  model     gemma-3-4b-it, 131,072 tokens of context
+  server    vLLM 0.11.2 at http://127.0.0.1:8000, 8 slots
+  bus       in this process
+  answers   /out/tickets.results.jsonl.zst
+  read now  zstd -dc /out/tickets.results.part.zst
+`},
 		{"several servers, of which nothing is known, and no model", func(v *Start) {
 			v.Models, v.ContextLength = nil, nil
 			v.SetServer([]string{"http://a", "http://b", "http://c", "http://d"}, false, modelserver.Info{}, 0)

@@ -355,7 +355,7 @@ func TestClusterProcessesKilled(t *testing.T) {
 		answers.longest(begin).Round(time.Millisecond), lines.longest(begin).Round(time.Millisecond))
 
 	poll(t, patience, "serve to say so", func() bool {
-		return strings.Contains(serveSaid.String(), "run r is completed: 5000 answered, 0 failed")
+		return strings.Contains(serveSaid.String(), "run r is completed: 5,000 answered, 0 failed")
 	})
 
 	if text, code := c.run("verify", in, filepath.Join("out", "r.jsonl.zst")); code != exit.CodeOK {

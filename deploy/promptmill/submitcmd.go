@@ -13,6 +13,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/pipeline"
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -171,7 +172,8 @@ func submit(ctx context.Context, env environment, o submitOptions) (err error) {
 		return err
 	}
 
-	cmd.screen.Printf("run %s: %d requests are on the bus", m.DisplayName(), m.Input.Requests)
+	cmd.screen.Printf("run %s: %s requests are on the bus at %s", m.DisplayName(),
+		terminal.FormatCount(m.Input.Requests), l.Name)
 
 	if o.collect != nil {
 		o.collect.Bus, o.collect.Run = l, m.Run
@@ -234,15 +236,17 @@ func (c *activeCommand) reportEnd(m proto.Manifest) error {
 		return pipeline.RefusedRunError(m)
 	}
 
-	c.screen.Printf("run %s is %s: %d answered, %d failed, in %s",
-		m.DisplayName(), m.State, m.Counts.Done-m.Counts.Failed, m.Counts.Failed, output.Prefix(m.Output).Results())
+	c.screen.Printf("run %s is %s: %s answered, %s failed, in %s", m.DisplayName(), m.State,
+		terminal.FormatCount(m.Counts.Done-m.Counts.Failed), terminal.FormatCount(m.Counts.Failed),
+		output.Prefix(m.Output).Results())
 
 	if reached := m.Policy.FindReachedAtEnd(m.Counts); reached != nil {
 		return exit.LimitReached(fmt.Errorf("the run is complete, and %s", reached), retryHint(m))
 	}
 
 	if m.Counts.Failed > 0 {
-		return exit.RequestsFailed(fmt.Errorf("%d of %d requests failed", m.Counts.Failed, m.Input.Requests),
+		return exit.RequestsFailed(fmt.Errorf("%s of %s requests failed", terminal.FormatCount(m.Counts.Failed),
+			terminal.FormatCount(m.Input.Requests)),
 			retryHint(m))
 	}
 

@@ -40,6 +40,9 @@ func TestScreenBlock(t *testing.T) {
 	wrote("the end", "\x1b[1A\r\x1b[J")
 	s.Close()
 	wrote("the end again", "")
+	s.Draw(NewLine("one"))
+	s.Printf("the end")
+	wrote("a block after the end", "the end\n")
 }
 
 // Without a terminal there is a live block only if it is asked for, and never a colour.

@@ -78,9 +78,10 @@ func (r Result) Err() error {
 
 // Print prints the result for people.
 func (r Result) Print(w io.Writer) {
+	count := terminal.FormatCount[int]
 	fmt.Fprintf(w,
-		"%d requests: %d answered, %d failed, %d without a line, %d lines too many, %d lines of no request\n",
-		r.Requests, r.Answered, r.Failed, r.Missing, r.Repeated, r.Unknown)
+		"%s requests: %s answered, %s failed, %s without a line, %s lines too many, %s lines of no request\n",
+		count(r.Requests), count(r.Answered), count(r.Failed), count(r.Missing), count(r.Repeated), count(r.Unknown))
 
 	if r.Answers != nil {
 		r.Answers.print(w)
