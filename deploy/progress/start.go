@@ -70,7 +70,7 @@ type StartBus struct {
 	Own bool `json:"own"`
 	// Shared is set if other processes may work for the run over it.
 	Shared bool `json:"shared"`
-	// Address is where it listens, HOST:PORT.
+	// Address is its listen address, HOST:PORT.
 	Address string `json:"address"`
 	// Version is the version of its NATS server.
 	Version string `json:"version"`
@@ -80,6 +80,7 @@ type StartBus struct {
 // "collect".
 func NewStart(command string, m proto.Manifest, out output.Prefix, durable int) Start {
 	models := slices.DeleteFunc(m.Models(), func(model string) bool { return model == "" })
+
 	return Start{
 		Type:    "start",
 		Time:    time.Now().UTC().Format(time.RFC3339),
@@ -148,8 +149,8 @@ func (v Start) formatHeadline() string {
 	return fmt.Sprintf("%s run %s: %s", verb, run, FormatKept(v.Durable, v.Total, v.OnBus))
 }
 
-// FormatKept formats what is kept of a run whatever happens: the requests that have their line, and
-// the others whose results are on the bus.
+// FormatKept formats the requests that no stop costs: those with a line, and those with a result on
+// the bus.
 func FormatKept(durable, total, onBus int) string {
 	text := fmt.Sprintf("%s of %s requests have their line", terminal.FormatCount(durable),
 		terminal.FormatCount(total))

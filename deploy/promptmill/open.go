@@ -147,6 +147,7 @@ func (c *activeCommand) countSafe() string {
 // hooks show the pipeline's reports on the screen.
 func (c *activeCommand) hooks() pipeline.Hooks {
 	display := progress.NewDisplay(c.screen)
+
 	return pipeline.Hooks{
 		Printf:     c.screen.Printf,
 		Validating: progress.ShowValidation(c.screen),

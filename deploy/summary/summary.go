@@ -95,7 +95,7 @@ func PrintFiles(s *terminal.Screen, meta *metadata.Run, out output.Prefix, input
 }
 
 // Err returns the error of a complete run that has failed requests, or has reached a limit, or nil.
-// retry is how to run the failed requests again, in words.
+// retry names the command that runs the failed requests again.
 func Err(meta *metadata.Run, reached *proto.ReachedLimit, retry string) error {
 	hint := ""
 	if meta.Results.FailureCount > 0 {

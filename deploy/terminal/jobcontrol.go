@@ -42,8 +42,8 @@ func (s *Screen) suspend(continued <-chan os.Signal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	// The group of the session's leader is no job of a shell that could continue it. The system
-	// ignores SIGTSTP for such a group, too.
+	// No shell could continue the process group of the session's leader. The system ignores SIGTSTP
+	// for such a group as well.
 	session, err := unix.Getsid(0)
 	if err != nil || session == unix.Getpgrp() {
 		return
@@ -61,7 +61,7 @@ func (s *Screen) suspend(continued <-chan os.Signal) {
 }
 
 // inBackground reports whether the process is a background job of the terminal. Only the foreground
-// may redraw what is there.
+// may redraw the screen.
 func inBackground(file *os.File) bool {
 	group, err := unix.IoctlGetInt(int(file.Fd()), unix.TIOCGPGRP)
 	return err == nil && group != unix.Getpgrp()
