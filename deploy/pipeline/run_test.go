@@ -162,6 +162,8 @@ func TestConfigValidate(t *testing.T) {
 		"Config.Settings.Model excludes": func(c *Config) {
 			c.Settings.Model, c.Settings.OverrideModel = "a", "b"
 		},
+		"Config.Policy.MaxTokens is -1, must not": func(c *Config) { c.Policy.MaxTokens = -1 },
+		"Config.Policy.FailIf: \"\" is no metric": func(c *Config) { c.Policy.FailIf = make([]proto.Threshold, 1) },
 		"Config.RunID":                           func(c *Config) { c.RunID = "a b" },
 		"WorkerConfig.Attempts is -1":            func(c *Config) { c.Workers.Attempts = -1 },
 		"WorkerConfig.Grace is -1ns, must not":   func(c *Config) { c.Workers.Grace = -1 },
