@@ -38,6 +38,8 @@ type Progress struct {
 	Durable int
 	// Finishing reports that all lines are there and the files are being written.
 	Finishing bool
+	// Stopped reports that a limit of its policy has stopped the run.
+	Stopped bool
 }
 
 // New returns a collector for the run of the journal. It returns an error that names the
@@ -87,7 +89,12 @@ func newCollector(cfg Config) *Collector {
 }
 
 // Progress returns the counts so far. It may be called at any time.
-func (c *Collector) Progress() Progress { return c.ledger.progress(c.total) }
+func (c *Collector) Progress() Progress {
+	p := c.ledger.progress(c.total)
+	p.Stopped = c.limits.isStopped()
+
+	return p
+}
 
 // Run gathers results until each request has its line, then writes the output files and
 // returns nil. When ctx ends, Run syncs what it has and returns ctx's cause. It returns an

@@ -160,6 +160,14 @@ func (j *limitJudge) follow(m proto.Manifest, received proto.Counts) {
 	}
 }
 
+// isStopped reports whether a limit has stopped the run.
+func (j *limitJudge) isStopped() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+
+	return j.reached != nil
+}
+
 // currentPolicy returns the policy of the run as it was read last.
 func (j *limitJudge) currentPolicy() proto.RunPolicy {
 	j.mu.Lock()

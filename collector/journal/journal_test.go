@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -381,4 +382,29 @@ func TestJournalBehindLink(t *testing.T) {
 	if _, err := os.Lstat(link); err != nil {
 		t.Errorf("the link: %v", err)
 	}
+}
+
+// The lines of failed requests come from the latest frames first, as many as are wanted, and from
+// a damaged journal as far as they can be read.
+func TestFailedLines(t *testing.T) {
+	t.Parallel()
+
+	j, ends, _ := newTestJournal(t, 30, []uint32{0, 1, 2, 5}, []uint32{6, 7}, []uint32{8, 9, 11}, []uint32{3, 14})
+	check := func(most int, want ...uint32) {
+		t.Helper()
+
+		lines, err := j.FailedLines(most)
+		fixture.Must(t, err)
+
+		if got := string(bytes.Join(lines, nil)); got != fixture.AllLines(want...) {
+			t.Errorf("%d at most: %v, want %v", most, fixture.ParseIndexes(t, got), want)
+		}
+	}
+
+	check(10, 14, 8, 11, 2, 5)
+	check(2, 14, 8)
+	check(0)
+
+	fixture.FlipBit(t, j.path, ends[len(ends)-2]-1) // the lines of the third frame
+	check(10, 14, 2, 5)
 }

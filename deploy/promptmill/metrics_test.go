@@ -124,6 +124,7 @@ func TestMetricsOfRun(t *testing.T) {
 		`collector_lines_total{outcome="answered",run="r"}`:      requests - 1,
 		`collector_lines_total{outcome="failed",run="r"}`:        0,
 		`collector_durable_lines{run="r"}`:                       requests - 1,
+		`collector_stopped{run="r"}`:                             0,
 		`collector_duplicates_total{run="r"}`:                    0,
 		`collector_tokens_total{direction="in",run="r"}`:         lines.in,
 		`collector_tokens_total{direction="out",run="r"}`:        lines.out,

@@ -12,6 +12,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 )
@@ -85,6 +86,48 @@ func TestCauses(t *testing.T) {
 
 	if got, want := out.String(), "  2 x HTTP 400\n"; got != want {
 		t.Errorf("without the file: %q, want %q", got, want)
+	}
+}
+
+// An unfinished run has the messages of its failed lines.
+func TestCausesSoFar(t *testing.T) {
+	t.Parallel()
+
+	line := `{"id":"b","custom_id":"c","response":{"status_code":400,"request_id":"r","body":{"detail":"too long"}},` +
+		`"error":null}`
+
+	var out bytes.Buffer
+	PrintCausesSoFar(terminal.New(terminal.Config{Out: &out}), map[string]int64{"http_400": 3, "timeout": 5},
+		[][]byte{[]byte(line), []byte("broken"), []byte(line)})
+	if got, want := out.String(), "  5 x timeout\n  3 x HTTP 400: too long\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// A complete run that has reached a limit has the exit code of limits, whether or not requests failed.
+func TestErrOfLimits(t *testing.T) {
+	t.Parallel()
+
+	meta := &metadata.Run{}
+	meta.Test.NumRequests, meta.Results.SuccessCount = 10, 10
+	reached := &proto.ReachedLimit{Limit: "truncated>1", Metric: proto.MetricTruncated, Count: 2, Ended: 10, WholeRun: true}
+
+	const text = "the run is complete, and the limit truncated>1 is reached: " +
+		"2 of 10 answers were cut off at their token limit"
+	err := Err(meta, reached, "the same command with --retry")
+	if err == nil || err.Error() != text || exit.Code(err) != exit.CodeLimit || exit.Hint(err) != "" {
+		t.Errorf("%v, exit code %d, hint %q", err, exit.Code(err), exit.Hint(err))
+	}
+
+	meta.Results.FailureCount, meta.Test.ErrorFile = 1, new("e.jsonl.zst")
+	err = Err(meta, reached, "the same command with --retry")
+	if want := "the same command with --retry runs them again; zstd -dc e.jsonl.zst shows each"; err == nil ||
+		exit.Code(err) != exit.CodeLimit || exit.Hint(err) != want {
+		t.Errorf("with a failure: %v, exit code %d, hint %q", err, exit.Code(err), exit.Hint(err))
+	}
+
+	if err := Err(meta, nil, ""); exit.Code(err) != exit.CodeFailed {
+		t.Errorf("without a limit: %v", err)
 	}
 }
 
