@@ -26,10 +26,10 @@ type absence struct {
 
 	// mu guards the fields below.
 	mu         sync.Mutex
-	conn       *nats.Conn // the lost connection; nil before the first one
-	dialled    string     // the address that was dialled last
-	home       string     // the address at which the bus was reached last
-	since      time.Time  // zero: the bus is there
+	closeConn  func()    // closes the connection; nil before the first one
+	dialled    string    // the address that was dialled last
+	home       string    // the address at which the bus was reached last
+	since      time.Time // zero: the bus is there
 	lastWarned time.Time
 	answers    []answer
 	otherSince time.Time // since when another bus answers at home
@@ -66,10 +66,10 @@ func (a *absence) Dial(network, address string) (net.Conn, error) {
 }
 
 // begin records the first connection.
-func (a *absence) begin(conn *nats.Conn) {
+func (a *absence) begin(closeConn func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.conn, a.home, a.answers = conn, a.dialled, nil
+	a.closeConn, a.home, a.answers = closeConn, a.dialled, nil
 }
 
 // lose records that the connection is lost.
@@ -118,14 +118,14 @@ func (a *absence) recordOtherBus(err error) {
 
 	a.record(describeFailure(err).what)
 	switch {
-	case a.conn == nil: // the caller of Join gets the error
+	case a.closeConn == nil: // the caller of Join gets the error
 		return
 	case a.dialled != a.home:
 	case a.otherSince.IsZero():
 		a.otherSince = time.Now()
 	case time.Since(a.otherSince) >= GiveUpAfter:
 		a.why = err
-		go a.conn.Close() // it waits for the connecting that calls this
+		go a.closeConn() // it waits for the connecting that calls this
 		return
 	}
 

@@ -132,7 +132,7 @@ func (l *Connection) connect(url string, log zerolog.Logger, away *absence, opts
 		return err
 	}
 
-	away.begin(conn)
+	away.begin(conn.Close)
 	*l = Connection{
 		Conn:   conn,
 		JS:     js,

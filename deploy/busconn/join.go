@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
@@ -65,7 +66,7 @@ const joinHint = "take the join string that promptmill join prints there now"
 // describeJoinErrors returns the error of a join string at whose addresses no bus answers.
 func describeJoinErrors(addresses []string, errs []error) error {
 	where := strings.Join(addresses, ", ")
-	others, timeouts, texts := 0, 0, make([]string, len(errs))
+	others, dead, refused, texts := 0, 0, 0, make([]string, len(errs))
 	for i, err := range errs {
 		if errors.Is(err, nats.ErrAuthorization) {
 			return exit.Unreachable(finalError{fmt.Errorf("the bus at %s refuses this join string: it was revoked",
@@ -74,8 +75,10 @@ func describeJoinErrors(addresses []string, errs []error) error {
 		if errors.Is(err, errOtherCertificate) {
 			others++
 		}
-		if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
-			timeouts++
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			refused++
+		} else if dialling, ok := errors.AsType[*net.OpError](err); ok && dialling.Op == "dial" {
+			dead++
 		}
 		texts[i] = describeFailure(err).what
 	}
@@ -88,11 +91,27 @@ func describeJoinErrors(addresses []string, errs []error) error {
 	}
 
 	hint := "is promptmill serve, or run --listen, running there, and does a firewall let this port through?"
-	if timeouts > 0 {
+	switch {
+	case dead > 0:
 		hint += " If this box reaches the bus at another address, start the bus with --advertise ADDRESS"
+	case refused == 0:
+		hint = "is the promptmill there stopped, or does another program have its port?"
 	}
 
-	return exit.Unreachable(fmt.Errorf("no bus answers at %s", joinAnswers(addresses, texts)), hint)
+	return exit.Unreachable(&noAnswerError{"no bus answers at " + joinAnswers(addresses, texts), errs}, hint)
+}
+
+// noAnswerError is the error of addresses at which no bus answers.
+type noAnswerError struct {
+	text string
+	errs []error // of each address
+}
+
+func (e *noAnswerError) Error() string { return e.text }
+
+// isGone reports whether no process listens at any of the addresses.
+func (e *noAnswerError) isGone() bool {
+	return !slices.ContainsFunc(e.errs, func(err error) bool { return !errors.Is(err, syscall.ECONNREFUSED) })
 }
 
 // joinAnswers joins addresses and their answers. Equal answers are named once.

@@ -137,6 +137,11 @@ func ConnectAll(o Options, role proto.Role, log zerolog.Logger) ([]*Connection, 
 
 		return []*Connection{l}, nil
 	case o.URL != "":
+		if o.URLVariable != "" && len(localbus.List(o.State)) > 0 {
+			log.Warn().Str("bus", RedactURLs(o.URL)).
+				Msg("using the bus of " + o.URLVariable + ", not the one of this machine")
+		}
+
 		l, err := connectURL(o, role, log, opts...)
 		if err != nil {
 			return nil, err
@@ -149,15 +154,23 @@ func ConnectAll(o Options, role proto.Role, log zerolog.Logger) ([]*Connection, 
 	}
 
 	var list []*Connection
+	var problem error // of a bus that runs
 	for _, b := range localbus.List(o.State) {
 		id, err := localbus.LoadIdentity(o.State)
 		if err != nil {
 			return nil, err
 		}
 
-		if l, err := Join(id.Join(role, []string{b.LocalAddress()}), log, opts...); err == nil {
+		l, err := Join(id.Join(role, []string{b.LocalAddress()}), log, opts...)
+		if err == nil {
 			list = append(list, l)
+		} else if gone, ok := errors.AsType[*noAnswerError](err); !ok || !gone.isGone() { // else it was killed
+			problem = err
 		}
+	}
+
+	if len(list) == 0 && problem != nil {
+		return nil, problem
 	}
 
 	if len(list) == 0 {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // FileName is the name of the file in which a bus leaves its address.
@@ -43,6 +44,17 @@ func (b Bus) LocalAddress() string {
 		host = "127.0.0.1"
 	}
 	return net.JoinHostPort(host, port)
+}
+
+// Listens reports whether a process listens at the local address. A bus that was killed leaves its
+// file.
+func (b Bus) Listens() bool {
+	conn, err := net.DialTimeout("tcp", b.LocalAddress(), 5*time.Second)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
 }
 
 // Addresses returns the addresses at which other machines reach the bus, the best first. There are

@@ -206,14 +206,22 @@ func (s *server) reportRuns(ctx context.Context) error {
 		return err
 	}
 
-	if len(runs) > 0 {
-		ended := 0
-		for _, m := range runs {
-			if m.State.Ended() {
-				ended++
-			}
+	ended := 0
+	for _, m := range runs {
+		if m.State.Ended() {
+			ended++
 		}
-		s.Hooks.printf("runs on the bus: %d, of which %d have ended", len(runs), ended)
+	}
+
+	where := "on the bus"
+	if s.embedded != nil {
+		where = "in the store " + s.stateDir
+	}
+
+	if len(runs) == 0 {
+		s.Hooks.printf("no runs %s yet", where)
+	} else {
+		s.Hooks.printf("%d runs %s, %d of them ended", len(runs), where, ended)
 	}
 
 	for _, r := range unreadable {

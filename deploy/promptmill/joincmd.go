@@ -89,7 +89,7 @@ func printJoinStrings(env environment, o joinOptions) error {
 		return err
 	}
 
-	buses := localbus.List(o.state)
+	buses := slices.DeleteFunc(localbus.List(o.state), func(b localbus.Bus) bool { return !b.Listens() })
 	if len(buses) == 0 {
 		return exit.Unreachable(errors.New("no bus runs on this machine"), "promptmill serve starts one")
 	}

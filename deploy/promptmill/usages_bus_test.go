@@ -394,13 +394,13 @@ func TestUsageOfJoin(t *testing.T) {
 			args: "list --join " + several.String(),
 			err: "no bus answers at " + gone + ": connection refused; " + several.Addresses[1] +
 				": it takes the connection and says nothing for 5s; " + other + ": connection refused",
-			hint: bus + " If this box reaches the bus at another address, start the bus with --advertise ADDRESS",
+			hint: bus,
 			code: 4,
 		},
 		{
 			args: "list --join " + plain.String(),
 			err:  "no bus answers at " + plain.Addresses[0] + ": it does not use TLS",
-			hint: bus,
+			hint: "is the promptmill there stopped, or does another program have its port?",
 			code: 4,
 		},
 		{
