@@ -5,11 +5,14 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
@@ -139,6 +142,29 @@ func (o Options) credentialsOption() (nats.Option, error) {
 	return nats.UserCredentials(o.Credentials), nil
 }
 
+// credentialsEnd returns the time at which the file of credentials expires. It is far away if the
+// file has none.
+func (o Options) credentialsEnd() time.Time {
+	never := time.Now().AddDate(100, 0, 0)
+	text, err := os.ReadFile(o.Credentials)
+	if err != nil {
+		return never
+	}
+	defer clear(text)
+
+	token, err := nkeys.ParseDecoratedJWT(text)
+	if err != nil {
+		return never
+	}
+
+	claims, err := jwt.DecodeUserClaims(token)
+	if err != nil || claims.Expires == 0 {
+		return never
+	}
+
+	return time.Unix(claims.Expires, 0)
+}
+
 // describeUser describes the user of the options at a NATS server.
 func (o Options) describeUser() string {
 	name, _, _ := strings.Cut(o.User, ":")
@@ -176,7 +202,7 @@ var refusals = []error{
 	nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked, nats.ErrAccountAuthExpired, nats.ErrNkeysNotSupported,
 }
 
-// isRefusal reports whether an error is that of a server that does not accept a user.
+// isRefusal reports whether a server does not accept a user.
 func isRefusal(err error) bool {
 	return slices.ContainsFunc(refusals, func(refusal error) bool { return errors.Is(err, refusal) })
 }
@@ -191,6 +217,9 @@ func (o Options) describeRefusal(err error) error {
 		return errors.New("refuses these credentials: they were revoked")
 	case errors.Is(err, nats.ErrNkeysNotSupported):
 		return errors.New("refuses these credentials: it has no users with NKeys")
+	case o.Credentials != "" && !o.credentialsEnd().After(time.Now()):
+		return fmt.Errorf("refuses these credentials: %s expired at %s UTC", o.Credentials,
+			o.credentialsEnd().UTC().Format(time.DateTime))
 	case o.Credentials != "":
 		return errors.New("refuses these credentials, of " + o.Credentials)
 	case name != "" && cmp.Or(password, o.Password) == "":

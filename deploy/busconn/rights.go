@@ -120,7 +120,7 @@ func (l *Connection) wrongRole(role proto.Role, needer string) error {
 // checkJetStream returns an error if JetStream does not answer the user of the connection.
 func (l *Connection) checkJetStream() error {
 	if ok, err := l.may(infoSubject); err != nil || !ok {
-		return err // a user who may not ask may still use it
+		return err // the user may not ask, but may use it
 	}
 
 	ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)

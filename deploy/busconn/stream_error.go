@@ -17,6 +17,7 @@ const (
 	codeNoMemory         jetstream.ErrorCode = 10028
 	codeNoStorage        jetstream.ErrorCode = 10047
 	codeNoReplicas       jetstream.ErrorCode = 10074
+	codeWantsLimit       jetstream.ErrorCode = 10113
 	codeStreamTooLarge   jetstream.ErrorCode = 10122
 )
 
@@ -36,6 +37,9 @@ func (l *Connection) DescribeStreamError(err error) error {
 	case codeStreamTooLarge:
 		text = "does not allow streams of this size"
 		hint = "raise max_bytes of the streams in the limits of the account"
+	case codeWantsLimit:
+		text = "wants a limit of bytes for each stream, and the streams of inputs have none"
+		hint = "set max_bytes_required to false in the limits of the account"
 	case codeMostStreams:
 		text = "has as many streams as the account may have"
 		hint = "delete ended runs with promptmill delete RUN, or raise the limit of the account"

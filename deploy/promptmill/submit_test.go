@@ -81,12 +81,12 @@ func TestSubmitGoesOn(t *testing.T) {
 	}
 }
 
-// A run of an older version is left alone, and status names it on standard error.
+// A run of an older version is left alone. status names it on standard error, and serve at its start.
 func TestStatusNamesRunsOfOtherVersions(t *testing.T) {
 	t.Parallel()
 
 	c := newCommand(t)
-	c.serve()
+	serving, out := c.serve()
 	s := c.producer()
 
 	old := []byte(`{"schema":2,"run":"old","state":"in_progress"}`)
@@ -108,6 +108,12 @@ func TestStatusNamesRunsOfOtherVersions(t *testing.T) {
 	if err != nil || string(kept.Data) != string(old) {
 		t.Errorf("its manifest is now %v, %v", kept, err)
 	}
+
+	terminate(t, serving, out)
+	_, out = c.serve()
+	poll(t, pollTime, "the run in the output of serve", func() bool {
+		return strings.Contains(out.String(), "run old is left alone: another version of promptmill made the run (schema 2")
+	})
 }
 
 // producer is a connection to the bus of serve in the role of a producer.

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nkeys"
 )
 
@@ -428,9 +429,8 @@ func TestJoinStringAsPasted(t *testing.T) {
 	}
 }
 
-// The seed of an NKey user is credentials, and so is a file with a JWT (which only a server with an
-// operator accepts).
-func TestCredentials(t *testing.T) {
+// A file with the seed of an NKey user is credentials.
+func TestNKeyCredentials(t *testing.T) {
 	t.Parallel()
 
 	pair, err := nkeys.CreateUser()
@@ -445,6 +445,123 @@ func TestCredentials(t *testing.T) {
 	must(t, os.WriteFile(path, append(seed, '\n'), 0o600))
 	url := startNATSServer(t, "jetstream { store_dir: STORE }\nauthorization { users: [ { nkey: "+public+" } ] }")
 	c.must("list", "--nats", url, "--nats-creds", path)
+}
+
+// operator is the operator of a NATS server, with one account that has JetStream.
+type operator struct {
+	t       *testing.T
+	pair    nkeys.KeyPair
+	account nkeys.KeyPair
+}
+
+func newOperator(t *testing.T) *operator {
+	t.Helper()
+	pair, err := nkeys.CreateOperator()
+	must(t, err)
+	account, err := nkeys.CreateAccount()
+	must(t, err)
+	return &operator{t: t, pair: pair, account: account}
+}
+
+// config returns the configuration of a server of the operator.
+func (o *operator) config(limits jwt.JetStreamLimits) string {
+	o.t.Helper()
+
+	own := jwt.NewOperatorClaims(publicKey(o.t, o.pair))
+	token, err := own.Encode(o.pair)
+	must(o.t, err)
+
+	claims := jwt.NewAccountClaims(publicKey(o.t, o.account))
+	claims.Limits.JetStreamLimits = limits
+	account, err := claims.Encode(o.pair)
+	must(o.t, err)
+
+	pair, err := nkeys.CreateAccount() // JetStream needs one for the system
+	must(o.t, err)
+	system := publicKey(o.t, pair)
+	systemAccount, err := jwt.NewAccountClaims(system).Encode(o.pair)
+	must(o.t, err)
+
+	return fmt.Sprintf("jetstream { store_dir: STORE }\noperator: %s\nsystem_account: %s\nresolver: MEMORY\n"+
+		"resolver_preload: { %s: %s, %s: %s }\n",
+		token, system, system, systemAccount, publicKey(o.t, o.account), account)
+}
+
+// credentials writes a .creds file of a user that ends at a time, and returns its path.
+func (o *operator) credentials(name string, ends time.Time) (path string) {
+	o.t.Helper()
+
+	user, err := nkeys.CreateUser()
+	must(o.t, err)
+	seed, err := user.Seed()
+	must(o.t, err)
+
+	claims := jwt.NewUserClaims(publicKey(o.t, user))
+	claims.Expires = ends.Unix()
+	token, err := claims.Encode(o.account)
+	must(o.t, err)
+
+	text, err := jwt.FormatUserConfig(token, seed)
+	must(o.t, err)
+	path = filepath.Join(o.t.TempDir(), name)
+	must(o.t, os.WriteFile(path, text, 0o600))
+
+	return path
+}
+
+func publicKey(t *testing.T, pair nkeys.KeyPair) string {
+	t.Helper()
+	key, err := pair.PublicKey()
+	must(t, err)
+	return key
+}
+
+// A .creds file lets in a user of the server's operator, and no other.
+func TestUsageOfBusCredentials(t *testing.T) {
+	t.Parallel()
+
+	o, other := newOperator(t), newOperator(t)
+	later := time.Now().Add(time.Hour)
+	good, foreign := o.credentials("good.creds", later), other.credentials("foreign.creds", later)
+	expired := o.credentials("expired.creds", time.Date(2025, 3, 1, 12, 0, 0, 0, time.UTC))
+	at := startNATSServer(t, o.config(jwt.JetStreamLimits{DiskStorage: jwt.NoLimit, MemoryStorage: jwt.NoLimit,
+		Streams: jwt.NoLimit, Consumer: jwt.NoLimit}))
+	bare := startNATSServer(t, o.config(jwt.JetStreamLimits{}))
+	few := startNATSServer(t, o.config(jwt.JetStreamLimits{DiskStorage: 1 << 30, MemoryStorage: 1 << 20, Streams: 1,
+		Consumer: jwt.NoLimit}))
+
+	c := newCommand(t)
+	c.must("list", "--nats", at, "--nats-creds", good)
+
+	files := map[string]string{"in.jsonl": `{"prompt":"hello"}` + "\n"}
+	hint := "give the credentials of a user that this server knows with --nats-creds FILE"
+	testUsages(t, []usage{
+		{
+			args: "list --nats " + at + " --nats-creds " + foreign,
+			err:  "the NATS server at " + at + " refuses these credentials, of " + foreign,
+			hint: hint,
+			code: 4,
+		},
+		{
+			args: "list --nats " + at + " --nats-creds " + expired,
+			err:  "the NATS server at " + at + " refuses these credentials: " + expired + " expired at 2025-03-01 12:00:00 UTC",
+			hint: hint,
+			code: 4,
+		},
+		{
+			args: "list --nats " + bare + " --nats-creds " + good,
+			err:  "the account of the user of " + good + " at the NATS server at " + bare + " has no JetStream",
+			hint: `set "jetstream: enabled" for that account in the server's configuration, or use a user of another account`,
+			code: 4,
+		},
+		{
+			args:  "submit in.jsonl --model m --nats " + few + " --nats-creds " + good,
+			files: files,
+			err:   "the NATS server at " + few + " has as many streams as the account may have",
+			hint:  "delete ended runs with promptmill delete RUN, or raise the limit of the account",
+			code:  4,
+		},
+	})
 }
 
 // A worker whose user has another name than its role works with the permissions of the role, and is
