@@ -14,8 +14,8 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 )
 
-// completeName is the hidden command that the scripts call at each Tab, with the words of the command
-// line up to the cursor.
+// completeName is the hidden command that the scripts call at each Tab, with the words of the
+// command line up to the cursor.
 const completeName = "__complete"
 
 // The scripts, with PROGRAM for the name of the program.
@@ -28,14 +28,15 @@ var (
 	fishScript string
 )
 
-// Values returns the values that a flag or an argument can have. c has the flags of the command line so
-// far. A value may have a description behind a tab.
+// Values returns the values that a flag or an argument can have. c has the flags of the command
+// line so far. A value may have a description behind a tab.
 type Values func(ctx context.Context, c *cli.Command) []string
 
-// NewCompletionCommands returns the command that prints the completion of a shell, and the hidden one
-// that answers it. values has the values of flags and arguments by the names that the help has for
-// them: RUN, or MODE for a flag "--progress MODE". Names of files and folders (FILE, INPUT, DIR ...)
-// need none, nor do arguments that list their values, such as [bash|zsh|fish].
+// NewCompletionCommands returns the command that prints the completion of a shell, and the
+// hidden one that answers it. values has the values of flags and arguments by the names that
+// the help has for them: RUN, or MODE for a flag "--progress MODE". Names of files and folders
+// (FILE, INPUT, DIR ...) need none, nor do arguments that list their values, such as
+// [bash|zsh|fish].
 func NewCompletionCommands(values map[string]Values) []*cli.Command {
 	scripts := map[string]string{"bash": bashScript, "zsh": zshScript, "fish": fishScript}
 
@@ -58,7 +59,8 @@ other package. To use it in each new shell:
 
 				script, ok := scripts[c.Args().First()]
 				if !ok {
-					return exit.Usage("want bash, zsh or fish", "there is no completion for the shell %q", c.Args().First())
+					return exit.Usage("want bash, zsh or fish", "there is no completion for the shell %q",
+						c.Args().First())
 				}
 
 				_, err := io.WriteString(c.Root().Writer, strings.ReplaceAll(script, "PROGRAM", c.Root().Name))
@@ -193,6 +195,7 @@ func (l line) complete(ctx context.Context, values map[string]Values) completion
 	if name := l.argument(); name != "" {
 		return l.completeValue(ctx, values, name, "", l.current)
 	}
+
 	if !l.onlyArguments {
 		return l.filter(l.listFlags(), "", l.current)
 	}
@@ -200,8 +203,8 @@ func (l line) complete(ctx context.Context, values map[string]Values) completion
 	return completion{kind: "words"}
 }
 
-// argument returns the name of the argument at the cursor in the usage of its command. It is empty if
-// the command takes no more.
+// argument returns the name of the argument at the cursor in the usage of its command. It is
+// empty if the command takes no more.
 func (l line) argument() string {
 	names := strings.Fields(l.command.ArgsUsage)
 	if len(names) == 0 {
@@ -219,8 +222,8 @@ func (l line) argument() string {
 	return ""
 }
 
-// completeValue completes the value of a flag or of an argument with a name. prefix is the part of the
-// word before the value.
+// completeValue completes the value of a flag or of an argument with a name. prefix is the part
+// of the word before the value.
 func (l line) completeValue(
 	ctx context.Context, values map[string]Values, name, prefix, typed string,
 ) completion {
@@ -279,8 +282,8 @@ func (l line) listCommands() (list []string) {
 	return list
 }
 
-// listFlags lists the flags that can follow: without those that are given and cannot be repeated, and
-// without those that the help shows apart, until more than the dashes is typed.
+// listFlags lists the flags that can follow: without those that are given and cannot be
+// repeated, and without those that the help shows apart, until more than the dashes is typed.
 func (l line) listFlags() (list []string) {
 	apart, _ := l.command.Metadata[apartKey].(groupApart)
 	for _, f := range l.command.Flags {
@@ -307,10 +310,13 @@ func (l line) parseFlags() *cli.Command {
 		return nil
 	}
 
-	words := slices.DeleteFunc(slices.Clone(l.words), func(word string) bool { return word == "--help" || word == "-h" })
+	words := slices.DeleteFunc(slices.Clone(l.words), func(word string) bool {
+		return word == "--help" || word == "-h"
+	})
 	if l.flag != nil {
 		words = words[:len(words)-1] // its value is not there yet
 	}
+
 	l.command.Run(context.Background(), append([]string{l.command.Name}, words...))
 
 	return parsed

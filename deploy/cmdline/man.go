@@ -14,8 +14,8 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 )
 
-// sourceWidth is the width of a page's text in the source, where roff's escapes make it longer. roff
-// fills the lines itself.
+// sourceWidth is the width of a page's text in the source, where roff's escapes make it longer.
+// roff fills the lines itself.
 const sourceWidth = 60
 
 // NewManCommand returns the command that prints pages for man: the help of the program and of its
@@ -43,7 +43,8 @@ To install all pages:
 			root, name := c.Root(), c.Args().First()
 			switch dir := c.String("dir"); {
 			case dir != "" && name != "":
-				return exit.Usage("leave out one of them", "--dir writes the pages of all commands, and not of %s", name)
+				return exit.Usage("leave out one of them",
+					"--dir writes the pages of all commands, and not of %s", name)
 			case dir != "":
 				return writePages(root, dir)
 			case name == "":
@@ -91,7 +92,9 @@ func printPage(w io.Writer, c *cli.Command) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, ".TH %s 1 \"\" %q \"User Commands\"\n", strings.ToUpper(pageName(c)), version)
 	fmt.Fprintf(&b, ".SH NAME\n%s \\- %s\n", roff(pageName(c)), roff(c.Usage))
-	fmt.Fprintf(&b, ".SH SYNOPSIS\n\\fB%s\\fR%s\n", roff(c.FullName()), roff(strings.TrimPrefix(usageOf(c), c.FullName())))
+	fmt.Fprintf(&b, ".SH SYNOPSIS\n\\fB%s\\fR%s\n",
+		roff(c.FullName()), roff(strings.TrimPrefix(usageOf(c), c.FullName())))
+
 	if c.Description != "" {
 		b.WriteString(".SH DESCRIPTION\n")
 		writeParagraphs(&b, c.Description)
@@ -108,12 +111,14 @@ func printPage(w io.Writer, c *cli.Command) error {
 	return err
 }
 
-// writeParagraphs writes the paragraphs of a description. Lines that begin with a space stay as they are.
+// writeParagraphs writes the paragraphs of a description. Lines that begin with a space stay as
+// they are.
 func writeParagraphs(b *bytes.Buffer, text string) {
 	for i, paragraph := range strings.Split(text, "\n\n") {
 		if i > 0 {
 			b.WriteString(".PP\n")
 		}
+
 		if strings.HasPrefix(paragraph, " ") {
 			fmt.Fprintf(b, ".nf\n%s\n.fi\n", roff(paragraph))
 		} else {
@@ -157,6 +162,7 @@ func writeFlagList(b *bytes.Buffer, c *cli.Command) {
 	if hasOwnFlags(c) {
 		fmt.Fprintf(b, ".SH ENVIRONMENT\n%s\n", roff(wrap(variablesText(c), 0, sourceWidth)))
 	}
+
 	fmt.Fprintf(b, ".SH SEE ALSO\n\\fB%s\\fR(1)\n", roff(c.Root().Name))
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/program"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 )
@@ -81,7 +82,7 @@ func PrintFiles(s *terminal.Screen, meta *metadata.Run, out output.Prefix, input
 	}
 
 	if len(inputs) > 0 && inputs[0] != "-" {
-		words := []string{"promptmill", "verify"}
+		words := []string{"verify"}
 		for _, input := range inputs {
 			if input[0] == '-' {
 				input = "./" + input // not a flag
@@ -89,7 +90,7 @@ func PrintFiles(s *terminal.Screen, meta *metadata.Run, out output.Prefix, input
 			words = append(words, input)
 		}
 
-		command := report.ShellWords(append(words, files.Short(out.Results()))...)
+		command := program.Name() + " " + report.ShellWords(append(words, files.Short(out.Results()))...)
 		s.Printf("prove it:   %s", terminal.Command(command))
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/program"
 )
 
 // Fprintf prints a line for people. Texts that others chose (names, models, custom_ids, answers
@@ -23,9 +24,9 @@ func Fprintf(w io.Writer, format string, args ...any) {
 	io.WriteString(w, breakable(formatPrintable(format, args)))
 }
 
-// formatPrintable formats with printable arguments. Lines are not broken inside a [Command].
+// formatPrintable formats with printable arguments, and the commands of the format as they are typed here. Lines are not broken inside a [Command].
 func formatPrintable(format string, args []any) string {
-	return fmt.Sprintf(format, makePrintableArgs(args)...)
+	return fmt.Sprintf(program.TypedFormat(format), makePrintableArgs(args)...)
 }
 
 // PrintError prints an error and its hint for a person, unless it has been reported.
@@ -42,7 +43,7 @@ func PrintError(w io.Writer, err error) {
 	screen := New(cfg)
 	screen.printLabelled("error:", Red, err.Error())
 	if hint := exit.Hint(err); hint != "" {
-		screen.printLabelled("hint:", Dim, hint)
+		screen.printLabelled("hint:", Dim, program.TypedCommands(hint))
 	}
 }
 
