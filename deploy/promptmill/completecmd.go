@@ -50,7 +50,8 @@ func faultNames() []string {
 // maxPastRuns is how many runs of the history a shell offers: more would fill the terminal.
 const maxPastRuns = 30
 
-// runsOfHistory are the latest runs that have ended on this machine, the last one first.
+// runsOfHistory are the ids and labels of the latest runs that have ended on this machine, the last one
+// first.
 func runsOfHistory(env environment, c *cli.Command) (list []string) {
 	state, err := stateOf(env, c)
 	if err != nil {
@@ -60,6 +61,9 @@ func runsOfHistory(env environment, c *cli.Command) (list []string) {
 	known, _ := history.Load(state) // a damaged history completes nothing
 	for _, e := range slices.Backward(known[max(0, len(known)-maxPastRuns):]) {
 		list = append(list, e.TestID+"\t"+proto.Printable(e.Model+" "+e.InputFile))
+		if e.Label != "" {
+			list = append(list, proto.Printable(e.Label)+"\t"+e.TestID)
+		}
 	}
 
 	return list

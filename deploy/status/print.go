@@ -162,7 +162,7 @@ func PrintRun(w io.Writer, r Run) error {
 	}
 
 	p.line("state", "%s", r.State)
-	if since := r.StateSince(); !r.State.Ended() && !since.Equal(r.CreatedAt) {
+	if since := r.StateSince(); !r.State.Ended() && since.Sub(r.CreatedAt) >= time.Second {
 		p.line("since", "%s", formatPast(since))
 	}
 
