@@ -512,6 +512,12 @@ func TestStoreOfEarlierVersion(t *testing.T) {
 			t.Errorf("positions of readers: %+v", cfg)
 		}
 
+		stream, err = b.JS.Stream(t.Context(), "KV_"+proto.RunsBucket)
+		must(t, err)
+		if cfg := stream.CachedInfo().Config; cfg.RePublish == nil || cfg.RePublish.Destination != "stored.>" {
+			t.Errorf("manifests: %+v, and workers get no notice of the changes of other roles", cfg)
+		}
+
 		b.Stop()
 	}
 }
