@@ -148,6 +148,7 @@ func (c *Collector) setState(ctx context.Context, s proto.State) {
 	counts, failures := state.Counts, topFailures(state)
 
 	err := c.bus.Runs.Update(ctx, c.run, func(m *proto.Manifest) error {
+		c.limits.setPolicy(m.Policy) // it may have changed since it was read last
 		m.State, m.Counts, m.Failures, m.StoppedBy = s, counts, failures, nil
 		if s.Ended() {
 			now := time.Now().UTC()

@@ -168,6 +168,14 @@ func (j *limitJudge) isStopped() bool {
 	return j.reached != nil
 }
 
+// setPolicy sets the policy of the run.
+func (j *limitJudge) setPolicy(p proto.RunPolicy) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+
+	j.policy = p
+}
+
 // currentPolicy returns the policy of the run as it was read last.
 func (j *limitJudge) currentPolicy() proto.RunPolicy {
 	j.mu.Lock()

@@ -123,11 +123,12 @@ func (j *Journal) FailedLines(most int) (list [][]byte, err error) {
 	}
 	defer lines.close()
 
+	const mostFrames = 64 // to keep in memory
+
 	var refs []frameRef
 	_, _, err = frames.readFrames(func(f frameRef) error {
 		if f.Failed != "" {
-			refs = append(refs, f)
-			refs[len(refs)-1].Series, refs[len(refs)-1].Stats = nil, nil // can be long
+			refs = append(refs[max(0, len(refs)-mostFrames+1):], f)
 		}
 		return nil
 	})

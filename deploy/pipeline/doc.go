@@ -25,6 +25,7 @@
 //     embedded server in the state folder.
 //   - An output belongs to one run. Run refuses another input or other settings for it, and a second
 //     process that works on it.
+//   - A limit of Config.Policy that is reached stops the run with a [LimitError]. The next Run resumes it.
 //   - Run does not print, exit or take signals. The end of its context stops it gracefully; see
 //     [ErrInterrupted]. [Hooks] report its progress, Config.Log gets warnings.
 //   - Run has stopped all of its goroutines, servers and processes when it returns.

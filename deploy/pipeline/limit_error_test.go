@@ -130,7 +130,8 @@ func TestRunStopsAtALimit(t *testing.T) {
 
 	cfg.Policy.FailIf = []proto.Threshold{parseThreshold(t, "failed>=1")}
 	res, err = Run(t.Context(), cfg)
-	if err != nil || !res.WasComplete || res.Reached == nil || !res.Reached.WholeRun || res.Reached.Ended != requests {
+	if err != nil || !res.WasComplete || res.Reached == nil || !res.Reached.WholeRun ||
+		res.Reached.Ended != requests {
 		t.Errorf("the complete run with another limit: %+v, %v", res, err)
 	}
 }
