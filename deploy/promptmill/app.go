@@ -44,8 +44,8 @@ Exit codes:
   2    wrong usage, or an invalid input
   3    done, but some requests failed
   4    the bus or a model server cannot be reached, or refuses all requests
-  5    a limit of the run stopped it: --fail-if, --max-failures, --max-tokens
-  130  interrupted; the same command resumes`,
+  5    stopped by --fail-if, --max-failures or --max-tokens; it can be resumed
+  130  interrupted; the same command resumes it`,
 		Commands: slices.Concat(
 			inGroup(groupRun, runCommand(env), simCommand(env), doctorCommand(env)),
 			inGroup(groupResults, verifyCommand(env), reportCommand(env), compareCommand(env), historyCommand(env)),

@@ -64,6 +64,9 @@ func runsOfHistory(env environment, c *cli.Command) (list []string) {
 		if e.Label != "" {
 			list = append(list, proto.Printable(e.Label)+"\t"+e.TestID)
 		}
+		if e.Label != "" {
+			list = append(list, proto.Printable(e.Label)+"\t"+e.TestID)
+		}
 	}
 
 	return list

@@ -45,7 +45,7 @@ var controls = []control{
 	},
 	{
 		name:       "cancel",
-		usage:      "end a run early; requests without an answer fail as batch_cancelled",
+		usage:      "end a run early, and keep its answers",
 		participle: "cancelled",
 		wanted:     proto.StateCancelled,
 		change:     withoutLimits((*bus.RunStore).Cancel),

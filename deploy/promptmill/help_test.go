@@ -25,6 +25,10 @@ func TestFlagGroups(t *testing.T) {
 			}
 
 			d := f.(cli.DocGenerationFlag)
+			if strings.Contains(d.GetUsage(), "repeatable") || strings.Contains(d.GetUsage(), "default") {
+				t.Errorf("%s has the usage %q, to which the help adds that", name, d.GetUsage())
+			}
+
 			if named := valueName.MatchString(d.GetUsage()); named != d.TakesValue() {
 				t.Errorf("%s has the usage %q: it begins with the name of a value: %t, want %t",
 					name, d.GetUsage(), named, d.TakesValue())

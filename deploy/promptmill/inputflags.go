@@ -48,20 +48,6 @@ func inputFlags() []cli.Flag {
 			Usage:    "record invalid input lines as failed requests, and run the others",
 			Sources:  flagEnv("skip-invalid"),
 		},
-		&cli.IntFlag{
-			Name:     "shard-size",
-			Category: groupPolicy,
-			Value:    32,
-			Usage:    "`N`: the most requests that go to a worker together, 1 to 4096: with fewer, boxes end closer to each other; with more, fewer messages are needed",
-			Sources:  flagEnv("shard-size"),
-		},
-		&cli.StringFlag{
-			Name:     "shard-encoding",
-			Category: groupPolicy,
-			Value:    string(proto.Snappy),
-			Usage:    "`ENCODING`: encoding of the shards on the bus: snappy, or zstd or none for workers in other languages",
-			Sources:  flagEnv("shard-encoding"),
-		},
 		&cli.BoolFlag{
 			Name:     "group-by-prefix",
 			Category: groupInput,
@@ -240,6 +226,26 @@ func parseInputs(c *cli.Command) (inputs []string, err error) {
 	}
 
 	return inputs, nil
+}
+
+// shardFlags returns the flags for the shards of a run.
+func shardFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.IntFlag{
+			Name:     "shard-size",
+			Category: groupPolicy,
+			Value:    32,
+			Usage:    "`N`: the most requests that go to a worker together, 1 to 4096: with fewer, boxes end closer to each other; with more, fewer messages are needed",
+			Sources:  flagEnv("shard-size"),
+		},
+		&cli.StringFlag{
+			Name:     "shard-encoding",
+			Category: groupPolicy,
+			Value:    string(proto.Snappy),
+			Usage:    "`ENCODING`: encoding of the shards on the bus: snappy, or zstd or none for workers in other languages",
+			Sources:  flagEnv("shard-encoding"),
+		},
+	}
 }
 
 // policyFlags returns the flags of a run's policy on the bus.

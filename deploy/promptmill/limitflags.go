@@ -18,7 +18,7 @@ func limitFlags() []cli.Flag {
 			Category: groupPolicy,
 			Usage: "`CONDITION`: stop the run with exit code 5 when 'failed>1%', 'failed>50' or 'truncated>5%' " +
 				"(in quotes) of the requests that have ended since the last start; a percentage counts from 100 " +
-				"requests on (repeatable)",
+				"requests on",
 			Sources: flagEnv("fail-if"),
 		},
 		&cli.StringFlag{

@@ -20,9 +20,9 @@ func reportCommand(env environment) *cli.Command {
 		Name:      "report",
 		Usage:     "write the report of a run, with conclusions and estimates",
 		ArgsUsage: "META...",
-		Description: "META is the NAME.meta.json of a run, the output beside it, or a file of another tool with " +
-			"the same names. Every run leaves NAME.report.md and NAME.report.html. This command writes a report " +
-			"again, with another baseline or other prices.",
+		Description: "META is the id or the label of a run, its NAME.meta.json, the output beside that, or a file " +
+			"of another tool with the same names. Every run leaves NAME.report.md and NAME.report.html. This " +
+			"command writes a report again, with another baseline or other prices.",
 		Flags: slices.Concat(reportFlags(), []cli.Flag{
 			&cli.IntFlag{
 				Name:        "workers",

@@ -46,7 +46,7 @@ func submitCommand(env environment) *cli.Command {
 				Usage:    "`MODE`: how to show the progress: auto, bar, plain, json or none",
 				Sources:  flagEnv("progress"),
 			},
-		}, inputFlags(), policyFlags(), outputFlags(), reportFlags(), metricsFlags(), busFlags(),
+		}, inputFlags(), policyFlags(), shardFlags(), outputFlags(), reportFlags(), metricsFlags(), busFlags(),
 			[]cli.Flag{jsonFlag(), replicasFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			o, err := parseSubmit(env, c)

@@ -186,8 +186,8 @@ func TestUsageOfCommands(t *testing.T) {
 			code:  2,
 		},
 		{
-			args: "--versoin",
-			err:  "unknown flag --versoin",
+			args: "--versio",
+			err:  "unknown flag --versio",
 			hint: "did you mean --version? promptmill --help lists all commands",
 			code: 2,
 		},
