@@ -148,6 +148,8 @@ func (p *Producer) publishRounds(ctx context.Context) error {
 		case errors.Is(err, ErrSecondProducer) && p.cfg.Yield:
 		case errors.Is(err, ErrSecondProducer) && p.cfg.Once:
 			return nil
+		case errors.Is(err, proto.ErrInputChanged):
+			return err
 		case err != nil:
 			return fmt.Errorf("producer: round %d: %w", m.Publish.Round, err)
 		case p.cfg.Once:

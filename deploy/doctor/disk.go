@@ -13,6 +13,7 @@ import (
 
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/inputerror"
 	"github.com/promptmill/promptmill/deploy/natsserver"
 	"github.com/promptmill/promptmill/proto/jsonl"
 )
@@ -35,6 +36,10 @@ func checkDisks(state, output string, inputs []string, external bool) []Finding 
 	out, store := place{what: "output", dir: nearestFolder(output)}, place{what: "state", dir: nearestFolder(state)}
 	var how string
 	if len(inputs) > 0 {
+		if err := inputerror.CheckFormats(inputs); err != nil {
+			return []Finding{failedFinding("input", err)}
+		}
+
 		e, err := estimateSpace(inputs)
 		if err != nil {
 			return []Finding{failedFinding("disk", err)}

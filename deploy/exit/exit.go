@@ -31,6 +31,8 @@ type Error struct {
 	code int
 	err  error // nil: it has been reported
 	hint string
+	// command is the end of the hint, if that is a command line.
+	command string
 }
 
 // Error implements error.
@@ -90,6 +92,20 @@ func WithDefaultHint(err error, hint string) error {
 	return WithHint(err, hint)
 }
 
+// WithCommand gives an error a hint that ends with a command line, and keeps its exit code. A
+// terminal shows a command line without line breaks, so that it can be copied.
+func WithCommand(err error, hint, command string) error {
+	if err == nil {
+		return nil
+	}
+	return &Error{
+		code:    Code(err),
+		err:     err,
+		hint:    hint + command,
+		command: command,
+	}
+}
+
 // Code returns the exit code of an error: that of the outermost [Error] in its chain.
 func Code(err error) int {
 	if err == nil {
@@ -105,6 +121,14 @@ func Code(err error) int {
 func Hint(err error) string {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.hint
+	}
+	return ""
+}
+
+// Command returns the command line at the end of the hint, empty if there is none.
+func Command(err error) string {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.command
 	}
 	return ""
 }

@@ -44,6 +44,9 @@ func TestError(t *testing.T) {
 		"reported":      {exit.Reported(exit.CodeFailed), exit.CodeFailed, "", true, true},
 		"a hint":        {exit.WithHint(cause, "try"), exit.CodeError, "try", true, false},
 		"another hint":  {exit.WithHint(exit.Unreachable(cause, "a"), "b"), exit.CodeUnreachable, "b", true, false},
+		"a command": {exit.WithCommand(exit.Unreachable(cause, "a"), "try: ", "do it"), exit.CodeUnreachable,
+			"try: do it", true, false},
+		"a command of nil": {exit.WithCommand(nil, "try: ", "do it"), exit.CodeOK, "", false, false},
 		"a default": {exit.WithDefaultHint(exit.Unreachable(cause, ""), "b"), exit.CodeUnreachable,
 			"b", true, false},
 		"not a default": {exit.WithDefaultHint(exit.Unreachable(cause, "a"), "b"), exit.CodeUnreachable,
@@ -73,5 +76,24 @@ func TestError(t *testing.T) {
 				t.Errorf("%v does not wrap its cause", tt.err)
 			}
 		})
+	}
+}
+
+func TestCommand(t *testing.T) {
+	t.Parallel()
+
+	err := exit.WithCommand(errors.New("cause"), "try: ", "do it")
+	for name, tt := range map[string]struct {
+		err  error
+		want string
+	}{
+		"a command": {err, "do it"},
+		"wrapped":   {fmt.Errorf("do: %w", err), "do it"},
+		"a hint":    {exit.WithHint(err, "try"), ""},
+		"none":      {errors.New("cause"), ""},
+	} {
+		if got := exit.Command(tt.err); got != tt.want {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
 	}
 }

@@ -2,12 +2,15 @@ package inputerror
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
 
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/producer"
+	"github.com/promptmill/promptmill/proto"
 )
 
 // CheckFile refuses an input that is not a file, as it was named on the command line.
@@ -24,6 +27,33 @@ func CheckFile(name string) error {
 		return exit.Usage("pipe it in, with - as the input", "input %s is a pipe, and an input is read twice", name)
 	case !info.Mode().IsRegular():
 		return exit.Usage("name a file of requests, or pipe them in, with - as the input", "input %s is a device", name)
+	}
+
+	return nil
+}
+
+// CheckFormats refuses inputs that are not files of JSON lines. It reads their beginnings, and passes
+// over standard input.
+func CheckFormats(names []string) error {
+	for _, name := range names {
+		if name == "-" {
+			continue
+		}
+
+		if err := CheckFile(name); err != nil {
+			return err
+		}
+
+		r, err := producer.NewReader([]string{name}, proto.Settings{}, nil)
+		if err != nil {
+			return err
+		}
+
+		_, err = r.Next()
+		r.Close()
+		if err != nil && !errors.Is(err, io.EOF) {
+			return Input{Files: []string{name}}.Describe(err)
+		}
 	}
 
 	return nil

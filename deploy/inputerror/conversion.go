@@ -192,9 +192,9 @@ func quoteText(text string) string {
 }
 
 // hint returns the hint to convert a file. packed is its compression, empty if it has none.
-func (c conversion) hint(file, packed string) string {
+func (c conversion) hint(file, packed string) hint {
 	if c.command == "" {
-		return c.advice
+		return hint{text: c.advice}
 	}
 
 	input := report.ShellWords(file)
@@ -205,33 +205,39 @@ func (c conversion) hint(file, packed string) string {
 		if unpacked == file {
 			unpacked += ".unpacked"
 		}
-		return "unpack it, and give " + unpacked + ": " + packed + " -dc " + input + " > " + report.ShellWords(unpacked)
+		return hint{
+			text:    "unpack it, and give " + unpacked + ": ",
+			command: packed + " -dc " + input + " > " + report.ShellWords(unpacked),
+		}
 	}
 
-	text := c.verb + " it, and give " + created + ": "
+	h := hint{text: c.verb + " it, and give " + created + ": "}
 	output := report.ShellWords(created)
+
 	switch {
 	case packed != "":
-		return text + packed + " -dc " + input + " | " + c.filter() + " > " + output
+		h.command = packed + " -dc " + input + " | " + c.filter() + " > " + output
 	case c.source == fromStdin:
-		return text + c.command + " < " + input + " > " + output
+		h.command = c.command + " < " + input + " > " + output
 	case c.source == fromFileToFile:
-		return text + c.command + " " + input + " " + output
+		h.command = c.command + " " + input + " " + output
+	default:
+		h.command = c.command + " " + input + c.then + " > " + output
 	}
 
-	return text + c.command + " " + input + c.then + " > " + output
+	return h
 }
 
 // hintForStdin returns the hint to convert standard input.
-func (c conversion) hintForStdin() string {
+func (c conversion) hintForStdin() hint {
 	switch {
 	case c.command == "":
-		return c.advice
+		return hint{text: c.advice}
 	case c.source == fromFile || c.source == fromFileToFile:
-		return "save it as a file, and give that"
+		return hint{text: "save it as a file, and give that"}
 	}
 
-	return "pipe it through this command first: " + c.filter()
+	return hint{text: "pipe it through this command first: ", command: c.filter()}
 }
 
 // filter returns the command as a part of a pipeline.

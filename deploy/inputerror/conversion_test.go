@@ -87,17 +87,16 @@ func TestConversions(t *testing.T) {
 			}
 
 			made := filepath.Join(dir, tt.made)
-			hint := conversionOf(format.Detection).hint(path, format.Compression)
-			_, command, ok := strings.Cut(hint, " it, and give "+made+": ")
-			if !ok {
-				t.Fatalf("hint %s; want one that makes %s", hint, made)
+			h := conversionOf(format.Detection).hint(path, format.Compression)
+			if !strings.HasSuffix(h.text, " it, and give "+made+": ") {
+				t.Fatalf("hint %s; want one that makes %s", h.text, made)
 			}
 
-			runShell(t, dir, "", command)
+			runShell(t, dir, "", h.command)
 
 			in, report, err := producer.Validate(t.Context(), []string{made}, proto.Settings{Model: "m"}, nil)
 			if err != nil || report.Count > 0 || in.Requests != 2 {
-				t.Errorf("%s makes %d requests, %d of them bad, error %v", command, in.Requests, report.Count, err)
+				t.Errorf("%s makes %d requests, %d of them bad, error %v", h.command, in.Requests, report.Count, err)
 			}
 		})
 	}

@@ -35,7 +35,7 @@ func (in Input) Describe(err error) error {
 	if format, ok := errors.AsType[*producer.FormatError](err); ok {
 		named := *format
 		named.File = in.name(format.File)
-		return exit.Usage(in.hintForFormat(format), "%w", &named)
+		return in.hintForFormat(format).usage("%w", &named)
 	}
 
 	damage, damaged := errors.AsType[*jsonl.DamageError](err)
@@ -44,7 +44,7 @@ func (in Input) Describe(err error) error {
 		return exit.Usage(`it needs one request a line, such as {"prompt": "..."}`,
 			"%s: %w", in.names(), err)
 	case damaged:
-		return exit.Usage(in.hintForDamage(damage), "%s: %w", in.name(damage.File), damage)
+		return in.hintForDamage(damage).usage("%s: %w", in.name(damage.File), damage)
 	case errors.Is(err, fs.ErrNotExist):
 		return missingFile(in.name(pathOf(err)))
 	case errors.Is(err, fs.ErrPermission):
@@ -72,7 +72,7 @@ func pathOf(err error) string {
 }
 
 // hintForFormat returns the way from a file of another format to requests.
-func (in Input) hintForFormat(e *producer.FormatError) string {
+func (in Input) hintForFormat(e *producer.FormatError) hint {
 	switch e.Format {
 	case fileformat.Results, fileformat.Failures, fileformat.Metadata:
 		return hintForOutput(e.File)
@@ -87,16 +87,16 @@ func (in Input) hintForFormat(e *producer.FormatError) string {
 }
 
 // hintForDamage returns the way to a file that can be unpacked.
-func (in Input) hintForDamage(e *jsonl.DamageError) string {
+func (in Input) hintForDamage(e *jsonl.DamageError) hint {
+	unpacker := conversion{verb: "unpack", command: "zstd -dc --long=31"}
 	switch {
 	case e.Window && in.Stdin:
-		return "pipe it through this command first: zstd -dc --long=31"
+		return unpacker.hintForStdin()
 	case e.Window:
-		c := conversion{verb: "unpack", command: "zstd -dc --long=31"}
-		return c.hint(files.Short(e.File), "")
+		return unpacker.hint(files.Short(e.File), "")
 	case in.Stdin:
-		return "check the command that writes it"
+		return hint{text: "check the command that writes it"}
 	}
 
-	return "copy or download it again"
+	return hint{text: "copy or download it again"}
 }

@@ -50,26 +50,35 @@ func (in Input) describeReason(reason producer.Reason) string {
 	}
 
 	examples := reason.Examples[:min(len(reason.Examples), maxExamples)]
+	common := in.describeDetail(first) // where all have the same, it is printed once
+	for _, p := range examples {
+		if in.describeDetail(p) != common {
+			common = ""
+		}
+	}
+
 	separator := ", "
 	var lines []string
 	for _, p := range examples {
-		place := fmt.Sprintf("line %d", p.Line)
+		line := fmt.Sprintf("line %d (%s)", p.Line, p.CustomID)
 		if len(in.Files) > 1 {
-			place = fmt.Sprintf("%s:%d", in.name(p.File), p.Line)
+			line = fmt.Sprintf("%s:%d (%s)", in.name(p.File), p.Line, p.CustomID)
 		}
 
-		detail := in.describeDetail(p)
-		if detail != "" {
+		if detail := in.describeDetail(p); detail != common {
 			separator = "; "
+			line += detail
 		}
 
-		lines = append(lines, place+" ("+p.CustomID+")"+detail)
+		lines = append(lines, line)
 	}
 
 	text := strings.Join(lines, separator)
 	if reason.Count > len(examples) {
 		text += separator + "..."
 	}
+
+	text += common
 
 	count := terminal.FormatCount(reason.Count) + " lines " + reason.Text(reason.Count) + ": " + text
 	if len(in.Files) > 1 {
@@ -94,43 +103,52 @@ func (in Input) describeDetail(p producer.Problem) string {
 	return ""
 }
 
-// HintForLines returns the way to an input of which each line can be sent. requests is the
-// number of all its lines, and nameModel the hint for lines that name no model.
-func (in Input) HintForLines(report producer.Report, requests int, nameModel string) string {
-	all := report.Count == requests
-	fix := ""
-	switch i := slices.IndexFunc(report.Reasons, isWithoutModel); {
-	case i >= 0 && len(report.Reasons) == 1:
-		return nameModel
-	case i >= 0:
-		return nameModel + "; fix the other lines, or give --skip-invalid to have them in the errors file"
-	case len(report.Reasons) == 1 && report.Reasons[0].Fault == producer.FaultDuplicateID && in.repeatedFile() != "":
-		return "give " + in.repeatedFile() + " once"
-	case len(report.Reasons) == 1:
+// DescribeLines returns an error of lines that cannot be sent with exit code 2 and a hint. requests is
+// the number of all lines, and nameModel the hint for lines that name no model.
+func (in Input) DescribeLines(err error, report producer.Report, requests int, nameModel string) error {
+	return in.hintForLines(report, requests, nameModel).usage("%w", err)
+}
+
+// hintForLines returns the way to an input of which each line can be sent.
+func (in Input) hintForLines(report producer.Report, requests int, nameModel string) hint {
+	const skip = "give --skip-invalid to run the others and have these in the errors file"
+
+	if slices.ContainsFunc(report.Reasons, isWithoutModel) {
+		if len(report.Reasons) == 1 {
+			return hint{text: nameModel}
+		}
+		return hint{text: nameModel + "; fix the other lines, or give --skip-invalid to have them in the errors file"}
+	}
+
+	var fix hint
+	if len(report.Reasons) == 1 {
 		fix = in.fix(report.Reasons[0])
 	}
 
-	switch {
-	case all && fix == "":
-		return "fix them"
-	case all:
+	switch all := report.Count == requests; {
+	case fix.text == "" && all:
+		return hint{text: "fix them"}
+	case fix.text == "":
+		return hint{text: "fix them, or " + skip}
+	case all, report.Reasons[0].Fault == producer.FaultDuplicateID && in.repeatedFile() != "":
 		return fix
-	case fix == "":
-		return "fix them, or give --skip-invalid to run the others and have these in the errors file"
 	}
 
-	return "give --skip-invalid to run the others and have these in the errors file; or " + fix
+	fix.text = skip + "; or " + fix.text
+
+	return fix
 }
 
 func isWithoutModel(r producer.Reason) bool { return r.Fault == producer.FaultNoModel }
 
-// fix returns the way to lines without a fault, "" if there is none beyond writing them.
-func (in Input) fix(reason producer.Reason) string {
+// fix returns the way to lines without a fault, an empty one if that is to write them.
+func (in Input) fix(reason producer.Reason) hint {
 	file := reason.Examples[0].File
 	switch reason.Fault {
 	case producer.FaultEncoding:
-		return "if it is Windows-1252, " +
-			in.convert(file, conversionOf(fileformat.Detection{Format: fileformat.OtherText}))
+		h := in.convert(file, conversionOf(fileformat.Detection{Format: fileformat.OtherText}))
+		h.text = "if it is Windows-1252, " + h.text
+		return h
 	case producer.FaultAnthropic:
 		return in.convert(file, conversionOf(fileformat.Detection{Format: fileformat.AnthropicBatch}))
 	case producer.FaultStream, producer.FaultBackground:
@@ -142,7 +160,7 @@ func (in Input) fix(reason producer.Reason) string {
 	case producer.FaultID:
 		return in.convert(file, jqConversion("-c", ".custom_id |= tostring"))
 	case producer.FaultURL:
-		return "use one of " + strings.Join(proto.Endpoints, ", ")
+		return hint{text: "use one of " + strings.Join(proto.Endpoints, ", ")}
 	case producer.FaultNoRequest:
 		if members := reason.Members; len(members) > 0 {
 			prompt := members[fileformat.FindPrompt(members)]
@@ -150,14 +168,17 @@ func (in Input) fix(reason producer.Reason) string {
 				strings.Replace(textFilter, "content: .", "content: ."+memberFilter(prompt), 1)))
 		}
 	case producer.FaultDuplicateID:
-		return "give each request a custom_id of its own"
+		if repeated := in.repeatedFile(); repeated != "" {
+			return hint{text: "give " + repeated + " once"}
+		}
+		return hint{text: "give each request a custom_id of its own"}
 	}
 
-	return ""
+	return hint{}
 }
 
 // convert returns the hint to convert a file.
-func (in Input) convert(file string, c conversion) string {
+func (in Input) convert(file string, c conversion) hint {
 	if in.Stdin {
 		return c.hintForStdin()
 	}

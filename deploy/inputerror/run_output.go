@@ -11,7 +11,7 @@ import (
 )
 
 // hintForOutput returns the way from a file that a run has written to the requests of that run.
-func hintForOutput(file string) string {
+func hintForOutput(file string) hint {
 	for _, suffix := range []string{
 		".errors" + output.ResultsSuffix, output.ResultsSuffix, output.JournalSuffix, ".meta.json",
 	} {
@@ -26,31 +26,31 @@ func hintForOutput(file string) string {
 		}
 	}
 
-	return noInputHint
+	return hint{text: noInputHint}
 }
 
 // noInputHint is the hint where the input of a run is not known.
 const noInputHint = "give the input of that run; promptmill run INPUT --retry runs its failed requests again"
 
 // hintForRun names the input of a run, and the command that runs its failed requests again.
-func hintForRun(out output.Prefix, m proto.Manifest) string {
+func hintForRun(out output.Prefix, m proto.Manifest) hint {
 	var inputs []string
 	for _, f := range m.Input.Files {
 		if !files.Exists(f.Path) { // standard input, or files of another machine
-			return noInputHint
+			return hint{text: noInputHint}
 		}
 		inputs = append(inputs, files.Short(f.Path))
 	}
 
-	hint := "give the input of that run, " + strings.Join(inputs, ", ")
+	text := "give the input of that run, " + strings.Join(inputs, ", ")
 	if m.Counts.Failed == 0 {
-		return hint
+		return hint{text: text}
 	}
 
 	args := append([]string{"promptmill", "run"}, inputs...)
 	args = append(args, "-o", files.Short(out.Results()), "--retry")
 
-	return hint + "; to run its failed requests again: " + report.ShellWords(args...)
+	return hint{text: text + "; to run its failed requests again: ", command: report.ShellWords(args...)}
 }
 
 // readManifest reads the manifest of a run beside its output.

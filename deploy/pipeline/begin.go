@@ -271,9 +271,11 @@ func listNames(names []string) string {
 func rejectInput(hooks Hooks, in inputerror.Input, p producer.Report, requests int, nameModel string) error {
 	in.PrintReasons(hooks.printf, p)
 
-	return exit.Usage(in.HintForLines(p, requests, nameModel), "%w", &kindError{
+	err := &kindError{
 		fmt.Errorf("%d of %d lines cannot be sent; nothing was sent", p.Count, requests), ErrInvalidInput,
-	})
+	}
+
+	return in.DescribeLines(err, p, requests, nameModel)
 }
 
 // openServers opens the model servers, and waits while they load. simulated are the models of a

@@ -77,7 +77,7 @@ func (r *runner) describeError(ctx context.Context, err error) error {
 		err = r.link.ClosedErr()
 		return exit.Unreachable(fmt.Errorf("%w%s", err, done), exit.Hint(err)+", then "+again)
 	case errors.Is(err, proto.ErrInputChanged):
-		return exit.WithHint(fmt.Errorf("%w%s; nothing final was written", err, done),
+		return exit.WithHint(fmt.Errorf("%w; nothing final was written%s", err, done),
 			"put the input back as it was and run the same command again: answers to other lines are found and run again. Or choose another output with -o")
 	case refused != nil:
 		if !files.Exists(r.output.Journal()) {

@@ -217,7 +217,7 @@ func TestUsageOfInputLines(t *testing.T) {
 		"other members": {
 			text: `{"id":1,"question":"x"}` + "\n" + `{"id":2,"question":"y"}` + "\n",
 			said: `in.jsonl: 2 lines have neither "body" nor "messages", "prompt" or "input": ` +
-				`line 1 (request-1): it has "id", "question"; line 2 (request-2): it has "id", "question"`,
+				`line 1 (request-1), line 2 (request-2): it has "id", "question"`,
 			err: "2 of 2 lines",
 			hint: "convert it, and give in.new.jsonl: jq -c '{messages: [{role: \"user\", content: .question}]}' " +
 				"in.jsonl > in.new.jsonl",
@@ -323,7 +323,7 @@ func TestUsageOfInputLines(t *testing.T) {
 		{
 			args:  "run in.jsonl b.jsonl c.jsonl --sim",
 			files: map[string]string{"in.jsonl": good, "b.jsonl": good, "c.jsonl": good},
-			text: "2 lines have the custom_id of an earlier line: b.jsonl:1 (good): in.jsonl:1; " +
+			text: "2 lines have the custom_id of an earlier line: b.jsonl:1 (good), " +
 				"c.jsonl:1 (good): in.jsonl:1\n",
 			err:  "2 of 3 lines cannot be sent; nothing was sent",
 			hint: skip + "; or give each request a custom_id of its own",

@@ -2,6 +2,7 @@ package terminal
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"testing"
 
@@ -141,6 +142,27 @@ func TestScreenInBackground(t *testing.T) {
 
 	if diff := cmp.Diff("a block\x1b[K\na message\na new block\x1b[K\n", out.String()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// The command line of a hint can be copied: it has no line break, also where it has no room in a line.
+func TestPrintErrorKeepsCommand(t *testing.T) {
+	t.Parallel()
+
+	var out bytes.Buffer
+	screen := New(Config{
+		Out:  &out,
+		Size: func() (int, int) { return 40, 24 },
+	})
+
+	screen.printError(exit.WithCommand(errors.New("this is not what was expected"), "convert it, and give b: ",
+		"convert --from a --to b --slowly --with=care 'it is'"))
+
+	want := "promptmill: error: this is not what was\n  expected\n" +
+		"promptmill: hint: convert it, and give\n" +
+		"  b: convert --from a --to b --slowly --with=care 'it is'\n"
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("text (-want +got):\n%s", diff)
 	}
 }
 

@@ -40,16 +40,23 @@ func PrintError(w io.Writer, err error) {
 		cfg.Size = func() (int, int) { return terminalSize(file) }
 	}
 
-	screen := New(cfg)
-	screen.printLabelled("error:", Red, err.Error())
+	New(cfg).printError(err)
+}
+
+// printError prints an error and its hint. A command line at the end of the hint stays in one piece.
+func (s *Screen) printError(err error) {
+	s.printLabelled("error:", Red, PrintableLines(err.Error()))
 	if hint := exit.Hint(err); hint != "" {
-		screen.printLabelled("hint:", Dim, program.TypedCommands(hint))
+		command := PrintableLines(program.TypedCommands(exit.Command(err)))
+		text := strings.TrimSuffix(PrintableLines(program.TypedCommands(hint)), command)
+		s.printLabelled("hint:", Dim, text+keepTogether(command))
 	}
 }
 
-// printLabelled prints a text of one or more lines behind the name of the program and a label.
+// printLabelled prints a printable text of one or more lines behind the name of the program and a
+// label.
 func (s *Screen) printLabelled(label, colour, text string) {
-	first, rest, more := strings.Cut(PrintableLines(text), "\n")
+	first, rest, more := strings.Cut(text, "\n")
 	lines := []Line{{{Text: "promptmill: "}, {Text: label, Colour: colour}, {Text: " " + first}}}
 	if more {
 		for line := range strings.SplitSeq(rest, "\n") {
