@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -78,7 +79,7 @@ func (a *absence) lose(cause error) {
 	defer a.mu.Unlock()
 
 	why := "no answer"
-	if errors.Is(cause, io.EOF) {
+	if errors.Is(cause, io.EOF) || errors.Is(cause, syscall.ECONNRESET) || errors.Is(cause, syscall.EPIPE) {
 		why = "it has closed the connection"
 	} else if cause != nil && !errors.Is(cause, nats.ErrStaleConnection) {
 		why = describeFailure(cause).what

@@ -199,7 +199,8 @@ const (
 
 // refusals are the errors of a server that does not accept a user.
 var refusals = []error{
-	nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked, nats.ErrAccountAuthExpired, nats.ErrNkeysNotSupported,
+	nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked, nats.ErrAccountAuthExpired,
+	nats.ErrNkeysNotSupported,
 }
 
 // isRefusal reports whether a server does not accept a user.

@@ -125,6 +125,7 @@ func joinAnswers(addresses, answers []string) string {
 		parts = append(parts, strings.Join(addresses[i:end], ", ")+": "+answers[i])
 		i = end
 	}
+
 	return strings.Join(parts, "; ")
 }
 
@@ -157,6 +158,7 @@ func tryOne(u string, opts []nats.Option) error {
 	if d.err != nil { // the client hides that the connection was refused
 		return d.err
 	}
+
 	return err
 }
 

@@ -146,6 +146,7 @@ func ConnectAll(o Options, role proto.Role, log zerolog.Logger) ([]*Connection, 
 		if err != nil {
 			return nil, err
 		}
+
 		return []*Connection{l}, nil
 	}
 

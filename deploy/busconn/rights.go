@@ -137,8 +137,7 @@ func (l *Connection) checkJetStream() error {
 			"add jetstream { store_dir: DIR } to the server's configuration, or start it with -js")
 	case errors.Is(err, context.DeadlineExceeded):
 		return exit.Unreachable(fmt.Errorf("JetStream at the NATS server at %s does not answer within %s",
-			l.Name, connectTimeout),
-			"look at the server's log; in a cluster, more than half of the servers must run")
+			l.Name, connectTimeout), silentHint)
 	}
 
 	return err

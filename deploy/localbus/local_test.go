@@ -137,5 +137,6 @@ func parseAddresses(t *testing.T, texts ...string) (list []netip.Addr) {
 		}
 		list = append(list, a)
 	}
+
 	return list
 }

@@ -76,9 +76,9 @@ func openSessions(ctx context.Context, env environment, o busOptions, role proto
 		}
 		if err != nil {
 			closeSessions(list)
-			l.Close()
-			return nil, exit.Unreachable(fmt.Errorf("look at the bus %s: %w", l.Name, err),
-				"does it have JetStream, and do these credentials allow it?")
+			defer l.Close()
+
+			return nil, l.Explain(err)
 		}
 
 		list = append(list, s)
@@ -107,12 +107,12 @@ func (s *session) look(ctx context.Context, env environment, wanted func(proto.M
 
 	found, err := status.Look(ctx, s.Bus, wanted)
 	if err != nil {
-		return found, exit.Unreachable(err, "")
+		return found, s.Explain(err)
 	}
 
 	unreadable, err := s.Runs.ListUnreadable(ctx)
 	if err != nil {
-		return found, exit.Unreachable(err, "")
+		return found, s.Explain(err)
 	}
 
 	for _, r := range unreadable {
@@ -154,7 +154,7 @@ func findRun(ctx context.Context, list []*session, name string) (*session, proto
 		case errors.Is(err, proto.ErrFormat): // the run is of another version
 			return nil, proto.Manifest{}, err
 		case err != nil:
-			return nil, proto.Manifest{}, exit.Unreachable(err, "")
+			return nil, proto.Manifest{}, s.Explain(err)
 		case exact:
 			return s, runs[0], nil
 		}

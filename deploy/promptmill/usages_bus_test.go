@@ -10,7 +10,13 @@ import (
 	"time"
 
 	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
+	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/deploy/busconn"
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 func TestUsageOfBusCertificates(t *testing.T) {
@@ -216,7 +222,10 @@ func TestUsageOfBusServers(t *testing.T) {
 
 	off := startNATSServer(t, "")
 	account := startNATSServer(t, `jetstream { store_dir: STORE }
-		accounts { A { users: [ { user: a, password: a } ] }, B { jetstream: enabled, users: [ { user: b, password: b } ] } }`)
+		accounts {
+			A { users: [ { user: a, password: a } ] }
+			B { jetstream: enabled, users: [ { user: b, password: b } ] }
+		}`)
 	payload := startNATSServer(t, "jetstream { store_dir: STORE }\nmax_payload: 1024")
 	full := startNATSServer(t, "jetstream { store_dir: STORE, max_file: 1MB }")
 	single := startNATSServer(t, "jetstream { store_dir: STORE }")
@@ -226,6 +235,7 @@ func TestUsageOfBusServers(t *testing.T) {
 	http := strings.TrimPrefix(web.URL, "http://")
 	ssh, silent, gone := startTalker(t, "SSH-2.0-OpenSSH_9.2\r\n"), startTalker(t, ""), freeAddress(t)
 	files := map[string]string{"in.jsonl": `{"prompt":"hello"}` + "\n"}
+	deaf := oldServer(t, "2.15.3") // JetStream does not answer there
 	example := "for example --nats nats://HOST:4222"
 	testUsages(t, []usage{
 		{
@@ -297,6 +307,18 @@ func TestUsageOfBusServers(t *testing.T) {
 			code: 4,
 		},
 		{
+			args: "list --nats " + deaf,
+			err:  "JetStream at the NATS server at " + strings.TrimPrefix(deaf, "nats://") + " does not answer within 5s",
+			hint: "look at the server's log; in a cluster, more than half of the servers must run",
+			code: 4,
+		},
+		{
+			args: "list --nats " + deaf + " --join pm1_",
+			err:  "--join and --nats each name a bus",
+			hint: "leave out one of them, also in the environment",
+			code: 2,
+		},
+		{
 			args: "list --nats nosuch.invalid",
 			err:  "connect to the NATS server at nosuch.invalid: no address has the name nosuch.invalid",
 			hint: "correct the name in the URL, or give the address of the server in its place",
@@ -346,7 +368,7 @@ func TestUsageOfJoin(t *testing.T) {
 	}
 
 	paste := "paste all of it, as promptmill serve or run --listen has printed it"
-	bus := "is promptmill serve, or run --listen, running there, and does a firewall let this port through?"
+	running := "is promptmill serve, or run --listen, running there, and does a firewall let this port through?"
 	files := map[string]string{"in.jsonl": `{"prompt":"hello"}` + "\n"}
 	testUsages(t, []usage{
 		{
@@ -388,14 +410,14 @@ func TestUsageOfJoin(t *testing.T) {
 		{
 			args: "list --join " + join,
 			err:  "no bus answers at " + gone + ": connection refused",
-			hint: bus,
+			hint: running,
 			code: 4,
 		},
 		{
 			args: "list --join " + several.String(),
 			err: "no bus answers at " + gone + ": connection refused; " + several.Addresses[1] +
 				": it takes the connection and says nothing for 5s; " + other + ": connection refused",
-			hint: bus,
+			hint: running,
 			code: 4,
 		},
 		{
@@ -562,6 +584,31 @@ func TestUsageOfBusCredentials(t *testing.T) {
 			code:  4,
 		},
 	})
+}
+
+// A user with a part of a role's permissions gets the subject that is missing.
+func TestMissingPermission(t *testing.T) {
+	t.Parallel()
+
+	url := startNATSServer(t, `jetstream { store_dir: STORE }
+		accounts { A { jetstream: enabled, users: [
+			{ user: all, password: all }
+			{ user: part, password: part, permissions: {
+				publish: { allow: [ "$JS.API.INFO", "$JS.API.STREAM.INFO.*", "$JS.API.DIRECT.GET.*" ] }
+				subscribe: { allow: "_INBOX_reader.>" }
+			} }
+		] } }`)
+	l, err := busconn.Dial(url, zerolog.Nop(), nats.UserInfo("all", "all"))
+	must(t, err)
+	t.Cleanup(l.Close)
+	must(t, bus.CreateBuckets(t.Context(), l.JS, l.Limits))
+
+	said, code := newCommand(t).run("status", "some-run", "--nats", url, "--nats-user", "part:part")
+	if code != exit.CodeUnreachable ||
+		!strings.Contains(said, "error: the user part of the NATS server at "+url+" has no right to the subject $JS.API.") ||
+		!strings.Contains(said, "hint: promptmill nats-config prints the permissions of each role, also after an upgrade\n") {
+		t.Errorf("exit code %d:\n%s", code, said)
+	}
 }
 
 // A worker whose user has another name than its role works with the permissions of the role, and is
