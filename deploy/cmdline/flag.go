@@ -64,12 +64,14 @@ func (f *checkedFlag) PostParse() error {
 	return nil
 }
 
-// GetEnvVars implements [cli.DocGenerationFlag]. The flag may name others than its own.
+// GetEnvVars implements [cli.DocGenerationFlag]. A flag may name others than its own, and one that is
+// local has none.
 func (f *checkedFlag) GetEnvVars() []string {
-	if names := f.flag.GetEnvVars(); len(names) > 0 {
-		return names
+	names := f.flag.GetEnvVars()
+	if len(names) == 0 && !f.IsLocal() {
+		names = []string{variableOf(f)}
 	}
-	return []string{variableOf(f)}
+	return names
 }
 
 // variableOf returns the environment variable of a flag.

@@ -83,8 +83,8 @@ func printHelp(w io.Writer, c *cli.Command) {
 		h.printFlags(g)
 	}
 
-	if hasOwnFlags(c) {
-		h.printf("\n%s\n", wrap(variablesText(c), 0, h.width))
+	if text := variablesText(c); text != "" {
+		h.printf("\n%s\n", wrap(text, 0, h.width))
 	}
 
 	if apart, ok := c.Metadata[apartKey].(groupApart); ok {
@@ -107,21 +107,21 @@ func printGroupHelp(w io.Writer, c *cli.Command, apart groupApart) {
 }
 
 // variablesText says which environment variables a command's flags have: the rule with an example,
-// and the variables that do not follow it.
+// and the variables that do not follow it. It is empty for a command whose flags have none.
 func variablesText(c *cli.Command) string {
-	text, separator := "Each flag is also an environment variable: ", ""
-	for i, f := range c.Flags {
-		f := f.(flag)
-		names := f.GetEnvVars()
-		if i > 0 && (len(names) == 0 || slices.Equal(names, []string{variableOf(f)})) {
-			continue
+	var examples []string
+	for _, f := range c.Flags {
+		names := f.(flag).GetEnvVars()
+		if len(names) > 0 && (len(examples) == 0 || !slices.Equal(names, []string{variableOf(f)})) {
+			examples = append(examples, dashed(f.Names()[0])+" is "+strings.Join(names, " or "))
 		}
-
-		text += separator + dashed(f.Names()[0]) + " is " + strings.Join(names, " or ")
-		separator = ", "
 	}
 
-	return text + "."
+	if len(examples) == 0 {
+		return ""
+	}
+
+	return "Each flag is also an environment variable: " + strings.Join(examples, ", ") + "."
 }
 
 // help is a help on its way to a person.

@@ -37,6 +37,7 @@ To install all pages:
 				Name:     "dir",
 				Category: GeneralGroup,
 				Usage:    "`DIR`: write the pages of all commands into this folder",
+				Local:    true, // PROMPTMILL_DIR is for serve
 			},
 		},
 		Action: func(_ context.Context, c *cli.Command) error {
@@ -159,8 +160,8 @@ func writeFlagList(b *bytes.Buffer, c *cli.Command) {
 		}
 	}
 
-	if hasOwnFlags(c) {
-		fmt.Fprintf(b, ".SH ENVIRONMENT\n%s\n", roff(wrap(variablesText(c), 0, sourceWidth)))
+	if text := variablesText(c); text != "" {
+		fmt.Fprintf(b, ".SH ENVIRONMENT\n%s\n", roff(wrap(text, 0, sourceWidth)))
 	}
 
 	fmt.Fprintf(b, ".SH SEE ALSO\n\\fB%s\\fR(1)\n", roff(c.Root().Name))

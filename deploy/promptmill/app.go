@@ -2,10 +2,7 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"os"
 	"slices"
-	"strings"
 
 	"github.com/urfave/cli/v3"
 
@@ -90,39 +87,3 @@ func inGroup(group string, commands ...*cli.Command) []*cli.Command {
 	}
 	return commands
 }
-
-// flagEnv returns the environment variable of a flag.
-func flagEnv(name string) cli.ValueSourceChain {
-	return variables("PROMPTMILL_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_")))
-}
-
-// variables returns a source that takes the first environment variable that is set.
-func variables(names ...string) cli.ValueSourceChain {
-	var chain cli.ValueSourceChain
-	for _, name := range names {
-		chain.Chain = append(chain.Chain, variable(name))
-	}
-	return chain
-}
-
-// variable is an environment variable. An empty one counts as not set, so that compose and unit
-// files can leave a value empty.
-type variable string
-
-// Lookup implements [cli.ValueSource].
-func (v variable) Lookup() (string, bool) {
-	value := os.Getenv(string(v))
-	return value, value != ""
-}
-
-// String implements [cli.ValueSource].
-func (v variable) String() string { return "environment variable " + string(v) }
-
-// GoString implements [cli.ValueSource].
-func (v variable) GoString() string { return fmt.Sprintf("variable(%q)", string(v)) }
-
-// IsFromEnv implements [cli.EnvValueSource], for the help.
-func (v variable) IsFromEnv() bool { return true }
-
-// Key implements [cli.EnvValueSource].
-func (v variable) Key() string { return string(v) }

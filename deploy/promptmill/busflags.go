@@ -34,44 +34,40 @@ func namedBusFlags(names ...string) []cli.Flag {
 			Name:     "join",
 			Category: groupBus,
 			Usage:    "`STRING`: join string that promptmill serve, run --listen or join prints",
-			Sources:  flagEnv("join"),
 		},
 		&cli.StringFlag{
 			Name:     "nats",
 			Category: groupBus,
 			Usage:    "`URL`: NATS server to use as the bus; several are separated by commas",
-			Sources:  variables(names...),
+			Sources:  cli.EnvVars(names...),
 		},
 		&cli.StringFlag{
 			Name:     "nats-creds",
 			Category: groupBus,
 			Usage:    "`FILE`: credentials for the NATS server",
-			Sources:  variables("PROMPTMILL_NATS_CREDS", "NATS_CREDS"),
+			Sources:  cli.EnvVars("PROMPTMILL_NATS_CREDS", "NATS_CREDS"),
 		},
 		&cli.StringFlag{
 			Name:     "nats-user",
 			Category: groupBus,
 			Usage:    "`USER`: user name at the NATS server; give the password as NATS_PASSWORD rather than as USER:PASSWORD",
-			Sources:  variables("PROMPTMILL_NATS_USER", "NATS_USER"),
+			Sources:  cli.EnvVars("PROMPTMILL_NATS_USER", "NATS_USER"),
 		},
 		&cli.StringFlag{
 			Name:     "tls-ca",
 			Category: groupBus,
 			Usage:    "`FILE`: certificates to trust for the bus; --model-ca is for model servers",
-			Sources:  flagEnv("tls-ca"),
 		},
 		&cli.StringFlag{
 			Name:     "tls-cert",
 			Category: groupBus,
 			Usage:    "`FILE`: client certificate for the bus",
-			Sources:  flagEnv("tls-cert"),
 		},
 		&cli.StringFlag{
 			Name:        "tls-key",
 			Category:    groupBus,
 			Usage:       "`FILE`: key of the client certificate",
 			DefaultText: "the file of --tls-cert",
-			Sources:     flagEnv("tls-key"),
 		},
 		stateFlag(),
 		&cli.BoolFlag{
@@ -79,7 +75,6 @@ func namedBusFlags(names ...string) []cli.Flag {
 			Category: groupGeneral,
 			Aliases:  []string{"v"},
 			Usage:    "log more details",
-			Sources:  flagEnv("verbose"),
 		},
 	}
 }
@@ -91,7 +86,6 @@ func stateFlag() cli.Flag {
 		Category:    groupGeneral,
 		Usage:       "`DIR`: folder for the state of promptmill on this machine",
 		DefaultText: "$XDG_STATE_HOME/promptmill",
-		Sources:     flagEnv("state"),
 	}
 }
 
@@ -102,7 +96,6 @@ func advertiseFlag() cli.Flag {
 		Category:    groupBus,
 		Usage:       "`HOST[:PORT]`: address of this box as other boxes see it",
 		DefaultText: "all addresses of this box",
-		Sources:     flagEnv("advertise"),
 	}
 }
 
@@ -113,7 +106,6 @@ func replicasFlag() cli.Flag {
 		Category: groupBus,
 		Value:    1,
 		Usage:    "`N`: copies of each stream, on a cluster of NATS servers",
-		Sources:  flagEnv("replicas"),
 	}
 }
 

@@ -30,14 +30,12 @@ func collectCommand(env environment) *cli.Command {
 				Aliases:     []string{"o"},
 				Usage:       "`NAME.jsonl.zst`: file for the answers",
 				DefaultText: "RUN.jsonl.zst in this folder",
-				Sources:     flagEnv("output"),
 			},
 			&cli.StringFlag{
 				Name:     "progress",
 				Category: groupOutput,
 				Value:    "auto",
 				Usage:    "`MODE`: how to show the progress: auto, bar, plain, json or none",
-				Sources:  flagEnv("progress"),
 			},
 		}, outputFlags(), reportFlags(), metricsFlags(), busFlags(), []cli.Flag{jsonFlag(), replicasFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error {

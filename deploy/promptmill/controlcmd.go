@@ -104,7 +104,6 @@ func controlCommands(env environment) (list []*cli.Command) {
 				Name:     "no-wait",
 				Category: groupPolicy,
 				Usage:    "return at once, not when the run is cancelled",
-				Sources:  flagEnv("no-wait"),
 			})
 		}
 		if ctl.name == "resume" {
@@ -314,7 +313,6 @@ func deleteCommand(env environment) *cli.Command {
 			Name:     "force",
 			Category: groupPolicy,
 			Usage:    "delete the run even if it has not ended",
-			Sources:  flagEnv("force"),
 		}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			o, err := parseControl(env, c)

@@ -35,14 +35,12 @@ func doctorCommand(env environment) *cli.Command {
 				Category:    groupModel,
 				Usage:       "`NAME`: model to send a small request to",
 				DefaultText: "one that the server lists",
-				Sources:     flagEnv("model"),
 			},
 			&cli.IntFlag{
 				Name:     "max-concurrency",
 				Category: groupModel,
 				Value:    limit.DefaultMax,
 				Usage:    "`N`: number of concurrent requests that this machine must be able to make",
-				Sources:  flagEnv("max-concurrency"),
 			},
 			&cli.StringFlag{
 				Name:        "output",
@@ -50,7 +48,6 @@ func doctorCommand(env environment) *cli.Command {
 				Aliases:     []string{"o"},
 				Usage:       "`PATH`: future output, whose disk is checked",
 				DefaultText: "this folder",
-				Sources:     flagEnv("output"),
 			},
 		}, busFlags(), []cli.Flag{jsonFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error {

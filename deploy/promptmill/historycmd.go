@@ -27,7 +27,6 @@ func historyCommand(env environment) *cli.Command {
 				Name:     "bus",
 				Category: groupBus,
 				Usage:    "list the ended runs that the bus still has, instead of those of this machine",
-				Sources:  flagEnv("bus"),
 			}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			var list []history.Entry

@@ -28,56 +28,47 @@ func inputFlags() []cli.Flag {
 			Name:     "model",
 			Category: groupInput,
 			Usage:    "`NAME`: model for requests that name none",
-			Sources:  flagEnv("model"),
 		},
 		&cli.StringFlag{
 			Name:     "override-model",
 			Category: groupInput,
 			Usage:    "`NAME`: model for all requests, even for those that name another",
-			Sources:  flagEnv("override-model"),
 		},
 		&wholeTextsFlag{
 			Name:     "set",
 			Category: groupInput,
 			Usage:    "`KEY=JSON`: body field for requests that lack it, such as temperature=0",
-			Sources:  flagEnv("set"),
 		},
 		&cli.BoolFlag{
 			Name:     "skip-invalid",
 			Category: groupInput,
 			Usage:    "record invalid input lines as failed requests, and run the others",
-			Sources:  flagEnv("skip-invalid"),
 		},
 		&cli.BoolFlag{
 			Name:     "group-by-prefix",
 			Category: groupInput,
 			Usage:    "run requests whose prompts share their first half or more together, for the prompt cache of the model server; helps llama.cpp, and vLLM and SGLang if the shared beginnings do not all fit the cache",
-			Sources:  flagEnv("group-by-prefix"),
 		},
 		&cli.StringFlag{
 			Name:     "schema",
 			Category: groupPolicy,
 			Usage:    "`FILE`: JSON Schema that each answer must match",
-			Sources:  flagEnv("schema"),
 		},
 		&cli.FloatFlag{
 			Name:     "retry-truncated",
 			Category: groupPolicy,
 			Usage:    "`N`: rerun a truncated answer with N times as many tokens",
-			Sources:  flagEnv("retry-truncated"),
 		},
 		&cli.StringFlag{
 			Name:        "run",
 			Category:    groupPolicy,
 			Usage:       "`ID`: id of the run",
 			DefaultText: "generated",
-			Sources:     flagEnv("run"),
 		},
 		&cli.StringFlag{
 			Name:     "label",
 			Category: groupPolicy,
 			Usage:    "`NAME`: name for the run in lists and reports, which commands take in place of the id",
-			Sources:  flagEnv("label"),
 		},
 	}
 }
@@ -236,14 +227,12 @@ func shardFlags() []cli.Flag {
 			Category: groupPolicy,
 			Value:    32,
 			Usage:    "`N`: the most requests that go to a worker together, 1 to 4096: with fewer, boxes end closer to each other; with more, fewer messages are needed",
-			Sources:  flagEnv("shard-size"),
 		},
 		&cli.StringFlag{
 			Name:     "shard-encoding",
 			Category: groupPolicy,
 			Value:    string(proto.Snappy),
 			Usage:    "`ENCODING`: encoding of the shards on the bus: snappy, or zstd or none for workers in other languages",
-			Sources:  flagEnv("shard-encoding"),
 		},
 	}
 }
@@ -255,26 +244,22 @@ func policyFlags() []cli.Flag {
 			Name:     "priority",
 			Category: groupPolicy,
 			Usage:    "`N`: workers take requests of the run with the highest priority first",
-			Sources:  flagEnv("priority"),
 		},
 		&cli.DurationFlag{
 			Name:     "expires",
 			Category: groupPolicy,
 			Usage:    "`DURATION`: requests that have no answer after this time fail as batch_expired",
-			Sources:  flagEnv("expires"),
 		},
 		&cli.DurationFlag{
 			Name:     "keep",
 			Category: groupPolicy,
 			Value:    24 * time.Hour,
 			Usage:    "`DURATION`: how long the run stays on the bus after its end",
-			Sources:  flagEnv("keep"),
 		},
 		&cli.BoolFlag{
 			Name:     "keep-results",
 			Category: groupPolicy,
 			Usage:    "keep all results on the bus for later readers, without a size limit",
-			Sources:  flagEnv("keep-results"),
 		},
 	}, limitFlags()...)
 }
@@ -312,7 +297,6 @@ func listenFlags() []cli.Flag {
 			Category:    groupBus,
 			Usage:       "`HOST:PORT`: address at which other boxes can join, such as 0.0.0.0:4333",
 			DefaultText: "only this machine can join",
-			Sources:     flagEnv("listen"),
 		},
 		advertiseFlag(),
 	}

@@ -36,13 +36,11 @@ func joinCommand(env environment) *cli.Command {
 				Name:     "details",
 				Category: groupOutput,
 				Usage:    "print the parts of the string, for other NATS clients",
-				Sources:  flagEnv("details"),
 			},
 			&cli.BoolFlag{
 				Name:     "json",
 				Category: groupOutput,
 				Usage:    "print them as JSON, which is also a context file of the nats program",
-				Sources:  flagEnv("json"),
 			},
 			advertiseFlag(),
 			stateFlag(),

@@ -19,20 +19,17 @@ func limitFlags() []cli.Flag {
 			Usage: "`CONDITION`: stop the run with exit code 5 when 'failed>1%', 'failed>50' or 'truncated>5%' " +
 				"(in quotes) of the requests that have ended since the last start; a percentage counts from 100 " +
 				"requests on",
-			Sources: flagEnv("fail-if"),
 		},
 		&cli.StringFlag{
 			Name:     "max-failures",
 			Category: groupPolicy,
 			Usage:    "`N`: stop the run with exit code 5 when more than N requests have failed since the last start",
-			Sources:  flagEnv("max-failures"),
 		},
 		&cli.StringFlag{
 			Name:     "max-tokens",
 			Category: groupPolicy,
 			Usage: "`N`: stop the run with exit code 5 when its prompts and answers have used N tokens over all " +
 				"starts, such as 500k or 5M (--set max_tokens=N limits each answer instead)",
-			Sources: flagEnv("max-tokens"),
 		},
 	}
 }

@@ -8,7 +8,6 @@ func metricsFlags() []cli.Flag {
 			Name:     "metrics",
 			Category: groupGeneral,
 			Usage:    "`[HOST]:PORT`: address to serve Prometheus metrics at; without a host, only this machine can read them",
-			Sources:  flagEnv("metrics"),
 		},
 	}
 }

@@ -23,7 +23,6 @@ func modelFlags() []cli.Flag {
 			Name:     "exec",
 			Category: groupModel,
 			Usage:    "`COMMAND`: start the model server with this command, and restart it when it ends",
-			Sources:  flagEnv("exec"),
 		},
 		eachAddressFlag(),
 		apiKeyFlag(),
@@ -33,42 +32,36 @@ func modelFlags() []cli.Flag {
 			Category:    groupModel,
 			Usage:       "`N`: concurrent requests at each model server",
 			DefaultText: "tuned to the server",
-			Sources:     flagEnv("concurrency"),
 		},
 		&cli.IntFlag{
 			Name:     "max-concurrency",
 			Category: groupModel,
 			Value:    limit.DefaultMax,
 			Usage:    "`N`: the most concurrent requests that the tuning tries at each model server",
-			Sources:  flagEnv("max-concurrency"),
 		},
 		&cli.IntFlag{
 			Name:     "attempts",
 			Category: groupModel,
 			Value:    5,
 			Usage:    "`N`: attempts for each request, at most; a refusal for too many requests (429, 503, 529) counts as a quarter",
-			Sources:  flagEnv("attempts"),
 		},
 		&cli.DurationFlag{
 			Name:     "timeout",
 			Category: groupModel,
 			Value:    30 * time.Minute,
 			Usage:    "`DURATION`: time limit of an attempt",
-			Sources:  flagEnv("timeout"),
 		},
 		&cli.DurationFlag{
 			Name:     "stall",
 			Category: groupModel,
 			Value:    5 * time.Minute,
 			Usage:    "`DURATION`: a model server that makes no progress for this time counts as hung",
-			Sources:  flagEnv("stall"),
 		},
 		&cli.DurationFlag{
 			Name:     "grace",
 			Category: groupModel,
 			Value:    30 * time.Second,
 			Usage:    "`DURATION`: time to finish the requests in flight after Ctrl-C",
-			Sources:  flagEnv("grace"),
 		},
 	}
 }
@@ -79,7 +72,6 @@ func urlFlag() cli.Flag {
 		Category:    groupModel,
 		Usage:       "`URL`: OpenAI-compatible model server",
 		DefaultText: "found on this machine",
-		Sources:     flagEnv("url"),
 	}
 }
 
@@ -89,7 +81,6 @@ func eachAddressFlag() cli.Flag {
 		Category: groupModel,
 		Value:    true,
 		Usage:    "treat each private address behind the host name of a --url as a server of its own; with =false, the name is one server or load balancer",
-		Sources:  flagEnv("each-address"),
 	}
 }
 
@@ -98,7 +89,6 @@ func apiKeyFlag() cli.Flag {
 		Name:     "api-key",
 		Category: groupModel,
 		Usage:    "`KEY`: API key of the model server; give it as PROMPTMILL_API_KEY to keep it out of the shell's history",
-		Sources:  flagEnv("api-key"),
 	}
 }
 
@@ -107,7 +97,6 @@ func modelCAFlag() cli.Flag {
 		Name:     "model-ca",
 		Category: groupModel,
 		Usage:    "`FILE`: PEM certificates to trust for https model servers, besides those of the system",
-		Sources:  flagEnv("model-ca"),
 	}
 }
 

@@ -29,7 +29,6 @@ func reportCommand(env environment) *cli.Command {
 				Category:    groupReport,
 				Usage:       "`N`: number of workers to estimate for",
 				DefaultText: "as many as the run had",
-				Sources:     flagEnv("workers"),
 			},
 		}, reportWriterFlags(), busFlags()),
 		Action: func(ctx context.Context, c *cli.Command) error {
@@ -109,20 +108,17 @@ func reportWriterFlags() []cli.Flag {
 			Category: groupOutput,
 			Aliases:  []string{"o"},
 			Usage:    "`FILE`: write to this file instead of standard output",
-			Sources:  flagEnv("output"),
 		},
 		&cli.StringFlag{
 			Name:        "format",
 			Category:    groupReport,
 			Usage:       "`FORMAT`: md, html or json",
 			DefaultText: "by the name of -o, or md",
-			Sources:     flagEnv("format"),
 		},
 		&cli.BoolFlag{
 			Name:     "json",
 			Category: groupOutput,
 			Usage:    "print JSON, as --format json does",
-			Sources:  flagEnv("json"),
 		},
 	}
 }

@@ -20,35 +20,30 @@ func reportFlags() []cli.Flag {
 			Category:    groupReport,
 			Usage:       "`META`: metadata of the run to compare with",
 			DefaultText: "the last run of another model on the same input",
-			Sources:     flagEnv("baseline"),
 		},
 		&cli.StringFlag{
 			Name:        "estimate",
 			Category:    groupReport,
 			Usage:       "`N,...`: numbers of requests to estimate the time for",
 			DefaultText: "100,5000,50000,200000",
-			Sources:     flagEnv("estimate"),
 		},
 		&cli.FloatFlag{
 			Name:        "price-in",
 			Category:    groupReport,
 			Usage:       "`PRICE`: price of a million prompt tokens at an API, for comparison",
 			DefaultText: "unknown",
-			Sources:     flagEnv("price-in"),
 		},
 		&cli.FloatFlag{
 			Name:        "price-out",
 			Category:    groupReport,
 			Usage:       "`PRICE`: price of a million completion tokens at that API",
 			DefaultText: "unknown",
-			Sources:     flagEnv("price-out"),
 		},
 		&cli.FloatFlag{
 			Name:        "price-kwh",
 			Category:    groupReport,
 			Usage:       "`PRICE`: price of a kilowatt-hour, in the same currency",
 			DefaultText: "unknown",
-			Sources:     flagEnv("price-kwh"),
 		},
 	}
 }

@@ -26,7 +26,6 @@ func runCommand(env environment) *cli.Command {
 			Aliases:     []string{"o"},
 			Usage:       "`NAME.jsonl.zst`: file for the answers",
 			DefaultText: "INPUT.results.jsonl.zst in this folder",
-			Sources:     flagEnv("output"),
 		},
 		urlFlag(),
 		&cli.StringFlag{
@@ -34,25 +33,21 @@ func runCommand(env environment) *cli.Command {
 			Category: groupOutput,
 			Value:    "auto",
 			Usage:    "`MODE`: how to show the progress: auto, bar, plain, json or none",
-			Sources:  flagEnv("progress"),
 		},
 		&cli.BoolFlag{
 			Name:     "json",
 			Category: groupOutput,
 			Usage:    "print the run's metadata as JSON on standard output at the end",
-			Sources:  flagEnv("json"),
 		},
 		&cli.BoolFlag{
 			Name:     "retry",
 			Category: groupPolicy,
 			Usage:    "run the failed requests of a complete run again",
-			Sources:  flagEnv("retry"),
 		},
 		&cli.BoolFlag{
 			Name:     "sim",
 			Category: groupModel,
 			Usage:    "use a simulated model server, for a first try and for tests",
-			Sources:  flagEnv("sim"),
 		},
 	}
 

@@ -34,7 +34,6 @@ func serveCommand(env environment) *cli.Command {
 				Category: groupOutput,
 				Value:    ".",
 				Usage:    "`DIR`: folder for the output files; it is created if it does not exist",
-				Sources:  flagEnv("dir"),
 			},
 		}, outputFlags(), reportFlags(), listenFlags(), metricsFlags(), ownBusFlags(), []cli.Flag{replicasFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error {
@@ -55,25 +54,21 @@ func outputFlags() []cli.Flag {
 			Category: groupOutput,
 			Value:    5 * time.Second,
 			Usage:    "`DURATION`: the longest time until an answer is in the output file",
-			Sources:  flagEnv("flush"),
 		},
 		&cli.BoolFlag{
 			Name:     "ordered",
 			Category: groupOutput,
 			Usage:    "write the answers in the order of the input",
-			Sources:  flagEnv("ordered"),
 		},
 		&cli.BoolFlag{
 			Name:     "seekable",
 			Category: groupOutput,
 			Usage:    "write the seekable format of zstd instead of a single frame",
-			Sources:  flagEnv("seekable"),
 		},
 		&cli.BoolFlag{
 			Name:     "plain",
 			Category: groupOutput,
 			Usage:    "leave the key \"promptmill\" out of the output lines",
-			Sources:  flagEnv("plain"),
 		},
 	}
 }

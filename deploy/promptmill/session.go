@@ -287,6 +287,5 @@ func jsonFlag() cli.Flag {
 		Name:     "json",
 		Category: groupOutput,
 		Usage:    "print JSON",
-		Sources:  flagEnv("json"),
 	}
 }

@@ -75,7 +75,6 @@ func statusCommand(env environment) *cli.Command {
 				Category: groupOutput,
 				Aliases:  []string{"w"},
 				Usage:    "print again every 2 s, until Ctrl-C or the end of the named run",
-				Sources:  flagEnv("watch"),
 			}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			o := statusOptions{bus: parseBus(env, c), watch: c.Bool("watch"), json: c.Bool("json")}

@@ -38,13 +38,11 @@ func tailCommand(env environment) *cli.Command {
 				Name:     "new",
 				Category: groupOutput,
 				Usage:    "print only results that arrive from now on",
-				Sources:  flagEnv("new"),
 			},
 			&cli.StringFlag{
 				Name:     "as",
 				Category: groupOutput,
 				Usage:    "`NAME`: name under which the bus remembers the printed results",
-				Sources:  flagEnv("as"),
 			}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			o := tailOptions{bus: parseBus(env, c), name: c.String("as"), new: c.Bool("new")}

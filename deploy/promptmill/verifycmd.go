@@ -30,13 +30,11 @@ func verifyCommand(env environment) *cli.Command {
 				Name:     "answers",
 				Category: groupOutput,
 				Usage:    "also compare the request and the model of each line with the input",
-				Sources:  flagEnv("answers"),
 			},
 			&cli.BoolFlag{
 				Name:     "json",
 				Category: groupOutput,
 				Usage:    "print the counts as JSON",
-				Sources:  flagEnv("json"),
 			},
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {

@@ -34,13 +34,11 @@ func workerCommand(env environment) *cli.Command {
 				Category:    groupModel,
 				Usage:       "`NAME`: name of this worker",
 				DefaultText: "the host name",
-				Sources:     flagEnv("name"),
 			},
 			&cli.BoolFlag{
 				Name:     "sim",
 				Category: groupModel,
 				Usage:    "use a simulated model server, for a first try and for tests",
-				Sources:  flagEnv("sim"),
 			},
 		}, modelFlags(), metricsFlags(), busFlags(), simFlags()),
 		Action: func(ctx context.Context, c *cli.Command) error {
