@@ -27,7 +27,10 @@ func TestListIgnored(t *testing.T) {
 	}{
 		{
 			name: "nothing is given",
-			has:  proto.Manifest{Settings: proto.Settings{ShardSize: 8}, Policy: proto.RunPolicy{Priority: 5, KeepSeconds: 60}},
+			has: proto.Manifest{
+				Settings: proto.Settings{ShardSize: 8},
+				Policy:   proto.RunPolicy{Priority: 5, KeepSeconds: 60},
+			},
 		},
 		{
 			name: "the same is given",
