@@ -12,7 +12,7 @@ import (
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/pipeline"
-	"github.com/promptmill/promptmill/deploy/terminal"
+	"github.com/promptmill/promptmill/deploy/program"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -145,13 +145,12 @@ func (ctl control) run(ctx context.Context, env environment, o controlOptions) e
 	}
 
 	if !o.json {
-		terminal.Fprintf(env.stderr, "%s\n", ctl.describe(before, m))
+		env.printf("%s", program.TypedCommands(ctl.describe(before, m)))
 	}
 
 	collected := m.State.Ended() || s.isCollected(ctx, m.Run)
 	if !collected && !o.json {
-		terminal.Fprintf(env.stderr,
-			"no process collects it now: promptmill collect %s -o OUT, or promptmill serve\n", m.Run)
+		env.printf("no process collects it now: promptmill collect %s -o OUT, or promptmill serve", m.Run)
 	}
 
 	if m.State == proto.StateCancelling && collected && !o.noWait {
@@ -160,7 +159,7 @@ func (ctl control) run(ctx context.Context, env environment, o controlOptions) e
 		}
 
 		if !o.json {
-			terminal.Fprintf(env.stderr, "%s\n", ctl.describe(before, m))
+			env.printf("%s", program.TypedCommands(ctl.describe(before, m)))
 		}
 	}
 
@@ -267,8 +266,7 @@ func awaitFiles(
 		for reported := false; bus.Sleep(watching, lookForCollector) == nil; {
 			_, held, err := s.Leases.Holder(watching, m.Run)
 			if err == nil && !held && !reported {
-				terminal.Fprintf(env.stderr,
-					"waiting for a process that collects it: promptmill collect %s -o OUT, or promptmill serve\n",
+				env.printf("waiting for a process that collects it: promptmill collect %s -o OUT, or promptmill serve",
 					m.Run)
 			}
 
@@ -340,7 +338,7 @@ func deleteRun(ctx context.Context, env environment, o controlOptions) error {
 
 	if isEnding(m) && !o.force && s.isCollected(ctx, m.Run) {
 		if !o.json {
-			terminal.Fprintf(env.stderr, "run %s is %s; it is deleted as soon as its files are written\n",
+			env.printf("run %s is %s; it is deleted as soon as its files are written",
 				m.DisplayName(), m.State)
 		}
 
@@ -380,7 +378,7 @@ func printDeleted(env environment, m proto.Manifest, asJSON bool) error {
 	if asJSON {
 		return printJSON(env.stdout, map[string]any{"run": m.Run, "deleted": true})
 	}
-	terminal.Fprintf(env.stderr, "run %s is deleted\n", m.DisplayName())
+	env.printf("run %s is deleted", m.DisplayName())
 	return nil
 }
 

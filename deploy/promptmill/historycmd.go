@@ -44,7 +44,9 @@ func historyCommand(env environment) *cli.Command {
 				return printJSON(env.stdout, list)
 			}
 
-			return printHistory(env.stdout, list, terminalWidth(env.stdout))
+			return (&view{out: env.stdout}).show(func(w io.Writer, width int) error {
+				return printHistory(w, list, width)
+			})
 		},
 	}
 }

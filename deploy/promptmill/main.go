@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/promptmill/promptmill/deploy/terminal"
 )
 
 func main() {
@@ -35,4 +37,11 @@ type environment struct {
 	stdin   io.Reader
 	stdout  io.Writer
 	stderr  *os.File
+}
+
+// printf prints a message for the user of a command without a screen of its own.
+func (e environment) printf(format string, args ...any) {
+	if screen, err := terminal.Open(e.stderr, "plain", e.getenv); err == nil { // plain is a mode
+		screen.Printf(format, args...)
+	}
 }

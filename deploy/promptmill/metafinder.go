@@ -15,7 +15,6 @@ import (
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/localbus"
 	"github.com/promptmill/promptmill/deploy/pipeline"
-	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -161,6 +160,5 @@ func (f metaFinder) locate(m proto.Manifest) (string, error) {
 
 // print prints the run that a name means.
 func (f metaFinder) print(run, label, path string) {
-	terminal.Fprintf(f.env.stderr, "run %s: %s\n", proto.Manifest{Run: run, Label: label}.DisplayName(),
-		files.Short(path))
+	f.env.printf("run %s: %s", proto.Manifest{Run: run, Label: label}.DisplayName(), files.Short(path))
 }

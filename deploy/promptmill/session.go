@@ -116,13 +116,12 @@ func (s *session) look(ctx context.Context, env environment, wanted func(proto.M
 	}
 
 	for _, r := range unreadable {
-		fmt.Fprintf(env.stderr, "left out run %s: %s\n", r.Run, proto.Printable(r.Err.Error()))
+		env.printf("left out run %s: %s", r.Run, r.Err)
 	}
 
 	if n := s.Heartbeats.Unreadable(); n > 0 {
-		fmt.Fprintf(env.stderr,
-			"left out %d announcements of workers that cannot be read or cannot be true: they are of another version, or of a client that should not be on the bus\n",
-			n)
+		env.printf("left out %d announcements of workers that cannot be read or cannot be true: "+
+			"they are of another version, or of a client that should not be on the bus", n)
 	}
 
 	return found, nil

@@ -31,7 +31,9 @@ func listCommand(env environment) *cli.Command {
 				return printJSON(env.stdout, found.Runs)
 			}
 
-			return status.PrintRuns(env.stdout, found.Runs, terminalWidth(env.stdout))
+			return (&view{out: env.stdout}).show(func(w io.Writer, width int) error {
+				return status.PrintRuns(w, found.Runs, width)
+			})
 		},
 	}
 }
@@ -51,7 +53,9 @@ func workersCommand(env environment) *cli.Command {
 				return printJSON(env.stdout, found.Workers)
 			}
 
-			return status.PrintWorkers(env.stdout, found.Workers, terminalWidth(env.stdout))
+			return (&view{out: env.stdout}).show(func(w io.Writer, width int) error {
+				return status.PrintWorkers(w, found.Workers, width)
+			})
 		},
 	}
 }
@@ -92,11 +96,11 @@ func statusCommand(env environment) *cli.Command {
 
 // showStatus prints the status, with --watch again and again.
 func showStatus(ctx context.Context, env environment, o statusOptions) error {
-	view := &watchView{out: env.stdout}
+	screen := &view{out: env.stdout}
 	for {
 		found, ended, err := lookAtStatus(ctx, env, o)
 		if err == nil {
-			err = printStatus(view, o, found)
+			err = printStatus(screen, o, found)
 		}
 		if err != nil || !o.watch || ended {
 			return err
@@ -126,15 +130,18 @@ func lookAtStatus(ctx context.Context, env environment, o statusOptions) (found 
 }
 
 // printStatus prints the status once.
-func printStatus(view *watchView, o statusOptions, found status.Bus) error {
+func printStatus(screen *view, o statusOptions, found status.Bus) error {
 	if o.json {
-		return printJSON(view.out, map[string]any{"runs": found.Runs, "workers": found.Workers})
+		return printJSON(screen.out, map[string]any{"runs": found.Runs, "workers": found.Workers})
 	}
 
-	return view.show(o.watch, func(w io.Writer, width int) error {
-		if o.watch {
-			fmt.Fprintln(w, time.Now().Format(time.DateTime))
-		}
+	show, now := screen.show, ""
+	if o.watch {
+		show, now = screen.draw, time.Now().Format(time.DateTime)+"\n"
+	}
+
+	return show(func(w io.Writer, width int) error {
+		fmt.Fprint(w, now)
 
 		var err error
 		if o.run != "" && len(found.Runs) == 1 {

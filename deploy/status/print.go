@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/deploy/program"
 	"github.com/promptmill/promptmill/deploy/summary"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
@@ -34,7 +35,7 @@ func PrintRuns(w io.Writer, all []Run, width int) error {
 
 	for _, r := range all {
 		if r.Problem != "" {
-			terminal.Fprintf(w, "! %s: %s\n", r.Run, r.Problem)
+			terminal.Fprintf(w, "! %s: %s\n", r.Run, program.TypedCommands(r.Problem))
 		}
 	}
 
@@ -183,11 +184,11 @@ func PrintRun(w io.Writer, r Run) error {
 	p.files(r)
 
 	if r.Problem != "" {
-		p.line("problem", "%s", r.Problem)
+		p.line("problem", "%s", program.TypedCommands(r.Problem))
 	}
 
 	if next := r.nextCommand(); next != "" {
-		p.line("next", "%s", next)
+		p.line("next", "%s", program.TypedCommands(next))
 	}
 
 	return t.Flush()

@@ -61,6 +61,24 @@ func (l Line) wrap(width int) (lines []Line) {
 	return append(lines, l.slice(begin, end, len(lines) > 0, indent))
 }
 
+// WrapLines breaks the lines of a text at spaces into lines of less than width cells; 0: it leaves
+// them as they are.
+func WrapLines(text string, width int) (lines []string) {
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		if width == 0 {
+			lines = append(lines, line)
+			continue
+		}
+
+		for _, part := range NewLine(line).wrap(width) {
+			lines = append(lines, part.String())
+		}
+	}
+
+	return lines
+}
+
 // slice returns the bytes from begin to end of the text of the line, with an indent in front if it
 // continues a line.
 func (l Line) slice(begin, end int, continues bool, indent int) (part Line) {
