@@ -67,7 +67,8 @@ func RequestsFailed(err error, hint string) error {
 	return &Error{code: CodeFailed, err: err, hint: hint}
 }
 
-// LimitReached returns the error of a run that has reached a limit of its policy. The hint may be empty.
+// LimitReached returns the error of a run that has reached a limit of its policy. The hint may
+// be empty.
 func LimitReached(err error, hint string) error {
 	return &Error{code: CodeLimit, err: err, hint: hint}
 }
@@ -98,6 +99,7 @@ func WithCommand(err error, hint, command string) error {
 	if err == nil {
 		return nil
 	}
+
 	return &Error{
 		code:    Code(err),
 		err:     err,

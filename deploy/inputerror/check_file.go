@@ -32,8 +32,8 @@ func CheckFile(name string) error {
 	return nil
 }
 
-// CheckFormats refuses inputs that are not files of JSON lines. It reads their beginnings, and passes
-// over standard input.
+// CheckFormats refuses inputs that are not files of JSON lines. It reads their beginnings, and
+// passes over standard input.
 func CheckFormats(names []string) error {
 	for _, name := range names {
 		if name == "-" {

@@ -16,7 +16,7 @@ type conversion struct {
 	verb string
 	// command prints the lines. Empty: there is no such command.
 	command string
-	// source says from where the command reads.
+	// source says from where the command reads. Defaults to fromArgument.
 	source source
 	// then is the rest of the pipeline behind the command and its file.
 	then string
@@ -213,15 +213,17 @@ func (c conversion) hint(file, packed string) hint {
 
 	h := hint{text: c.verb + " it, and give " + created + ": "}
 	output := report.ShellWords(created)
-
-	switch {
-	case packed != "":
+	if packed != "" {
 		h.command = packed + " -dc " + input + " | " + c.filter() + " > " + output
-	case c.source == fromStdin:
+		return h
+	}
+
+	switch c.source {
+	case fromStdin:
 		h.command = c.command + " < " + input + " > " + output
-	case c.source == fromFileToFile:
+	case fromFileToFile:
 		h.command = c.command + " " + input + " " + output
-	default:
+	case fromArgument, fromDash, fromFile:
 		h.command = c.command + " " + input + c.then + " > " + output
 	}
 

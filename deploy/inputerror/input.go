@@ -40,6 +40,8 @@ func (in Input) Describe(err error) error {
 
 	damage, damaged := errors.AsType[*jsonl.DamageError](err)
 	switch {
+	case errors.Is(err, producer.ErrEmpty) && len(in.Files) == 1 && isJournal(in.Files[0]):
+		return hintForOutput(in.Files[0]).usage("%s is the journal of a run without answers", in.names())
 	case errors.Is(err, producer.ErrEmpty):
 		return exit.Usage(`it needs one request a line, such as {"prompt": "..."}`,
 			"%s: %w", in.names(), err)

@@ -103,8 +103,8 @@ func (in Input) describeDetail(p producer.Problem) string {
 	return ""
 }
 
-// DescribeLines returns an error of lines that cannot be sent with exit code 2 and a hint. requests is
-// the number of all lines, and nameModel the hint for lines that name no model.
+// DescribeLines returns an error of lines that cannot be sent with exit code 2 and a hint.
+// requests is the number of all lines, and nameModel the hint for lines that name no model.
 func (in Input) DescribeLines(err error, report producer.Report, requests int, nameModel string) error {
 	return in.hintForLines(report, requests, nameModel).usage("%w", err)
 }

@@ -270,9 +270,8 @@ func (s *submission) explainModels(m proto.Manifest, workers []proto.WorkerInfo,
 
 	missing, served := progress.MissingModels(m, workers)
 	if len(missing) > 0 && len(served) > 0 {
-		s.hooks.printf("no worker on this bus serves %s; they serve %s: requests for %s wait for such a worker, "+
-			"and --override-model NAME sends all to another model", listNames(missing), listNames(served),
-			listNames(missing))
+		s.hooks.printf("requests for %s wait for a worker that serves it; workers on this bus serve %s, and "+
+			"--override-model NAME sends all requests to one model", listNames(missing), listNames(served))
 	}
 }
 

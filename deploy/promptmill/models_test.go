@@ -176,13 +176,22 @@ func TestModelsOnABus(t *testing.T) {
 	c.start("worker", "--url", l.url, "--name", "one")
 	poll(t, pollTime, "the worker", func() bool { return strings.Contains(c.must("workers"), "llama3") })
 
-	c.must("submit", c.naming("default.jsonl", ""), "--run", "default")
+	if said, code := c.run("submit", c.naming("default.jsonl", ""), "--run", "default"); code != exit.CodeOK ||
+		!strings.Contains(said, "model llama3:latest, the only one that workers on this bus serve\n") {
+		t.Errorf("exit code %d\n%s", code, said)
+	}
 	c.ended("default", pollTime)
 	c.must("submit", c.naming("named.jsonl", "llama3", "llama3:latest"), "--run", "named")
 	c.ended("named", pollTime)
 
 	if l.models() != "llama3 llama3:latest" {
 		t.Errorf("asked for %q", l.models())
+	}
+
+	if said, code := c.run("submit", c.naming("foreign.jsonl", "gpt-4o"), "--run", "foreign"); code != exit.CodeOK ||
+		!strings.Contains(said, "requests for gpt-4o wait for a worker that serves it; "+
+			"workers on this bus serve llama3, llama3:latest, and --override-model NAME sends all requests to one model\n") {
+		t.Errorf("exit code %d\n%s", code, said)
 	}
 
 	gateway := newLister(t, 200, patternsList)

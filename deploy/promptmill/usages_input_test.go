@@ -84,14 +84,14 @@ func TestUsageOfInputFormats(t *testing.T) {
 		"out.jsonl": {
 			files: map[string]string{"out.jsonl": answer},
 			err:   "out.jsonl has answers, not requests",
-			hint:  "give the input of that run; promptmill run INPUT --retry runs its failed requests again",
+			hint:  "give the input of that run; its command with --retry runs the failed requests again",
 		},
 		"mill.errors.jsonl": {
 			files: map[string]string{
 				"mill.errors.jsonl": `{"id":"batch_req_20261128-x_0","custom_id":"a","response":null,"error":{"code":"timeout"}}` + "\n",
 			},
 			err:  "mill.errors.jsonl has the failed requests of run 20261128-x, as output lines without their bodies",
-			hint: "give the input of that run; promptmill run INPUT --retry runs its failed requests again",
+			hint: "give the input of that run; its command with --retry runs the failed requests again",
 		},
 		"empty.jsonl": {
 			files: map[string]string{"empty.jsonl": ""},
