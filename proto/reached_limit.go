@@ -2,6 +2,7 @@ package proto
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -73,7 +74,8 @@ func newReachedLimit(t Threshold, c Counts) *ReachedLimit {
 // String returns a sentence with the limit and the counts.
 func (r ReachedLimit) String() string {
 	if r.MaxTokens > 0 {
-		return fmt.Sprintf("the limit of %d tokens is reached: the run has used %d", r.MaxTokens, r.Tokens)
+		return fmt.Sprintf("the limit of %s tokens is reached: the run has used %s",
+			groupDigits(r.MaxTokens), groupDigits(r.Tokens))
 	}
 
 	what := "requests failed"
@@ -86,7 +88,18 @@ func (r ReachedLimit) String() string {
 		since = ""
 	}
 
-	return fmt.Sprintf("the limit %s is reached: %d of %d %s%s", r.Limit, r.Count, r.Ended, what, since)
+	return fmt.Sprintf("the limit %s is reached: %s of %s %s%s", r.Limit, groupDigits(int64(r.Count)),
+		groupDigits(int64(r.Ended)), what, since)
+}
+
+// groupDigits formats a number with commas between thousands.
+func groupDigits(n int64) string {
+	s := strconv.FormatInt(n, 10)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+
+	return s
 }
 
 // FindTokensUsedUp returns the limit of tokens if the run has used all of them, or nil.

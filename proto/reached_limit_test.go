@@ -24,7 +24,7 @@ func TestFindReachedLimit(t *testing.T) {
 		{"failed>0%", counts(500, 0, 0, 0), ""},
 		{"failed>0%", counts(500, 1, 0, 0), "the limit failed>0% is reached: 1 of 500 requests failed since the last start"},
 		{"failed>=0.07%", counts(10_000, 7, 0, 0),
-			"the limit failed>=0.07% is reached: 7 of 10000 requests failed since the last start"},
+			"the limit failed>=0.07% is reached: 7 of 10,000 requests failed since the last start"},
 		{"failed>0.07%", counts(10_000, 7, 0, 0), ""},
 		{"failed>100%", counts(500, 500, 0, 0), ""},
 		{"failed>1%", counts(50, 0, 0, 500), ""},  // refused lines were not sent
@@ -75,7 +75,7 @@ func TestFindReachedLimitOfSeveral(t *testing.T) {
 
 	whole.CompletionTokens++
 	reached = p.FindReachedLimit(counts(50, 6, 0, 0), whole)
-	if want := "the limit of 1000 tokens is reached: the run has used 1000"; reached == nil || reached.String() != want {
+	if want := "the limit of 1,000 tokens is reached: the run has used 1,000"; reached == nil || reached.String() != want {
 		t.Errorf("all tokens are used: %v, want %s", reached, want)
 	}
 

@@ -45,6 +45,10 @@ type Start struct {
 	Server *StartServer `json:"server"`
 	Bus    StartBus     `json:"bus"`
 
+	// FailIf and MaxTokens are the limits that stop the run. MaxTokens is null if there is none.
+	FailIf    []proto.Threshold `json:"fail_if"`
+	MaxTokens *int64            `json:"max_tokens"`
+
 	// Results is the path of the answers at the end, and Journal that of the ones so far.
 	Results string `json:"results"`
 	Journal string `json:"journal"`
@@ -80,6 +84,12 @@ type StartBus struct {
 // "collect".
 func NewStart(command string, m proto.Manifest, out output.Prefix, durable int) Start {
 	models := slices.DeleteFunc(m.Models(), func(model string) bool { return model == "" })
+	failIf := append([]proto.Threshold{}, m.Policy.FailIf...)
+
+	var maxTokens *int64
+	if m.Policy.MaxTokens > 0 {
+		maxTokens = &m.Policy.MaxTokens
+	}
 
 	return Start{
 		Type:    "start",
@@ -93,6 +103,9 @@ func NewStart(command string, m proto.Manifest, out output.Prefix, durable int) 
 		Durable: durable,
 		Results: out.Results(),
 		Journal: out.Journal(),
+
+		FailIf:    failIf,
+		MaxTokens: maxTokens,
 	}
 }
 
@@ -128,6 +141,7 @@ func (v Start) Lines() []terminal.Line {
 	add("model", v.formatModels(), false)
 	add("server", v.formatServer(), false)
 	add("bus", v.Bus.format(), false)
+	add("stops if", v.formatLimits(), false)
 	add("answers", files.Short(v.Results), true)
 	add("read now", report.ShellWords("zstd", "-dc", files.Short(v.Journal)), true)
 
@@ -159,6 +173,20 @@ func FormatKept(durable, total, onBus int) string {
 	}
 
 	return text
+}
+
+// formatLimits formats the limits that stop the run.
+func (v Start) formatLimits() string {
+	var list []string
+	for _, t := range v.FailIf {
+		list = append(list, t.String())
+	}
+
+	if v.MaxTokens != nil {
+		list = append(list, "the run has used "+terminal.FormatCount(*v.MaxTokens)+" tokens")
+	}
+
+	return strings.Join(list, ", or ")
 }
 
 // formatModels formats the models of the requests.

@@ -63,6 +63,19 @@ resuming run 20261128-213659-yb5a (nightly): 3,061 of 20,000 requests have their
   answers   /out/tickets.results.jsonl.zst
   read now  zstd -dc /out/tickets.results.part.zst
 `},
+		{"limits", func(v *Start) {
+			failed := proto.Threshold{Metric: proto.MetricFailed, Value: 1, Percent: true}
+			truncated := proto.Threshold{Metric: proto.MetricTruncated, OrEqual: true, Value: 50}
+			v.FailIf, v.MaxTokens = []proto.Threshold{failed, truncated}, new(int64(5e6))
+		}, `
+run 20261128-213659-yb5a: 20,000 requests from tickets.jsonl
+  model     gemma-3-4b-it, 131,072 tokens of context
+  server    vLLM 0.11.2 at http://127.0.0.1:8000, as many requests at once as it can use
+  bus       in this process
+  stops if  failed>1%, or truncated>=50, or the run has used 5,000,000 tokens
+  answers   /out/tickets.results.jsonl.zst
+  read now  zstd -dc /out/tickets.results.part.zst
+`},
 		{"slots", func(v *Start) { v.Server.Slots = new(8) }, `
 run 20261128-213659-yb5a: 20,000 requests from tickets.jsonl
   model     gemma-3-4b-it, 131,072 tokens of context
@@ -151,7 +164,8 @@ func TestShowStart(t *testing.T) {
 		`"input":"tickets.jsonl","models":["gemma-3-4b-it"],"context_length":131072,"resumed":false,"total":20000,` +
 		`"durable":0,"on_bus":0,"server":{"urls":["http://127.0.0.1:8000"],"simulated":false,"flavour":"vLLM",` +
 		`"version":"0.11.2","slots":null,"concurrency":null},"bus":{"own":true,"shared":false,` +
-		`"address":"127.0.0.1:39021","version":"2.15.3"},"results":"/out/tickets.results.jsonl.zst",` +
+		`"address":"127.0.0.1:39021","version":"2.15.3"},"fail_if":[],"max_tokens":null,` +
+		`"results":"/out/tickets.results.jsonl.zst",` +
 		`"journal":"/out/tickets.results.part.zst"}` + "\n"
 
 	for mode, want := range map[terminal.Mode]string{
