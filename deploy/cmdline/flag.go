@@ -183,12 +183,17 @@ func splitUsage(f cli.DocGenerationFlag) (name, description string) {
 // describeFlag returns the usage of a flag with its default, and whether it may be repeated.
 func describeFlag(f flag) string {
 	_, text := splitUsage(f)
+
+	var notes []string
 	if f.IsMultiValueFlag() {
-		text += " (repeatable)"
+		notes = append(notes, "repeatable")
+	}
+	if value := defaultOf(f); value != "" {
+		notes = append(notes, "default: "+value)
 	}
 
-	if value := defaultOf(f); value != "" {
-		text += " (default: " + value + ")"
+	if len(notes) > 0 {
+		text += " (" + strings.Join(notes, "; ") + ")"
 	}
 
 	return text
