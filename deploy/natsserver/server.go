@@ -314,8 +314,11 @@ func (b *Server) OpenAddress() string {
 // ParseAddress parses HOST:PORT. The port is negative if it may be any.
 func ParseAddress(address string) (host string, port int, err error) {
 	host, text, err := net.SplitHostPort(address)
-	if err != nil {
-		return "", 0, err
+	switch {
+	case err != nil && strings.Count(address, ":") > 1 && !strings.HasPrefix(address, "["):
+		return "", 0, errors.New("an IPv6 address is written in brackets, as in [::]:4333")
+	case err != nil:
+		return "", 0, errors.New("it has no port")
 	}
 
 	n, err := strconv.ParseUint(text, 10, 16)

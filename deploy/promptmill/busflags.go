@@ -2,12 +2,14 @@ package main
 
 import (
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/deploy/busconn"
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/deploy/terminal"
 )
@@ -97,6 +99,18 @@ func advertiseFlag() cli.Flag {
 		Usage:       "`HOST[:PORT]`: address of this box as other boxes see it",
 		DefaultText: "all addresses of this box",
 	}
+}
+
+// advertised matches HOST or HOST:PORT. An IPv6 address may have brackets.
+var advertised = regexp.MustCompile(`^([A-Za-z0-9._-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?|[0-9A-Fa-f:.]+)$`)
+
+// checkAdvertise refuses the value of --advertise if no other box could connect to it.
+func checkAdvertise(address string) error {
+	if address == "" || advertised.MatchString(address) {
+		return nil
+	}
+	return exit.Usage("for example --advertise head.example or --advertise head.example:4333",
+		"--advertise %s: want the name or address of this box, and perhaps a port", address)
 }
 
 // replicasFlag is the flag of commands that create streams on a NATS server.

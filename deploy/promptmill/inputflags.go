@@ -316,5 +316,5 @@ func parseListen(c *cli.Command, otherwise string) (natsserver.ListenAddress, er
 		return l, exit.Usage("for example --listen 0.0.0.0:4333", "--listen %s: %w", l.Address, err)
 	}
 
-	return l, nil
+	return l, checkAdvertise(l.Advertise)
 }

@@ -75,6 +75,10 @@ func parseJoin(env environment, c *cli.Command) (o joinOptions, err error) {
 		return o, exit.Usage("want worker, producer, collector or reader", "there is no role %q", o.role)
 	}
 
+	if err := checkAdvertise(o.advertise); err != nil {
+		return o, err
+	}
+
 	o.state, err = stateOf(env, c)
 
 	return o, err
@@ -82,14 +86,14 @@ func parseJoin(env environment, c *cli.Command) (o joinOptions, err error) {
 
 // printJoinStrings prints the join string of each bus of this machine.
 func printJoinStrings(env environment, o joinOptions) error {
-	id, err := localbus.LoadIdentity(o.state)
-	if err != nil {
-		return err
-	}
-
 	buses := slices.DeleteFunc(localbus.List(o.state), func(b localbus.Bus) bool { return !b.Listens() })
 	if len(buses) == 0 {
 		return exit.Unreachable(errors.New("no bus runs on this machine"), "promptmill serve starts one")
+	}
+
+	id, err := localbus.LoadIdentity(o.state)
+	if err != nil {
+		return err
 	}
 
 	for _, b := range buses {
