@@ -130,18 +130,15 @@ func controlCommands(env environment) (list []*cli.Command) {
 
 // run changes the run and prints its new state.
 func (ctl control) run(ctx context.Context, env environment, o controlOptions) error {
-	ctx, done := untilSignal(ctx, env)
-	defer done()
-
 	s, before, err := openRun(ctx, env, o.bus, proto.RoleProducer, o.run)
 	if err != nil {
-		return describeInterrupt(ctx, err)
+		return err
 	}
 	defer s.Close()
 
 	m, err := ctl.changeRun(ctx, s, before, o.limits)
 	if err != nil {
-		return describeInterrupt(ctx, err)
+		return err
 	}
 
 	if !o.json {
@@ -154,6 +151,10 @@ func (ctl control) run(ctx context.Context, env environment, o controlOptions) e
 	}
 
 	if m.State == proto.StateCancelling && collected && !o.noWait {
+		if !o.json {
+			env.printf("waiting until it is cancelled; Ctrl-C ends only the wait")
+		}
+
 		if m, err = awaitFiles(ctx, env, s, m); err != nil {
 			return err
 		}
@@ -256,7 +257,6 @@ func awaitFiles(
 	ctx context.Context, env environment, s *session, m proto.Manifest,
 ) (last proto.Manifest, err error) {
 	watching, stop := context.WithCancel(ctx)
-	defer stop()
 
 	var looking sync.WaitGroup
 	defer looking.Wait()
@@ -276,9 +276,6 @@ func awaitFiles(
 
 	for now, err := range s.Runs.Watch(watching, m.Run) {
 		switch {
-		case ctx.Err() != nil:
-			return m, exit.Interrupted(errors.New("not waiting any longer; the run ends without this command"),
-				"promptmill status "+m.Run)
 		case err != nil:
 			return m, err
 		case !isEnding(now):
@@ -292,14 +289,6 @@ func awaitFiles(
 // isEnding reports whether a run gets no more results, and its files are not written yet.
 func isEnding(m proto.Manifest) bool {
 	return m.State == proto.StateCancelling || m.State == proto.StateFinalizing
-}
-
-// describeInterrupt returns the error of a command that a signal ended, or the error itself.
-func describeInterrupt(ctx context.Context, err error) error {
-	if errors.Is(context.Cause(ctx), pipeline.ErrInterrupted) {
-		return exit.Interrupted(errors.New("interrupted"), "")
-	}
-	return err
 }
 
 func deleteCommand(env environment) *cli.Command {
@@ -324,15 +313,12 @@ func deleteCommand(env environment) *cli.Command {
 
 // deleteRun deletes a run, or the rest of an earlier deletion.
 func deleteRun(ctx context.Context, env environment, o controlOptions) error {
-	ctx, done := untilSignal(ctx, env)
-	defer done()
-
 	s, m, err := openRun(ctx, env, o.bus, proto.RoleCollector, o.run)
 	if err != nil {
 		if proto.CheckRunID(o.run) == nil && deleteOrphans(ctx, env, o.bus, o.run) {
 			return printDeleted(env, proto.Manifest{Run: o.run}, o.json)
 		}
-		return describeInterrupt(ctx, err)
+		return err
 	}
 	defer s.Close()
 
@@ -355,7 +341,7 @@ func deleteRun(ctx context.Context, env environment, o controlOptions) error {
 	defer cancel()
 
 	if err := pipeline.DeleteRun(ctx, s.JS, s.Runs, m); err != nil {
-		return describeInterrupt(ctx, err)
+		return err
 	}
 
 	return printDeleted(env, m, o.json)

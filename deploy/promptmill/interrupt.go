@@ -44,10 +44,7 @@ func untilSignal(ctx context.Context, env environment) (context.Context, func())
 }
 
 // stopThemselves are the commands that handle signals themselves.
-var stopThemselves = []string{
-	"run", "worker", "serve", "submit", "collect", "status", "tail", "pause", "resume", "cancel", "retry", "delete",
-	"doctor", "sim",
-}
+var stopThemselves = []string{"run", "worker", "serve", "submit", "collect", "status", "tail", "doctor", "sim"}
 
 // endAtSignal ends the process of a command at a signal.
 func endAtSignal(c *cli.Command, env environment) {
