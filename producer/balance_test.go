@@ -240,7 +240,7 @@ func TestCutterBalancesFleets(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, %d requests", f.name, requests), func(t *testing.T) {
 				t.Parallel()
 
-				then, now := compareCuts(t, f, requests, 120_000/requests)
+				then, now := compareCuts(t, f, requests, 40_000/requests)
 				t.Logf("by slots: %+.4v; by workers: %+.4v", then, now)
 
 				if most := 1.02*then.finish + 0.1; now.finish > most {
