@@ -185,6 +185,25 @@ func TestPythonTakesPart(t *testing.T) {
 	}
 }
 
+// The worker names the flag for a run whose shards it cannot read, and takes none of them.
+func TestPythonLeavesSnappyAlone(t *testing.T) {
+	t.Parallel()
+
+	python := findPython(t, "nats", "xxhash", "zstandard")
+	if python == "" {
+		t.Skip("needs a Python with nats-py, xxhash and zstandard, in " + pythonVariable)
+	}
+
+	c := newCommand(t)
+	c.serve()
+	c.must("submit", c.input("in.jsonl", 3), "--model", "m", "--run", "r")
+	working, said := c.startExample(python, "worker.py", "worker", "r", "m", "http://127.0.0.1:9")
+	code := waitExit(t, working, said, patience)
+	if code != 1 || said.String() != "the shards of run r are snappy: submit it with --shard-encoding zstd or none\n" {
+		t.Errorf("exit code %d:\n%s", code, said)
+	}
+}
+
 // The reader also prints answers that do not fit into a message.
 func TestPythonReadsLargeAnswers(t *testing.T) {
 	t.Parallel()

@@ -65,7 +65,7 @@ async def main(file, run, model, server):
             while len(data) < info["size"]:
                 part = await js.get_msg(stream, sequence + 1, f"{subject}C.{info['nuid']}", next=True)
                 data, sequence = data + part.data, part.seq
-        return unpack[shard.headers.get("Pm-Encoding", "snappy")](data).split(b"\n")
+        return unpack[shard.headers["Pm-Encoding"]](data).split(b"\n")
 
     async def store(shard, headers, data=b""):
         headers = {"Pm-Version": "2", "Pm-Shard": shard.headers["Pm-Shard"], **headers}
@@ -94,8 +94,11 @@ async def main(file, run, model, server):
     token = re.sub("[^A-Za-z0-9_-]", "-", model)[:40] + "-" + hashlib.sha256(model.encode()).hexdigest()[:10]
     shards = await js.pull_subscribe_bind(token, f"pm_{run}_work")
     while True:
-        manifest = await js.get_last_msg("KV_promptmill_runs", f"$KV.promptmill_runs.{run}", direct=True)
-        state = json.loads(manifest.data)["state"]
+        entry = await js.get_last_msg("KV_promptmill_runs", f"$KV.promptmill_runs.{run}", direct=True)
+        manifest = json.loads(entry.data)
+        encoding, state = manifest["settings"].get("shard_encoding", "snappy"), manifest["state"]
+        if encoding not in unpack:
+            sys.exit(f"the shards of run {run} are {encoding}: submit it with --shard-encoding zstd or none")
         if state in ("validating", "paused"):
             await asyncio.sleep(2)
             continue
