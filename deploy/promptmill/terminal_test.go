@@ -240,13 +240,13 @@ func TestJobControl(t *testing.T) {
 		t.Errorf("%d blocks:\n%s", blocks, strings.Join(lines, "\n"))
 	}
 
-	// In the background it draws nothing.
+	// In the background it draws nothing, where the terminal stops background jobs that write, too.
 	send("C-z")
 	term.see(`Stopped[\s\S]*Stopped[\s\S]*ready>\s*$`)
-	send("bg", "Enter")
-	term.see(`ready> bg\n.*&\nready>\s*$`)
-	send("sleep 1; echo said $((7 * 7))", "Enter")
-	term.see(`ready> bg\n.*&\nready> sleep.*\nsaid 49\nready>\s*$`)
+	send("stty tostop; bg", "Enter")
+	term.see(`ready> stty.*\n.*&\nready>\s*$`)
+	send("sleep 1; jobs; echo said $((7 * 7))", "Enter")
+	term.see(`ready> stty.*\n.*&\nready> sleep.*\n.*Running[^\n]*\n(.*\n)?said 49\nready>\s*$`)
 	send("fg", "Enter")
 	term.see(`said 49\nready> fg\n.*promptmill run[^\n]*\n(\S*\n)?in\.jsonl  [█░]+ .*\n.* in flight\n.* tok/s\s*$`)
 	send("C-c")

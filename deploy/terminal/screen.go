@@ -284,6 +284,9 @@ func (s *Screen) Close() {
 func (s *Screen) redraw(above []byte, block []Line) error {
 	if s.background() {
 		s.block = nil
+		if len(above) == 0 { // the terminal may stop a background job for writing nothing, too
+			return nil
+		}
 		_, err := s.out.Write(above)
 		return err
 	}
