@@ -33,8 +33,9 @@ type limitJudge struct {
 	working bool
 	// reached is the limit that stops the run. Nil: the run continues.
 	reached *proto.ReachedLimit
-	// paused reports that the run is paused on the bus, and reported that onStopped was called.
-	paused, reported bool
+	// paused reports that the run is paused on the bus, recorded that the journal has the stop and
+	// the results until then, and reported that onStopped was called.
+	paused, recorded, reported bool
 }
 
 func newLimitJudge(cfg *Config, runs *bus.RunStore) *limitJudge {
@@ -92,14 +93,28 @@ func (j *limitJudge) judge(received proto.Counts) *proto.ReachedLimit {
 	}
 
 	reached.At = time.Now().UTC()
-	j.reached = reached
+	j.reached, j.recorded = reached, false
 
-	select {
-	case j.wake <- struct{}{}:
-	default: // the loop is about to look
-	}
+	j.wakeLoop()
 
 	return reached
+}
+
+// noteRecorded notes that the journal has the stop and the results until then.
+func (j *limitJudge) noteRecorded() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+
+	j.recorded = true
+	j.wakeLoop()
+}
+
+// wakeLoop wakes the loop that talks to the bus.
+func (j *limitJudge) wakeLoop() {
+	select {
+	case j.wake <- struct{}{}:
+	default: // it is about to look
+	}
 }
 
 // pause pauses the run on the bus, if it has reached a limit and is not paused yet.
@@ -121,21 +136,20 @@ func (j *limitJudge) pause(ctx context.Context) error {
 	}
 
 	j.mu.Lock()
+	defer j.mu.Unlock()
+
 	j.paused = err == nil
 	if err != nil { // the run ends in another way
 		j.reached, j.working = nil, false
 	}
-	j.mu.Unlock()
-
-	j.report()
 
 	return nil
 }
 
-// report calls onStopped for a run that is paused, once.
+// report calls onStopped, once, for a run that is paused and whose stop is recorded.
 func (j *limitJudge) report() {
 	j.mu.Lock()
-	reached, due := j.reached, j.paused && !j.reported
+	reached, due := j.reached, j.paused && j.recorded && !j.reported
 	j.reported = j.reported || due
 	j.mu.Unlock()
 
@@ -154,9 +168,10 @@ func (j *limitJudge) follow(m proto.Manifest, received proto.Counts) {
 
 	switch stopped := m.State == proto.StatePaused && m.StoppedBy != nil; {
 	case stopped && j.reached == nil: // before this process began to collect it
-		j.reached, j.paused = m.StoppedBy, true
+		j.reached, j.paused, j.recorded = m.StoppedBy, true, true
 	case !stopped && j.paused:
-		j.reached, j.paused, j.reported, j.base = nil, false, false, received
+		j.reached, j.base = nil, received
+		j.paused, j.recorded, j.reported = false, false, false
 	}
 }
 

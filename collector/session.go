@@ -358,6 +358,9 @@ func (s *session) writeFrames(stop func()) error {
 		}
 
 		s.ledger.addSynced(s.journal.State(), f)
+		if len(f.Stops) > 0 {
+			s.limits.noteRecorded()
+		}
 	}
 
 	return nil

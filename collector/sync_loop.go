@@ -65,9 +65,12 @@ func (s *syncLoop) runUntil(ctx context.Context, done <-chan struct{}) error {
 
 // exchange is one round. A step that fails does not keep the others from being made.
 func (s *syncLoop) exchange(ctx context.Context) error {
+	err := s.limits.pause(ctx)
+	defer s.limits.report() // it may end this process, and the counts are to be saved before
+
 	counts, synced, sources := s.ledger.takeSynced()
 
-	err := errors.Join(s.limits.pause(ctx), s.purgeResults(ctx, synced), s.deleteObjects(ctx, sources))
+	err = errors.Join(err, s.purgeResults(ctx, synced), s.deleteObjects(ctx, sources))
 	if counts != s.savedCounts {
 		err = errors.Join(err, s.saveCounts(ctx, counts))
 		s.savedCounts = counts

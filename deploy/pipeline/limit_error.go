@@ -75,8 +75,8 @@ func checkTokens(m proto.Manifest, fix string) error {
 // raiseTokens is the hint for a run of the run command that has used all its tokens.
 const raiseTokens = "give the same command with a higher --max-tokens to continue; nothing is lost"
 
-// sameCommandFix returns the hint for a run of the run command that a limit has stopped.
-func sameCommandFix(reached proto.ReachedLimit) string {
+// limitFix returns the hint for a run that a limit has stopped.
+func (r *runner) limitFix(reached proto.ReachedLimit) string {
 	switch {
 	case reached.MaxTokens > 0:
 		return raiseTokens
@@ -85,8 +85,13 @@ func sameCommandFix(reached proto.ReachedLimit) string {
 			"--set max_tokens=N and --retry-truncated N, which make fewer of them, take another output with -o"
 	}
 
-	return "fix the cause, then run the same command again to continue; " +
-		"once the run is complete, --retry runs its failed requests again"
+	retry := "--retry"
+	if r.cfg.Bus.External() {
+		retry = "promptmill retry " + r.journal.State().Manifest.Run
+	}
+
+	return "fix the cause, then run the same command again to continue; once the run is complete, " + retry +
+		" runs its failed requests again"
 }
 
 // resumeFix returns the hint for a run on a bus that a limit has stopped. then is what else is to be

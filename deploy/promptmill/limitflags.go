@@ -16,9 +16,9 @@ func limitFlags() []cli.Flag {
 		&cli.StringSliceFlag{
 			Name:     "fail-if",
 			Category: groupPolicy,
-			Usage: "`CONDITION`: stop the run with exit code 5 when 'failed>1%', 'failed>50' or 'truncated>5%' " +
-				"(in quotes) of the requests that have ended since the last start; a percentage counts from 100 " +
-				"requests on",
+			Usage: "`CONDITION`: stop the run with exit code 5 when 'failed>1%', 'failed>50' or 'truncated>5%', in " +
+				"quotes, is true of the requests that have ended since the last start; a percentage is judged " +
+				"from 100 requests on",
 		},
 		&cli.StringFlag{
 			Name:     "max-failures",

@@ -11,7 +11,9 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/natsserver"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/summary"
@@ -216,5 +218,11 @@ func runInputs(ctx context.Context, env environment, o runOptions) (err error) {
 		}
 	}
 
-	return summary.Err(res.Metadata, res.Reached, "the same command with --retry")
+	retry := "the same command with --retry"
+	if o.run.Bus.External() {
+		retry = report.ShellWords("promptmill", "retry", res.Run) + ", and then " +
+			report.ShellWords("promptmill", "collect", res.Run, "-o", files.Short(res.Output.Results())) + ","
+	}
+
+	return summary.Err(res.Metadata, res.Reached, retry)
 }
