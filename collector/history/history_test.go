@@ -35,6 +35,7 @@ func TestRunsAreRemembered(t *testing.T) {
 
 	run := &metadata.Run{
 		TestID:   "r",
+		Label:    "nightly",
 		Model:    "m",
 		Platform: "p",
 		Status:   "completed",
@@ -49,6 +50,10 @@ func TestRunsAreRemembered(t *testing.T) {
 	}
 
 	want := []Entry{Of("/out/r.meta.json", run)}
+	if e := want[0]; e.Label != "nightly" || e.InputName() != "in" {
+		t.Errorf("the entry has the label %q and the input %q", e.Label, e.InputName())
+	}
+
 	if err := Append(dir, want[0]); err != nil {
 		t.Fatal(err)
 	}

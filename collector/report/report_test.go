@@ -475,3 +475,39 @@ func TestShellWords(t *testing.T) {
 		}
 	}
 }
+
+// A label names the run in the titles, beside its id where runs of one label meet.
+func TestLabels(t *testing.T) {
+	t.Parallel()
+
+	labelled := func(id, label string) *metadata.Run {
+		return &metadata.Run{
+			TestID:  id,
+			Label:   label,
+			Model:   "m",
+			Test:    metadata.Test{NumRequests: 3},
+			Results: metadata.Results{SuccessCount: 3, InferenceTimeSeconds: 1},
+		}
+	}
+
+	for want, run := range map[string]*metadata.Run{
+		"m: 3 requests":          labelled("r", ""),
+		"nightly, m: 3 requests": labelled("r", "nightly"),
+	} {
+		if got := Build(run, Options{}).Title; got != want {
+			t.Errorf("the title is %q, want %q", got, want)
+		}
+	}
+
+	var b bytes.Buffer
+	runs := []Named{{Run: labelled("r1", "nightly")}, {Run: labelled("r2", "nightly")}, {Run: labelled("r3", "")}}
+	if err := Compare(runs).Markdown(&b); err != nil {
+		t.Fatal(err)
+	}
+
+	for _, want := range []string{"nightly (r1)", "nightly (r2)", "| r3 "} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the comparison does not name %s:\n%s", want, &b)
+		}
+	}
+}
