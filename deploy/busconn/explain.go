@@ -32,7 +32,7 @@ func (l *Connection) Explain(err error) error {
 			"promptmill nats-config prints the permissions of each role, also after an upgrade")
 	case silent && !l.Conn.IsConnected():
 		return exit.Unreachable(fmt.Errorf("the connection to the bus at %s is lost", l.Name),
-			"is it running, and can this machine reach it?")
+			"start it again, if it does not run; the same command continues")
 	case silent:
 		return exit.Unreachable(fmt.Errorf("the bus at %s does not answer", l.Name), silentHint)
 	case errors.Is(err, nats.ErrNoResponders):

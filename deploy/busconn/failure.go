@@ -34,7 +34,7 @@ func describeFailure(err error) failure {
 	case errors.Is(err, errOtherCertificate):
 		return failure{what: "another certificate", hint: joinHint}
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return failure{what: "connection refused", hint: "is it running, and is the URL right?"}
+		return failure{what: "connection refused", hint: startHint}
 	case unknown != nil && unknown.IsNotFound:
 		return failure{
 			what: "no address has the name " + unknown.Name,
@@ -43,14 +43,14 @@ func describeFailure(err error) failure {
 	case unknown != nil:
 		return failure{
 			what: "the address of " + unknown.Name + " cannot be looked up",
-			hint: "is the name server of this machine reachable?",
+			hint: "make the name server of this machine reachable, or give an address in place of the name",
 		}
 	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
-		return failure{what: "no route to it", hint: "is this machine in the same network or VPN, and is the URL right?"}
+		return failure{what: "no route to it", hint: "connect this machine to that network or VPN, or correct the URL"}
 	case opening != nil && opening.Op == "dial" && timeout.Timeout():
 		return failure{
 			what: fmt.Sprintf("no answer within %s", connectTimeout),
-			hint: "does a firewall let this port through, and is the URL right?",
+			hint: "let this port through the firewall of that machine, or correct the URL",
 		}
 	}
 
@@ -64,7 +64,7 @@ func describeFailure(err error) failure {
 	case timeout != nil && timeout.Timeout(), errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
 		return failure{
 			what: fmt.Sprintf("it takes the connection and says nothing for %s", connectTimeout),
-			hint: "is there a NATS server at this port? Its port is 4222 by default",
+			hint: "give the port of the NATS server, 4222 by default; if it is this one, look at its log",
 		}
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return failure{
@@ -74,12 +74,12 @@ func describeFailure(err error) failure {
 	case errors.Is(err, nats.ErrMaxConnectionsExceeded), errors.Is(err, nats.ErrMaxAccountConnectionsExceeded):
 		return failure{what: "it has as many connections as it takes", hint: "raise max_connections in its configuration"}
 	case errors.Is(err, nats.ErrNoServers):
-		return failure{what: "no answer", hint: "is it running, and is the URL right?"}
+		return failure{what: "no answer", hint: startHint}
 	}
 
 	return failure{
 		what: strings.TrimPrefix(err.Error(), "nats: "),
-		hint: "is it running, and is the URL right?",
+		hint: startHint,
 	}
 }
 
@@ -135,8 +135,11 @@ func describeTLSFailure(err error) (f failure, ok bool) {
 	return f, true
 }
 
+// startHint is the hint for a server that is not there.
+const startHint = "start it, or correct the URL"
+
 // closedHint is the hint for a server that closes the connection.
-const closedHint = "is there a NATS server at this port, without handshake_first in its configuration?"
+const closedHint = "give the port of the NATS server, 4222 by default, or set handshake_first: false in its configuration"
 
 // clientCertificateHint is the hint for a server that wants a client certificate.
 const clientCertificateHint = "give one with --tls-cert FILE and --tls-key FILE"

@@ -90,12 +90,12 @@ func describeJoinErrors(addresses []string, errs []error) error {
 			"the string is old, or of another machine: "+joinHint)
 	}
 
-	hint := "is promptmill serve, or run --listen, running there, and does a firewall let this port through?"
+	hint := "start promptmill serve or run --listen there, and let this port through its firewall"
 	switch {
 	case dead > 0:
-		hint += " If this box reaches the bus at another address, start the bus with --advertise ADDRESS"
+		hint += "; if this box reaches it at another address, start it with --advertise ADDRESS"
 	case refused == 0:
-		hint = "is the promptmill there stopped, or does another program have its port?"
+		hint = "start promptmill serve or run --listen there again: it is stopped, or another program has its port"
 	}
 
 	return exit.Unreachable(&noAnswerError{"no bus answers at " + joinAnswers(addresses, texts), errs}, hint)

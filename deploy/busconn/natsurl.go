@@ -183,6 +183,10 @@ func (o Options) describeErrors(last error, opts []nats.Option) error {
 		err = finalError{err}
 	}
 
+	if o.URLVariable != "" {
+		worst.hint += "; without " + o.URLVariable + ", this command uses the bus of this machine"
+	}
+
 	return exit.Unreachable(err, worst.hint)
 }
 
@@ -196,7 +200,7 @@ func (o Options) describeFailure(text string, err error) failure {
 	case f.hint == clientCertificateHint && o.Certificate != "":
 		f.hint = "give one that its authority has signed with --tls-cert: " + o.Certificate + " is another"
 	case f.hint == closedHint && o.Certificate != "":
-		f.hint = "has an authority that the server knows signed " + o.Certificate + "?"
+		f.hint = "give a client certificate whose authority the server knows: it may not know that of " + o.Certificate
 	}
 
 	if u, parsing := parseURL(text); parsing == nil {

@@ -40,7 +40,7 @@ func TestWorkerAwaitsItsBus(t *testing.T) {
 	m := newModel(t, sim.Config{})
 	_, said := c.start("worker", "--url", m.url, "--join", c.joinOf(address))
 	poll(t, pollTime, "the worker to wait", func() bool {
-		return strings.Contains(said.String(), "waiting for it (is promptmill serve")
+		return strings.Contains(said.String(), "waiting for it (start promptmill serve")
 	})
 
 	serving, out := c.serve("--listen", address)

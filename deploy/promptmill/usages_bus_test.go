@@ -291,19 +291,26 @@ func TestUsageOfBusServers(t *testing.T) {
 		{
 			args: "list --nats " + silent,
 			err:  "connect to the NATS server at " + silent + ": it takes the connection and says nothing for 5s",
-			hint: "is there a NATS server at this port? Its port is 4222 by default",
+			hint: "give the port of the NATS server, 4222 by default; if it is this one, look at its log",
 			code: 4,
 		},
 		{
 			args: "list --nats " + gone,
 			err:  "connect to the NATS server at " + gone + ": connection refused",
-			hint: "is it running, and is the URL right?",
+			hint: "start it, or correct the URL",
+			code: 4,
+		},
+		{
+			args: "list",
+			env:  []string{"NATS_URL=" + gone},
+			err:  "connect to the NATS server at " + gone + " (from NATS_URL): connection refused",
+			hint: "start it, or correct the URL; without NATS_URL, this command uses the bus of this machine",
 			code: 4,
 		},
 		{
 			args: "list --nats " + gone + "," + ssh,
 			err:  "connect to one of several NATS servers: " + gone + ": connection refused; " + ssh + ": it is not a NATS server",
-			hint: "is it running, and is the URL right?",
+			hint: "start it, or correct the URL",
 			code: 4,
 		},
 		{
@@ -368,7 +375,7 @@ func TestUsageOfJoin(t *testing.T) {
 	}
 
 	paste := "paste all of it, as promptmill serve or run --listen has printed it"
-	running := "is promptmill serve, or run --listen, running there, and does a firewall let this port through?"
+	running := "start promptmill serve or run --listen there, and let this port through its firewall"
 	files := map[string]string{"in.jsonl": `{"prompt":"hello"}` + "\n"}
 	testUsages(t, []usage{
 		{
@@ -423,7 +430,7 @@ func TestUsageOfJoin(t *testing.T) {
 		{
 			args: "list --join " + plain.String(),
 			err:  "no bus answers at " + plain.Addresses[0] + ": it does not use TLS",
-			hint: "is the promptmill there stopped, or does another program have its port?",
+			hint: "start promptmill serve or run --listen there again: it is stopped, or another program has its port",
 			code: 4,
 		},
 		{
