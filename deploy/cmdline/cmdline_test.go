@@ -1,9 +1,13 @@
 package cmdline
 
 import (
+	"context"
+	"strings"
 	"testing"
 	"testing/quick"
 	"time"
+
+	"github.com/urfave/cli/v3"
 )
 
 func TestSuggest(t *testing.T) {
@@ -103,6 +107,54 @@ func TestWrap(t *testing.T) {
 	} {
 		if got := wrap(tt.text, tt.column, tt.width); got != tt.want {
 			t.Errorf("%q at column %d of %d: %q, want %q", tt.text, tt.column, tt.width, got, tt.want)
+		}
+	}
+}
+
+// Flags may stand anywhere, the command line wins over the environment, and an empty variable counts as
+// not set.
+func TestFlags(t *testing.T) {
+	for _, tt := range []struct {
+		args     string
+		variable string
+		want     time.Duration
+		set      bool
+	}{
+		{"egg e1", "", time.Minute, false},
+		{"egg e1 --time 3m", "", 3 * time.Minute, true},
+		{"egg --time 3m e1", "", 3 * time.Minute, true},
+		{"egg --time=3m e1", "", 3 * time.Minute, true},
+		{"egg -time 3m e1", "", 3 * time.Minute, true},
+		{"egg -t 3m e1", "", 3 * time.Minute, true},
+		{"egg -t=3m e1", "", 3 * time.Minute, true},
+		{"egg --time 3m -- e1", "", 3 * time.Minute, true},
+		{"egg e1", "2d", 48 * time.Hour, true},
+		{"egg e1 --time 3m", "2d", 3 * time.Minute, true},
+	} {
+		t.Setenv("PROMPTMILL_TIME", tt.variable)
+
+		called := false
+		app := &cli.Command{
+			Name: "boil",
+			Commands: []*cli.Command{{
+				Name:      "egg",
+				ArgsUsage: "EGG",
+				Flags: []cli.Flag{
+					&cli.DurationFlag{Name: "time", Aliases: []string{"t"}, Value: time.Minute, Usage: "`DURATION`: time"},
+				},
+				Action: func(_ context.Context, c *cli.Command) error {
+					called = true
+					if got := c.Duration("time"); got != tt.want || c.IsSet("time") != tt.set || c.Args().First() != "e1" {
+						t.Errorf("%s with %q: %s, set %t, %q", tt.args, tt.variable, got, c.IsSet("time"), c.Args().Slice())
+					}
+					return nil
+				},
+			}},
+		}
+		Prepare(app)
+
+		if err := app.Run(t.Context(), append([]string{"boil"}, strings.Fields(tt.args)...)); err != nil || !called {
+			t.Errorf("%s with %q: %v", tt.args, tt.variable, err)
 		}
 	}
 }

@@ -64,8 +64,8 @@ func (f *checkedFlag) PostParse() error {
 	return nil
 }
 
-// GetEnvVars implements [cli.DocGenerationFlag]. A flag may name others than its own, and one that is
-// local has none.
+// GetEnvVars implements [cli.DocGenerationFlag]. A flag may name others than its own, and one
+// that is local has none.
 func (f *checkedFlag) GetEnvVars() []string {
 	names := f.flag.GetEnvVars()
 	if len(names) == 0 && !f.IsLocal() {
@@ -188,6 +188,7 @@ func describeFlag(f flag) string {
 	if f.IsMultiValueFlag() {
 		notes = append(notes, "repeatable")
 	}
+
 	if value := defaultOf(f); value != "" {
 		notes = append(notes, "default: "+value)
 	}

@@ -60,8 +60,8 @@ func runCommand(env environment) *cli.Command {
 		Description: "Bus, producer, worker and collector run in this process. INPUT is JSONL in OpenAI's batch " +
 			"format, or has one request body a line (messages, prompt or input). It may be compressed with gzip " +
 			"or zstd. The INPUT - is standard input.",
-		Flags: slices.Concat(flags, modelFlags(), inputFlags(), outputFlags(), listenFlags(), policyFlags(), shardFlags(),
-			metricsFlags(), ownBusFlags(), []cli.Flag{replicasFlag()}, reportFlags(), simFlags()),
+		Flags: slices.Concat(flags, modelFlags(), inputFlags(), outputFlags(), listenFlags(), policyFlags(),
+			shardFlags(), metricsFlags(), ownBusFlags(), []cli.Flag{replicasFlag()}, reportFlags(), simFlags()),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			o, err := parseRun(env, c)
 			if err != nil {

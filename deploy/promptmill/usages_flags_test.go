@@ -114,6 +114,13 @@ func TestUsageOfFlags(t *testing.T) {
 			code:  2,
 		},
 		{
+			args:  "run in.jsonl --=x",
+			files: oneRequest,
+			err:   "unknown flag --",
+			hint:  "promptmill run --help lists all flags",
+			code:  2,
+		},
+		{
 			args:  "run in.jsonl --help=maybe",
 			files: oneRequest,
 			err:   "--help and --version take no value",
