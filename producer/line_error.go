@@ -117,8 +117,8 @@ type LineError struct {
 	// Detail is the part that is different in each line with the fault, such as a wrong value
 	// or its place; empty if there is none.
 	Detail string
-	// Members are the first members of the object of a [FaultNoRequest].
-	Members []string
+	// Texts are the members of a [FaultNoRequest] whose values are texts: one may be the prompt.
+	Texts []string
 }
 
 // Text describes some lines with the fault, behind their number: "names no model".

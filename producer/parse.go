@@ -107,7 +107,7 @@ func (p *Parser) Parse(line []byte) (r proto.Request, model string, err *LineErr
 		return r, "", newLineError(FaultMethod, f.method)
 	}
 
-	if r.URL, err = p.findEndpoint(f); err != nil {
+	if r.URL, err = p.findEndpoint(line, f); err != nil {
 		return r, "", err
 	}
 
@@ -355,7 +355,7 @@ func isDecisive(name string) bool {
 }
 
 // findEndpoint returns the path that the line names: by its url, or by its short form.
-func (p *Parser) findEndpoint(f lineFields) (string, *LineError) {
+func (p *Parser) findEndpoint(line []byte, f lineFields) (string, *LineError) {
 	if f.url != nil && f.body == nil && f.rest == nil {
 		return "", &LineError{Fault: FaultNoBody}
 	}
@@ -385,31 +385,37 @@ func (p *Parser) findEndpoint(f lineFields) (string, *LineError) {
 		}
 	}
 
-	return "", p.newNoRequestError(f)
+	return "", p.newNoRequestError(line, f)
 }
 
 // newNoRequestError returns the error of an object without any member of a request.
-func (p *Parser) newNoRequestError(f lineFields) *LineError {
+func (p *Parser) newNoRequestError(line []byte, f lineFields) *LineError {
 	switch {
 	case f.customID != nil && p.hasMember("response"), f.customID != nil && p.hasMember("result"):
 		return &LineError{Fault: FaultOutputLine}
 	case f.customID != nil && p.hasMember("params"):
 		return &LineError{Fault: FaultAnthropic}
+	case len(p.names) == 0:
+		return &LineError{Fault: FaultNoRequest}
 	}
 
 	const most = 5
-	members := slices.Clone(p.names[:min(len(p.names), most)])
-
-	detail := ""
-	if len(members) > 0 {
-		detail = excerpt([]byte(`it has "`+strings.Join(members, `", "`)+`"`), 100)
+	names := p.names[:min(len(p.names), most)]
+	err := &LineError{
+		Fault:  FaultNoRequest,
+		Detail: excerpt([]byte(`it has "`+strings.Join(names, `", "`)+`"`), 100),
 	}
 
-	return &LineError{
-		Fault:   FaultNoRequest,
-		Detail:  detail,
-		Members: members,
+	s := &p.scan
+	s.Reset(line)
+
+	for s.Enter(); s.Next(); {
+		if s.Kind() == '"' {
+			err.Texts = append(err.Texts, string(s.Name()))
+		}
 	}
+
+	return err
 }
 
 // meantEndpoints are the endpoints that wrong urls mean, by a part of the url.

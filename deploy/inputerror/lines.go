@@ -162,11 +162,12 @@ func (in Input) fix(reason producer.Reason) hint {
 	case producer.FaultURL:
 		return hint{text: "use one of " + strings.Join(proto.Endpoints, ", ")}
 	case producer.FaultNoRequest:
-		if members := reason.Members; len(members) > 0 {
-			prompt := members[fileformat.FindPrompt(members)]
-			return in.convert(file, jqConversion("-c",
-				strings.Replace(textFilter, "content: .", "content: ."+memberFilter(prompt), 1)))
+		prompt := fileformat.FindPrompt(reason.Texts)
+		if prompt == "" {
+			return hint{text: `give each line a "prompt" or "messages", such as {"prompt": "..."}`}
 		}
+		return in.convert(file, jqConversion("-c",
+			strings.Replace(textFilter, "content: .", "content: ."+memberFilter(prompt), 1)))
 	case producer.FaultDuplicateID:
 		if repeated := in.repeatedFile(); repeated != "" {
 			return hint{text: "give " + repeated + " once"}

@@ -222,6 +222,13 @@ func TestUsageOfInputLines(t *testing.T) {
 			hint: "convert it, and give in.new.jsonl: jq -c '{messages: [{role: \"user\", content: .question}]}' " +
 				"in.jsonl > in.new.jsonl",
 		},
+		"other members without a prompt": {
+			text: `{"id":"1","conversations":[{"from":"human","value":"x"}]}` + "\n",
+			said: `in.jsonl:1: request-1: the line has neither "body" nor "messages", "prompt" or "input": ` +
+				`it has "id", "conversations"`,
+			err:  "1 of 1 lines",
+			hint: `give each line a "prompt" or "messages", such as {"prompt": "..."}`,
+		},
 		"an answer among requests": {
 			text: good + `{"id":"x","custom_id":"a","response":{},"error":null}` + "\n",
 			said: "in.jsonl:2: a: the line has an answer, and no request",

@@ -85,6 +85,7 @@ func TestDetect(t *testing.T) {
 			Detection{Format: JSONDocument, Certain: true, Member: "requests"}},
 		{"a document around an array on one line", `{"data":[{"prompt":"a"}]}`,
 			Detection{Format: JSONDocument, Member: "data"}},
+		{"a conversation", `{"conversations":[{"from":"human","value":"a"}]}`, Detection{}},
 		{"metadata", "{\n \"schema_version\": 1,\n \"test_id\": \"20261128-x\"\n}",
 			Detection{Format: Metadata, Certain: true, Run: "20261128-x"}},
 		{"answers", answer + answer, Detection{Format: Results, Run: "20261128-214735-w6v9"}},
@@ -179,6 +180,26 @@ func TestDetectBeginning(t *testing.T) {
 				t.Errorf("detection (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestFindPrompt(t *testing.T) {
+	t.Parallel()
+
+	for _, tt := range []struct {
+		names []string
+		want  string
+	}{
+		{[]string{"id", "Question", "lang"}, "Question"},
+		{[]string{"text", "prompt"}, "prompt"},
+		{[]string{"id", "frage"}, "frage"},
+		{[]string{"lang", "frage"}, ""},
+		{[]string{"id"}, ""},
+		{nil, ""},
+	} {
+		if got := FindPrompt(tt.names); got != tt.want {
+			t.Errorf("%q: %q, want %q", tt.names, got, tt.want)
+		}
 	}
 }
 

@@ -18,6 +18,8 @@ type object struct {
 	names []string
 	// array is the first member whose value is an array of objects; empty if there is none.
 	array string
+	// ofRequests reports that the first object in the array is a request.
+	ofRequests bool
 	// run is the run of an output line or of metadata.
 	run string
 	// failed reports that the member error is not null.
@@ -30,8 +32,15 @@ func (o object) has(names ...string) bool {
 }
 
 // isRequest reports whether the object has a member that only requests have.
-func (o object) isRequest() bool {
-	return o.has("body") || o.has("url") || o.has("messages") || o.has("prompt") || o.has("input")
+func (o object) isRequest() bool { return slices.ContainsFunc(o.names, isRequestMember) }
+
+// isRequestMember reports whether only requests have a member of that name.
+func isRequestMember(name string) bool {
+	switch name {
+	case "body", "url", "messages", "prompt", "input":
+		return true
+	}
+	return false
 }
 
 // scanObject reads the members of an object, as far as it is there.
@@ -53,6 +62,9 @@ func scanObject(text []byte) (o object, err error) {
 			for first := true; s.NextElement(); first = false {
 				if first && s.Kind() == '{' {
 					o.array = name
+					for s.Enter(); s.Next(); {
+						o.ofRequests = o.ofRequests || isRequestMember(string(s.Name()))
+					}
 				}
 			}
 		}
@@ -117,7 +129,7 @@ func detectLine(o object, alone bool) Detection {
 		return Detection{Format: AnthropicBatch}
 	case alone && o.has("schema_version", "test_id"):
 		return Detection{Format: Metadata, Run: o.run}
-	case alone && o.array != "":
+	case alone && o.ofRequests:
 		return Detection{Format: JSONDocument, Member: o.array}
 	}
 

@@ -102,8 +102,22 @@ func findColumn(columns, names []string) int {
 	return -1
 }
 
-// FindPrompt returns the index of the name that prompts usually have, 0 if there is none.
-func FindPrompt(names []string) int { return max(0, findColumn(names, promptColumns)) }
+// FindPrompt returns the name that prompts usually have, or the only one that is no name of ids; ""
+// if it is unknown.
+func FindPrompt(names []string) string {
+	if i := findColumn(names, promptColumns); i >= 0 {
+		return names[i]
+	}
+
+	others := slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		return findColumn([]string{name}, idColumns) >= 0
+	})
+	if len(others) == 1 {
+		return others[0]
+	}
+
+	return ""
+}
 
 // longestColumn returns the index of the column with the most text.
 func longestColumn(rows [][]string) int {
