@@ -36,7 +36,7 @@ func checkDisks(state, output string, inputs []string, external bool) []Finding 
 	out, store := place{what: "output", dir: nearestFolder(output)}, place{what: "state", dir: nearestFolder(state)}
 	var how string
 	if len(inputs) > 0 {
-		if err := inputerror.CheckFormats(inputs); err != nil {
+		if err := inputerror.CheckFiles(inputs); err != nil {
 			return []Finding{failedFinding("input", err)}
 		}
 

@@ -196,23 +196,22 @@ func parseInputs(c *cli.Command) (inputs []string, err error) {
 		return nil, exit.Usage("for example: promptmill "+c.Name+" prompts.jsonl", "no input file given")
 	}
 
-	for _, arg := range args {
-		if arg == "-" {
-			if len(args) > 1 {
-				return nil, exit.Usage("", "standard input cannot be mixed with files")
-			}
-			return []string{"-"}, nil
-		}
+	switch {
+	case len(args) == 1 && args[0] == "-":
+		return args, nil
+	case slices.Contains(args, "-"):
+		return nil, exit.Usage("", "standard input cannot be mixed with files")
+	}
 
+	if err := inputerror.CheckFiles(args); err != nil {
+		return nil, err
+	}
+
+	for _, arg := range args {
 		path, err := filepath.Abs(arg)
 		if err != nil {
 			return nil, err
 		}
-
-		if err := inputerror.CheckFile(arg); err != nil {
-			return nil, err
-		}
-
 		inputs = append(inputs, path)
 	}
 

@@ -422,7 +422,7 @@ func TestUsageOfSettings(t *testing.T) {
 func TestUsageOfOutputNames(t *testing.T) {
 	t.Parallel()
 
-	files := map[string]string{"in.jsonl": `{"prompt":"hello"}` + "\n", "q.jsonl.zst": "x"}
+	files := map[string]string{"in.jsonl": `{"prompt":"hello"}` + "\n", "q.jsonl.zst": `{"prompt":"hello"}`}
 	for out, want := range map[string]usage{
 		"q.jsonl":    {err: "-o q.jsonl: must end in .jsonl.zst", hint: "for example -o q.jsonl.zst"},
 		"q.json":     {err: "-o q.json: must end in .jsonl.zst", hint: "for example -o q.jsonl.zst"},

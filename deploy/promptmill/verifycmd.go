@@ -65,13 +65,8 @@ func parseVerify(c *cli.Command) (verify.Config, error) {
 			"want input files and, last, an output file that ends in %s", output.ResultsSuffix)
 	}
 
-	for _, input := range inputs {
-		if input == "-" {
-			continue
-		}
-		if err := inputerror.CheckFile(input); err != nil {
-			return verify.Config{}, err
-		}
+	if err := inputerror.CheckFiles(inputs); err != nil {
+		return verify.Config{}, err
 	}
 
 	return verify.Config{Inputs: inputs, Output: output.Prefix(name), Answers: c.Bool("answers")}, nil

@@ -13,34 +13,15 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// CheckFile refuses an input that is not a file, as it was named on the command line.
-func CheckFile(name string) error {
-	info, err := os.Stat(name)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return missingFile(name)
-	case err != nil:
-		return exit.Usage("", "input %s: %w", name, files.WithoutPath(err))
-	case info.IsDir():
-		return exit.Usage("name the files in it", "input %s is a folder", name)
-	case info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket) != 0:
-		return exit.Usage("pipe it in, with - as the input", "input %s is a pipe, and an input is read twice", name)
-	case !info.Mode().IsRegular():
-		return exit.Usage("name a file of requests, or pipe them in, with - as the input", "input %s is a device", name)
-	}
-
-	return nil
-}
-
-// CheckFormats refuses inputs that are not files of JSON lines. It reads their beginnings, and
-// passes over standard input.
-func CheckFormats(names []string) error {
+// CheckFiles refuses inputs that are not files of JSON lines, as they are named on the command line.
+// It reads their beginnings, and passes over standard input.
+func CheckFiles(names []string) error {
 	for _, name := range names {
 		if name == "-" {
 			continue
 		}
 
-		if err := CheckFile(name); err != nil {
+		if err := checkFile(name); err != nil {
 			return err
 		}
 
@@ -54,6 +35,25 @@ func CheckFormats(names []string) error {
 		if err != nil && !errors.Is(err, io.EOF) {
 			return Input{Files: []string{name}}.Describe(err)
 		}
+	}
+
+	return nil
+}
+
+// checkFile refuses an input that is not a file.
+func checkFile(name string) error {
+	info, err := os.Stat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return missingFile(name)
+	case err != nil:
+		return exit.Usage("", "input %s: %w", name, files.WithoutPath(err))
+	case info.IsDir():
+		return exit.Usage("name the files in it", "input %s is a folder", name)
+	case info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket) != 0:
+		return exit.Usage("pipe it in, with - as the input", "input %s is a pipe, and an input is read twice", name)
+	case !info.Mode().IsRegular():
+		return exit.Usage("name a file of requests, or pipe them in, with - as the input", "input %s is a device", name)
 	}
 
 	return nil
