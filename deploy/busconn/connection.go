@@ -53,7 +53,7 @@ func (l *Connection) ClosedErr() error {
 		return nil
 	}
 
-	refused, hint := "the NATS server at "+l.Name+" does not let "+l.user+" in any more", "look at the users of that server"
+	refused, hint := "the NATS server at "+l.Name+" does not let "+l.user+" in any more", "give the user and the password that the server has now"
 	if l.user == "" {
 		refused, hint = "the bus at "+l.Name+" does not let this command in any more", joinHint
 	}

@@ -103,8 +103,13 @@ func (l *Connection) CheckRole(role proto.Role, needer string) error {
 
 // wrongRole returns the error of a user without the rights of a role.
 func (l *Connection) wrongRole(role proto.Role, needer string) error {
+	user := string(role)
+	if needer == "run" { // it is a collector and has workers
+		user = proto.Owner
+	}
+
 	hint := fmt.Sprintf("give the %s of promptmill nats-config: --nats-user %s, and its password in NATS_PASSWORD",
-		role, role)
+		user, user)
 	for _, has := range []proto.Role{proto.RoleCollector, proto.RoleProducer, proto.RoleWorker, proto.RoleReader} {
 		if ok, err := l.may(sampleSubjects(has)...); err == nil && ok {
 			return exit.Unreachable(finalError{fmt.Errorf(

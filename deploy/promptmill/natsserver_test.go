@@ -21,14 +21,21 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// startNATSServer starts a NATS server with the text of a configuration, and returns its HOST:PORT. STORE
-// in the text is a folder for JetStream.
+// startNATSServer starts a NATS server with the text of a configuration, and returns its HOST:PORT.
+// STORE in the text is a folder for JetStream.
 func startNATSServer(t *testing.T, config string) (address string) {
+	t.Helper()
+	return startNATSServerAt(t, "127.0.0.1:-1", config).Addr().String()
+}
+
+// startNATSServerAt is startNATSServer at an address.
+func startNATSServerAt(t *testing.T, address, config string) *server.Server {
 	t.Helper()
 
 	dir := t.TempDir()
 	path := filepath.Join(dir, "nats.conf")
-	config = "listen: \"127.0.0.1:-1\"\n" + strings.ReplaceAll(config, "STORE", fmt.Sprintf("%q", filepath.Join(dir, "store")))
+	config = fmt.Sprintf("listen: %q\n", address) +
+		strings.ReplaceAll(config, "STORE", fmt.Sprintf("%q", filepath.Join(dir, "store")))
 	must(t, os.WriteFile(path, []byte(config), 0o600))
 	opts, err := server.ProcessConfigFile(path)
 	must(t, err)
@@ -47,7 +54,7 @@ func startNATSServer(t *testing.T, config string) (address string) {
 		t.Fatal("the NATS server does not get ready")
 	}
 
-	return s.Addr().String()
+	return s
 }
 
 // natsAccounts are the accounts of nats-config, in which the password of a user is secret-of-USER.

@@ -120,13 +120,18 @@ func TestUsageOfBusUsers(t *testing.T) {
 
 	files := map[string]string{"in.jsonl": `{"prompt":"hello"}` + "\n", "user.nk": string(seed) + "\n"}
 	wrongRole := func(command, user, role string) usage {
+		right := role
+		if strings.HasPrefix(command, "run ") {
+			right = "owner"
+		}
+
 		return usage{
 			args:  fmt.Sprintf("%s --nats %s --nats-user %s:secret-of-%s", command, url, user, user),
 			files: files,
 			err: fmt.Sprintf("the user %s of the NATS server at %s has the rights of a %s, and promptmill %s needs those of a %s",
 				user, at, user, strings.Fields(command)[0], role),
 			hint: fmt.Sprintf("give the %s of promptmill nats-config: --nats-user %s, and its password in NATS_PASSWORD",
-				role, role),
+				right, right),
 			code: 4,
 		}
 	}
@@ -591,6 +596,29 @@ func TestUsageOfBusCredentials(t *testing.T) {
 			code:  4,
 		},
 	})
+}
+
+// A worker ends when its NATS server comes back and refuses its user.
+func TestWorkerWhoseUserWasChanged(t *testing.T) {
+	t.Parallel()
+
+	address, accounts := freeAddress(t), natsAccounts(t)
+	s := startNATSServerAt(t, address, accounts)
+	c := newCommand(t)
+	working, out := c.start("worker", "--sim", "--nats", address, "--nats-user", "worker:secret-of-worker")
+	poll(t, pollTime, "the worker", func() bool { return strings.Contains(out.String(), ": bus "+address) })
+
+	s.Shutdown()
+	s.WaitForShutdown()
+	startNATSServerAt(t, address, strings.ReplaceAll(accounts, "secret-of-worker", "another"))
+
+	code := waitExit(t, working, out, patience)
+	if code != exit.CodeUnreachable || strings.Contains(out.String(), "nats: ") ||
+		strings.Count(out.String(), "lost the bus; reconnecting") != 1 ||
+		!strings.Contains(out.String(), "error: the NATS server at "+address+" does not let the user worker in any more\n") ||
+		!strings.Contains(out.String(), "hint: give the user and the password that the server has now\n") {
+		t.Errorf("exit code %d:\n%s", code, out)
+	}
 }
 
 // A user with a part of a role's permissions gets the subject that is missing.
