@@ -83,7 +83,7 @@ func (j *limitJudge) judge(received proto.Counts) *proto.ReachedLimit {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 
-	if j.reached != nil || !j.working {
+	if j.reached != nil || !j.working || !j.policy.HasLimits() {
 		return nil
 	}
 

@@ -2,6 +2,7 @@ package collector
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -167,19 +168,31 @@ func TestTokensStopTheRun(t *testing.T) {
 }
 
 // What ends a run early ends a stopped run too.
-func TestCancelOfAStoppedRun(t *testing.T) {
+func TestEarlyEndOfAStoppedRun(t *testing.T) {
 	t.Parallel()
 
-	b := newBench(t, 40, 16<<20, limited(t, 0, "failed>2"))
-	stops := make(chan proto.ReachedLimit, 8)
-	c := b.startLimited(stops)
-	b.Publish("0-0", fixture.Indexes(9)...)
-	checkStop(t, <-stops, failedMoreThan2(9))
+	for state, end := range map[proto.State]func(*bench){
+		proto.StateCancelled: func(b *bench) { fixture.Must(b.T, b.Bus.Runs.Cancel(b.T.Context(), "r")) },
+		proto.StateExpired: func(b *bench) {
+			b.Update(func(m *proto.Manifest) { m.Policy.ExpiresAt = new(time.Now().Add(-time.Second)) })
+		},
+	} {
+		t.Run(string(state), func(t *testing.T) {
+			t.Parallel()
 
-	fixture.Must(t, b.Bus.Runs.Cancel(t.Context(), "r"))
-	meta := b.waitEnd(c, proto.StateCancelled)
-	if len(meta.Results.Stops) != 1 {
-		t.Errorf("the metadata has the stops %v", meta.Results.Stops)
+			b := newBench(t, 40, 16<<20, limited(t, 0, "failed>2"))
+			stops := make(chan proto.ReachedLimit, 8)
+			c := b.startLimited(stops)
+			b.Publish("0-0", fixture.Indexes(9)...)
+			checkStop(t, <-stops, failedMoreThan2(9))
+
+			end(b)
+			meta := b.waitEnd(c, state)
+			m, err := b.Bus.Runs.Get(t.Context(), "r")
+			if err != nil || len(meta.Results.Stops) != 1 || m.StoppedBy != nil || len(stops) > 0 {
+				t.Errorf("the metadata has the stops %v, the bus %v, %v; %d more", meta.Results.Stops, m.StoppedBy, err, len(stops))
+			}
+		})
 	}
 }
 

@@ -61,6 +61,9 @@ func (p RunPolicy) FindReachedAtEnd(whole Counts) *ReachedLimit {
 	return nil
 }
 
+// HasLimits reports whether the policy has a limit.
+func (p RunPolicy) HasLimits() bool { return len(p.FailIf) > 0 || p.MaxTokens > 0 }
+
 // WithLimits returns the policy with the limits of another.
 func (p RunPolicy) WithLimits(of RunPolicy) RunPolicy {
 	p.FailIf, p.MaxTokens = of.FailIf, of.MaxTokens

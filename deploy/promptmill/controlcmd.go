@@ -175,7 +175,7 @@ func (ctl control) run(ctx context.Context, env environment, o controlOptions) e
 func (ctl control) changeRun(
 	ctx context.Context, s *session, m proto.Manifest, limits proto.RunPolicy,
 ) (proto.Manifest, error) {
-	if m.State == ctl.wanted && len(limits.FailIf) == 0 && limits.MaxTokens == 0 {
+	if m.State == ctl.wanted && !limits.HasLimits() {
 		return m, nil
 	}
 
