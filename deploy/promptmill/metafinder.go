@@ -68,7 +68,8 @@ func (f metaFinder) findRun(ctx context.Context, name string) (string, error) {
 		return f.chooseEntry(found, name)
 	}
 
-	if f.bus != nil {
+	isFile := strings.HasSuffix(name, ".json") || strings.HasSuffix(name, output.ResultsSuffix)
+	if f.bus != nil && !isFile {
 		m, err := f.findOnBus(ctx, name)
 		switch {
 		case err != nil:
@@ -78,14 +79,24 @@ func (f metaFinder) findRun(ctx context.Context, name string) (string, error) {
 		}
 	}
 
+	return "", noMetadataError(known, name)
+}
+
+// noMetadataError returns the error for a name of neither a file nor a run.
+func noMetadataError(known []history.Entry, name string) error {
 	var names []string
 	for _, e := range known {
 		names = append(names, e.TestID, e.Label)
 	}
 
-	return "", exit.Usage(suggestRun(name, names)+"promptmill history lists the runs of this machine",
-		"there is neither %s nor %s, and no run of that name", report.ShellWords(name),
-		output.Prefix(strings.TrimSuffix(name, output.ResultsSuffix)).Meta())
+	absent := "neither " + report.ShellWords(name) + " nor " +
+		report.ShellWords(output.Prefix(strings.TrimSuffix(name, output.ResultsSuffix)).Meta())
+	if strings.HasSuffix(name, ".json") {
+		absent = "no " + report.ShellWords(name)
+	}
+
+	return exit.Usage(suggestRun(name, names)+"promptmill history lists the runs of this machine",
+		"there is %s, and no run of that name", absent)
 }
 
 // chooseEntry returns the path of the metadata of entries of the history. Those of one run

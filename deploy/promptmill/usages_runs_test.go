@@ -271,6 +271,13 @@ func TestUsageOfRuns(t *testing.T) {
 			code: 2,
 		},
 		{
+			args: "report nosuch.meta.json",
+			env:  []string{"NATS_URL=nats://127.0.0.1:9"}, // a name of a file is not looked for on a bus
+			err:  "there is no nosuch.meta.json, and no run of that name",
+			hint: "promptmill history lists the runs of this machine",
+			code: 2,
+		},
+		{
 			args: "report run-in-progress",
 			err:  "run run-in-progress (every night) is in_progress, and has its metadata when it has ended",
 			hint: "promptmill status run-in-progress --watch shows when it has ended",
