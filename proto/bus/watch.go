@@ -83,10 +83,10 @@ func (r *RunStore) WatchAll(ctx context.Context) iter.Seq2[map[string]proto.Mani
 }
 
 const (
-	// pollEvery is the interval of the reads that find a change whose notice does not come: it is lost,
-	// or another role made the change (NATS does not pass its messages on). Workers of a run that is
-	// stopped for its failures burn requests until then. A read takes the bus two direct gets.
-	pollEvery = 500 * time.Millisecond
+	// pollEvery is the interval of the reads that find a change whose notice is lost. A read takes the
+	// bus two direct gets. On a bus whose accounts or buckets are of a version before
+	// [proto.StoredPrefix], no notice comes of what another role changes.
+	pollEvery = 2 * time.Second
 	// lookAgain is the delay of a second read after the notice of a change: the notice may
 	// arrive before the change is stored.
 	lookAgain = 100 * time.Millisecond
