@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -364,14 +365,26 @@ func (r *runner) continueOnBus(
 }
 
 // releaseLeftovers removes from the bus the leftovers of a killed process: shards that
-// are out, and its lease of the run, which names the output as it was called then, on a host that
-// may have another name now.
+// are out, the announcements of its workers, and its lease of the run, which names the output as it
+// was called then, on a host that may have another name now.
 func releaseLeftovers(ctx context.Context, js jetstream.JetStream, m proto.Manifest) error {
 	if err := bus.ResetConsumers(ctx, js, m); err != nil {
 		return err
 	}
 
-	return bus.New(js).Leases.Release(ctx, m.Run)
+	b := bus.New(js)
+	workers, err := b.Heartbeats.Workers(ctx)
+	if err != nil {
+		return err
+	}
+
+	for _, w := range workers {
+		if err := b.Heartbeats.Remove(ctx, cmp.Or(w.ID, w.Name)); err != nil {
+			return err
+		}
+	}
+
+	return b.Leases.Release(ctx, m.Run)
 }
 
 // errIDInUse is returned when the bus has another run of the id.

@@ -362,3 +362,31 @@ func TestSecondProcessRefused(t *testing.T) {
 
 	c.proved(in)
 }
+
+// The workers of a killed process do not count in the progress of the next one.
+func TestKilledWorkersAreGone(t *testing.T) {
+	t.Parallel()
+
+	c := newCommand(t)
+	m := newModel(t, sim.Config{TTFT: 200 * time.Millisecond, Tokens: 10})
+	args := []string{
+		"run", c.input("in.jsonl", 5000), "--url", m.url, "-o", "out.jsonl.zst", "--progress", "json",
+		"--concurrency", "16",
+	}
+
+	cmd, out := c.start(args...)
+	poll(t, patience, "an announcement", func() bool {
+		return strings.Contains(out.String(), `"workers":1,`) && m.sim.Succeeded() > 50
+	})
+	cmd.Process.Kill()
+	cmd.Wait()
+
+	cmd, out = c.start(args...)
+	poll(t, patience, "samples", func() bool { return strings.Count(out.String(), `"type":"progress"`) > 3 })
+	cmd.Process.Kill()
+	cmd.Wait()
+
+	if text := out.String(); strings.Count(text, `"workers":1,`) != strings.Count(text, `"workers":`) {
+		t.Errorf("the worker of the killed process counts:\n%s", text)
+	}
+}
