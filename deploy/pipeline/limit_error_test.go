@@ -154,7 +154,7 @@ func TestRunWithoutTokens(t *testing.T) {
 
 	before := len(server.requests())
 	_, err = Run(t.Context(), cfg)
-	if limit, ok = errors.AsType[*LimitError](err); !ok || exit.Code(err) != exit.CodeLimit ||
+	if _, ok = errors.AsType[*LimitError](err); !ok || exit.Code(err) != exit.CodeLimit ||
 		len(server.requests()) != before || !strings.HasSuffix(err.Error(), "; nothing was sent") {
 		t.Fatalf("the same run again: %v; %d requests were sent", err, len(server.requests())-before)
 	}
