@@ -70,7 +70,7 @@ func addToGroup[T any](groups []group[T], name string, item T) []group[T] {
 func printHelp(w io.Writer, c *cli.Command) {
 	h := newHelp(w)
 	h.printf("%s\n", wrap(c.FullName()+": "+c.Usage, 0, h.width))
-	h.printf("\nUsage: %s\n", usageOf(c))
+	h.printf("\nUsage: %s\n", wrap(usageOf(c), len("Usage: "), h.width))
 	h.printDescription(c.Description)
 
 	if len(c.Commands) > 0 {

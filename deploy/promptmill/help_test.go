@@ -113,3 +113,23 @@ func printedHelp(t *testing.T, args ...string) string {
 
 	return string(out)
 }
+
+// The help uses the width of a terminal, up to 100 columns.
+func TestHelpInTerminal(t *testing.T) {
+	t.Parallel()
+
+	for _, tt := range []struct{ columns, least, most int }{
+		{200, 90, 100},
+		{60, 50, 59},
+	} {
+		term := openTmuxPane(t, tt.columns, 120, []string{"TERM=tmux"}, "promptmill join --help")
+		widest := 0
+		for _, line := range term.see(`exit 0\s*$`) {
+			widest = max(widest, utf8.RuneCountInString(strings.TrimRight(line, " ")))
+		}
+
+		if widest < tt.least || widest > tt.most {
+			t.Errorf("in %d columns, the widest line has %d, want %d to %d", tt.columns, widest, tt.least, tt.most)
+		}
+	}
+}
