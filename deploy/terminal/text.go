@@ -24,7 +24,8 @@ func Fprintf(w io.Writer, format string, args ...any) {
 	io.WriteString(w, breakable(formatPrintable(format, args)))
 }
 
-// formatPrintable formats with printable arguments, and the commands of the format as they are typed here. Lines are not broken inside a [Command].
+// formatPrintable formats with printable arguments, and the commands of the format as they are typed
+// here. Lines are not broken inside a [Command].
 func formatPrintable(format string, args []any) string {
 	return fmt.Sprintf(program.TypedFormat(format), makePrintableArgs(args)...)
 }
