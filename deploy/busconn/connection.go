@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -116,7 +117,11 @@ func (l *Connection) connect(url string, log zerolog.Logger, away *absence, opts
 		nats.ReconnectHandler(func(*nats.Conn) { away.end() }),
 	}, opts...)
 
-	conn, err := nats.Connect(url, opts...)
+	var wanted atomic.Bool
+	conn, err := nats.Connect(url, append(opts, recordCertificateRequest(&wanted))...)
+	if err != nil && wanted.Load() && isClosedByServer(err) {
+		return fmt.Errorf("%w: %w", errCertificateRefused, err)
+	}
 	if err != nil {
 		return err
 	}

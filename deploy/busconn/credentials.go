@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
@@ -253,4 +254,36 @@ func (o Options) refusalHint(err error) string {
 	}
 
 	return "correct the user and the password in the URL"
+}
+
+// errCertificateRefused is the error of a server that asks for a client certificate, and closes the
+// connection when it has seen it, or that there is none.
+var errCertificateRefused = errors.New("the client certificate is refused")
+
+// recordCertificateRequest returns an option that notes whether the server asks for a client
+// certificate. In TLS 1.3 the server judges the certificate after the client's handshake is done, and
+// its alert is lost if the client has sent more by then.
+func recordCertificateRequest(wanted *atomic.Bool) nats.Option {
+	return func(o *nats.Options) error {
+		config := &tls.Config{MinVersion: tls.VersionTLS12}
+		if o.TLSConfig != nil {
+			config = o.TLSConfig.Clone()
+		}
+
+		load := o.TLSCertCB
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			wanted.Store(true)
+			if load == nil {
+				return &tls.Certificate{}, nil
+			}
+
+			certificate, err := load()
+
+			return &certificate, err
+		}
+
+		o.TLSConfig = config
+
+		return nil
+	}
 }

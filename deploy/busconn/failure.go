@@ -66,7 +66,7 @@ func describeFailure(err error) failure {
 			what: fmt.Sprintf("it takes the connection and says nothing for %s", connectTimeout),
 			hint: "give the port of the NATS server, 4222 by default; if it is this one, look at its log",
 		}
-	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+	case isClosedByServer(err):
 		return failure{
 			what: "it closes the connection without a word",
 			hint: closedHint,
@@ -120,8 +120,9 @@ func describeTLSFailure(err error) (f failure, ok bool) {
 			what: "its certificate cannot be used: " + strings.TrimPrefix(invalid.Error(), "x509: "),
 			hint: "make a new certificate for the server",
 		}
-	case remote != nil && remote.Op == "remote error" && strings.Contains(remote.Error(), "certificate"):
-		// An alert of the server (RFC 8446 6.2). Package tls does not export its type.
+	case errors.Is(err, errCertificateRefused),
+		remote != nil && remote.Op == "remote error" && strings.Contains(remote.Error(), "certificate"):
+		// The second is an alert of the server (RFC 8446 6.2). Package tls does not export its type.
 		f = failure{
 			what: "it wants a client certificate that its authority has signed",
 			hint: clientCertificateHint,
@@ -133,6 +134,11 @@ func describeTLSFailure(err error) (f failure, ok bool) {
 	f.final = true
 
 	return f, true
+}
+
+// isClosedByServer reports whether a connection failed because the server closed it.
+func isClosedByServer(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // startHint is the hint for a server that is not there.
