@@ -549,7 +549,12 @@ func TestTidyingFails(t *testing.T) {
 	args := []string{"run", in, "--url", m.url, "-o", "out.jsonl.zst", "--nats", url, "--progress", "none"}
 	cmd, out := c.start(args...)
 	js := openJetStream(t, url)
-	poll(t, patience, "requests", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return m.now > 0 })
+	poll(t, patience, "requests besides the questions about the server", func() bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+
+		return m.now > 1
+	})
 	if err := js.DeleteKeyValue(context.Background(), proto.RunsBucket); err != nil {
 		t.Fatal(err)
 	}
