@@ -40,8 +40,9 @@ type Connection struct {
 	// Name is the address of the server, for people.
 	Name string
 
-	user string // describes the user, such as "the user reader"
-	away *absence
+	user  string // describes the user, such as "the user reader"
+	local bool   // the bus was found on this machine
+	away  *absence
 }
 
 // Close closes the connection.
@@ -61,6 +62,9 @@ func (l *Connection) ClosedErr() error {
 
 	why := l.away.givenUpErr()
 	switch last := l.Conn.LastError(); {
+	case l.local && (why != nil || isRefusal(last)):
+		return exit.Unreachable(fmt.Errorf("the bus of this machine at %s was replaced: the server there has another identity",
+			l.Name), "start this command again: it finds the new one")
 	case why != nil:
 		return exit.Unreachable(fmt.Errorf("%s: %w", refused, why), hint)
 	case isRefusal(last):

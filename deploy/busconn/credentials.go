@@ -247,6 +247,8 @@ func (o Options) refusalHint(err error) string {
 		return "correct --nats-user, or NATS_PASSWORD in the environment"
 	case name != "":
 		return "correct --nats-user USER:PASSWORD"
+	case o.describeUser() == noUser && o.Password != "":
+		return "give the user of the password in NATS_PASSWORD with --nats-user USER"
 	case o.describeUser() == noUser:
 		return "give --nats-creds FILE, --nats-user USER with NATS_PASSWORD in the environment, or --tls-cert FILE"
 	case o.describeUser() == tokenUser:

@@ -27,6 +27,12 @@ var errOtherCertificate = errors.New(
 // Join connects with a join string: over TLS, and only to a server with the certificate that the
 // string pins.
 func Join(j proto.Join, log zerolog.Logger, opts ...nats.Option) (*Connection, error) {
+	return joinBus(j, false, log, opts...)
+}
+
+// joinBus is [Join]. local is set if the string was made from the identity of this machine, so that
+// the user gave none.
+func joinBus(j proto.Join, local bool, log zerolog.Logger, opts ...nats.Option) (*Connection, error) {
 	away := &absence{log: log}
 	config := &tls.Config{
 		MinVersion: tls.VersionTLS13,
@@ -51,20 +57,21 @@ func Join(j proto.Join, log zerolog.Logger, opts ...nats.Option) (*Connection, e
 	l := &Connection{}
 	err := l.connect(strings.Join(urls, ","), log, away, opts...)
 	if err == nil {
+		l.local = local
 		return l, nil
 	}
 	if exit.IsError(err) {
 		return nil, err
 	}
 
-	return nil, describeJoinErrors(j.Addresses, tryEach(urls, opts))
+	return nil, describeJoinErrors(j.Addresses, local, tryEach(urls, opts))
 }
 
 // joinHint is the hint for a join string that is of no use any more.
 const joinHint = "take the join string that promptmill join prints there now"
 
 // describeJoinErrors returns the error of a join string at whose addresses no bus answers.
-func describeJoinErrors(addresses []string, errs []error) error {
+func describeJoinErrors(addresses []string, local bool, errs []error) error {
 	where := strings.Join(addresses, ", ")
 	others, dead, refused, texts := 0, 0, 0, make([]string, len(errs))
 	for i, err := range errs {
@@ -84,6 +91,11 @@ func describeJoinErrors(addresses []string, errs []error) error {
 	}
 
 	// Where an address does not answer, ours may be there: the others may be of another network.
+	if others == len(errs) && local {
+		return exit.Unreachable(finalError{fmt.Errorf(
+			"the server at %s has another certificate than this machine's buses in the state folder", where)},
+			"start the promptmill serve or run of that bus again: it runs with an identity that was replaced")
+	}
 	if others == len(errs) {
 		return exit.Unreachable(finalError{fmt.Errorf(
 			"the server at %s is not the bus of this join string: it has another certificate", where)},

@@ -162,7 +162,7 @@ func ConnectAll(o Options, role proto.Role, log zerolog.Logger) ([]*Connection, 
 			return nil, err
 		}
 
-		l, err := Join(id.Join(role, []string{b.LocalAddress()}), log, opts...)
+		l, err := joinBus(id.Join(role, []string{b.LocalAddress()}), true, log, opts...)
 		if err == nil {
 			list = append(list, l)
 		} else if gone, ok := errors.AsType[*noAnswerError](err); !ok || !gone.isGone() { // else it was killed

@@ -155,7 +155,7 @@ func serverOptions(
 ) (*server.Options, error) {
 	host, port, err := ParseAddress(listen.Address)
 	if err != nil {
-		return nil, exit.Usage("for example --listen 0.0.0.0:4333", "--listen %s: %w", listen.Address, err)
+		return nil, exit.Usage(ExampleAddress(listen.Address), "--listen %s: %w", listen.Address, err)
 	}
 
 	if err := CheckListen(listen.Address, state); err != nil {
@@ -318,6 +318,9 @@ func ParseAddress(address string) (host string, port int, err error) {
 	case err != nil && strings.Count(address, ":") > 1 && !strings.HasPrefix(address, "["):
 		return "", 0, errors.New("an IPv6 address is written in brackets, as in [::]:4333")
 	case err != nil:
+		if _, err := strconv.ParseUint(address, 10, 16); err == nil {
+			return "", 0, errors.New("it has no host")
+		}
 		return "", 0, errors.New("it has no port")
 	}
 
@@ -331,6 +334,16 @@ func ParseAddress(address string) (host string, port int, err error) {
 	}
 
 	return host, int(n), nil
+}
+
+// ExampleAddress returns the hint for an address that [ParseAddress] refuses. It has the port, if the
+// address is a port alone.
+func ExampleAddress(address string) string {
+	port, err := strconv.ParseUint(address, 10, 16)
+	if err != nil {
+		port = DefaultPort
+	}
+	return fmt.Sprintf("for example --listen 0.0.0.0:%d", port)
 }
 
 // Stop ends the server and waits until its store is closed.

@@ -64,6 +64,9 @@ type runner struct {
 
 	link *busconn.Connection // to the bus of the configuration; nil: the bus is in this process
 
+	// others are the other runs on the bus in this process that have not ended with it.
+	others []string
+
 	// endUnnoted is set while the bus does not have the end of the run yet.
 	endUnnoted bool
 }
@@ -95,11 +98,12 @@ func (r *runner) run(ctx context.Context) (*Result, error) {
 		return res, err
 	}
 
-	if err := r.prepareBus(); err != nil {
-		return nil, err
-	}
+	err = r.prepareBus(ctx)
 	if r.link != nil {
 		defer r.link.Close()
+	}
+	if err != nil {
+		return nil, err
 	}
 
 	err = r.openJournal(ctx)
@@ -130,7 +134,7 @@ func (r *runner) run(ctx context.Context) (*Result, error) {
 
 // prepareBus refuses a run whose bus could not be used, before anything is done for it. It connects
 // to the bus of the configuration, if there is one.
-func (r *runner) prepareBus() (err error) {
+func (r *runner) prepareBus(ctx context.Context) (err error) {
 	if !r.cfg.Bus.External() {
 		if !r.cfg.Shared {
 			return nil
@@ -142,17 +146,15 @@ func (r *runner) prepareBus() (err error) {
 		return err
 	}
 
+	if err := checkStaysUp(ctx, r.link, "start promptmill serve, and name its bus"); err != nil {
+		return err
+	}
+
 	if r.cfg.Bus.CollectsOnly() { // workers of other processes run the requests
 		return nil
 	}
 
-	if err := r.link.CheckRole(proto.RoleWorker, r.cfg.Bus.Command); err != nil {
-		r.link.Close()
-		r.link = nil
-		return err
-	}
-
-	return nil
+	return r.link.CheckRole(proto.RoleWorker, r.cfg.Bus.Command)
 }
 
 // copyInputOrFindResult copies standard input into a file, if that is the input, and returns the
@@ -215,9 +217,28 @@ func (r *runner) removeState() {
 	if r.endUnnoted {
 		return
 	}
+
+	if len(r.others) > 0 {
+		r.keepState()
+		return
+	}
+
 	if err := os.RemoveAll(r.stateDir); err != nil {
 		r.cfg.Log.Warn().Err(err).Msg("failed to remove the state of the complete run; it can be deleted")
 	}
+}
+
+// keepState moves the state of a complete run away, because the bus has other runs that have not
+// ended. The next [Run] of the same output does not find it.
+func (r *runner) keepState() {
+	kept := filepath.Join(r.cfg.State, "kept-"+r.journal.State().Manifest.Run)
+	if err := os.Rename(r.stateDir, kept); err != nil {
+		kept = r.stateDir
+	}
+
+	r.cfg.Log.Warn().Strs("runs", r.others).Str("store", kept).
+		Msg("this bus ends with other runs on it that have not ended; kept its store: submit them to promptmill serve, " +
+			"then delete it")
 }
 
 // removeUnstarted removes the files of a start without a journal from the state folder: standard

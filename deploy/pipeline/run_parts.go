@@ -36,6 +36,12 @@ func (r *runner) runParts(ctx context.Context) error {
 		return err
 	}
 
+	if own != nil { // also the store that an earlier version made
+		if err := bus.New(l.JS).Runs.SetEndsWith(ctx, r.journal.State().Manifest.Run); err != nil {
+			return err
+		}
+	}
+
 	found, err := r.putOnBus(ctx, l, own != nil && !r.cfg.Shared)
 	if err != nil {
 		return err
@@ -70,6 +76,7 @@ func (r *runner) runParts(ctx context.Context) error {
 	}
 
 	if own != nil {
+		r.findOthers(ctx, l)
 		own.AwaitReaders(10 * time.Second)
 		return nil
 	}
@@ -83,6 +90,25 @@ func (r *runner) runParts(ctx context.Context) error {
 	}
 
 	return nil
+}
+
+// findOthers finds the other runs on the bus of this process that have not ended. A client of an
+// earlier version may have submitted them.
+func (r *runner) findOthers(ctx context.Context, l *busconn.Connection) {
+	looking, stop := context.WithTimeout(context.WithoutCancel(ctx), answerTime)
+	defer stop()
+
+	list, err := bus.New(l.JS).Runs.List(looking)
+	if err != nil { // the output is whole, even if the bus fails
+		r.cfg.Log.Warn().Err(err).Msg("failed to look for other runs on this bus")
+		return
+	}
+
+	for _, m := range list {
+		if m.Run != r.journal.State().Manifest.Run && !m.State.Ended() {
+			r.others = append(r.others, m.Run)
+		}
+	}
 }
 
 // openBus returns the connection to the bus of the configuration, or starts an embedded server. own

@@ -175,6 +175,9 @@ func (s *server) run(ctx context.Context) (err error) {
 		if err := s.runs.SetLimits(ctx, s.embedded.Limits); err != nil {
 			return err
 		}
+		if err := s.runs.SetEndsWith(ctx, ""); err != nil { // the store may be one that run has kept
+			return err
+		}
 		s.Hooks.printf("serving on %s, output in %s", s.embedded.Addr(), s.Dir)
 		s.Hooks.printJoin(s.embedded)
 	} else {

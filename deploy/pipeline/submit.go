@@ -92,13 +92,17 @@ func Submit(ctx context.Context, cfg SubmitConfig) (m proto.Manifest, err error)
 		}
 	}()
 
+	l := cfg.Bus
+	if err := checkStaysUp(ctx, l, "start promptmill serve, and submit there"); err != nil {
+		return m, err
+	}
+
 	inputs, forget, err := cfg.copyInput(ctx)
 	if err != nil {
 		return m, err
 	}
 	defer forget()
 
-	l := cfg.Bus
 	if err := bus.CreateBuckets(ctx, l.JS, l.Limits); err != nil {
 		return m, l.DescribeStreamError(err)
 	}

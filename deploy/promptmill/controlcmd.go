@@ -371,6 +371,7 @@ func printDeleted(env environment, m proto.Manifest, asJSON bool) error {
 // deleteOrphans deletes the streams of a run whose deletion was cut short after that of its
 // manifest. It reports whether there were some.
 func deleteOrphans(ctx context.Context, env environment, o busOptions, run string) bool {
+	o.again = true
 	list, err := openSessions(ctx, env, o, proto.RoleCollector)
 	if err != nil {
 		return false

@@ -24,7 +24,7 @@ func doctorCommand(env environment) *cli.Command {
 			"one. Without --url, it checks the model servers of this machine. With INPUT, it also checks that the " +
 			"free space is enough for it. It changes nothing, except that each model server gets one small " +
 			"request.\n\nExit codes: 0 no check failed, 1 a check failed, 4 the bus or a model server of a flag cannot " +
-			"be reached.",
+			"be reached or used.",
 		Flags: slices.Concat([]cli.Flag{
 			urlFlag(),
 			eachAddressFlag(),

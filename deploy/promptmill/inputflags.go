@@ -312,7 +312,7 @@ func parseListen(c *cli.Command, otherwise string) (natsserver.ListenAddress, er
 	}
 
 	if _, _, err := natsserver.ParseAddress(l.Address); err != nil {
-		return l, exit.Usage("for example --listen 0.0.0.0:4333", "--listen %s: %w", l.Address, err)
+		return l, exit.Usage(natsserver.ExampleAddress(l.Address), "--listen %s: %w", l.Address, err)
 	}
 
 	return l, checkAdvertise(l.Advertise)

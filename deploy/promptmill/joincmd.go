@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 
 	"github.com/urfave/cli/v3"
@@ -100,8 +101,9 @@ func printJoinStrings(env environment, o joinOptions) error {
 		b.Advertise = cmp.Or(o.advertise, b.Advertise)
 		addresses := b.JoinAddresses()
 		if len(b.Addresses()) == 0 {
-			fmt.Fprintln(env.stderr,
-				"this bus listens to this machine alone; start it with --listen 0.0.0.0:4333 for other boxes")
+			_, port, _ := net.SplitHostPort(b.Listen)
+			fmt.Fprintf(env.stderr, "this bus listens to this machine alone; start it with --listen %s for other boxes\n",
+				net.JoinHostPort("0.0.0.0", port))
 		}
 
 		if !o.details && !o.json {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/collector/report"
@@ -31,6 +32,8 @@ type busOptions struct {
 	busconn.Options
 
 	verbose bool
+	// again is set if the command has connected before: the warnings are in the log already.
+	again bool
 }
 
 // parseBus reads the flags of the bus.
@@ -59,7 +62,12 @@ func openSessions(ctx context.Context, env environment, o busOptions, role proto
 		return nil, err
 	}
 
-	links, err := busconn.ConnectAll(o.Options, role, screen.NewLog(o.verbose))
+	log := screen.NewLog(o.verbose)
+	if o.again {
+		log = zerolog.Nop()
+	}
+
+	links, err := busconn.ConnectAll(o.Options, role, log)
 	if err != nil {
 		return nil, err
 	}

@@ -152,6 +152,13 @@ func TestUsageOfBusUsers(t *testing.T) {
 			code: 4,
 		},
 		{
+			args: "list --nats " + url,
+			env:  []string{"NATS_PASSWORD=secret-of-reader"},
+			err:  "the NATS server at " + url + " refuses a client without credentials",
+			hint: "give the user of the password in NATS_PASSWORD with --nats-user USER",
+			code: 4,
+		},
+		{
 			args: "list --nats-user reader --nats " + url,
 			err:  "the NATS server at " + url + " refuses these credentials: the user reader has no password here",
 			hint: "set NATS_PASSWORD in the environment to the password of reader",

@@ -17,7 +17,19 @@ func TestUsageOfServe(t *testing.T) {
 	testUsages(t, []usage{
 		{
 			args: "serve --listen 4333",
-			err:  "--listen 4333: it has no port",
+			err:  "--listen 4333: it has no host",
+			hint: "for example --listen 0.0.0.0:4333",
+			code: 2,
+		},
+		{
+			args: "serve --listen 25012",
+			err:  "--listen 25012: it has no host",
+			hint: "for example --listen 0.0.0.0:25012",
+			code: 2,
+		},
+		{
+			args: "serve --listen localhost",
+			err:  "--listen localhost: it has no port",
 			hint: "for example --listen 0.0.0.0:4333",
 			code: 2,
 		},

@@ -47,24 +47,38 @@ const (
 // server reserves that much for each, used or not, and only the process that has the disk knows
 // how much there is.
 func (r *RunStore) SetLimits(ctx context.Context, l Limits) error {
-	bucket, err := r.js.Stream(ctx, "KV_"+proto.RunsBucket)
+	err := r.updateMetadata(ctx, func(metadata map[string]string) {
+		metadata[workLimit] = strconv.FormatInt(l.WorkBytes, 10)
+		metadata[resultsLimit] = strconv.FormatInt(l.ResultsBytes, 10)
+	})
 	if err != nil {
 		return fmt.Errorf("set the limits of runs: %w", err)
 	}
 
+	return nil
+}
+
+// updateMetadata changes the metadata of the runs bucket.
+func (r *RunStore) updateMetadata(ctx context.Context, change func(map[string]string)) error {
+	bucket, err := r.js.Stream(ctx, "KV_"+proto.RunsBucket)
+	if err != nil {
+		return err
+	}
+
 	cfg := bucket.CachedInfo().Config
-	if cfg.Metadata = maps.Clone(cfg.Metadata); cfg.Metadata == nil {
+	had := cfg.Metadata
+	if cfg.Metadata = maps.Clone(had); cfg.Metadata == nil {
 		cfg.Metadata = map[string]string{}
 	}
 
-	cfg.Metadata[workLimit] = strconv.FormatInt(l.WorkBytes, 10)
-	cfg.Metadata[resultsLimit] = strconv.FormatInt(l.ResultsBytes, 10)
-
-	if _, err := r.js.UpdateStream(ctx, cfg); err != nil {
-		return fmt.Errorf("set the limits of runs: %w", err)
+	change(cfg.Metadata)
+	if maps.Equal(had, cfg.Metadata) {
+		return nil
 	}
 
-	return nil
+	_, err = r.js.UpdateStream(ctx, cfg)
+
+	return err
 }
 
 // minLimit is the lowest effective limit. In a smaller stream no run makes progress.
