@@ -70,8 +70,8 @@ func checkModelServer(ctx context.Context, s *modelserver.Server, model string) 
 			"start it, or name the right one with --url"
 		return []Finding{f}
 	case err != nil:
-		f.Status, f.Detail, f.Fix = StatusWarn, fmt.Sprintf("%v; it may serve nevertheless",
-			err), "if it wants a key, set PROMPTMILL_API_KEY"
+		f.Status, f.Detail, f.Fix = StatusWarn, fmt.Sprintf("%v (it may serve nevertheless)",
+			err), "name the right one with --url; if it wants a key, set PROMPTMILL_API_KEY"
 	default:
 		f.Detail += ", " + describeServer(info)
 		notes := slices.Clone(info.Notes)

@@ -43,7 +43,7 @@ func TestFind(t *testing.T) {
 
 	want := []string{
 		"list models of " + webApp +
-			": the answer is no such list: invalid character '<' looking for beginning of value",
+			": it answers text/html, not JSON: is it a model server?",
 		gone.URL,
 		"list models of " + noPage + ": status 404 Not Found",
 		"list models of " + locked + ": status 401 Unauthorized: it wants a key",

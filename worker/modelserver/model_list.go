@@ -54,7 +54,7 @@ func (s *Server) listModels(ctx context.Context) (list modelList, sign string, e
 	}
 
 	if list, err = parseModelList(a.Body); err != nil {
-		return list, "", fmt.Errorf("list models of %s: the answer is no such list: %w", s.URL(), err)
+		return list, "", fmt.Errorf("list models of %s: %w", s.URL(), describeListError(list, a, err))
 	}
 
 	owners := make([]string, len(list.cards))
@@ -63,6 +63,23 @@ func (s *Server) listModels(ctx context.Context) (list modelList, sign string, e
 	}
 
 	return list, a.Header.Get("Server") + "|" + strings.Join(slices.Compact(owners), ","), nil
+}
+
+// describeListError describes an answer that is not a list of models.
+func describeListError(list modelList, a Answer, err error) error {
+	kind, _, _ := strings.Cut(a.Header.Get("Content-Type"), ";")
+	kind = strings.TrimSpace(kind)
+	_, otherType := errors.AsType[*json.UnmarshalTypeError](err)
+	switch {
+	case !json.Valid(a.Body) && kind != "" && !strings.Contains(kind, "json"):
+		return fmt.Errorf("it answers %s, not JSON: is it a model server?", kind)
+	case !json.Valid(a.Body):
+		return errors.New("its answer is not JSON: is it a model server?")
+	case otherType, list.Data == nil:
+		return errors.New("its answer is JSON, but not a list of models: is it a model server?")
+	}
+
+	return err
 }
 
 // parseModelList reads an answer of /v1/models.
@@ -83,7 +100,7 @@ func parseModelList(body []byte) (list modelList, err error) {
 		return c.ID == "" || again
 	})
 	if listed > 0 && len(list.cards) == 0 {
-		return list, errors.New("a model without an id")
+		return list, errors.New("its list has models without an id")
 	}
 
 	return list, nil

@@ -224,7 +224,7 @@ func (s *Server) postOnce(ctx context.Context, b *baseURL, path, target string, 
 			Status: res.Status,
 			Header: res.Header,
 			Body:   res.Body,
-			Err:    addTrustHint(err),
+			Err:    describeConnectionError(err),
 		}
 
 		a.decodeBody(maxAnswer)
@@ -305,23 +305,16 @@ func (s *Server) roundTrip(req *http.Request, limit int64) Answer {
 	res, err := s.http.RoundTrip(req)
 	if err != nil {
 		op := req.Method[:1] + strings.ToLower(req.Method[1:])
-		return Answer{Err: &url.Error{Op: op, URL: Redact(req.URL.String()), Err: addTrustHint(err)}}
+		return Answer{Err: describeConnectionError(&url.Error{Op: op, URL: Redact(req.URL.String()), Err: err})}
 	}
 	defer res.Body.Close()
 
 	a := Answer{Status: res.StatusCode, Header: res.Header}
 	a.Body, a.Err = http1.ReadBody(res, limit)
+	a.Err = describeConnectionError(a.Err)
 	a.decodeBody(limit)
 
 	return a
-}
-
-// addTrustHint adds to an error about a certificate that is not trusted how to trust it.
-func addTrustHint(err error) error {
-	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		return fmt.Errorf("%w; --model-ca FILE names the certificates to trust", err)
-	}
-	return err
 }
 
 // getPath asks for something that the server reports about itself. The error wraps
