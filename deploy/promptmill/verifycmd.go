@@ -14,6 +14,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/inputerror"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/verify"
@@ -65,6 +66,13 @@ func parseVerify(c *cli.Command) (verify.Config, error) {
 	if !ok || len(inputs) == 0 {
 		return verify.Config{}, exit.Usage("for example: promptmill verify prompts.jsonl prompts.results.jsonl.zst",
 			"want input files and, last, an output file that ends in %s", output.ResultsSuffix)
+	}
+
+	results, isErrors := strings.CutSuffix(last, output.Prefix("").Errors())
+	if isErrors && !files.Exists(output.Prefix(name).Meta()) {
+		return verify.Config{}, exit.Usage(
+			"give "+output.Prefix(results).Results()+" in its place: verify also reads the failed requests beside it",
+			"%s has only the failed requests of its run", last)
 	}
 
 	if err := inputerror.CheckFiles(slices.DeleteFunc(slices.Clone(inputs), isPipe)); err != nil {

@@ -38,5 +38,5 @@ func ExampleRun() {
 	// Output:
 	// 2 requests: 1 answered, 0 failed, 1 without a line, 0 lines too many, 0 lines of no request
 	//   no line for "b"
-	// error: the output is not complete
+	// error: the output is not complete: 1 request has no line
 }

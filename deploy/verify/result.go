@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/terminal"
 )
 
@@ -30,6 +32,11 @@ type Result struct {
 	Answers *AnswerResult `json:"answers"`
 	// Examples are the first lines and requests that are wrong.
 	Examples []string `json:"examples"`
+
+	omitted int    // lines and requests that are wrong and no example
+	journal string // path of the journal that was read, empty if the final files were
+	run     string // id of the run of an output that is not complete, empty if it is not known
+	input   string // paths of that run's input, likewise
 }
 
 // AnswerResult is the result of the comparison of answers.
@@ -51,9 +58,12 @@ type AnswerResult struct {
 const maxExamples = 10
 
 func (r *Result) addExample(format string, args ...any) {
-	if len(r.Examples) < maxExamples {
-		r.Examples = append(r.Examples, fmt.Sprintf(format, args...))
+	if len(r.Examples) == maxExamples {
+		r.omitted++
+		return
 	}
+
+	r.Examples = append(r.Examples, fmt.Sprintf(format, args...))
 }
 
 // isGood reports whether all answers are to the requests of the input. Lines without a hash among
@@ -68,12 +78,65 @@ func (r Result) Err() error {
 	case r.Swapped > 0:
 		return fmt.Errorf("%d lines have the response of another request", r.Swapped)
 	case !r.Complete:
-		return errors.New("the output is not complete")
+		return r.incompleteError()
 	case r.Answers != nil && !r.Answers.isGood():
 		return errors.New("the output has answers to other requests")
 	}
 
 	return nil
+}
+
+// incompleteError returns the error of an output that does not have exactly one line for each
+// request.
+func (r Result) incompleteError() error {
+	lines := r.Answered + r.Failed
+	onlyMissing := r.Repeated+r.Unknown+r.Broken == 0
+	problems := r.describeProblems()
+	switch {
+	case r.Requests > 0 && lines > 0 && r.Unknown == lines && r.Broken == 0:
+		hint := "give the input of that run"
+		if r.input != "" {
+			hint += ", " + r.input
+		}
+		return exit.WithHint(errors.New("the output is of another input: none of its lines has a custom_id of this one"),
+			hint)
+	case onlyMissing && r.journal != "":
+		run := "the run"
+		if r.run != "" {
+			run += " " + r.run
+		}
+		return exit.WithHint(fmt.Errorf("%s is not finished: %s", run, problems),
+			"let it end, or run the same command again to continue it")
+	case onlyMissing:
+		return exit.WithHint(fmt.Errorf("the output is not complete: %s", problems),
+			"it lost lines, or the input got more requests after the run; run the input with another output, -o")
+	}
+
+	return exit.WithHint(fmt.Errorf("the output does not match the input: %s", problems),
+		"give all input files of that run as they were then, and the output as the run wrote it")
+}
+
+// describeProblems counts what an output has too little or too much.
+func (r Result) describeProblems() string {
+	var parts []string
+	for _, part := range []struct {
+		count     int
+		one, many string
+	}{
+		{r.Missing, "request has no line", "requests have no line"},
+		{r.Repeated, "line is one too many for its request", "lines are too many for their requests"},
+		{r.Unknown, "line is of no request", "lines are of no request"},
+		{r.Broken, "line is not an output line", "lines are not output lines"},
+	} {
+		switch {
+		case part.count == 1:
+			parts = append(parts, "1 "+part.one)
+		case part.count > 1:
+			parts = append(parts, terminal.FormatCount(part.count)+" "+part.many)
+		}
+	}
+
+	return strings.Join(parts, ", ")
 }
 
 // Print prints the result for people.
@@ -83,12 +146,20 @@ func (r Result) Print(w io.Writer) {
 		"%s requests: %s answered, %s failed, %s without a line, %s lines too many, %s lines of no request\n",
 		count(r.Requests), count(r.Answered), count(r.Failed), count(r.Missing), count(r.Repeated), count(r.Unknown))
 
+	if r.journal != "" {
+		terminal.Fprintf(w, "these lines are in the journal of the run, %s: the run is not finished\n", r.journal)
+	}
+
 	if r.Answers != nil {
 		r.Answers.print(w)
 	}
 
 	for _, example := range r.Examples {
 		terminal.Fprintf(w, "  %s\n", example)
+	}
+
+	if r.omitted > 0 {
+		fmt.Fprintf(w, "  and %s more\n", count(r.omitted))
 	}
 
 	switch {

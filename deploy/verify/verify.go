@@ -132,6 +132,9 @@ func (v *verifier) compare(ctx context.Context) error {
 		}
 
 		found = true
+		if path == v.cfg.Output.Journal() {
+			v.journal = files.Short(path)
+		}
 	}
 
 	if !found {
@@ -140,8 +143,26 @@ func (v *verifier) compare(ctx context.Context) error {
 
 	v.Missing = v.Requests - v.Answered - v.Failed + v.Repeated + v.Unknown
 	v.Complete = v.Missing == 0 && v.Repeated == 0 && v.Unknown == 0 && v.Broken == 0 && v.Swapped == 0
+	if !v.Complete {
+		v.nameRun()
+	}
 
 	return v.addMissing(in)
+}
+
+// nameRun records the run of the output and its input, where the output still has them.
+func (v *verifier) nameRun() {
+	m, err := readManifest(v.cfg.Output)
+	if err != nil {
+		return
+	}
+
+	var paths []string
+	for _, file := range m.Input.Files {
+		paths = append(paths, files.Short(file.Path))
+	}
+
+	v.run, v.input = m.Run, strings.Join(paths, " ")
 }
 
 // readInput records the line that the output must have for each request. Of several with one
@@ -303,6 +324,9 @@ func (v *verifier) addMissing(in *producer.Reader) error {
 	if err := in.Seek(proto.Checkpoint{}); err != nil {
 		return err
 	}
+
+	begun := len(v.Examples)
+	defer func() { v.omitted += v.Missing - (len(v.Examples) - begun) }()
 
 	for len(v.Examples) < maxExamples {
 		item, err := in.Next()

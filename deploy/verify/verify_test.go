@@ -4,9 +4,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/proto"
 )
 
 // An input may name more models than a run can have, and each keeps its index.
@@ -71,5 +75,32 @@ func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// The journal of a run that is not finished is named, and so is the run.
+func TestUnfinishedRun(t *testing.T) {
+	t.Parallel()
+
+	dir := t.TempDir()
+	in, out := filepath.Join(dir, "in.jsonl"), output.Prefix(filepath.Join(dir, "out"))
+	must(t, os.WriteFile(in, []byte(`{"custom_id":"a","prompt":"1"}`+"\n"), 0o644))
+
+	j, err := journal.Create(out.Journal(), proto.Manifest{Schema: proto.ManifestSchema, Run: "night-3"})
+	must(t, err)
+	must(t, j.Close())
+
+	p, err := Run(t.Context(), Config{Inputs: []string{in}, Output: out})
+	must(t, err)
+
+	var text strings.Builder
+	p.Print(&text)
+	if want := "these lines are in the journal of the run, " + out.Journal(); !strings.Contains(text.String(), want) {
+		t.Errorf("printed %q, want %q", text.String(), want)
+	}
+
+	if err, want := p.Err(), "the run night-3 is not finished: 1 request has no line"; err == nil || err.Error() != want ||
+		exit.Hint(err) != "let it end, or run the same command again to continue it" {
+		t.Errorf("%v (hint %q), want %s", err, exit.Hint(err), want)
 	}
 }
