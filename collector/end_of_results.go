@@ -30,3 +30,20 @@ func EndOfResults(ctx context.Context, js jetstream.JetStream, run string) (jour
 		Time:     info.State.LastTime,
 	}, nil
 }
+
+// CheckResultsKept returns [ErrResultsGone] if the oldest results of a run have left the bus.
+func CheckResultsKept(ctx context.Context, js jetstream.JetStream, run string) error {
+	stream, err := bus.FindStream(ctx, js, proto.ResultsStream(run))
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return ErrResultsGone
+	}
+	if err != nil {
+		return err
+	}
+
+	if state := stream.CachedInfo().State; state.Msgs == 0 || state.FirstSeq > 1 {
+		return ErrResultsGone
+	}
+
+	return nil
+}

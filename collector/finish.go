@@ -32,7 +32,7 @@ func (c *Collector) finishRun(ctx context.Context) error {
 	// Workers report their usage only every few seconds.
 	c.awaitFinalUsage(ctx)
 
-	if err := c.writeMetadata(); err != nil {
+	if err := c.writeMetadata(time.Now().UTC()); err != nil {
 		return err
 	}
 
@@ -66,11 +66,11 @@ func (c *Collector) awaitFinalUsage(ctx context.Context) {
 	}
 }
 
-// writeMetadata writes the file of the metadata.
-func (c *Collector) writeMetadata() error {
+// writeMetadata writes the file of the metadata of a run that ended at a time.
+func (c *Collector) writeMetadata(ended time.Time) error {
 	state := c.cfg.Journal.State()
 
-	meta, err := buildMetadata(&c.cfg, state, c.workers.all(), c.finalState(), time.Now().UTC())
+	meta, err := buildMetadata(&c.cfg, state, c.workers.all(), c.finalState(), ended)
 	if err != nil {
 		return fmt.Errorf("metadata: %w", err)
 	}
@@ -116,15 +116,7 @@ const cleanUpTimeout = 15 * time.Second
 // cleanUp removes the objects on the bus that a complete run does not need any more. The files
 // are whole, so no failure here makes the run fail.
 func (c *Collector) cleanUp(ctx context.Context) {
-	if err := c.cfg.Output.RemoveStale(); err != nil {
-		c.cfg.Log.Warn().Err(err).Msg("failed to remove temporary files; the output is whole")
-	}
-
-	if err := c.cfg.Journal.Remove(); err != nil {
-		c.cfg.Log.Warn().Err(err).
-			Msg("failed to remove the journal; the output is whole, and the journal can be deleted")
-	}
-
+	c.removeTemporaries()
 	c.setState(ctx, c.finalState())
 
 	// Results stay for readers, the input for a retry. The work is done, and the bus has room
@@ -135,6 +127,18 @@ func (c *Collector) cleanUp(ctx context.Context) {
 	if err := bus.DeleteStream(ctx, c.cfg.JS, proto.WorkStream(c.run)); err != nil {
 		c.cfg.Log.Warn().Err(err).
 			Msg("failed to delete the work stream of the ended run; it is deleted with the run")
+	}
+}
+
+// removeTemporaries removes the files that a complete output does not need any more.
+func (c *Collector) removeTemporaries() {
+	if err := c.cfg.Output.RemoveStale(); err != nil {
+		c.cfg.Log.Warn().Err(err).Msg("failed to remove temporary files; the output is whole")
+	}
+
+	if err := c.cfg.Journal.Remove(); err != nil {
+		c.cfg.Log.Warn().Err(err).
+			Msg("failed to remove the journal; the output is whole, and the journal can be deleted")
 	}
 }
 

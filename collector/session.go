@@ -40,8 +40,10 @@ type session struct {
 	source source
 	total  int
 	seen   *roaring.Bitmap // requests that have a line, synced or not
-	frame  *pendingFrame
-	frames chan *pendingFrame // to the writer
+	// copying reports that the run has ended, so its times are those of the messages.
+	copying bool
+	frame   *pendingFrame
+	frames  chan *pendingFrame // to the writer
 }
 
 // pendingFrame is a frame of the journal that is being filled, with the messages that can be
@@ -301,9 +303,17 @@ func (s *session) judgeLimits() {
 // collected. A result that came since then does not count, however early it was by the clock
 // of the bus.
 func (s *session) creditGap(meta *jetstream.MsgMetadata) {
-	if meta.Sequence.Stream <= s.source.backlog {
-		s.frame.found += s.gap.credit(meta.Timestamp)
+	if meta.Sequence.Stream > s.source.backlog {
+		return
 	}
+
+	credit := s.gap.credit(meta.Timestamp)
+	if s.copying && credit > metadata.Quiet {
+		s.frame.Idle += credit
+		return
+	}
+
+	s.frame.found += credit
 }
 
 // skipMessage drops a message that cannot be delivered, since it passes for a server's own.
@@ -335,7 +345,11 @@ func (s *session) closeFrame() {
 	}
 
 	spent := s.activity.take()
-	f.Worked, f.Idle, f.Lost = spent.worked+f.found, spent.idle, -f.found
+	if s.copying {
+		f.Worked = f.found
+	} else {
+		f.Worked, f.Idle, f.Lost = spent.worked+f.found, spent.idle, -f.found
+	}
 
 	observed := s.workers.takeSeries()
 	f.Series.Merge(&observed)

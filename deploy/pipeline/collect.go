@@ -97,7 +97,10 @@ func Collect(ctx context.Context, cfg CollectConfig) (*Result, error) {
 		cfg.Log.Warn().Err(err).Msg("failed to delete runs whose time on the bus is over")
 	}
 
-	return newResult(cfg.Output, meta, meta.Manifest.Policy), nil
+	res := newResult(cfg.Output, meta, meta.Manifest.Policy)
+	res.Copied = c.copied
+
+	return res, nil
 }
 
 // describeError puts an error into words for the person who waits for the run.
@@ -142,6 +145,11 @@ type runCollector struct {
 	// Otherwise that ends collecting.
 	stopped func(proto.ReachedLimit)
 
+	// unnoted reports that the run is not noted in the history, since it had ended before.
+	unnoted bool
+	// copied reports that the files are a copy of an ended run.
+	copied bool
+
 	// mu guards the field below.
 	mu    sync.Mutex
 	files []string // the copy of the input, once it is complete
@@ -160,17 +168,16 @@ func (c *runCollector) collectUntilEnd(ctx context.Context) (*metadata.Run, erro
 		return nil, err
 	}
 
+	if m.State.Ended() {
+		return c.copyEnded(ctx, b.Runs, m)
+	}
+
 	problem := m.Problem
 	m.Problem, m.StoppedBy = "", nil // the journal keeps the manifest
 
 	j, err := c.openJournal(ctx, m)
 	if errors.Is(err, errWritten) {
-		defer c.removeInput()
-		meta, err := c.finishCleanup(ctx, b.Runs)
-		if err == nil {
-			c.Hooks.printLines(listIgnoredFormat(meta.Config, c.Format))
-		}
-		return meta, err
+		return c.finishWritten(ctx, b.Runs)
 	}
 	if err != nil {
 		return nil, err
@@ -224,6 +231,18 @@ func (c *runCollector) collectUntilEnd(ctx context.Context) (*metadata.Run, erro
 	return c.Output.ReadMeta()
 }
 
+// finishWritten does the last steps for files that are written already.
+func (c *runCollector) finishWritten(ctx context.Context, runs *bus.RunStore) (*metadata.Run, error) {
+	defer c.removeInput()
+
+	meta, err := c.finishCleanup(ctx, runs)
+	if err == nil {
+		c.Hooks.printLines(listIgnoredFormat(meta.Config, c.Format))
+	}
+
+	return meta, err
+}
+
 // findRun returns the manifest of the run, if this process can collect it.
 func (c *runCollector) findRun(ctx context.Context, b *bus.Bus) (proto.Manifest, error) {
 	m, err := b.Runs.Get(ctx, c.Run)
@@ -235,8 +254,10 @@ func (c *runCollector) findRun(ctx context.Context, b *bus.Bus) (proto.Manifest,
 		return m, fmt.Errorf("run %s: %w", c.Run, errNotSubmitted)
 	}
 
-	if err := c.checkNotCollected(ctx); err != nil {
-		return m, err
+	if !m.State.Ended() {
+		if err := c.checkNotCollected(ctx); err != nil {
+			return m, err
+		}
 	}
 
 	return m, CheckOutput(c.Output)
@@ -284,7 +305,7 @@ func (c *runCollector) newParts(ctx context.Context, m proto.Manifest, j *journa
 }
 
 // reporter returns the writer of the run's report.
-func (c *runCollector) reporter() reporter { return reporter{c.Report, c.State, c.Log} }
+func (c *runCollector) reporter() reporter { return reporter{c.Report, c.State, c.Log, c.unnoted} }
 
 // checkNotCollected fails if another process collects the run. Problems with the files here do not
 // concern the run then.
@@ -373,7 +394,12 @@ func (c *runCollector) openJournal(ctx context.Context, m proto.Manifest) (*jour
 			j.Close()
 			return nil, err
 		}
-		return j, nil
+		if !isStaleCopy(j.State().Manifest, m) {
+			return j, nil
+		}
+		if err := errors.Join(j.Remove(), j.Close()); err != nil {
+			return nil, err
+		}
 	case corruption != nil:
 		if err := c.putAsideJournal(err); err != nil {
 			return nil, err
@@ -432,8 +458,11 @@ func (c *runCollector) reopenComplete(ctx context.Context, m proto.Manifest) (*j
 		return nil, err
 	}
 
-	if meta.Manifest.Retries == m.Retries {
+	switch {
+	case meta.Manifest.Retries == m.Retries:
 		return nil, errWritten
+	case m.State.Ended():
+		return nil, refuseRetried(m)
 	}
 
 	position, err := collector.EndOfResults(ctx, c.Bus.JS, c.Run)

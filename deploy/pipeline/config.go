@@ -186,6 +186,8 @@ type Result struct {
 	Reached *proto.ReachedLimit
 	// WasComplete is set if an earlier run had completed the output, and nothing was run.
 	WasComplete bool
+	// Copied is set if the output is a copy of a run that had ended.
+	Copied bool
 }
 
 // newResult returns the result of an output with some metadata, judged by the limits of a policy.

@@ -38,6 +38,7 @@ type reporter struct {
 	options report.Options
 	state   string // folder of the history
 	log     zerolog.Logger
+	unnoted bool // the run is not noted in the history
 }
 
 // write writes the report of an ended run beside its metadata, and notes the run in the
@@ -50,6 +51,10 @@ func (r reporter) write(run *metadata.Run, out output.Prefix) {
 	}
 	if err != nil {
 		r.log.Warn().Err(err).Msg("failed to write the report; make it with promptmill report")
+	}
+
+	if r.unnoted {
+		return
 	}
 
 	if err := history.Append(r.state, history.Of(out.Meta(), run)); err != nil {

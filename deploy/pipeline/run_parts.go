@@ -184,7 +184,7 @@ func (r *runner) newParts(l *busconn.Connection, v *progress.Source) (*Parts, er
 }
 
 // reporter returns the writer of the run's report.
-func (r *runner) reporter() reporter { return reporter{r.cfg.Report, r.cfg.State, r.cfg.Log} }
+func (r *runner) reporter() reporter { return reporter{r.cfg.Report, r.cfg.State, r.cfg.Log, false} }
 
 // files returns the input files, for the producer.
 func (r *runner) files(context.Context) ([]string, error) { return r.inputs, nil }

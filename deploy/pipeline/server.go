@@ -360,6 +360,11 @@ func (s *server) collectRun(ctx context.Context, m proto.Manifest) {
 			return
 		}
 
+		if _, ended := errors.AsType[endedError](err); ended {
+			s.Hooks.printf("%v", err) // another process has ended it
+			return
+		}
+
 		if _, foreign := errors.AsType[foreignFilesError](err); foreign && c.failRun(ctx, s.runs, m, err.Error()) {
 			s.Hooks.printf("run %s is refused: %v; %s", m.Run, err, RefusedFix(m.Run))
 			return

@@ -177,7 +177,11 @@ func collectRun(cmd *activeCommand, cfg pipeline.CollectConfig, inputs []string,
 		return err
 	}
 
-	summary.Print(cmd.screen, res.Metadata, res.Output, inputs)
+	if res.Copied {
+		summary.PrintCopied(cmd.screen, res.Metadata, res.Output, inputs)
+	} else {
+		summary.Print(cmd.screen, res.Metadata, res.Output, inputs)
+	}
 
 	if json {
 		if err := printJSON(cmd.env.stdout, res.Metadata); err != nil {

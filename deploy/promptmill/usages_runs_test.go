@@ -56,6 +56,7 @@ func serveRuns(t *testing.T) string {
 			m.Label = "every night"
 		case proto.StateCompleted:
 			m.Label = "Weekly summary"
+			m.Output = "box:/out/run-completed"
 		case proto.StateCancelled, proto.StateExpired:
 			m.Counts = proto.Counts{Done: 3, Failed: 2}
 		case proto.StateFailed:
@@ -125,6 +126,25 @@ func TestUsageOfRuns(t *testing.T) {
 				"  run-cancelled, tickets.jsonl, cancelled, begun AGE ago",
 			hint: "write more of the id",
 			code: 2,
+		},
+		{
+			args: "collect run-completed",
+			err:  "run run-completed is completed, and the bus no longer has all of its results",
+			hint: "its answers are in box:/out/run-completed.jsonl.zst",
+			code: 1,
+		},
+		{
+			args: "collect run-cancelled -o copy.jsonl.zst",
+			err:  "run run-cancelled is cancelled, and the bus no longer has all of its results",
+			hint: "promptmill tail run-cancelled prints the results that are left",
+			code: 1,
+		},
+		{
+			args: "collect run-failed",
+			err:  "run run-failed is refused by its collector: out.jsonl.zst is of another run",
+			hint: "promptmill delete run-failed, then submit it again with another --run, or with this one once the " +
+				"files are moved away",
+			code: 1,
 		},
 		{
 			args: "collect nosuch",

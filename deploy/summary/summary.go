@@ -25,14 +25,9 @@ func Print(s *terminal.Screen, meta *metadata.Run, out output.Prefix, inputs []s
 		done = string(meta.Status)
 	}
 
-	failed := terminal.Span{Text: terminal.FormatCount(res.FailureCount) + " failed"}
-	if res.FailureCount > 0 {
-		failed.Colour = terminal.Red
-	}
-
 	s.Print(terminal.Line{
 		{Text: done + ": " + terminal.FormatCount(res.SuccessCount) + " answered, "},
-		failed,
+		spanFailed(res),
 		{Text: fmt.Sprintf(", in %s",
 			(time.Duration(res.InferenceTimeSeconds*1000) * time.Millisecond).Round(10*time.Millisecond))},
 	})
@@ -45,6 +40,28 @@ func Print(s *terminal.Screen, meta *metadata.Run, out output.Prefix, inputs []s
 
 	PrintCauses(s, meta, out.Errors())
 	PrintFiles(s, meta, out, inputs)
+}
+
+// PrintCopied is [Print] for a copy of a run that had ended: without rates, which are those of the
+// run and not of the copy.
+func PrintCopied(s *terminal.Screen, meta *metadata.Run, out output.Prefix, inputs []string) {
+	s.Print(terminal.Line{
+		{Text: fmt.Sprintf("copied the %s run: %s answered, ", meta.Status,
+			terminal.FormatCount(meta.Results.SuccessCount))},
+		spanFailed(meta.Results),
+	})
+	PrintCauses(s, meta, out.Errors())
+	PrintFiles(s, meta, out, inputs)
+}
+
+// spanFailed returns the number of failed requests.
+func spanFailed(res metadata.Results) terminal.Span {
+	failed := terminal.Span{Text: terminal.FormatCount(res.FailureCount) + " failed"}
+	if res.FailureCount > 0 {
+		failed.Colour = terminal.Red
+	}
+
+	return failed
 }
 
 // formatRate formats requests per second: with a decimal below 1,000.
