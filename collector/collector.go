@@ -96,6 +96,11 @@ func (c *Collector) Progress() Progress {
 	return p
 }
 
+// Failures counts the failed requests with a line in the synced journal by cause, the most frequent
+// causes alone (see [proto.TopFailures]). It may be called at any time, and its result must not be
+// changed.
+func (c *Collector) Failures() map[string]int64 { return c.ledger.syncedFailures() }
+
 // Run gathers results until each request has its line, then writes the output files and
 // returns nil. When ctx ends, Run syncs what it has and returns ctx's cause. It returns an
 // error at once when the output cannot be written, one that wraps proto.ErrLeaseHeld when

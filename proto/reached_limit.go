@@ -74,11 +74,18 @@ func newReachedLimit(t Threshold, c Counts) *ReachedLimit {
 	return &ReachedLimit{Limit: t.String(), Metric: t.Metric, Count: t.count(c), Ended: c.Executed()}
 }
 
-// String returns a sentence with the limit and the counts.
+// Name returns the limit without the counts, as a part of a sentence.
+func (r ReachedLimit) Name() string {
+	if r.MaxTokens > 0 {
+		return fmt.Sprintf("the limit of %s tokens", groupDigits(r.MaxTokens))
+	}
+	return "the limit " + r.Limit
+}
+
+// String returns a sentence with the limit and the counts that reached it.
 func (r ReachedLimit) String() string {
 	if r.MaxTokens > 0 {
-		return fmt.Sprintf("the limit of %s tokens is reached: the run has used %s",
-			groupDigits(r.MaxTokens), groupDigits(r.Tokens))
+		return fmt.Sprintf("%s is reached: the run has used %s", r.Name(), groupDigits(r.Tokens))
 	}
 
 	what := "requests failed"
@@ -91,8 +98,19 @@ func (r ReachedLimit) String() string {
 		since = ""
 	}
 
-	return fmt.Sprintf("the limit %s is reached: %s of %s %s%s", r.Limit, groupDigits(int64(r.Count)),
+	return fmt.Sprintf("%s is reached: %s of %s %s%s", r.Name(), groupDigits(int64(r.Count)),
 		groupDigits(int64(r.Ended)), what, since)
+}
+
+// IsCounted reports whether counts of the run may contain the requests that reached the limit. Counts
+// that are older have too few.
+func (r ReachedLimit) IsCounted(c Counts) bool {
+	count := c.Failed - c.Skipped
+	if r.Metric == MetricTruncated {
+		count = c.Truncated
+	}
+
+	return count >= r.Count && c.Executed() >= r.Ended && c.PromptTokens+c.CompletionTokens >= r.Tokens
 }
 
 // groupDigits formats a number with commas between thousands.

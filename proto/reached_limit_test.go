@@ -131,3 +131,26 @@ func TestFindTokensUsedUp(t *testing.T) {
 		t.Error("1010 of 2000 tokens are all")
 	}
 }
+
+// Counts that the bus has from before the stop do not contain it.
+func TestCountsOfAStop(t *testing.T) {
+	t.Parallel()
+
+	for _, tt := range []struct {
+		reached ReachedLimit
+		counts  Counts
+		want    bool
+	}{
+		{ReachedLimit{Metric: MetricFailed, Count: 3, Ended: 9}, Counts{Done: 10, Failed: 4, Skipped: 1}, true},
+		{ReachedLimit{Metric: MetricFailed, Count: 3, Ended: 9}, Counts{Done: 10, Failed: 3, Skipped: 1}, false},
+		{ReachedLimit{Metric: MetricFailed, Count: 3, Ended: 9}, Counts{Done: 8, Failed: 3}, false},
+		{ReachedLimit{Metric: MetricTruncated, Count: 3, Ended: 9}, Counts{Done: 9, Truncated: 3}, true},
+		{ReachedLimit{Metric: MetricTruncated, Count: 3, Ended: 9}, Counts{Done: 9, Failed: 3}, false},
+		{ReachedLimit{Tokens: 20, MaxTokens: 20}, Counts{PromptTokens: 9, CompletionTokens: 11}, true},
+		{ReachedLimit{Tokens: 20, MaxTokens: 20}, Counts{PromptTokens: 9, CompletionTokens: 10}, false},
+	} {
+		if got := tt.reached.IsCounted(tt.counts); got != tt.want {
+			t.Errorf("%v counted in %+v: %t, want %t", tt.reached, tt.counts, got, tt.want)
+		}
+	}
+}

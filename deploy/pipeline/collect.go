@@ -109,7 +109,7 @@ func (c *runCollector) describeError(ctx context.Context, err error) error {
 		" to continue; nothing is lost"
 
 	if limit, ok := errors.AsType[*LimitError](err); ok {
-		return describeStop(c.Run, limit, "; then promptmill collect "+c.Run+" -o "+
+		return describeStop(c.Run, limit, "; promptmill collect "+c.Run+" -o "+
 			files.Short(c.Output.Results())+" collects the rest")
 	}
 
@@ -139,11 +139,13 @@ type runCollector struct {
 	CollectConfig
 
 	dir string // for a copy of the input
+	// wasStopped reports that a limit had stopped the run when collecting began.
+	wasStopped bool
 	// begun, if not nil, is called when collecting begins.
 	begun func()
 	// stopped, if not nil, is called when a limit has stopped the run, which is collected further.
 	// Otherwise that ends collecting.
-	stopped func(proto.ReachedLimit)
+	stopped func(reached proto.ReachedLimit, failures map[string]int64)
 
 	// unnoted reports that the run is not noted in the history, since it had ended before.
 	unnoted bool
@@ -173,6 +175,7 @@ func (c *runCollector) collectUntilEnd(ctx context.Context) (*metadata.Run, erro
 	}
 
 	problem := m.Problem
+	c.wasStopped = m.StoppedBy != nil
 	m.Problem, m.StoppedBy = "", nil // the journal keeps the manifest
 
 	j, err := c.openJournal(ctx, m)
@@ -267,10 +270,12 @@ func (c *runCollector) findRun(ctx context.Context, b *bus.Bus) (proto.Manifest,
 // published yet.
 func (c *runCollector) newParts(ctx context.Context, m proto.Manifest, j *journal.Journal) (*Parts, error) {
 	p := &Parts{}
-	stopped := c.stopped
-	if stopped == nil {
+	stopped := func(reached proto.ReachedLimit) { c.stopped(reached, p.Collector.Failures()) }
+	if c.stopped == nil {
 		stopped = p.endAtLimit(func(reached proto.ReachedLimit) {
-			c.Hooks.printf("stopping: %s", reached)
+			if !c.wasStopped {
+				c.Hooks.printf("stopping: %s", reached)
+			}
 		})
 	}
 

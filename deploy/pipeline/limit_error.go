@@ -7,6 +7,7 @@ import (
 	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/progress"
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -28,19 +29,38 @@ func (e *LimitError) Error() string { return e.text }
 
 // stoppedByLimit returns the error of a run that a limit has stopped.
 func stoppedByLimit(reached proto.ReachedLimit) *LimitError {
-	return &LimitError{Reached: reached, text: "stopped: " + reached.String()}
+	return &LimitError{Reached: reached, text: "stopped by " + reached.Name()}
 }
 
-// addDetails adds to the error the causes of failures, and how much is done.
+// addCounts adds to the error the counts of the run: those that the limit is about, the causes of
+// failures, and how much is done. They are higher than at the stop, since requests that were in
+// flight have ended after it.
+func (e *LimitError) addCounts(c proto.Counts, requests int, failures map[string]int64) {
+	kept := progress.FormatKept(c.Done, requests, 0)
+	switch {
+	case e.Reached.MaxTokens > 0:
+		e.Reached.Tokens = max(e.Reached.Tokens, c.PromptTokens+c.CompletionTokens)
+		e.text += "; the run has used " + terminal.FormatCount(e.Reached.Tokens) + "; " + kept
+	case e.Reached.Metric == proto.MetricTruncated:
+		e.text += "; " + kept + ", " + terminal.FormatCount(c.Truncated) + " of them cut off at their token limit"
+	default:
+		e.text += "; " + kept + ", " + terminal.FormatCount(c.Failed) + " of them failed"
+	}
+
+	e.Failures = failures
+}
+
+// addDetails adds to the error the counts and the failed lines of a journal.
 func (e *LimitError) addDetails(j *journal.Journal) {
 	const enough = 1000 // lines
 
 	s := j.State()
-	e.text += "; " + progress.FormatKept(s.Counts.Done, s.Manifest.Input.Requests, 0)
+	var failures map[string]int64
 	if s.Stats != nil {
-		e.Failures = s.Stats.Failures
+		failures = s.Stats.Failures
 	}
 
+	e.addCounts(s.Counts, s.Manifest.Input.Requests, failures)
 	e.FailedLines, _ = j.FailedLines(enough) // the counts alone will do
 }
 
@@ -81,8 +101,9 @@ func (r *runner) limitFix(reached proto.ReachedLimit) string {
 	case reached.MaxTokens > 0:
 		return raiseTokens
 	case reached.Metric == proto.MetricTruncated:
-		return "the same command continues, without --fail-if if such answers will do; " +
-			"--set max_tokens=N and --retry-truncated N, which make fewer of them, take another output with -o"
+		return "raise the token limit of the requests and choose another output with -o " +
+			"(--set max_tokens=N sets it only where a request has none), " +
+			"or run the same command again without --fail-if to continue"
 	}
 
 	retry := "--retry"
@@ -94,19 +115,11 @@ func (r *runner) limitFix(reached proto.ReachedLimit) string {
 		" runs its failed requests again"
 }
 
-// resumeFix returns the hint for a run on a bus that a limit has stopped. then is what else is to be
-// done.
-func resumeFix(run string, reached proto.ReachedLimit, then string) string {
-	if reached.MaxTokens > 0 {
-		return "promptmill resume " + run + " --max-tokens N continues it with a higher limit" + then
-	}
-	return "fix the cause, then promptmill resume " + run + " continues it" + then
-}
-
-// describeStop returns the error of a run on a bus that a limit has stopped.
+// describeStop returns the error of a run on a bus that a limit has stopped. then is what else is to
+// be done.
 func describeStop(run string, stop *LimitError, then string) error {
 	stop.text = "run " + run + " is " + stop.text
-	return exit.LimitReached(stop, resumeFix(run, stop.Reached, then))
+	return exit.LimitReached(stop, progress.FormatResume(run, stop.Reached)+then)
 }
 
 // endAtLimit has the parts end when a limit has stopped the run, and returns the function that

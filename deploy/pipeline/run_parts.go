@@ -324,7 +324,7 @@ func (r *runner) putOnBus(ctx context.Context, l *busconn.Connection, alone bool
 
 		switch {
 		case now.StoppedBy != nil:
-			found.notes = append(found.notes, fmt.Sprintf("the run was stopped: %s; it continues", now.StoppedBy))
+			found.notes = append(found.notes, "the run was stopped by "+now.StoppedBy.Name()+"; it continues")
 		case now.State == proto.StatePaused:
 			found.notes = append(found.notes, "the run is paused: promptmill resume "+m.Run)
 		}
@@ -369,7 +369,7 @@ func (r *runner) continueOnBus(
 		return err
 	}
 
-	now.Policy = now.Policy.WithLimits(m.Policy)
+	now.Policy, now.Counts = now.Policy.WithLimits(m.Policy), r.journal.State().Counts // the latest ones
 	if err := checkTokens(now, raiseTokens); err != nil {
 		return err
 	}

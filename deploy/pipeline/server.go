@@ -21,7 +21,9 @@ import (
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/metrics"
 	"github.com/promptmill/promptmill/deploy/natsserver"
+	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/deploy/statedir"
+	"github.com/promptmill/promptmill/deploy/summary"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
@@ -420,8 +422,13 @@ func (s *server) newCollector(run string) *runCollector {
 			Log:           s.Log.With().Str("run", run).Logger(),
 		},
 		dir: filepath.Join(s.inputCopies(), run),
-		stopped: func(reached proto.ReachedLimit) {
-			s.Hooks.printf("run %s is stopped: %s; %s", run, reached, resumeFix(run, reached, ""))
+		stopped: func(reached proto.ReachedLimit, failures map[string]int64) {
+			causes := ""
+			if reached.Metric == proto.MetricFailed {
+				causes = "; failures of the run so far: " + summary.FormatCauses(failures)
+			}
+
+			s.Hooks.printf("run %s is stopped: %s%s; %s", run, reached, causes, progress.FormatResume(run, reached))
 		},
 	}
 }

@@ -530,13 +530,24 @@ func AwaitEnd(ctx context.Context, l *busconn.Connection, m proto.Manifest, hook
 	}})
 	defer stop()
 
+	watchCtx, endWatch := context.WithCancel(ctx)
+	defer endWatch()
+
+	var counted *time.Timer
 	problem := ""
-	for now, err := range b.Runs.Watch(ctx, m.Run) {
+	for now, err := range b.Runs.Watch(watchCtx, m.Run) {
 		switch {
 		case ctx.Err() != nil:
 			return *last.Load(), stoppedWaiting(ctx, m.Run)
+		case watchCtx.Err() != nil:
+			return *last.Load(), describeStopOnBus(*last.Load())
 		case err != nil:
 			return *last.Load(), err
+		}
+
+		stopped := now.State == proto.StatePaused && now.StoppedBy != nil
+		if counted != nil && !stopped && !counted.Stop() {
+			break // the stop is reported, though the run has been resumed just now
 		}
 
 		last.Store(&now)
@@ -544,8 +555,14 @@ func AwaitEnd(ctx context.Context, l *busconn.Connection, m proto.Manifest, hook
 			return now, nil
 		}
 
-		if now.State == proto.StatePaused && now.StoppedBy != nil {
-			return now, describeStop(now.Run, stoppedByLimit(*now.StoppedBy), "")
+		switch {
+		case !stopped:
+			counted = nil
+		case now.StoppedBy.IsCounted(now.Counts):
+			return now, describeStopOnBus(now)
+		case counted == nil: // its collector writes the counts of the stop next
+			counted = time.AfterFunc(stopSyncTime, endWatch)
+			defer counted.Stop()
 		}
 
 		if text := now.Problem; text != "" && text != problem {
@@ -555,7 +572,24 @@ func AwaitEnd(ctx context.Context, l *busconn.Connection, m proto.Manifest, hook
 		problem = now.Problem
 	}
 
+	if counted != nil && ctx.Err() == nil {
+		return *last.Load(), describeStopOnBus(*last.Load())
+	}
+
 	return *last.Load(), stoppedWaiting(ctx, m.Run)
+}
+
+// stopSyncTime is the limit for the wait until a collector has written the counts of a run that it
+// has stopped. It syncs every second.
+const stopSyncTime = 5 * time.Second
+
+// describeStopOnBus returns the error of a run that a limit has stopped, with the counts that the bus
+// has.
+func describeStopOnBus(m proto.Manifest) error {
+	stop := stoppedByLimit(*m.StoppedBy)
+	stop.addCounts(m.Counts, m.Input.Requests, m.Failures)
+
+	return describeStop(m.Run, stop, "")
 }
 
 // stoppedWaiting returns the error of a wait for the end of a run that ctx has ended.

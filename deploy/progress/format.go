@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/promptmill/promptmill/deploy/terminal"
+	"github.com/promptmill/promptmill/proto"
 )
 
 // Block returns the sample as a live block: the run, its rates, and as many workers as fit.
@@ -223,4 +224,12 @@ func formatDuration(seconds float64, step time.Duration) string {
 	}
 
 	return fmt.Sprintf("%dd%02dh", int(d.Hours())/24, int(d.Hours())%24)
+}
+
+// FormatResume returns the hint for a run on a bus that a limit has stopped: what continues it.
+func FormatResume(run string, reached proto.ReachedLimit) string {
+	if reached.MaxTokens > 0 {
+		return fmt.Sprintf("promptmill resume %s --max-tokens N continues it, with N above %d", run, reached.Tokens)
+	}
+	return "fix the cause, then promptmill resume " + run + " continues it"
 }

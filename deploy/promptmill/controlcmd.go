@@ -13,6 +13,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/program"
+	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -184,8 +185,7 @@ func (ctl control) changeRun(
 
 	changeErr := ctl.change(s.Runs, ctx, m.Run, limits)
 	if limit, ok := errors.AsType[*proto.LimitError](changeErr); ok {
-		return m, exit.LimitReached(changeErr, fmt.Sprintf(
-			"promptmill resume %s --max-tokens N continues it with a limit of more than %d", m.Run, limit.Reached.Tokens))
+		return m, exit.LimitReached(changeErr, progress.FormatResume(m.Run, limit.Reached))
 	}
 	if changeErr != nil && !errors.Is(changeErr, bus.ErrWrongState) {
 		return m, changeErr

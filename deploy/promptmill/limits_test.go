@@ -35,7 +35,7 @@ func TestKilledWhileStoppedByALimit(t *testing.T) {
 	good := newModel(t, sim.Config{})
 	text, code := c.run(append(args, good.url)...)
 	for _, want := range []string{
-		`the run was stopped: the limit failed>5 is reached: \d+ of \d+ requests failed since the last start; it continues`,
+		`the run was stopped by the limit failed>5; it continues`,
 		`error: the run is complete, and the limit failed>5 is reached: \d+ of 400 requests failed`,
 	} {
 		if code != exit.CodeLimit || !regexp.MustCompile(want).MatchString(text) {

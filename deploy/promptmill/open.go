@@ -166,6 +166,10 @@ func (c *activeCommand) printCauses(err error) {
 	}
 
 	c.screen.Close()
+	if len(limit.Failures) > 0 {
+		c.screen.Printf("failures of the run so far:")
+	}
+
 	summary.PrintCausesSoFar(c.screen, limit.Failures, limit.FailedLines)
 }
 

@@ -221,6 +221,7 @@ func (c *activeCommand) reportSubmitted(
 
 	m, err = pipeline.AwaitEnd(c.untilSignals("the run continues without this command", nothingToCount, "promptmill status "+m.Run), l, m, c.hooks())
 	if err != nil {
+		c.printCauses(err)
 		return err
 	}
 

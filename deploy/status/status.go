@@ -170,7 +170,10 @@ func (r Run) findProblem(now time.Time) string {
 	case r.State.Ended():
 		return ""
 	case r.State == proto.StatePaused && r.StoppedBy != nil:
-		return fmt.Sprintf("it was stopped: %s; promptmill resume %s continues it", r.StoppedBy, r.Run)
+		reached := *r.StoppedBy
+		reached.Tokens = max(reached.Tokens, r.Counts.PromptTokens+r.Counts.CompletionTokens)
+
+		return "it was stopped by " + reached.Name() + "; " + progress.FormatResume(r.Run, reached)
 	case r.Manifest.Problem != "":
 		return "it is not collected: " + r.Manifest.Problem
 	case !old:

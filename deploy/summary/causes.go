@@ -54,9 +54,7 @@ func PrintCausesSoFar(s *terminal.Screen, counts map[string]int64, failedLines [
 
 // printCauses prints the most frequent causes.
 func printCauses(s *terminal.Screen, counts map[string]int64, messages messagesByCause) {
-	list := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
-		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
-	})
+	list := sortCauses(counts)
 	for i, code := range list {
 		if i == maxCauses {
 			s.Printf("  and other causes, of %s requests", terminal.FormatCount(sumCounts(counts, list[i:])))
@@ -64,6 +62,27 @@ func printCauses(s *terminal.Screen, counts map[string]int64, messages messagesB
 		}
 		s.Printf("  %s x %s%s", terminal.FormatCount(counts[code]), NameCause(code), messages[code].format())
 	}
+}
+
+// sortCauses returns the causes of failures, the most frequent first.
+func sortCauses(counts map[string]int64) []string {
+	return slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
+		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
+	})
+}
+
+// FormatCauses returns the most frequent causes of failures in a line, with their counts.
+func FormatCauses(counts map[string]int64) string {
+	var parts []string
+	for i, code := range sortCauses(counts) {
+		if i == maxCauses {
+			parts = append(parts, "and other causes")
+			break
+		}
+		parts = append(parts, terminal.FormatCount(counts[code])+" x "+NameCause(code))
+	}
+
+	return strings.Join(parts, ", ")
 }
 
 // sumCounts returns the sum of the counts of some names.
