@@ -23,6 +23,14 @@ const (
 
 var metrics = []Metric{MetricFailed, MetricTruncated}
 
+// validate returns an error if there is no such metric.
+func (m Metric) validate() error {
+	if !slices.Contains(metrics, m) {
+		return fmt.Errorf("%q is no metric: there are failed and truncated", Excerpt(string(m)))
+	}
+	return nil
+}
+
 // Threshold is a bound on a count of requests. The zero value is not valid; [ParseThreshold] makes
 // a threshold of its text, such as "failed>1%".
 type Threshold struct {
@@ -47,6 +55,10 @@ func ParseThreshold(text string) (Threshold, error) {
 	}
 
 	t := Threshold{Metric: Metric(strings.TrimSpace(metric))}
+	if err := t.Metric.validate(); err != nil {
+		return Threshold{}, err
+	}
+
 	value, t.OrEqual = strings.CutPrefix(value, "=")
 	value, t.Percent = strings.CutSuffix(strings.TrimSpace(value), "%")
 
@@ -66,18 +78,26 @@ func parseBound(text string, percent bool) (float64, error) {
 	}
 
 	value, err := strconv.ParseFloat(text, 64)
-	if err != nil || strings.Trim(text, "0123456789.") != "" {
-		return 0, fmt.Errorf("%q is no percentage from 0%% to 100%%", Excerpt(text)+"%")
+	if err == nil && strings.Trim(text, "0123456789.") == "" {
+		return value, nil
 	}
 
-	return value, nil
+	if point := strings.Replace(text, ",", ".", 1); point != text {
+		if _, err := parseBound(point, true); err == nil {
+			return 0, fmt.Errorf("%q is no percentage: write %s", Excerpt(text)+"%", Excerpt(point)+"%")
+		}
+	}
+
+	return 0, fmt.Errorf("%q is no percentage from 0%% to 100%%", Excerpt(text)+"%")
 }
 
 // Validate returns an error if the threshold cannot be used.
 func (t Threshold) Validate() error {
+	if err := t.Metric.validate(); err != nil {
+		return err
+	}
+
 	switch {
-	case !slices.Contains(metrics, t.Metric):
-		return fmt.Errorf("%q is no metric: there are failed and truncated", Excerpt(string(t.Metric)))
 	case t.Percent && !(t.Value >= 0 && t.Value <= 100):
 		return fmt.Errorf("\"%g%%\" is no percentage from 0%% to 100%%", t.Value)
 	case !t.Percent && !(t.Value >= 0 && t.Value <= maxAmount && t.Value == math.Trunc(t.Value)):

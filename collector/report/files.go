@@ -123,8 +123,10 @@ func (b *builder) nextCommands() []Command {
 		list = append(list, Command{why, "promptmill " + ShellWords(args...)})
 	}
 	if t := b.run.Test; isOurs(b.run) && t.OutputFile != "" && len(listInputs(b)) > 0 {
-		switch {
-		case b.run.Results.FailureCount > 0 && b.run.Manifest.Policy.Attended:
+		switch attended := b.run.Manifest.Policy.Attended; {
+		case b.run.Results.FailureCount > 0 && attended && b.run.Config.Plain:
+			// The lines do not say which requests failed.
+		case b.run.Results.FailureCount > 0 && attended:
 			add("To run the failed requests again",
 				slices.Concat([]string{"run"}, listInputs(b), []string{"-o", t.OutputFile, "--retry"})...)
 		case b.run.Results.FailureCount > 0:

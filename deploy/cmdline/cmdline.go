@@ -5,6 +5,7 @@
 // [Prepare] takes a program of urfave/cli and gives it all of that. A tour of the files:
 //
 //   - flag.go: each flag is also an environment variable; its values, and the sentences that refuse them.
+//   - rules.go: flags that need or exclude each other.
 //   - usageerror.go: unknown flags and commands, arguments that a command does not take.
 //   - suggestion.go: the name that was probably meant.
 //   - variable.go: environment variables that look like those of flags and are not.
@@ -64,8 +65,8 @@ func init() {
 
 // Prepare gives a program the manners of this package. It must be called once, after all
 // commands are in the program. The flags' groups are their categories; the help has groups,
-// flags and commands in the order of the program.
-func Prepare(app *cli.Command) {
+// flags and commands in the order of the program. The command line keeps the rules.
+func Prepare(app *cli.Command, rules Rules) {
 	app.HideHelpCommand = true
 	app.ExitErrHandler = func(context.Context, *cli.Command, error) {} // the caller prints the error
 	app.OnUsageError = refuseUsage
@@ -77,16 +78,18 @@ func Prepare(app *cli.Command) {
 	}
 
 	for _, c := range app.Commands {
-		prepareCommand(c)
+		prepareCommand(c, rules)
 	}
 }
 
 // prepareCommand gives a command the manners of this package.
-func prepareCommand(c *cli.Command) {
+func prepareCommand(c *cli.Command, rules Rules) {
 	c.OnUsageError = refuseUsage
 	for i, f := range c.Flags {
 		c.Flags[i] = &checkedFlag{flag: f.(flag)}
 	}
+
+	rules.addRivals(c)
 
 	action := c.Action
 	c.Action = func(ctx context.Context, c *cli.Command) error {
@@ -96,6 +99,10 @@ func prepareCommand(c *cli.Command) {
 		}
 
 		if err := checkArguments(c); err != nil {
+			return err
+		}
+
+		if err := rules.check(c); err != nil {
 			return err
 		}
 

@@ -151,7 +151,7 @@ func TestFlags(t *testing.T) {
 				},
 			}},
 		}
-		Prepare(app)
+		Prepare(app, Rules{})
 
 		if err := app.Run(t.Context(), append([]string{"boil"}, strings.Fields(tt.args)...)); err != nil || !called {
 			t.Errorf("%s with %q: %v", tt.args, tt.variable, err)

@@ -43,7 +43,7 @@ func FuzzCompletion(f *testing.F) {
 			},
 		}
 
-		Prepare(app)
+		Prepare(app, Rules{})
 
 		kinds := func(_ context.Context, c *cli.Command) []string {
 			asked = c

@@ -35,7 +35,7 @@ func ExamplePrepare() {
 			}},
 		}
 
-		cmdline.Prepare(app)
+		cmdline.Prepare(app, cmdline.Rules{})
 
 		return app
 	}

@@ -31,6 +31,8 @@ type checkedFlag struct {
 
 	// given is set once the command line has the flag.
 	given bool
+	// rivals are the flags that exclude this one.
+	rivals []*checkedFlag
 	// refusal is the error of the flag's last value, with its hint.
 	refusal error
 }
@@ -52,12 +54,12 @@ func (f *checkedFlag) Set(name, value string) error {
 	return f.refusal
 }
 
-// PostParse implements [cli.Flag]: an environment variable counts where the command line has no
-// value. An empty one counts as not set, so that compose and unit files can leave a value
-// empty.
+// PostParse implements [cli.Flag]: an environment variable counts where the command line has neither
+// a value nor a flag that excludes this one. An empty one counts as not set, so that compose and
+// unit files can leave a value empty.
 func (f *checkedFlag) PostParse() error {
 	for _, name := range f.GetEnvVars() {
-		if value := os.Getenv(name); value != "" && !f.IsSet() {
+		if value := os.Getenv(name); value != "" && !f.IsSet() && !f.isExcluded() {
 			return f.parse(name, "=", value)
 		}
 	}

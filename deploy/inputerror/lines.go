@@ -106,7 +106,14 @@ func (in Input) describeDetail(p producer.Problem) string {
 // DescribeLines returns an error of lines that cannot be sent with exit code 2 and a hint.
 // requests is the number of all lines, and nameModel the hint for lines that name no model.
 func (in Input) DescribeLines(err error, report producer.Report, requests int, nameModel string) error {
-	return in.hintForLines(report, requests, nameModel).usage("%w", err)
+	h := in.hintForLines(report, requests, nameModel)
+	if report.Reasons[0].Fault == producer.FaultDuplicateID && len(report.Reasons) == 1 {
+		if repeated := in.repeatedFile(); repeated != "" {
+			return h.usage("%s is named twice: %w", repeated, err)
+		}
+	}
+
+	return h.usage("%w", err)
 }
 
 // hintForLines returns the way to an input of which each line can be sent.

@@ -106,13 +106,16 @@ func (r *runner) limitFix(reached proto.ReachedLimit) string {
 			"or run the same command again without --fail-if to continue"
 	}
 
+	const fix = "fix the cause, then run the same command again to continue"
 	retry := "--retry"
-	if r.cfg.Bus.External() {
+	switch {
+	case r.cfg.Format.Plain: // the lines will not say which requests failed
+		return fix
+	case r.cfg.Bus.External():
 		retry = "promptmill retry " + r.journal.State().Manifest.Run
 	}
 
-	return "fix the cause, then run the same command again to continue; once the run is complete, " + retry +
-		" runs its failed requests again"
+	return fix + "; once the run is complete, " + retry + " runs its failed requests again"
 }
 
 // describeStop returns the error of a run on a bus that a limit has stopped. then is what else is to

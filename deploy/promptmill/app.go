@@ -75,7 +75,7 @@ Exit codes:
 		}
 	}
 
-	cmdline.Prepare(app)
+	cmdline.Prepare(app, flagRules())
 
 	return app
 }

@@ -3,12 +3,11 @@ package main
 import (
 	"path/filepath"
 	"regexp"
-	"slices"
-	"strings"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/deploy/busconn"
+	"github.com/promptmill/promptmill/deploy/cmdline"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/deploy/terminal"
@@ -125,10 +124,17 @@ func replicasFlag() cli.Flag {
 
 // stateOf returns the state folder of a command.
 func stateOf(env environment, c *cli.Command) (string, error) {
-	if state := c.String("state"); state != "" {
-		return filepath.Abs(state)
+	state := c.String("state")
+	if state == "" {
+		return statedir.Default(env.getenv)
 	}
-	return statedir.Default(env.getenv)
+
+	state, err := filepath.Abs(state)
+	if err != nil {
+		return "", err
+	}
+
+	return state, checkFolder("--state", state)
 }
 
 // parseConnect reads the flags of the bus. Connecting checks them.
@@ -147,17 +153,9 @@ func parseConnect(env environment, c *cli.Command) busconn.Options {
 		State:       state,
 		Command:     c.Name,
 	}
-	if env.getenv("PROMPTMILL_NATS") == "" && o.URL == env.getenv("NATS_URL") && !hasFlag(env.args, "nats") {
+	if env.getenv("PROMPTMILL_NATS") == "" && o.URL == env.getenv("NATS_URL") && !cmdline.IsTyped(c, "nats") {
 		o.URLVariable = "NATS_URL"
 	}
 
 	return o
-}
-
-// hasFlag reports whether a command line has a flag.
-func hasFlag(args []string, name string) bool {
-	return slices.ContainsFunc(args, func(arg string) bool {
-		flag, _, _ := strings.Cut(arg, "=")
-		return flag == "--"+name || flag == "-"+name
-	})
 }

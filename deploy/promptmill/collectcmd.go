@@ -112,9 +112,18 @@ func refuseOutputName(name string) error {
 		return exit.Usage("for example -o "+report.ShellWords(example), "-o %s names no file", name)
 	}
 
+	if name == "-" {
+		return exit.Usage("give -o NAME.jsonl.zst; promptmill tail prints the answers of a run as they come",
+			"-o -: a run writes several files, and cannot write to standard output")
+	}
+
 	example := name
-	for _, suffix := range []string{".zst", ".gz", ".jsonl", ".ndjson", ".json"} {
+	for _, suffix := range []string{".zst", ".gz", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".parquet"} {
 		example = strings.TrimSuffix(example, suffix)
+	}
+
+	if example == "" {
+		example = "results"
 	}
 
 	return exit.Usage("for example -o "+report.ShellWords(example+output.ResultsSuffix), "-o %s: must end in %s", name,

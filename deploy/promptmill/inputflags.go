@@ -127,7 +127,7 @@ func parseSettings(c *cli.Command) (proto.Settings, error) {
 		return s, err
 	}
 
-	s.Set, err = parseSet(c.Value("set").([]string))
+	s.Set, err = parseSet(textsOf(c, "set"))
 
 	return s, err
 }

@@ -13,7 +13,7 @@ import (
 // limitFlags returns the flags of the limits that stop a run.
 func limitFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringSliceFlag{
+		&wholeTextsFlag{
 			Name:     "fail-if",
 			Category: groupPolicy,
 			Usage: "`CONDITION`: stop the run with exit code 5 when 'failed>1%', 'failed>50' or 'truncated>5%', in " +
@@ -36,7 +36,7 @@ func limitFlags() []cli.Flag {
 
 // parseLimits reads the flags of the limits into a policy that has nothing else.
 func parseLimits(c *cli.Command) (p proto.RunPolicy, err error) {
-	for _, text := range c.StringSlice("fail-if") {
+	for _, text := range textsOf(c, "fail-if") {
 		t, err := proto.ParseThreshold(text)
 		if err != nil {
 			return p, exit.Usage("for example --fail-if 'failed>1%' or --fail-if 'truncated>=50', in quotes, "+

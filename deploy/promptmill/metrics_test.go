@@ -327,10 +327,10 @@ func TestMetricsAddress(t *testing.T) {
 		code int
 		said string
 	}{
-		taken: {exit.CodeError, "promptmill: error: serve metrics: listen tcp " + taken +
-			": bind: address already in use\npromptmill: hint: choose another address with --metrics\n"},
+		taken: {exit.CodeError, "promptmill: error: cannot serve metrics at " + taken +
+			": another process has this port already\npromptmill: hint: choose another port with --metrics [HOST]:PORT\n"},
 		"9100": {exit.CodeUsage,
-			"promptmill: error: --metrics 9100: address 9100: missing port in address\npromptmill: hint: for example --metrics :9100\n"},
+			"promptmill: error: --metrics 9100: it has no port\npromptmill: hint: for example --metrics :9100\n"},
 	} {
 		for _, args := range [][]string{
 			{"run", in, "--sim"},

@@ -180,7 +180,8 @@ func parseModels(c *cli.Command) (modelservers.Config, pipeline.WorkerConfig, er
 	}
 
 	if c.IsSet("concurrency") && c.IsSet("max-concurrency") {
-		return cfg, o, exit.Usage("leave out one of them", "--concurrency sets the value that --max-concurrency limits")
+		return cfg, o, exit.Usage("leave out one of them",
+			"--concurrency sets the number of concurrent requests, so --max-concurrency has nothing to limit")
 	}
 
 	for _, name := range []string{"timeout", "stall", "grace"} {

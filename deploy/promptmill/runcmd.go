@@ -219,7 +219,10 @@ func runInputs(ctx context.Context, env environment, o runOptions) (err error) {
 	}
 
 	retry := "the same command with --retry"
-	if o.run.Bus.External() {
+	switch {
+	case res.Metadata.Config.Plain: // its lines do not say which requests failed
+		retry = ""
+	case o.run.Bus.External():
 		retry = report.ShellWords("promptmill", "retry", res.Run) + ", and then " +
 			report.ShellWords("promptmill", "collect", res.Run, "-o", files.Short(res.Output.Results())) + ","
 	}

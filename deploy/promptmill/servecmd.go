@@ -102,7 +102,7 @@ func parseServe(env environment, c *cli.Command) (cfg pipeline.ServeConfig, err 
 		return cfg, err
 	}
 
-	if err := checkFolder(cfg.Dir); err != nil {
+	if err := checkFolder("--dir", cfg.Dir); err != nil {
 		return cfg, err
 	}
 
@@ -115,18 +115,18 @@ func parseServe(env environment, c *cli.Command) (cfg pipeline.ServeConfig, err 
 	return cfg, err
 }
 
-// checkFolder refuses a folder that is not there and cannot be made: a file has its name, or that of
-// a folder above it.
-func checkFolder(dir string) error {
+// checkFolder refuses the folder of a flag that is not there and cannot be made: a file has its name,
+// or that of a folder above it.
+func checkFolder(flag, dir string) error {
 	for path := dir; ; path = filepath.Dir(path) {
 		info, err := os.Stat(path)
 		switch {
 		case err == nil && info.IsDir():
 			return nil
 		case err == nil:
-			return exit.Usage("choose another folder with --dir", "--dir %s: %s is a file, not a folder", dir, path)
+			return exit.Usage("choose another folder with "+flag, "%s %s: %s is a file, not a folder", flag, dir, path)
 		case path == filepath.Dir(path), !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR):
-			return exit.Usage("choose another folder with --dir", "--dir %s: %w", dir, err)
+			return exit.Usage("choose another folder with "+flag, "%s %s: %w", flag, dir, err)
 		}
 	}
 }

@@ -45,6 +45,12 @@ func (t wholeTexts) String() string {
 	return t.ToString(*t.texts)
 }
 
+// textsOf returns the values of a wholeTextsFlag. It has none in a command without the flag.
+func textsOf(c *cli.Command, name string) []string {
+	texts, _ := c.Value(name).([]string)
+	return texts
+}
+
 // numberExamples are values of body fields that are numbers.
 var numberExamples = map[string]string{
 	"temperature":           "0.7",

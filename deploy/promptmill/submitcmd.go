@@ -10,6 +10,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/busconn"
+	"github.com/promptmill/promptmill/deploy/cmdline"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/pipeline"
@@ -82,7 +83,7 @@ func parseSubmit(env environment, c *cli.Command) (o submitOptions, err error) {
 		return o, err
 	}
 
-	if c.IsSet("output") && !o.wait {
+	if cmdline.IsTyped(c, "output") && !o.wait {
 		return o, exit.Usage("give --wait too, or leave -o out and let promptmill serve collect the run",
 			"-o needs this command to stay")
 	}
@@ -113,7 +114,7 @@ func parseSubmit(env environment, c *cli.Command) (o submitOptions, err error) {
 		}
 	}
 
-	if c.IsSet("output") {
+	if c.IsSet("output") && o.wait {
 		o.submit.Policy.Attended = true
 		if o.collect, err = parseCollect(env, c, ""); err != nil {
 			return o, err

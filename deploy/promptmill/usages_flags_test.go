@@ -1,6 +1,9 @@
 package main
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // oneRequest is an input.
 var oneRequest = map[string]string{"in.jsonl": `{"prompt":"hello"}` + "\n"}
@@ -359,7 +362,7 @@ func TestUsageOfValues(t *testing.T) {
 			code:  2,
 		},
 		{
-			args:  "run in.jsonl --keep -1h",
+			args:  "run in.jsonl --listen 127.0.0.1:0 --keep -1h",
 			files: oneRequest,
 			err:   "--keep -1h0m0s: must not be negative",
 			code:  2,
@@ -509,4 +512,113 @@ func TestUsageOfValues(t *testing.T) {
 			code: 2,
 		},
 	})
+}
+
+// Flags that do nothing without another one.
+func TestUsageOfFlagsThatDoNothing(t *testing.T) {
+	t.Parallel()
+
+	for _, tt := range []struct{ args, flag, needs, first string }{
+		{"run in.jsonl --sim-slots 4", "--sim-slots", "--sim", "--sim"},
+		{"run in.jsonl --sim=false --sim-faults x", "--sim-faults", "--sim", "--sim"},
+		{"worker --sim-ttft 1s", "--sim-ttft", "--sim", "--sim"},
+		{"run in.jsonl --sim --tls-ca ca.pem", "--tls-ca", "--nats", "--nats"},
+		{"list --nats-user reader", "--nats-user", "--nats", "--nats"},
+		{"worker --sim --join x --tls-key x", "--tls-key", "--nats", "--nats"},
+		{"run in.jsonl --sim --advertise head", "--advertise", "--listen", "--listen"},
+		{"serve --advertise head", "--advertise", "--listen", "--listen"},
+		{"run in.jsonl --sim --replicas 3", "--replicas", "--nats or --join", "--nats"},
+		{"serve --replicas 3", "--replicas", "--nats or --join", "--nats"},
+		{"run in.jsonl --sim --keep 1h", "--keep", "--listen, --nats or --join", "--listen"},
+	} {
+		t.Run(tt.args, func(t *testing.T) {
+			t.Parallel()
+			testUsage(t, usage{
+				args:  tt.args,
+				files: oneRequest,
+				err:   tt.flag + " needs " + tt.needs,
+				hint:  "give " + tt.first + " too, or leave out " + tt.flag,
+				code:  2,
+			})
+		})
+	}
+}
+
+// Flags that exclude each other, empty values, folders and addresses that cannot be used.
+func TestUsageOfUnusableValues(t *testing.T) {
+	t.Parallel()
+
+	const (
+		anotherFolder = "choose another folder with --state"
+		anAddress     = "for example --metrics :9100"
+	)
+	for args, want := range map[string]usage{
+		"run in.jsonl --sim --run=": {err: "--run needs a value", hint: "give --run ID, or leave it out"},
+		"run in.jsonl --sim -o=":    {err: "--output needs a value", hint: "give --output NAME.jsonl.zst, or leave it out"},
+		"run in.jsonl --sim --label=": {
+			err:  "--label: must have a character besides spaces",
+			hint: "for example --label nightly",
+		},
+		"run in.jsonl --sim --url http://a": {err: "--sim excludes --url and --exec", hint: "leave out one of them"},
+		"run in.jsonl --sim --state in.jsonl": {
+			err:  "--state DIR/in.jsonl: DIR/in.jsonl is a file, not a folder",
+			hint: anotherFolder,
+		},
+		"run in.jsonl --sim --state in.jsonl/deep": {
+			err:  "--state DIR/in.jsonl/deep: DIR/in.jsonl is a file, not a folder",
+			hint: anotherFolder,
+		},
+		"serve --state /dev/null": {
+			err:  "--state /dev/null: /dev/null is a file, not a folder",
+			hint: anotherFolder,
+		},
+		"run in.jsonl --sim --metrics x": {err: "--metrics x: it has no port", hint: anAddress},
+		"run in.jsonl --sim --metrics 127.0.0.1:99999": {
+			err:  `--metrics 127.0.0.1:99999: port "99999" is not a number from 0 to 65535`,
+			hint: anAddress,
+		},
+		"run in.jsonl --sim --metrics 192.0.2.1:9100": {
+			err:  "--metrics 192.0.2.1:9100: this machine has no address 192.0.2.1",
+			hint: "leave the host out, or give 0.0.0.0 to serve at all addresses of this machine",
+		},
+		"run in.jsonl --concurrency 4 --max-concurrency 8": {
+			err:  "--concurrency sets the number of concurrent requests, so --max-concurrency has nothing to limit",
+			hint: "leave out one of them",
+		},
+	} {
+		t.Run(args, func(t *testing.T) {
+			t.Parallel()
+			want.args, want.files, want.code = args, oneRequest, 2
+			testUsage(t, want)
+		})
+	}
+}
+
+// A flag on the command line wins over the variable of one that excludes it, and a variable without
+// effect is no error.
+func TestCommandLineWins(t *testing.T) {
+	t.Parallel()
+
+	for args, variables := range map[string][]string{
+		"--sim": {
+			"PROMPTMILL_URL=http://127.0.0.1:9", "PROMPTMILL_TLS_CA=nosuch.pem", "NATS_CREDS=nosuch", "PROMPTMILL_KEEP=1h",
+			"PROMPTMILL_ADVERTISE=head", "PROMPTMILL_REPLICAS=3",
+		},
+		"--sim --max-concurrency 8":                  {"PROMPTMILL_CONCURRENCY=4", "PROMPTMILL_EXEC=nosuch"},
+		"--sim --override-model m":                   {"PROMPTMILL_MODEL=other"},
+		"--sim --listen 127.0.0.1:0 --keep 1s":       {"PROMPTMILL_NATS=nats://127.0.0.1:9"},
+		"--sim-ttft 1ms":                             {"PROMPTMILL_SIM=true"},
+		"--sim --listen 127.0.0.1:0 --concurrency 2": {"PROMPTMILL_JOIN=nonsense", "PROMPTMILL_MAX_CONCURRENCY=8"},
+	} {
+		t.Run(args, func(t *testing.T) {
+			t.Parallel()
+
+			c := newCommand(t)
+			in := c.input("in.jsonl", 1)
+			running, out := c.startAs(variables, append([]string{"run", in, "-o", "out.jsonl.zst"}, strings.Fields(args)...)...)
+			if code := waitExit(t, running, out, patience); code != 0 {
+				t.Errorf("exit code %d:\n%s", code, out)
+			}
+		})
+	}
 }

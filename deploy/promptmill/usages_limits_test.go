@@ -21,6 +21,8 @@ func TestUsageOfLimits(t *testing.T) {
 		{"--fail-if failed>101%", `--fail-if "failed>101%": "101%" is no percentage from 0% to 100%`, thresholds},
 		{"--fail-if failed>many",
 			`--fail-if "failed>many": "many" is no whole number such as 500, 500k, 5M or 1e9`, thresholds},
+		{"--fail-if latency>3s", `--fail-if "latency>3s": "latency" is no metric: there are failed and truncated`, thresholds},
+		{"--fail-if failed>1,5%", `--fail-if "failed>1,5%": "1,5%" is no percentage: write 1.5%`, thresholds},
 		{"--fail-if failed>=0", `--fail-if "failed>=0": failed>=0 is always true`, thresholds},
 		{"--fail-if failed>1% --fail-if truncated>x%",
 			`--fail-if "truncated>x%": "x%" is no percentage from 0% to 100%`, thresholds},

@@ -46,7 +46,7 @@ func TestUsageOfServe(t *testing.T) {
 			code: 2,
 		},
 		{
-			args: "serve --advertise http://head.example",
+			args: "serve --listen 127.0.0.1:0 --advertise http://head.example",
 			err:  "--advertise http://head.example: want the name or address of this box, and perhaps a port",
 			hint: "for example --advertise head.example or --advertise head.example:4333",
 			code: 2,

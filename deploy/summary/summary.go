@@ -113,12 +113,14 @@ func PrintFiles(s *terminal.Screen, meta *metadata.Run, out output.Prefix, input
 }
 
 // Err returns the error of a complete run that has failed requests, or has reached a limit, or nil.
-// retry names the command that runs the failed requests again.
+// retry names the command that runs the failed requests again. It is empty if there is none.
 func Err(meta *metadata.Run, reached *proto.ReachedLimit, retry string) error {
 	hint := ""
 	if meta.Results.FailureCount > 0 {
-		hint = retry + " runs them again; " +
-			report.ShellWords("zstd", "-dc", files.Short(*meta.Test.ErrorFile)) + " shows each"
+		hint = report.ShellWords("zstd", "-dc", files.Short(*meta.Test.ErrorFile)) + " shows each"
+		if retry != "" {
+			hint = retry + " runs them again; " + hint
+		}
 	}
 
 	switch {

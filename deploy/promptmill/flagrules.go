@@ -1,0 +1,56 @@
+package main
+
+import (
+	"github.com/urfave/cli/v3"
+
+	"github.com/promptmill/promptmill/deploy/cmdline"
+)
+
+// flagRules returns how the flags of all commands depend on each other.
+func flagRules() cmdline.Rules {
+	return cmdline.Rules{
+		Needs: []cmdline.Need{
+			{
+				Flags: namesOf(simFlags()),
+				Any:   []string{"sim"},
+			},
+			{
+				Flags: []string{"nats-creds", "nats-user", "tls-ca", "tls-cert", "tls-key"},
+				Any:   []string{"nats"},
+			},
+			{
+				Flags:    []string{"advertise"},
+				Any:      []string{"listen"},
+				Commands: []string{"run", "serve"},
+			},
+			{
+				Flags:    []string{"replicas"}, // a bus of a command is no cluster
+				Any:      []string{"nats", "join"},
+				Commands: []string{"run", "serve"},
+			},
+			{
+				Flags:    []string{"keep"}, // the bus of run ends with it
+				Any:      []string{"listen", "nats", "join"},
+				Commands: []string{"run"},
+			},
+		},
+		Exclusions: [][2]string{
+			{"sim", "url"},
+			{"sim", "exec"},
+			{"model", "override-model"},
+			{"concurrency", "max-concurrency"},
+			{"listen", "nats"},
+			{"listen", "join"},
+			{"join", "nats"},
+		},
+		NotEmpty: []string{"run", "output"},
+	}
+}
+
+// namesOf returns the names of flags.
+func namesOf(flags []cli.Flag) (names []string) {
+	for _, f := range flags {
+		names = append(names, f.Names()...)
+	}
+	return names
+}
