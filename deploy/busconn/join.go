@@ -93,8 +93,8 @@ func describeJoinErrors(addresses []string, local bool, errs []error) error {
 	// Where an address does not answer, ours may be there: the others may be of another network.
 	if others == len(errs) && local {
 		return exit.Unreachable(finalError{fmt.Errorf(
-			"the server at %s has another certificate than this machine's buses in the state folder", where)},
-			"start the promptmill serve or run of that bus again: it runs with an identity that was replaced")
+			"the bus at %s has another identity than identity.pem in the state folder", where)},
+			"start the promptmill serve or run of that bus again: that file was replaced since its start")
 	}
 	if others == len(errs) {
 		return exit.Unreachable(finalError{fmt.Errorf(

@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -139,5 +141,31 @@ func TestJoinSendsPasswordToPinnedServer(t *testing.T) {
 				t.Errorf("the client has sent %q", sent)
 			}
 		})
+	}
+}
+
+// A command that has found the bus on its machine does not speak of a join string, since it was
+// given none.
+func TestConnectToReplacedBus(t *testing.T) {
+	t.Parallel()
+
+	wrong, err := localbus.LoadIdentity(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	i, state := newImpostor(t, &wrong.Certificate), t.TempDir()
+	folder := filepath.Join(state, "serve")
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := (localbus.Bus{Listen: i.address}).Write(filepath.Join(folder, localbus.FileName)); err != nil {
+		t.Fatal(err)
+	}
+
+	_, err = Connect(Options{State: state}, proto.RoleWorker, zerolog.Nop())
+	want := "the bus at " + i.address + " has another identity than identity.pem in the state folder"
+	if exit.Code(err) != exit.CodeUnreachable || err.Error() != want || strings.Contains(exit.Hint(err), "join") {
+		t.Errorf("exit code %d: %v (%s)", exit.Code(err), err, exit.Hint(err))
 	}
 }

@@ -19,6 +19,11 @@ import (
 
 // Check returns a usage error if the options cannot name a bus, whatever answers there.
 func (o Options) Check() error {
+	if o.Replicas > 1 && (o.Join != "" || o.URL == "") {
+		return exit.Usage("leave out --replicas, or name a cluster of NATS servers with --nats",
+			"--replicas %d: a bus of promptmill is one server, and keeps one copy of each stream", o.Replicas)
+	}
+
 	if o.Join != "" {
 		if o.URL != "" && o.URLVariable != "NATS_URL" { // which may be set for other programs
 			return exit.Usage("leave out one of them, also in the environment",

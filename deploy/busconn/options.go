@@ -114,12 +114,12 @@ func ConnectAll(o Options, role proto.Role, log zerolog.Logger) ([]*Connection, 
 		opts = append(opts, nats.Name(ReaderName))
 	}
 
+	if err := o.Check(); err != nil {
+		return nil, err
+	}
+
 	switch {
 	case o.Join != "": // before the URL, which NATS_URL may have set for other programs
-		if err := o.Check(); err != nil {
-			return nil, err
-		}
-
 		j, err := proto.ParseJoin(o.Join)
 		if err != nil {
 			return nil, o.describeParseError(err)

@@ -116,7 +116,8 @@ func TestWorkerLeavesAnotherBus(t *testing.T) {
 	address := freeAddress(t)
 	serving, out := c.serve("--listen", address)
 	working, said := c.start("worker", "--sim", "--join", c.joinOf(address))
-	c.workers(1)
+	local, localSaid := c.start("worker", "--sim")
+	c.workers(2)
 	terminate(t, serving, out)
 	other.serve("--listen", address)
 
@@ -124,5 +125,13 @@ func TestWorkerLeavesAnotherBus(t *testing.T) {
 	if code != exit.CodeUnreachable || !strings.Contains(said.String(), "the server there has another certificate") ||
 		!strings.Contains(said.String(), "hint: take the join string that promptmill join prints there now") {
 		t.Errorf("exit code %d:\n%s", code, said)
+	}
+
+	// A worker of this machine was given no join string.
+	code = waitExit(t, local, localSaid, busconn.GiveUpAfter+time.Minute)
+	if code != exit.CodeUnreachable ||
+		!strings.Contains(localSaid.String(), "error: the bus of this machine at "+address+" was replaced") ||
+		!strings.Contains(localSaid.String(), "hint: start this command again") {
+		t.Errorf("without a join string: exit code %d:\n%s", code, localSaid)
 	}
 }

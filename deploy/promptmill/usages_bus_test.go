@@ -282,6 +282,19 @@ func TestUsageOfBusServers(t *testing.T) {
 			code:  4,
 		},
 		{
+			args:  "submit in.jsonl --model m --replicas 3",
+			files: files,
+			err:   "--replicas 3: a bus of promptmill is one server, and keeps one copy of each stream",
+			hint:  "leave out --replicas, or name a cluster of NATS servers with --nats",
+			code:  2,
+		},
+		{
+			args: "collect first -o out.jsonl.zst --replicas 2",
+			err:  "--replicas 2: a bus of promptmill is one server, and keeps one copy of each stream",
+			hint: "leave out --replicas, or name a cluster of NATS servers with --nats",
+			code: 2,
+		},
+		{
 			args:  "submit in.jsonl --model m --replicas 3 --nats " + single,
 			files: files,
 			err:   "the NATS server at " + single + " is no cluster, and cannot have 3 copies of a stream",
