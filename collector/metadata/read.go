@@ -34,10 +34,10 @@ func Parse(text []byte) (*Run, error) {
 		Results *struct {
 			Success *int     `json:"success_count"`
 			Seconds *float64 `json:"inference_time_seconds"`
-		}
+		} `json:"results"`
 	}
 	if err := json.Unmarshal(text, &has); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
+		return nil, describeDecodeError(text, err)
 	}
 
 	switch {
@@ -53,7 +53,7 @@ func Parse(text []byte) (*Run, error) {
 		Timestamp flexibleTime `json:"timestamp"` // instead of the run's own
 	}{Run: &r}
 	if err := json.Unmarshal(text, &dated); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
+		return nil, describeDecodeError(text, err)
 	}
 
 	r.Timestamp = time.Time(dated.Timestamp)
@@ -127,4 +127,19 @@ func Per(amount, seconds float64) *float64 {
 		return nil
 	}
 	return new(amount / seconds)
+}
+
+// describeDecodeError describes a text that cannot be decoded as metadata.
+func describeDecodeError(text []byte, err error) error {
+	other, ok := errors.AsType[*json.UnmarshalTypeError](err)
+	switch {
+	case !json.Valid(text):
+		return fmt.Errorf("%w: it is not one JSON object", ErrFormat)
+	case ok && other.Field == "":
+		return fmt.Errorf("%w: it is a JSON %s, not an object", ErrFormat, other.Value)
+	case ok:
+		return fmt.Errorf("%w: a JSON %s cannot be its %s", ErrFormat, other.Value, other.Field)
+	}
+
+	return fmt.Errorf("%w: %w", ErrFormat, err)
 }

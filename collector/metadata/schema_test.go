@@ -247,7 +247,9 @@ func TestMetadataOfOtherToolsIsRead(t *testing.T) {
 			text: `{"series":{"requests":[1,2],"failed":[1]},"results":{"success_count":1,"inference_time_seconds":5}}`,
 			err:  "not of one length",
 		},
-		{what: "no JSON", text: `success: 10`, err: "invalid character"},
+		{what: "no JSON", text: `success: 10`, err: "it is not one JSON object"},
+		{what: "a list", text: `[1]`, err: "it is a JSON array, not an object"},
+		{what: "another type", text: `{"results":5}`, err: "a JSON number cannot be its results"},
 	} {
 		run, err := metadata.Parse([]byte(c.text))
 		if c.err != "" {

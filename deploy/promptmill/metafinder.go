@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
 	"strings"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/collector/history"
+	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/collector/report"
@@ -37,9 +39,14 @@ func newMetaFinder(env environment, c *cli.Command) (metaFinder, error) {
 // open reads the metadata that a name means. The name of a file comes before that of a run.
 func (f metaFinder) open(ctx context.Context, name string) (path string, run *metadata.Run, err error) {
 	path = name
-	out := output.Prefix(strings.TrimSuffix(name, output.ResultsSuffix))
-	if files.Exists(out.Meta()) {
+	out := prefixOf(name)
+	switch info, err := os.Stat(name); {
+	case files.Exists(out.Meta()):
 		path = out.Meta()
+	case err == nil && info.IsDir():
+		return path, nil, exit.Usage("name the NAME.meta.json in it, or a run", "%s is a folder", name)
+	case name != string(out) && files.Exists(out.Journal()):
+		return path, nil, unfinishedError(out)
 	}
 
 	run, err = metadata.Read(path)
@@ -49,10 +56,40 @@ func (f metaFinder) open(ctx context.Context, name string) (path string, run *me
 		}
 	}
 	if errors.Is(err, metadata.ErrFormat) {
-		return path, nil, exit.Usage("name a NAME.meta.json, the NAME.jsonl.zst beside it, or a run", "%w", err)
+		hint := "name a NAME.meta.json, the NAME.jsonl.zst beside it, or a run"
+		if made := defaultOutput(name).Meta(); files.Exists(made) {
+			hint = "the run of this input has its metadata in " + report.ShellWords(made)
+		}
+		return path, nil, exit.Usage(hint, "%w", err)
 	}
 
 	return path, run, err
+}
+
+// prefixOf returns the output that has a file of a name. A name of no such file is its own prefix.
+func prefixOf(name string) output.Prefix {
+	var none output.Prefix
+	for _, suffix := range []string{
+		none.Errors(), none.Results(), none.Journal(), none.ReportMarkdown(), none.ReportHTML(),
+	} {
+		if prefix, ok := strings.CutSuffix(name, suffix); ok {
+			return output.Prefix(prefix)
+		}
+	}
+
+	return output.Prefix(name)
+}
+
+// unfinishedError returns the error of an output that has a journal and no metadata.
+func unfinishedError(out output.Prefix) error {
+	m, err := journal.ReadManifest(out.Journal())
+	if err != nil {
+		return exit.Usage("name a NAME.meta.json, the NAME.jsonl.zst beside it, or a run",
+			"%s: not the metadata of a run", out.Journal())
+	}
+
+	return exit.Usage("the same command continues it; its metadata is written at its end",
+		"run %s has not ended: %s is its journal", m.DisplayName(), out.Journal())
 }
 
 // findRun returns the path of the metadata of the run that a name means: by the history of this

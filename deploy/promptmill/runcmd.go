@@ -168,17 +168,22 @@ func parsePaths(c *cli.Command) (inputs []string, name string, err error) {
 		return nil, "", exit.Usage("give -o NAME.jsonl.zst", "standard input has no name to make the output's from")
 	}
 
-	base := filepath.Base(inputs[0])
-	for _, suffix := range []string{".gz", ".zst", ".jsonl", ".ndjson", ".json"} {
-		base = strings.TrimSuffix(base, suffix)
-	}
-
-	out, err := outputOf(c, base+".results"+output.ResultsSuffix)
+	out, err := outputOf(c, defaultOutput(inputs[0]).Results())
 	if err != nil {
 		return nil, "", err
 	}
 
 	return inputs, string(out), checkInputs(out, inputs)
+}
+
+// defaultOutput returns the output of a run of an input, without -o.
+func defaultOutput(input string) output.Prefix {
+	base := filepath.Base(input)
+	for _, suffix := range []string{".gz", ".zst", ".jsonl", ".ndjson", ".json"} {
+		base = strings.TrimSuffix(base, suffix)
+	}
+
+	return output.Prefix(base + ".results")
 }
 
 // runInputs runs the inputs of the run command and prints the results.

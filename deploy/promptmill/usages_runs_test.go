@@ -330,6 +330,26 @@ func TestUsageOfRuns(t *testing.T) {
 			code:  2,
 		},
 		{
+			args:  "report in.jsonl",
+			files: map[string]string{"in.jsonl": "{}\n{}\n", "in.results.meta.json": "{}"},
+			err:   "in.jsonl: not the metadata of a run: it is not one JSON object",
+			hint:  "the run of this input has its metadata in in.results.meta.json",
+			code:  2,
+		},
+		{
+			args: "report .",
+			err:  ". is a folder",
+			hint: "name the NAME.meta.json in it, or a run",
+			code: 2,
+		},
+		{
+			args:  "compare odd.part.zst b",
+			files: map[string]string{"odd.part.zst": "x"},
+			err:   "odd.part.zst: not the metadata of a run",
+			hint:  "name a NAME.meta.json, the NAME.jsonl.zst beside it, or a run",
+			code:  2,
+		},
+		{
 			args: "compare run-completed",
 			err:  "want the metadata of two runs or more, or their ids",
 			hint: "for example: promptmill compare A.meta.json B.meta.json, or two runs of promptmill history",
