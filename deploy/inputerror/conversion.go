@@ -94,6 +94,8 @@ func conversionOf(d fileformat.Detection) conversion {
 		return jqConversion("-c", ".")
 	case fileformat.AnthropicBatch:
 		return jqConversion("-c", anthropicFilter)
+	case fileformat.JSONStrings:
+		return jqConversion("-c", textFilter)
 	case fileformat.Text:
 		return jqConversion("-Rc", `select(. != "") | `+textFilter)
 	case fileformat.CSV, fileformat.TSV:

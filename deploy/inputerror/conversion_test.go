@@ -145,6 +145,9 @@ func TestHintsWithoutCommand(t *testing.T) {
 			"< DIR/in.yaml > DIR/in.jsonl",
 			"pipe it through this command first: python3 -c 'import json, sys, yaml; " +
 				"[print(json.dumps(r)) for d in yaml.safe_load_all(sys.stdin) for r in (d if isinstance(d, list) else [d])]'"},
+		{"in.strings", "\"a\"\n",
+			"convert it, and give DIR/in.jsonl: jq -c '{messages: [{role: \"user\", content: .}]}' DIR/in.strings > DIR/in.jsonl",
+			"pipe it through this command first: jq -c '{messages: [{role: \"user\", content: .}]}'"},
 		{"in.html", "<!doctype html>", "look at its beginning: it may be the error page of a download",
 			"look at its beginning: it may be the error page of a download"},
 		{"in.pdf", "%PDF-1.7\n", example, example},

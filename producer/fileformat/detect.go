@@ -2,6 +2,8 @@ package fileformat
 
 import (
 	"bytes"
+	"encoding/json"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/promptmill/promptmill/proto/jsonscan"
@@ -36,6 +38,10 @@ func Detect(start []byte, whole bool) Detection {
 		return Detection{Format: OtherText}
 	}
 
+	if isStrings(text, whole) {
+		return Detection{Format: JSONStrings}
+	}
+
 	if d, ok := detectTable(text, whole); ok {
 		return d
 	}
@@ -65,6 +71,29 @@ func hasObjectLine(text []byte) bool {
 	}
 
 	return false
+}
+
+// isStrings reports whether each line is a JSON string. A first string that is the usual name of a
+// column is the header of a table. The last line may be cut off if the text is not whole.
+func isStrings(text []byte, whole bool) bool {
+	count := 0
+	for line := range bytes.Lines(text) {
+		if !whole && !bytes.HasSuffix(line, []byte("\n")) {
+			break
+		}
+		if line = bytes.TrimSpace(line); len(line) == 0 {
+			continue
+		}
+
+		var value string
+		if json.Unmarshal(line, &value) != nil ||
+			count == 0 && findColumn([]string{value}, slices.Concat(promptColumns, idColumns)) >= 0 {
+			return false
+		}
+		count++
+	}
+
+	return count > 0
 }
 
 // isMarkup reports whether a text begins with a tag.

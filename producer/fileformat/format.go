@@ -15,6 +15,8 @@ const (
 	JSONDocument
 	// PythonLines has the text of a Python dictionary on each line.
 	PythonLines
+	// JSONStrings has a JSON string on each line.
+	JSONStrings
 	// CSV is a table with commas or semicolons.
 	CSV
 	// TSV is a table with tabs.
@@ -62,6 +64,7 @@ var names = [...]string{
 	JSONArray:      "one JSON array",
 	JSONDocument:   "one JSON document",
 	PythonLines:    "Python dictionaries",
+	JSONStrings:    "JSON strings",
 	CSV:            "CSV",
 	TSV:            "TSV",
 	YAML:           "YAML",

@@ -131,11 +131,20 @@ func longestColumn(rows [][]string) int {
 	return slices.Index(sizes, slices.Max(sizes))
 }
 
-// isYAML reports whether a text is YAML: it begins a document, or a list of mappings.
+// requestMembers are names of members with which a request in YAML may begin.
+var requestMembers = []string{"custom_id", "id", "model", "prompt", "messages", "input", "method", "url", "body"}
+
+// isYAML reports whether a text is YAML: it begins a document, or a list of mappings, or it is a
+// mapping with the members of a request.
 func isYAML(text []byte) bool {
+	isMapping := false
 	for line := range bytes.Lines(text) {
 		line = bytes.TrimRight(line, " \r\n")
 		if len(line) == 0 || line[0] == '#' || line[0] == '%' {
+			continue
+		}
+
+		if isMapping && (line[0] == ' ' || line[0] == '-') { // the value of the member before
 			continue
 		}
 
@@ -145,9 +154,17 @@ func isYAML(text []byte) bool {
 
 		item, isItem := bytes.CutPrefix(line, []byte("- "))
 		name, _, isMember := bytes.Cut(item, []byte(":"))
+		if isItem {
+			return isMember && len(name) > 0 && bytes.IndexByte(bytes.TrimSpace(name), ' ') < 0
+		}
 
-		return isItem && isMember && len(name) > 0 && bytes.IndexByte(bytes.TrimSpace(name), ' ') < 0
+		isName := slices.Contains(requestMembers, string(name)) || isMapping && bytes.IndexByte(name, ' ') < 0
+		if !isMember || !isName {
+			return false
+		}
+
+		isMapping = true
 	}
 
-	return false
+	return isMapping
 }
