@@ -71,11 +71,15 @@ func (s *session) copyResults(ctx context.Context) error {
 	s.closeFrame()
 	close(s.frames)
 
-	return errors.Join(group.Wait(), err)
+	if failed := group.Wait(); failed != nil {
+		return failed
+	}
+
+	return err
 }
 
-// readRemaining takes the results off the bus that are there. It returns nil when it has all, and
-// nil too when broken ends, since the writer then has the error.
+// readRemaining takes the results off the bus that are there. It returns nil when it has
+// all. When broken ends, the writer has the error.
 func (s *session) readRemaining(ctx, broken context.Context) error {
 	for s.missing() > 0 {
 		n, err := s.source.fetchMessages(ctx, 50*time.Millisecond, s.handleMessage)
@@ -87,7 +91,7 @@ func (s *session) readRemaining(ctx, broken context.Context) error {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case broken.Err() != nil:
-			return nil
+			return broken.Err()
 		case errors.Is(err, jetstream.ErrMsgNotFound), errors.Is(err, jetstream.ErrStreamNotFound):
 			return fmt.Errorf("%w: %d are missing", ErrResultsGone, s.missing())
 		case err != nil:

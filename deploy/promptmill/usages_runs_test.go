@@ -56,11 +56,14 @@ func serveRuns(t *testing.T) string {
 			m.Label = "every night"
 		case proto.StateCompleted:
 			m.Label = "Weekly summary"
-			m.Output = "box:/out/run-completed"
 		case proto.StateCancelled, proto.StateExpired:
 			m.Counts = proto.Counts{Done: 3, Failed: 2}
 		case proto.StateFailed:
 			m.Problem = "out.jsonl.zst is of another run"
+		}
+
+		if state == proto.StateExpired {
+			m.Output = "box:/out/run-expired"
 		}
 
 		if state.Ended() {
@@ -128,9 +131,9 @@ func TestUsageOfRuns(t *testing.T) {
 			code: 2,
 		},
 		{
-			args: "collect run-completed",
-			err:  "run run-completed is completed, and the bus no longer has all of its results",
-			hint: "its answers are in box:/out/run-completed.jsonl.zst",
+			args: "collect run-expired",
+			err:  "run run-expired is expired, and the bus no longer has all of its results",
+			hint: "its answers are in box:/out/run-expired.jsonl.zst",
 			code: 1,
 		},
 		{
