@@ -92,7 +92,7 @@ func (r *republisher) republishLost(
 	if m.Publish.Retry {
 		r.log.Info().Int("requests", r.lastMissing).Msg("publishing the failed requests again")
 	} else {
-		r.log.Warn().Int("requests", r.lastMissing).Msg("publishing requests again that the bus has lost")
+		r.log.Warn().Int("requests", r.lastMissing).Msg("publishing requests again that have no result on the bus")
 	}
 
 	r.strayingSince = time.Time{}

@@ -558,20 +558,28 @@ func (c *runCollector) finishCleanup(ctx context.Context, runs *bus.RunStore) (*
 		c.reporter().write(meta, c.Output)
 	}
 
-	return meta, noteEnd(ctx, c.Bus.JS, runs, meta)
+	return meta, noteEnd(ctx, c.Bus.JS, runs, meta, c.info().String())
 }
 
 // noteEnd notes on the bus that a run has ended, in case the process that completed its files died
-// before it did. A run that has left the bus needs nothing.
-func noteEnd(ctx context.Context, js jetstream.JetStream, runs *bus.RunStore, meta *metadata.Run) error {
+// before it did, or the run was submitted again after it had left the bus. out is the run's output,
+// as HOST:PATH. A run that has left the bus needs nothing.
+func noteEnd(
+	ctx context.Context, js jetstream.JetStream, runs *bus.RunStore, meta *metadata.Run, out string,
+) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 
 	err := runs.Update(ctx, meta.TestID, func(m *proto.Manifest) error {
 		if !m.State.Ended() {
-			m.State, m.EndedAt = meta.Status, meta.Manifest.EndedAt
+			m.State, m.EndedAt, m.Output = meta.Status, meta.Manifest.EndedAt, out
 			m.Counts, m.Failures = meta.Manifest.Counts, meta.Manifest.Failures
+
+			if !m.CreatedAt.Equal(meta.Manifest.CreatedAt) { // its time on the bus begins again
+				m.EndedAt = new(time.Now().UTC())
+			}
 		}
+
 		return nil
 	})
 	if errors.Is(err, proto.ErrNoRun) {

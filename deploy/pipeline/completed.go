@@ -159,7 +159,8 @@ func (r *runner) noteEndOnBus(ctx context.Context, meta *metadata.Run) error {
 		return err
 	case m.CreatedAt.Equal(meta.Manifest.CreatedAt) && m.Retries == meta.Manifest.Retries:
 		// else another run has the name
-		if err := noteEnd(ctx, l.JS, runs, meta); err != nil {
+		out := proto.CollectorInfo{Host: HostName(), Output: string(r.output)}
+		if err := noteEnd(ctx, l.JS, runs, meta, out.String()); err != nil {
 			return err
 		}
 	}

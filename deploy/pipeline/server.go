@@ -244,12 +244,18 @@ func (s *server) collectAll(ctx context.Context) error {
 	}
 
 	group.Go(func() error {
+		stopped := map[string]bool{} // runs that a limit has stopped
 		for all, err := range s.runs.WatchAll(working) {
 			if err != nil {
 				return err
 			}
 
 			for _, m := range all {
+				if stopped[m.Run] && m.State == proto.StateInProgress {
+					s.Hooks.printf("run %s is resumed", m.DisplayName())
+				}
+				stopped[m.Run] = m.StoppedBy != nil
+
 				if !m.State.Ended() && m.State != proto.StateValidating && !m.Policy.Attended {
 					s.startCollector(working, m)
 				}

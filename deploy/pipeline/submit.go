@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/inputerror"
@@ -42,9 +43,14 @@ type SubmitConfig struct {
 	Settings proto.Settings
 	// Policy sets how the bus treats the run.
 	Policy proto.RunPolicy
-	// RunID is the id of the run. Defaults to one from the time. With a given id, Submit resumes
-	// an earlier Submit that was stopped.
+	// RunID is the id of the run. Defaults to that of the run in Output, else to one from the time.
+	// With a given id, Submit resumes an earlier Submit that was stopped.
 	RunID string
+	// Output is the output that the caller collects the run into, as an absolute path. Submit
+	// continues the run that the output has already. Empty: others collect the run.
+	Output output.Prefix
+	// Wait reports that the caller waits for the end of the run, which then may be at work already.
+	Wait bool
 	// Label is a name for the run, for people: see [proto.CheckLabel]. Defaults to the label that
 	// the run has from the earlier Submit, or none.
 	Label string
@@ -97,6 +103,15 @@ func Submit(ctx context.Context, cfg SubmitConfig) (m proto.Manifest, err error)
 		return m, err
 	}
 
+	earlier, err := findOutputRun(cfg)
+	if err != nil {
+		return m, err
+	}
+
+	if earlier != nil {
+		cfg.RunID = earlier.Run
+	}
+
 	inputs, forget, err := cfg.copyInput(ctx)
 	if err != nil {
 		return m, err
@@ -113,13 +128,18 @@ func Submit(ctx context.Context, cfg SubmitConfig) (m proto.Manifest, err error)
 	}
 
 	s := &submission{
-		Bus:    b,
-		link:   l,
-		inputs: inputs,
-		hooks:  cfg.Hooks,
+		Bus:     b,
+		link:    l,
+		inputs:  inputs,
+		hooks:   cfg.Hooks,
+		earlier: earlier,
 	}
 	if m, err = s.prepare(ctx, cfg); err != nil {
 		return m, err
+	}
+
+	if m.State != proto.StateValidating {
+		return m, nil // on the bus already
 	}
 
 	// A run that this process collects into a new output has no lines yet.
@@ -208,9 +228,12 @@ type submission struct {
 	link   *busconn.Connection
 	inputs []string
 	hooks  Hooks
+	// earlier is the run that the output of the caller has already. Nil: none.
+	earlier *proto.Manifest
 }
 
-// prepare checks the input and makes the manifest.
+// prepare checks the input and makes the manifest, or returns that of the same run if it is on the
+// bus already.
 func (s *submission) prepare(ctx context.Context, cfg SubmitConfig) (proto.Manifest, error) {
 	asking, cancel := context.WithTimeout(ctx, answerTime)
 	workers, err := s.Heartbeats.Workers(asking)
@@ -219,9 +242,17 @@ func (s *submission) prepare(ctx context.Context, cfg SubmitConfig) (proto.Manif
 		return proto.Manifest{}, exit.Unreachable(err, "")
 	}
 
+	old, err := s.findEarlier(ctx, cfg.RunID)
+	if err != nil {
+		return proto.Manifest{}, err
+	}
+
 	settings := withShardDefaults(cfg.Settings)
 	if settings.Model == "" && settings.OverrideModel == "" {
 		settings.Model = defaultModel(workers)
+		if old != nil {
+			settings.Model = old.Settings.Model // found on the bus when the run began
+		}
 	}
 
 	settings.Workers = max(len(workers), sharedWorkers)
@@ -249,7 +280,7 @@ func (s *submission) prepare(ctx context.Context, cfg SubmitConfig) (proto.Manif
 
 	s.explainModels(m, workers, cfg.Settings.Model == "" && settings.Model != "")
 
-	return m, s.checkIDFree(ctx, m)
+	return s.continueRun(ctx, m, cfg)
 }
 
 // nameModelOf returns the hint for requests that name no model.
@@ -277,26 +308,6 @@ func (s *submission) explainModels(m proto.Manifest, workers []proto.WorkerInfo,
 		s.hooks.printf("requests for %s wait for a worker that serves it; workers on this bus serve %s, and "+
 			"--override-model NAME sends all requests to one model", listNames(missing), listNames(served))
 	}
-}
-
-// checkIDFree refuses the id of another run on the bus.
-func (s *submission) checkIDFree(ctx context.Context, m proto.Manifest) error {
-	old, err := s.Runs.Get(ctx, m.Run)
-	switch {
-	case errors.Is(err, proto.ErrNoRun) || err == nil && halfSubmitted(old, m): // the first to use the id, or to go on
-		return nil
-	case err != nil:
-		return err
-	case old.State == proto.StateValidating:
-		return exit.WithHint(fmt.Errorf("there is a run %s on the bus already, whose submit has not ended, %s",
-			m.Run, cmp.Or(describeRunChange(old, m), "with another --keep-results")),
-			"choose another --run, or promptmill delete --force "+m.Run)
-	}
-
-	text := cmp.Or(describeRunChange(old, m), "with the same input and settings")
-
-	return exit.WithHint(fmt.Errorf("there is a run %s on the bus already, %s", m.Run, text),
-		"choose another --run, or leave it out")
 }
 
 // defaultModel returns the one model of the workers, or "" if there is none or several.
@@ -391,6 +402,10 @@ func (s *submission) publish(ctx context.Context, m proto.Manifest, mayHaveLines
 		}
 	}
 
+	if s.earlier != nil {
+		return nil // the caller has lines of the run, and publishes the requests that have none
+	}
+
 	return s.publishShards(ctx, m.Run)
 }
 
@@ -450,7 +465,7 @@ func (s *submission) awaitCollector(ctx context.Context, run string) (taken bool
 
 	for looks := 0; ; looks++ {
 		_, there, err := s.Leases.Holder(waiting, run)
-		if err == nil && there || bus.Sleep(waiting, 100*time.Millisecond) != nil {
+		if err == nil && there || s.hasEnded(waiting, run) || bus.Sleep(waiting, 100*time.Millisecond) != nil {
 			break
 		}
 
@@ -470,6 +485,12 @@ func (s *submission) awaitCollector(ctx context.Context, run string) (taken bool
 	}
 
 	return now.Publish.Round > 0 || now.Publish.Done || now.State.Ended(), nil
+}
+
+// hasEnded reports whether a run has ended: its collector had all of its files.
+func (s *submission) hasEnded(ctx context.Context, run string) bool {
+	m, err := s.Runs.Get(ctx, run)
+	return err == nil && m.State.Ended()
 }
 
 // storeInput puts an input file into the run's object store, packed if it is not.

@@ -144,7 +144,7 @@ func (v *Source) takeSample() Sample {
 
 	switch missing, _ := MissingModels(v.Run, others); {
 	case got.Finishing || v.state == proto.StateFinalizing:
-		out.State = "writing the output files"
+		out.State, out.InFlight = "writing the output files", 0
 	case v.state == proto.StatePaused || v.state == proto.StateCancelling:
 		out.State = string(v.state)
 	case len(v.Workers) == 0 && v.polled && len(missing) > 0:

@@ -14,6 +14,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/program"
 	"github.com/promptmill/promptmill/deploy/progress"
+	"github.com/promptmill/promptmill/deploy/status"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -148,7 +149,7 @@ func (ctl control) run(ctx context.Context, env environment, o controlOptions) e
 
 	collected := m.State.Ended() || s.isCollected(ctx, m.Run)
 	if !collected && !o.json {
-		env.printf("no process collects it now: promptmill collect %s -o OUT, or promptmill serve", m.Run)
+		env.printf("no process collects it now: %s", status.CollectFix(m))
 	}
 
 	if m.State == proto.StateCancelling && collected && !o.noWait {
@@ -266,8 +267,7 @@ func awaitFiles(
 		for reported := false; bus.Sleep(watching, lookForCollector) == nil; {
 			_, held, err := s.Leases.Holder(watching, m.Run)
 			if err == nil && !held && !reported {
-				env.printf("waiting for a process that collects it: promptmill collect %s -o OUT, or promptmill serve",
-					m.Run)
+				env.printf("waiting for a process that collects it: %s", status.CollectFix(m))
 			}
 
 			reported = err == nil && !held
@@ -353,7 +353,8 @@ func keepFix(m proto.Manifest) string {
 	case proto.StateValidating:
 		return "promptmill delete --force " + m.Run + " deletes the parts of it that its submit has stored"
 	case proto.StateCancelling, proto.StateFinalizing:
-		return "no process collects it, so it cannot end: start promptmill serve, or promptmill delete --force " + m.Run
+		return "no process collects it, so it cannot end: " + status.CollectFix(m) + "; or promptmill delete --force " +
+			m.Run
 	}
 
 	return "promptmill cancel " + m.Run + " ends it and keeps its results; promptmill delete --force " + m.Run +

@@ -12,8 +12,8 @@ import (
 	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/cmdline"
 	"github.com/promptmill/promptmill/deploy/exit"
-	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/pipeline"
+	"github.com/promptmill/promptmill/deploy/status"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
@@ -73,7 +73,7 @@ func parseSubmit(env environment, c *cli.Command) (o submitOptions, err error) {
 	o = submitOptions{
 		common: parseCommon(c, c.String("progress")),
 		bus:    parseConnect(env, c),
-		submit: pipeline.SubmitConfig{RunID: c.String("run"), Stdin: env.stdin},
+		submit: pipeline.SubmitConfig{RunID: c.String("run"), Stdin: env.stdin, Wait: c.Bool("wait")},
 		wait:   c.Bool("wait"),
 		json:   c.Bool("json"),
 		args:   c.Args().Slice(),
@@ -119,28 +119,14 @@ func parseSubmit(env environment, c *cli.Command) (o submitOptions, err error) {
 		if o.collect, err = parseCollect(env, c, ""); err != nil {
 			return o, err
 		}
-		err = checkNewOutput(o.collect.Output, o.submit.Inputs)
+		o.submit.Output = o.collect.Output
+		if err := checkInputs(o.collect.Output, o.submit.Inputs); err != nil {
+			return o, err
+		}
+		err = pipeline.CheckOutput(o.collect.Output)
 	}
 
 	return o, err
-}
-
-// checkNewOutput refuses an output that has a file already, or that is an input.
-func checkNewOutput(out output.Prefix, inputs []string) error {
-	if err := checkInputs(out, inputs); err != nil {
-		return err
-	}
-
-	for _, path := range []string{
-		out.Journal(), out.Meta(), out.Results(), out.Errors(), out.ReportMarkdown(), out.ReportHTML(),
-	} {
-		if files.Exists(path) {
-			return exit.WithHint(fmt.Errorf("%s is there already, of another run", path),
-				"choose another output with -o")
-		}
-	}
-
-	return pipeline.CheckOutput(out)
 }
 
 func submit(ctx context.Context, env environment, o submitOptions) (err error) {
@@ -209,8 +195,10 @@ func (c *activeCommand) reportSubmitted(
 		if err == nil && now.State == proto.StateFailed {
 			return pipeline.RefusedRunError(now)
 		}
-		c.screen.Printf("no process collects it yet: promptmill serve, or promptmill collect %s -o OUT.jsonl.zst",
-			m.Run)
+		if err == nil && now.State.Ended() {
+			return c.reportAdopted(now, o.wait)
+		}
+		c.screen.Printf("no process collects it yet: %s", status.CollectFix(m))
 	}
 
 	c.screen.Printf("check its progress: promptmill status %s", m.Run)
@@ -227,6 +215,19 @@ func (c *activeCommand) reportSubmitted(
 	}
 
 	return c.reportEnd(m)
+}
+
+// reportAdopted reports a run that has ended at once, since its collector has the files of an
+// earlier run with its id, input and settings.
+func (c *activeCommand) reportAdopted(m proto.Manifest, wait bool) error {
+	c.screen.Printf("its files are there already, of an earlier run with this id, input and settings")
+
+	err := c.reportEnd(m)
+	if !wait {
+		return nil
+	}
+
+	return err
 }
 
 // reportEnd reports the end of a run that another process has collected.

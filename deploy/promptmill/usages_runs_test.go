@@ -264,15 +264,15 @@ func TestUsageOfRuns(t *testing.T) {
 		{
 			args: "delete run-finalizing",
 			err:  "run run-finalizing is finalizing",
-			hint: "no process collects it, so it cannot end: start promptmill serve, or promptmill delete " +
-				"--force run-finalizing",
+			hint: "no process collects it, so it cannot end: the same promptmill run command continues it; " +
+				"or promptmill delete --force run-finalizing",
 			code: 1,
 		},
 		{
 			args: "delete run-cancelling",
 			err:  "run run-cancelling is cancelling",
-			hint: "no process collects it, so it cannot end: start promptmill serve, or promptmill delete " +
-				"--force run-cancelling",
+			hint: "no process collects it, so it cannot end: the same promptmill run command continues it; " +
+				"or promptmill delete --force run-cancelling",
 			code: 1,
 		},
 		{

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
@@ -147,6 +149,21 @@ func (r Run) elapsed(now time.Time) time.Duration {
 	return max(0, now.Sub(r.CreatedAt))
 }
 
+// CollectFix returns the hint for a run that has not ended and that no process collects.
+func CollectFix(m proto.Manifest) string {
+	switch host, out, known := strings.Cut(m.Output, ":"); {
+	case !m.Policy.Attended:
+		return "promptmill collect " + m.Run + " -o OUT, or promptmill serve"
+	case !m.Input.Stored:
+		return "the same promptmill run command continues it"
+	case known:
+		return report.ShellWords("promptmill", "collect", m.Run, "-o", output.Prefix(out).Results()) + " on " + host +
+			", or the same promptmill submit there"
+	}
+
+	return "promptmill collect " + m.Run + " -o OUT, or the same promptmill submit with --run " + m.Run
+}
+
 // WorksFor reports whether the worker has run requests of a run, or may do so.
 func (w Worker) WorksFor(r Run) bool {
 	if _, ok := w.Runs[r.Run]; ok || w.Models == nil {
@@ -182,7 +199,7 @@ func (r Run) findProblem(now time.Time) string {
 		return "its submit stores the input, or was stopped: the same promptmill submit with --run " + r.Run +
 			" resumes it, promptmill delete --force " + r.Run + " removes it"
 	case r.Collector == nil:
-		return "no process collects it: promptmill collect " + r.Run + " -o OUT, or promptmill serve"
+		return "no process collects it: " + CollectFix(r.Manifest)
 	case r.State == proto.StateInProgress && len(r.Missing) > 0 && len(r.Served) > 0:
 		return fmt.Sprintf("no worker serves %s; served are %s",
 			strings.Join(r.Missing, ", "), strings.Join(r.Served, ", "))

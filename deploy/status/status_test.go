@@ -110,3 +110,40 @@ func TestMeasureProgress(t *testing.T) {
 		})
 	}
 }
+
+// The hint for a run that no process collects names only what collects this run.
+func TestCollectFix(t *testing.T) {
+	t.Parallel()
+
+	for _, tt := range []struct {
+		name string
+		m    proto.Manifest
+		want string
+	}{
+		{"of a bus with a server", proto.Manifest{Run: "r"}, "promptmill collect r -o OUT, or promptmill serve"},
+		{
+			name: "of the run command",
+			m:    proto.Manifest{Run: "r", Policy: proto.RunPolicy{Attended: true}, Output: "box:/o/r"},
+			want: "the same promptmill run command continues it",
+		},
+		{
+			name: "of submit with an output",
+			m: proto.Manifest{
+				Run:    "r",
+				Policy: proto.RunPolicy{Attended: true},
+				Input:  proto.Input{Stored: true},
+				Output: "box:/o/my run",
+			},
+			want: "promptmill collect r -o '/o/my run.jsonl.zst' on box, or the same promptmill submit there",
+		},
+		{
+			name: "of submit that had no output yet",
+			m:    proto.Manifest{Run: "r", Policy: proto.RunPolicy{Attended: true}, Input: proto.Input{Stored: true}},
+			want: "promptmill collect r -o OUT, or the same promptmill submit with --run r",
+		},
+	} {
+		if got := CollectFix(tt.m); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}

@@ -56,7 +56,8 @@ func (r *RunStore) Cancel(ctx context.Context, run string) error {
 	})
 }
 
-// Retry starts the failed requests of an ended run again. Its collector finds out which they are.
+// Retry starts the failed requests of an ended run again, and takes them out of its counts. Its
+// collector finds out which they are.
 func (r *RunStore) Retry(ctx context.Context, run string) error {
 	return r.Update(ctx, run, func(m *proto.Manifest) error {
 		if m.State.Ended() && m.Counts.Failed == 0 {
@@ -70,6 +71,8 @@ func (r *RunStore) Retry(ctx context.Context, run string) error {
 		}
 
 		m.Retries++
+		m.Counts.Done = max(0, m.Counts.Done-m.Counts.Failed)
+		m.Counts.Failed, m.Counts.Skipped, m.Failures = 0, 0, nil
 		m.EndedAt, m.Policy.ExpiresAt = nil, nil
 		m.Publish.Done, m.Publish.Retry = true, true // until its collector lists the missing requests
 

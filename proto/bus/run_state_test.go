@@ -88,7 +88,9 @@ func TestRetry(t *testing.T) {
 	runs, _ := openRuns(t)
 	then := time.Date(2026, 1, 3, 0, 0, 0, 0, time.UTC)
 	m := manifest("r")
-	m.State, m.Counts.Failed, m.Retries = proto.StateExpired, 7, 1
+	m.State, m.Retries = proto.StateExpired, 1
+	m.Counts = proto.Counts{Done: 9, Failed: 7, Skipped: 3, PromptTokens: 11, CompletionTokens: 12, Attempts: 13}
+	m.Failures = map[string]int64{"batch_expired": 7}
 	m.EndedAt, m.Policy.ExpiresAt = &then, &then // else it would end again at once
 	create(t, runs, m)
 	if err := runs.Retry(t.Context(), "r"); err != nil {
@@ -108,6 +110,8 @@ func TestRetry(t *testing.T) {
 	want.State, want.Retries, want.StateAt = proto.StateInProgress, 2, got.StateAt
 	want.EndedAt, want.Policy.ExpiresAt = nil, nil
 	want.Publish.Done, want.Publish.Retry = true, true
+	want.Counts = proto.Counts{Done: 2, PromptTokens: 11, CompletionTokens: 12, Attempts: 13}
+	want.Failures = nil
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("manifest (-want +got):\n%s", diff)
 	}
