@@ -43,6 +43,8 @@ type Options struct {
 	// State is the state folder, which lists the buses of this machine. Empty if there is neither
 	// a --state nor a home folder.
 	State string
+	// Standing leaves out buses of this machine that end with their run, if there is another one.
+	Standing bool
 	// Command is the name of the command, for errors.
 	Command string
 }
@@ -65,6 +67,10 @@ func Connect(o Options, role proto.Role, log zerolog.Logger) (*Connection, error
 		return nil, err
 	}
 
+	if len(list) > 1 && o.Standing {
+		list = preferStanding(list)
+	}
+
 	if len(list) == 1 {
 		return list[0], nil
 	}
@@ -77,6 +83,32 @@ func Connect(o Options, role proto.Role, log zerolog.Logger) (*Connection, error
 
 	return nil, exit.Usage("choose one: promptmill join prints the join string of each",
 		"%d buses run on this machine: %s", len(list), strings.Join(names, ", "))
+}
+
+// preferStanding closes the connections to buses that end with their run and returns the others, or
+// returns all if no other is there.
+func preferStanding(list []*Connection) []*Connection {
+	ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
+	defer cancel()
+
+	var standing, ending []*Connection
+	for _, l := range list {
+		if run, err := bus.New(l.JS).Runs.EndsWith(ctx); err == nil && run != "" {
+			ending = append(ending, l)
+		} else {
+			standing = append(standing, l)
+		}
+	}
+
+	if len(standing) == 0 {
+		return ending
+	}
+
+	for _, l := range ending {
+		l.Close()
+	}
+
+	return standing
 }
 
 // Await is [Connect] that waits until a named bus answers, and reports that now and then. It

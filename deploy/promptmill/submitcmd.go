@@ -79,6 +79,7 @@ func parseSubmit(env environment, c *cli.Command) (o submitOptions, err error) {
 		args:   c.Args().Slice(),
 	}
 
+	o.bus.Standing = true
 	if err := o.bus.Check(); err != nil {
 		return o, err
 	}
