@@ -34,6 +34,9 @@ type Progress struct {
 	// Received counts the lines that were taken off the bus, those of earlier sessions
 	// included.
 	Received proto.Counts
+	// Found counts those of Received that the collector found when it began: in the journal, and
+	// on the bus.
+	Found proto.Counts
 	// Durable is the number of lines in the synced journal.
 	Durable int
 	// Finishing reports that all lines are there and the files are being written.
@@ -160,6 +163,7 @@ func (c *Collector) beginRun(ctx context.Context) error {
 	}
 
 	c.limits.begin(backlog)
+	c.ledger.setBacklog(backlog)
 
 	if err := c.lease.acquire(ctx); err != nil {
 		return err

@@ -14,7 +14,9 @@ import (
 type ledger struct {
 	mu        sync.Mutex // guards the fields below
 	received  proto.Counts
-	rate      resultRate // of the received lines
+	backlog   journal.Position // the end of the results that were there when the collector began
+	found     proto.Counts     // the received lines of the journal and of the backlog
+	rate      resultRate       // of the received lines
 	durable   proto.Counts
 	failures  map[string]int64 // of the durable lines, see proto.TopFailures; never changed
 	synced    journal.Position // in the results stream
@@ -28,18 +30,29 @@ func (l *ledger) reset(s *journal.State) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
-	l.received, l.durable, l.synced, l.finishing = s.Counts, s.Counts, s.Position, false
+	l.received, l.found, l.durable, l.synced, l.finishing = s.Counts, s.Counts, s.Counts, s.Position, false
 	l.failures = topFailures(s)
 }
 
-// addReceived adds lines of a message that was taken off the bus. stored is the time at which the
-// bus got it.
-func (l *ledger) addReceived(c proto.Counts, stored time.Time) {
+// setBacklog sets the end of the results that were there when the collector began.
+func (l *ledger) setBacklog(end journal.Position) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	l.backlog = end
+}
+
+// addReceived adds lines of a message that was taken off the bus. at is its position, with the time at
+// which the bus got it.
+func (l *ledger) addReceived(c proto.Counts, at journal.Position) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
 	l.received.Add(c)
-	l.rate.add(stored, time.Now(), c.Done)
+	if at.Created.Equal(l.backlog.Created) && at.Sequence <= l.backlog.Sequence {
+		l.found.Add(c)
+	}
+	l.rate.add(at.Time, time.Now(), c.Done)
 }
 
 // addSynced adds a frame that is synced. s is the state of the journal after it.
@@ -80,6 +93,7 @@ func (l *ledger) progress(total int) Progress {
 	return Progress{
 		Total:     total,
 		Received:  l.received,
+		Found:     l.found,
 		Durable:   l.durable.Done,
 		Finishing: l.finishing,
 	}

@@ -261,7 +261,8 @@ func (s *session) handleMessage(msg jetstream.Msg) error {
 	}
 
 	fresh := s.frame.Counts.Minus(before)
-	s.ledger.addReceived(fresh, meta.Timestamp)
+	s.notePosition(meta.Sequence.Stream, meta.Timestamp)
+	s.ledger.addReceived(fresh, s.frame.Position)
 
 	if err == nil {
 		s.frame.Series.Add(meta.Timestamp, metadata.Point{
@@ -272,7 +273,6 @@ func (s *session) handleMessage(msg jetstream.Msg) error {
 		})
 	}
 
-	s.notePosition(meta.Sequence.Stream, meta.Timestamp)
 	s.limits.skipBacklog(s.frame.Position, fresh)
 	s.judgeLimits()
 
@@ -323,8 +323,8 @@ func (s *session) skipMessage(msg *jetstream.RawStreamMsg) {
 		Why:   "a message without lines, with the header of a server's answer",
 	})
 
-	s.ledger.addReceived(proto.Counts{Dropped: 1}, msg.Time)
 	s.notePosition(msg.Sequence, msg.Time)
+	s.ledger.addReceived(proto.Counts{Dropped: 1}, s.frame.Position)
 }
 
 // notePosition notes that the results up to a message are in the frame.

@@ -15,6 +15,7 @@ import (
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/openai"
 	"github.com/promptmill/promptmill/worker/modelserver"
+	"github.com/promptmill/promptmill/worker/sim"
 )
 
 // modelTimeout is the timeout of a model server: Ollama loads the model for its first request.
@@ -96,7 +97,7 @@ func checkModelServer(ctx context.Context, s *modelserver.Server, model string) 
 
 // describeServer describes a model server.
 func describeServer(info modelserver.Info) string {
-	text := strings.TrimSpace(info.Flavour + " " + info.Version)
+	text := strings.TrimSpace(sim.NameKind(info.Flavour, info.Version) + " " + info.Version)
 	if info.Models == nil {
 		return text + ", does not list its models"
 	}

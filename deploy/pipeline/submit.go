@@ -547,7 +547,7 @@ func AwaitEnd(ctx context.Context, l *busconn.Connection, m proto.Manifest, hook
 	last.Store(&m)
 	stop := hooks.startProgress(&progress.Source{Run: m, JS: l.JS, Counts: func() collector.Progress {
 		c := last.Load().Counts
-		return collector.Progress{Total: m.Input.Requests, Received: c, Durable: c.Done}
+		return collector.Progress{Total: m.Input.Requests, Received: c, Found: m.Counts, Durable: c.Done}
 	}})
 	defer stop()
 

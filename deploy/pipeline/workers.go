@@ -23,6 +23,7 @@ import (
 	"github.com/promptmill/promptmill/worker"
 	"github.com/promptmill/promptmill/worker/limit"
 	"github.com/promptmill/promptmill/worker/modelserver"
+	"github.com/promptmill/promptmill/worker/sim"
 )
 
 // WorkerConfig has the settings of workers for requests at their model servers.
@@ -287,7 +288,7 @@ func (p *workerPool) startWorker(ctx context.Context, server *modelserver.Server
 // describeModelServer describes a model server that answers: its models and its slots.
 func describeModelServer(info modelserver.Info) string {
 	text := "the model server answers"
-	if kind := strings.TrimSpace(info.Flavour + " " + info.Version); kind != "" {
+	if kind := strings.TrimSpace(sim.NameKind(info.Flavour, info.Version) + " " + info.Version); kind != "" {
 		text = kind + " answers"
 	}
 

@@ -141,7 +141,7 @@ func (v Sample) PlainText(name string) string {
 
 // formatRow formats the worker as a row of the live block.
 func (w Worker) formatRow() []terminal.Span {
-	const name, flavour = 24, 12 // cells at most
+	const name, flavour = 24, 20 // cells at most
 	row := []terminal.Span{
 		{Text: "  " + terminal.TruncateName(w.Name, name)},
 		{Text: terminal.TruncateName(w.Flavour, flavour)},

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"strings"
 	"testing"
@@ -367,6 +368,34 @@ func TestRatesWhileWaiting(t *testing.T) {
 
 	if got.ElapsedS != 42 {
 		t.Errorf("elapsed %v s, want 42", got.ElapsedS)
+	}
+}
+
+// Answers that were on the bus as the process began are no work of its time: they are neither in the
+// rate nor in the remaining time.
+func TestRatesWithoutFoundAnswers(t *testing.T) {
+	t.Parallel()
+
+	begin := time.Unix(1, 0)
+	var tracker rateTracker
+	var last Sample
+	for second := range 30 {
+		found := min(1000, 200+400*second) // 200 in the journal, 800 on the bus
+		last = tracker.complete(Sample{
+			Total: 2000,
+			Done:  found + 10*second,
+			State: stateRunning,
+			at:    begin.Add(time.Duration(second) * time.Second),
+			found: found,
+		})
+
+		if second > 0 && *last.RequestsPerS != 10 {
+			t.Fatalf("after %d s: %v req/s, want 10", second, *last.RequestsPerS)
+		}
+	}
+
+	if last.RemainingS == nil || math.Abs(*last.RemainingS-71) > 5 {
+		t.Errorf("remaining %v, want 71 s", last.RemainingS)
 	}
 }
 

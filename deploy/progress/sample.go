@@ -47,7 +47,10 @@ type Sample struct {
 	State    string   `json:"state"`
 	ByWorker []Worker `json:"by_worker"`
 
-	at                        time.Time
+	at time.Time
+	// found is the number of Done whose answers were there as this process began. They have no part
+	// in the rates, and neither have their tokens in the next fields.
+	found                     int
 	inputTokens, outputTokens int64
 }
 
@@ -101,7 +104,7 @@ func (t *rateTracker) complete(v Sample) Sample {
 	// A rate over a wait or a stop would be the rate of no time.
 	wasStopped := !t.last.IsZero() && v.at.Sub(t.last) > longestGap
 	t.last = v.at
-	t.remaining.addSample(v.at, v.Done, v.Total, int(v.InFlight), v.isRunning() && !wasStopped)
+	t.remaining.addSample(v.at, v.Done-v.found, v.Total-v.found, int(v.InFlight), v.isRunning() && !wasStopped)
 	if wasStopped || !v.isRunning() {
 		t.window = nil
 	}
@@ -125,7 +128,7 @@ func (t *rateTracker) complete(v Sample) Sample {
 		return v
 	}
 
-	v.RequestsPerS = new(float64(v.Done-first.Done) / seconds)
+	v.RequestsPerS = new(float64(v.Done-v.found-(first.Done-first.found)) / seconds)
 	v.InputTokPerS = new(float64(v.inputTokens-first.inputTokens) / seconds)
 	v.OutputTokPerS = new(float64(v.outputTokens-first.outputTokens) / seconds)
 

@@ -18,6 +18,7 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/worker"
 	"github.com/promptmill/promptmill/worker/limit"
+	"github.com/promptmill/promptmill/worker/sim"
 )
 
 // pollEvery is the interval at which a source asks the bus.
@@ -98,8 +99,9 @@ func (v *Source) takeSample() Sample {
 		// Attempts after the first.
 		Retries:      max(0, got.Received.Attempts-int64(got.Received.Done-got.Received.Skipped)),
 		at:           now,
-		inputTokens:  got.Received.PromptTokens,
-		outputTokens: got.Received.CompletionTokens,
+		found:        got.Found.Done,
+		inputTokens:  got.Received.PromptTokens - got.Found.PromptTokens,
+		outputTokens: got.Received.CompletionTokens - got.Found.CompletionTokens,
 		ByWorker:     []Worker{},
 	}
 
@@ -166,7 +168,8 @@ func (n LocalWorker) measure(announced proto.WorkerInfo, now time.Time) Worker {
 	w := announcedWorker(announced)
 	stats := n.Worker.Stats()
 	info, _ := n.Worker.Info()
-	w.isLocal, w.Name, w.Flavour, w.WaitsFor = true, cmp.Or(announced.Name, n.Name), info.Flavour, ""
+	w.isLocal, w.Name, w.Flavour, w.WaitsFor = true, cmp.Or(announced.Name, n.Name),
+		sim.NameKind(info.Flavour, info.Version), ""
 	w.RequestsPerS = nil // rateTracker knows it
 	w.InFlight, w.Concurrency, w.done, w.outputTokens = stats.InFlight.Load(), n.Limiter.Limit(), stats.Done.Load(),
 		stats.TokensOut.Load()
@@ -184,7 +187,7 @@ func (n LocalWorker) measure(announced proto.WorkerInfo, now time.Time) Worker {
 func announcedWorker(i proto.WorkerInfo) Worker {
 	w := Worker{
 		Name:         i.Name,
-		Flavour:      i.Flavour,
+		Flavour:      sim.NameKind(i.Flavour, i.ServerVersion),
 		InFlight:     i.InFlight,
 		Concurrency:  i.Concurrency,
 		RequestsPerS: &i.PerSecond,

@@ -12,6 +12,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/modelserver"
+	"github.com/promptmill/promptmill/worker/sim"
 )
 
 // Start describes a run as a process begins to work for it. It is the first object of --progress
@@ -111,7 +112,12 @@ func NewStart(command string, m proto.Manifest, out output.Prefix, durable int) 
 
 // SetServer sets the servers of this process. concurrency is 0 if the workers find it.
 func (v *Start) SetServer(urls []string, simulated bool, info modelserver.Info, concurrency int) {
-	v.Server = &StartServer{URLs: urls, Simulated: simulated, Flavour: info.Flavour, Version: info.Version}
+	v.Server = &StartServer{
+		URLs:      urls,
+		Simulated: simulated,
+		Flavour:   sim.NameKind(info.Flavour, info.Version),
+		Version:   info.Version,
+	}
 	if info.Slots > 0 {
 		v.Server.Slots = &info.Slots
 	}

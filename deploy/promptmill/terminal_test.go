@@ -76,11 +76,17 @@ func (term tmuxPane) tmux(args ...string) string {
 // way.
 func (term tmuxPane) see(pattern string) []string {
 	term.t.Helper()
+	return term.seeWithin(pattern)
+}
+
+// seeWithin is see, with arguments for tmux that choose the lines.
+func (term tmuxPane) seeWithin(pattern string, args ...string) []string {
+	term.t.Helper()
 
 	wanted := regexp.MustCompile(pattern)
 	var screen string
 	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
-		screen = strings.TrimRight(term.tmux("capture-pane", "-p"), "\n")
+		screen = strings.TrimRight(term.tmux(append([]string{"capture-pane", "-p"}, args...)...), "\n")
 		if wanted.MatchString(screen) {
 			return strings.Split(screen, "\n")
 		}
@@ -96,7 +102,7 @@ var (
 	ratesLine = regexp.MustCompile(
 		`^  (failed [\d,]+  )?(retried [\d,]+  )?[\d.,]+ req/s  [\d.,]+ tok/s in  [\d.,]+ out  \d+ in flight$`,
 	)
-	rowLine = regexp.MustCompile(`^  \S+  vLLM  \d+(/\d+)?  [\d.,]+ req/s  [\d.,]+ tok/s`)
+	rowLine = regexp.MustCompile(`^  \S+  simulated vLLM  \d+(/\d+)?  [\d.,]+ req/s  [\d.,]+ tok/s`)
 )
 
 // whole fails unless the lines end in one whole block of some lines, and hold no other.
@@ -163,6 +169,34 @@ func TestTerminal(t *testing.T) {
 
 	if !strings.Contains(string(raw), terminal.Red+"failed ") {
 		t.Error("failed requests are not red")
+	}
+}
+
+// The terminal becomes narrower and wider while the block stands: the line above stays, and no row of
+// an old block does.
+func TestTerminalResize(t *testing.T) {
+	t.Parallel()
+
+	c := newCommand(t)
+	in := filepath.Join(c.dir, c.input("in.jsonl", 5000))
+	term := openTmuxPane(t, 80, 40, []string{"NO_COLOR=", "TERM=tmux"},
+		"promptmill run "+in+" -o out.jsonl.zst --sim --concurrency 4 --sim-ttft 100ms")
+	term.see(`read now .*\nin\.jsonl  .*\n.* in flight\n.* tok/s\s*$`)
+
+	for _, widths := range [][]int{
+		{40, 80},
+		{40, 200},
+		{60, 80},
+		{50, 200, 60, 79, 41, 80},
+	} {
+		for _, width := range widths {
+			term.tmux("resize-window", "-x", strconv.Itoa(width), "-y", "40")
+			// The rates at the end of the block are cut where there are few columns.
+			room := width - 1
+			// A narrower terminal scrolls the lines above out of sight.
+			term.seeWithin(fmt.Sprintf(`read now  zstd -dc out\.part\.zst\n`+
+				`in\.jsonl  [^\n]{%d,%d}\n  [\d.,]+ req/s[^\n]*\n  \S+  simulated vLLM[^\n]*\s*\z`, room/2-9, room-9), "-S", "-")
+		}
 	}
 }
 

@@ -25,6 +25,12 @@ import (
 // PlainEvery is the interval between lines with the status of a long step, without a live block.
 const PlainEvery = 30 * time.Second
 
+// The escape sequences that cut a line that is too long, and that wrap it again.
+const (
+	wrapOff = "\x1b[?7l"
+	wrapOn  = "\x1b[?7h"
+)
+
 // Mode is the way in which a screen shows progress.
 type Mode string
 
@@ -47,6 +53,8 @@ type Config struct {
 	// Size returns the size of the terminal in cells. Defaults to no terminal: lines are not
 	// broken, and a block has 80 x 24 cells.
 	Size func() (width, height int)
+	// Reflows is set if the terminal is known to wrap the lines on it again when it becomes narrower.
+	Reflows bool
 	// Background reports whether the process is a background job, which draws no block. Defaults
 	// to never.
 	Background func() bool
@@ -60,12 +68,14 @@ type Screen struct {
 	colour     bool
 	wraps      bool // lines are broken to the width of the terminal
 	size       func() (width, height int)
+	reflows    bool
 	background func() bool
 
 	// mu guards the fields below.
 	mu       sync.Mutex
 	out      io.Writer
 	block    []Line // the live block, as drawn
+	width    int    // of the terminal when the block was drawn
 	status   string // the current activity, as a plain line
 	runShown bool   // a run is shown and has the block for itself
 	closed   bool   // no block is drawn any more
@@ -78,6 +88,7 @@ func New(cfg Config) *Screen {
 		colour:     cfg.Colour,
 		wraps:      cfg.Size != nil,
 		size:       cfg.Size,
+		reflows:    cfg.Reflows,
 		background: cfg.Background,
 		out:        cfg.Out,
 	}
@@ -102,6 +113,7 @@ func Open(out *os.File, progress string, getenv func(string) string) (*Screen, e
 		Out:        out,
 		Mode:       Mode(progress),
 		Colour:     HasColour(out, getenv),
+		Reflows:    reflows(getenv),
 		Background: func() bool { return inBackground(out) },
 	}
 
@@ -131,6 +143,15 @@ func terminalSize(out *os.File) (width, height int) {
 		return 80, 24
 	}
 	return width, height
+}
+
+// reflows reports whether the terminal is a tmux, which wraps lines again at each resize. Most other
+// terminals do so as well, but xterm and screen do not, and the variables of a terminal are inherited by
+// those that are started in it.
+func reflows(getenv func(string) string) bool {
+	kind := getenv("TERM")
+	return getenv("TMUX") != "" && getenv("STY") == "" &&
+		(strings.HasPrefix(kind, "tmux") || strings.HasPrefix(kind, "screen"))
 }
 
 // HasColour reports whether out is a terminal that shows colours, and NO_COLOR is not set.
@@ -294,22 +315,25 @@ func (s *Screen) redraw(above []byte, block []Line) error {
 	width, height := s.size()
 	var b bytes.Buffer
 
-	// A terminal that became narrower has wrapped the lines.
-	rows := 0
-	for _, l := range s.block {
-		rows += max(1, (l.Width()+width-1)/width)
-	}
-
+	rows := s.countDrawnRows(width)
 	if rows > 0 {
 		fmt.Fprintf(&b, "\x1b[%dA\r", rows)
 	}
 
-	if len(above) > 0 {
-		b.WriteString("\x1b[J")
-		b.Write(above)
+	// A row that is overwritten still counts as wrapped. A wider terminal would join it with the next
+	// one, and the block would have fewer rows than lines. The rows are erased one by one, because tmux
+	// moves them to its history if all of the screen is erased.
+	if rows > 0 && (len(above) > 0 || width != s.width) {
+		b.WriteString(strings.Repeat("\x1b[2K\x1b[B", rows))
+		fmt.Fprintf(&b, "\x1b[%dA\r", rows)
+	}
+	b.Write(above)
+
+	s.block, s.width = s.block[:0:0], width
+	if len(block) > 0 { // the terminal may be narrower already: tmux reports a resize late
+		b.WriteString(wrapOff)
 	}
 
-	s.block = s.block[:0:0]
 	for _, l := range block[:min(len(block), max(1, height-2))] {
 		l = l.makePrintable().cut(width - 1) // some terminals wrap a line that fills the last cell
 		s.block = append(s.block, l)
@@ -319,6 +343,9 @@ func (s *Screen) redraw(above []byte, block []Line) error {
 		b.WriteString(l.String() + "\x1b[K\n")
 	}
 
+	if len(block) > 0 {
+		b.WriteString(wrapOn)
+	}
 	if rows > 0 {
 		b.WriteString("\x1b[J")
 	}
@@ -326,6 +353,22 @@ func (s *Screen) redraw(above []byte, block []Line) error {
 	_, err := s.out.Write(b.Bytes())
 
 	return err
+}
+
+// countDrawnRows returns how many rows above the cursor hold the live block, in a terminal that has
+// width columns now. Where it is not known, it returns the least: a rest of the old block stays, and no
+// line of others is erased.
+func (s *Screen) countDrawnRows(width int) int {
+	if !s.reflows || width >= s.width {
+		return len(s.block)
+	}
+
+	rows := 0
+	for _, l := range s.block {
+		rows += max(1, (l.Width()+width-1)/width)
+	}
+
+	return rows
 }
 
 // SetStatus sets the status for [Screen.PrintStatusOnSignal].

@@ -28,15 +28,22 @@ func TestScreenBlock(t *testing.T) {
 	}
 
 	s.Draw(Line{{Text: "one "}, {Text: "red", Colour: Red}}, NewLine("two"), NewLine("three: has no room"))
-	wrote("a block", "one red\x1b[K\ntwo\x1b[K\n")
+	wrote("a block", "\x1b[?7lone red\x1b[K\ntwo\x1b[K\n\x1b[?7h")
 	s.Printf("a message")
-	wrote("a message", "\x1b[2A\r\x1b[Ja message\none red\x1b[K\ntwo\x1b[K\n\x1b[J")
+	wrote("a message", "\x1b[2A\r\x1b[2K\x1b[B\x1b[2K\x1b[B\x1b[2A\ra message\n\x1b[?7lone red\x1b[K\ntwo\x1b[K\n\x1b[?7h\x1b[J")
 	s.colour = true
 	s.Draw(Line{{Text: "one "}, {Text: "red", Colour: Red}}, NewLine("exactly twenty cells"))
-	wrote("colours, and a line too long", "\x1b[2A\rone \x1b[31mred\x1b[0m\x1b[K\nexactly twenty cel…\x1b[K\n\x1b[J")
+	wrote("colours, and a line too long",
+		"\x1b[2A\r\x1b[?7lone \x1b[31mred\x1b[0m\x1b[K\nexactly twenty cel…\x1b[K\n\x1b[?7h\x1b[J")
 	width = 10
 	s.Draw(NewLine("one"))
-	wrote("what a narrower terminal has wrapped", "\x1b[3A\rone\x1b[K\n\x1b[J")
+	wrote("what a narrower terminal may have wrapped", "\x1b[2A\r\x1b[2K\x1b[B\x1b[2K\x1b[B\x1b[2A\r\x1b[?7lone\x1b[K\n\x1b[?7h\x1b[J")
+	width, s.reflows = 20, true
+	s.Draw(NewLine("exactly twenty cells"), NewLine("two"))
+	wrote("a wider terminal", "\x1b[1A\r\x1b[2K\x1b[B\x1b[1A\r\x1b[?7lexactly twenty cel…\x1b[K\ntwo\x1b[K\n\x1b[?7h\x1b[J")
+	width = 10
+	s.Draw(NewLine("one"))
+	wrote("what a narrower terminal has wrapped", "\x1b[3A\r\x1b[2K\x1b[B\x1b[2K\x1b[B\x1b[2K\x1b[B\x1b[3A\r\x1b[?7lone\x1b[K\n\x1b[?7h\x1b[J")
 	s.Close()
 	wrote("the end", "\x1b[1A\r\x1b[J")
 	s.Close()
@@ -78,6 +85,29 @@ func TestOpenMode(t *testing.T) {
 
 	if _, err := Open(file, "fancy", os.Getenv); exit.Code(err) != exit.CodeUsage {
 		t.Errorf("an unknown mode: %v", err)
+	}
+}
+
+// A tmux wraps lines again at a resize. A terminal that was started in one inherits its variables.
+func TestReflows(t *testing.T) {
+	t.Parallel()
+
+	for _, c := range []struct {
+		term, tmux, sty string
+		want            bool
+	}{
+		{"tmux-256color", "/tmp/tmux,1,0", "", true},
+		{"screen", "/tmp/tmux,1,0", "", true},
+		{"screen", "/tmp/tmux,1,0", "1.pts", false},
+		{"xterm-256color", "/tmp/tmux,1,0", "", false},
+		{"screen", "", "1.pts", false},
+	} {
+		got := reflows(func(name string) string {
+			return map[string]string{"TERM": c.term, "TMUX": c.tmux, "STY": c.sty}[name]
+		})
+		if got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
 	}
 }
 
@@ -140,7 +170,7 @@ func TestScreenInBackground(t *testing.T) {
 	background = false
 	s.Draw(NewLine("a new block"))
 
-	if diff := cmp.Diff("a block\x1b[K\na message\na new block\x1b[K\n", out.String()); diff != "" {
+	if diff := cmp.Diff("\x1b[?7la block\x1b[K\n\x1b[?7ha message\n\x1b[?7la new block\x1b[K\n\x1b[?7h", out.String()); diff != "" {
 		t.Error(diff)
 	}
 }

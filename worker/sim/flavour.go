@@ -31,3 +31,12 @@ func (f Flavour) jsonType() string {
 	}
 	return "application/json"
 }
+
+// NameKind returns the kind of a model server for people. flavour and reported are the flavour and the
+// version that the server reports. By its version, a simulated server is named as one.
+func NameKind(flavour, reported string) string {
+	if reported == version && flavour != "" {
+		return "simulated " + flavour
+	}
+	return flavour
+}
