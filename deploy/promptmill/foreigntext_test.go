@@ -27,7 +27,7 @@ import (
 const hostile = "a\x1b]0;title\x07\x1b[2J\x1bc\u009b31m\u0085\u202e\u2066\u200e\u2028\x7f\b\r\nforged\tcolumn"
 
 // ours are the escape sequences that promptmill itself writes.
-var ours = regexp.MustCompile(`\x1b\[(\d+A\r|J|K|3[1-3]m|[02]m)`)
+var ours = regexp.MustCompile(`\x1b\[(\d+A\r|J|2?K|B|\?7[hl]|3[1-3]m|[02]m)`)
 
 // Text from outside is printed without characters that move the cursor or begin a line.
 func TestForeignTextIsPrintable(t *testing.T) {
