@@ -60,7 +60,7 @@ func (c *runCollector) copyEnded(ctx context.Context, runs *bus.RunStore, m prot
 
 	err = c.copyInto(ctx, m, j)
 	if _, refused := errors.AsType[endedError](err); refused && j.State().Manifest.State.Ended() {
-		err = errors.Join(err, j.Remove()) // it has the lines of a copy alone
+		err = errors.Join(err, c.Output.RemoveStale(), j.Remove()) // it has the lines of a copy alone
 	}
 	if err == nil || ctx.Err() == nil {
 		c.removeInput()
