@@ -30,7 +30,6 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/deploy/exit"
-	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/worker"
 	"github.com/promptmill/promptmill/worker/gpu"
@@ -114,10 +113,9 @@ type Set struct {
 	// Process is the process of the only server, or nil if it is not ours.
 	Process *supervise.Process
 
-	cfg     Config
-	logFile string // of the process
-	sim     *SimServer
-	cards   *gpu.Watch
+	cfg   Config
+	sim   *SimServer
+	cards *gpu.Watch
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -253,10 +251,9 @@ func (s *Set) startCommand(ctx, running context.Context) error {
 		return err
 	}
 
-	s.logFile = filepath.Join(s.cfg.StateDir, "server.log")
 	process, err := supervise.New(supervise.Config{
 		Command: pinPort(s.cfg.Command),
-		LogFile: s.logFile,
+		LogFile: filepath.Join(s.cfg.StateDir, "server.log"),
 		Log:     s.cfg.Log,
 		Ready: func(ctx context.Context) error {
 			_, err := server.Probe(ctx)
@@ -309,9 +306,9 @@ func (s *Set) AwaitReady(ctx context.Context, loading Loading) (modelserver.Info
 	}
 }
 
-// commandError is the error of a started server that has given up.
+// commandError is the error of a started server that has given up, which names its log.
 func (s *Set) commandError(err error) error {
-	return exit.Unreachable(err, "fix the command of --exec; its whole log is "+files.Short(s.logFile))
+	return exit.Unreachable(err, "fix the command of --exec")
 }
 
 // lookAtAll asks all servers for their models and limits. It returns the error of a server that

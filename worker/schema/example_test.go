@@ -23,5 +23,5 @@ func ExampleSchema_Check() {
 	// Output:
 	// <nil>
 	// /age: got string, want integer
-	// not JSON: it ends in the middle
+	// the answer is not JSON: it ends in the middle
 }

@@ -28,7 +28,7 @@ type Schema struct{ compiled *jsonschema.Schema }
 func Compile(text []byte) (*Schema, error) {
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	if err != nil {
-		return nil, fmt.Errorf("read the JSON Schema: %w", err)
+		return nil, fmt.Errorf("read the JSON Schema: it is not JSON: %s", describeSyntax(text, err))
 	}
 
 	if err := checkNumbers(doc, ""); err != nil {
@@ -49,10 +49,25 @@ func Compile(text []byte) (*Schema, error) {
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("compile the JSON Schema: %w", err)
+		return nil, fmt.Errorf("compile the JSON Schema: %w", describeReference(err, url))
 	}
 
 	return &Schema{compiled}, nil
+}
+
+// describeReference describes a reference that cannot be followed, in a schema with a URL. It
+// returns all other errors as they are.
+func describeReference(err error, url string) error {
+	if load, ok := errors.AsType[*jsonschema.LoadURLError](err); ok {
+		return fmt.Errorf("it refers to %s: a schema may only refer to itself and to the drafts of JSON Schema",
+			strings.TrimPrefix(load.URL, url))
+	}
+
+	if absent, ok := errors.AsType[*jsonschema.JSONPointerNotFoundError](err); ok {
+		return fmt.Errorf("it refers to %s, which is not in it", strings.TrimPrefix(absent.URL, url))
+	}
+
+	return err
 }
 
 // refusingLoader keeps the compiler from files and from the network.
@@ -70,13 +85,8 @@ func (refusingLoader) Load(string) (any, error) {
 // 300 bytes for people, such as "/age: got string, want integer".
 func (s *Schema) Check(text []byte) error {
 	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
-	switch {
-	case errors.Is(err, io.EOF):
-		return errors.New("not JSON: there is no text")
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return errors.New("not JSON: it ends in the middle")
-	case err != nil:
-		return shortError("not JSON: " + err.Error())
+	if err != nil {
+		return shortError("the answer is not JSON: " + describeSyntax(text, err))
 	}
 
 	if err := checkNumbers(value, ""); err != nil {
@@ -89,6 +99,34 @@ func (s *Schema) Check(text []byte) error {
 	}
 
 	return err
+}
+
+// describeSyntax describes where a text is not one JSON value, from the error of the decoder.
+func describeSyntax(text []byte, err error) string {
+	switch {
+	case errors.Is(err, io.EOF):
+		return "there is no text"
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return "it ends in the middle"
+	}
+
+	var value json.RawMessage
+	wrong, ok := errors.AsType[*json.SyntaxError](json.Unmarshal(text, &value))
+	if !ok {
+		return err.Error()
+	}
+
+	const most = 24 // bytes of a quotation
+	at := max(0, int(wrong.Offset)-1)
+	near := strings.Join(strings.Fields(strings.ToValidUTF8(string(text[at:min(len(text), at+most)]), "")), " ")
+	switch before := bytes.TrimSpace(text[:at]); {
+	case len(before) == 0:
+		return "it begins with " + near
+	case json.Valid(before):
+		return "more text comes after its end: " + near
+	}
+
+	return fmt.Sprintf("at byte %d, near %s", at+1, near)
 }
 
 // checkNumbers refuses numbers far out of the range of a float64: the schema library would

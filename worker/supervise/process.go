@@ -190,7 +190,7 @@ func (o outcome) startError(logFile string, times int) error {
 	}
 
 	if o.lines == "" {
-		return fmt.Errorf("%w; its log is %s", err, logFile)
+		return fmt.Errorf("%w; it printed nothing into its log, %s", err, logFile)
 	}
 
 	return fmt.Errorf("%w; its log, %s, ends with:\n%s", err, logFile, o.lines)
