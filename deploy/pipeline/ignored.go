@@ -72,6 +72,15 @@ func listIgnoredCut(has, want proto.Settings) (lines []string) {
 	return lines
 }
 
+// describeUnusedModel returns a line if the model for requests that name none is used by none.
+func describeUnusedModel(in proto.Input, model string) string {
+	if model == "" || in.Models[model] > 0 || in.Requests == in.Invalid {
+		return ""
+	}
+	return fmt.Sprintf("--model %[1]s is not used: each request names a model; --override-model %[1]s replaces them",
+		model)
+}
+
 // describeReplicas returns a line if the streams of a run, which an earlier start made, do not have
 // as many copies as wanted.
 func describeReplicas(ctx context.Context, js jetstream.JetStream, run string, want int) string {

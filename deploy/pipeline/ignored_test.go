@@ -114,3 +114,23 @@ func TestListIgnoredFormat(t *testing.T) {
 		t.Errorf("lines (-want +got):\n%s", diff)
 	}
 }
+
+func TestDescribeUnusedModel(t *testing.T) {
+	t.Parallel()
+
+	named := proto.Input{Requests: 3, Invalid: 1, Models: map[string]int{"a": 2}}
+	const want = "--model m is not used: each request names a model; --override-model m replaces them"
+	if got := describeUnusedModel(named, "m"); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+
+	for _, model := range []string{"", "a"} {
+		if got := describeUnusedModel(named, model); got != "" {
+			t.Errorf("model %q: got %q, want nothing", model, got)
+		}
+	}
+
+	if got := describeUnusedModel(proto.Input{Requests: 1, Invalid: 1}, "m"); got != "" {
+		t.Errorf("refused lines: got %q, want nothing", got)
+	}
+}

@@ -300,6 +300,9 @@ func (r *runner) putOnBus(ctx context.Context, l *busconn.Connection, alone bool
 	if r.resumed {
 		found.notes = listIgnored(m, r.cfg)
 	}
+	if text := describeUnusedModel(m.Input, r.cfg.Settings.Model); text != "" {
+		found.notes = append(found.notes, text)
+	}
 
 	b, err := bus.Open(ctx, l.JS)
 	if err != nil {

@@ -278,6 +278,9 @@ func (s *submission) prepare(ctx context.Context, cfg SubmitConfig) (proto.Manif
 		return m, rejectInput(s.hooks, input, problems, m.Input.Requests, nameModelOf(workers))
 	}
 
+	if text := describeUnusedModel(m.Input, cfg.Settings.Model); text != "" {
+		s.hooks.printf("%s", text)
+	}
 	s.explainModels(m, workers, cfg.Settings.Model == "" && settings.Model != "")
 
 	return s.continueRun(ctx, m, cfg)

@@ -29,8 +29,8 @@ func flagRules() cmdline.Rules {
 				Commands: []string{"run", "serve"},
 			},
 			{
-				Flags:    []string{"keep"}, // the bus of run ends with it
-				Any:      []string{"listen", "nats", "join"},
+				Flags:    []string{"keep", "priority"}, // the bus of run has no other run, and ends with it
+				Any:      []string{"nats", "join"},
 				Commands: []string{"run"},
 			},
 		},

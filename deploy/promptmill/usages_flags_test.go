@@ -362,7 +362,7 @@ func TestUsageOfValues(t *testing.T) {
 			code:  2,
 		},
 		{
-			args:  "run in.jsonl --listen 127.0.0.1:0 --keep -1h",
+			args:  "run in.jsonl --nats nats://127.0.0.1:9 --keep -1h",
 			files: oneRequest,
 			err:   "--keep -1h0m0s: must not be negative",
 			code:  2,
@@ -529,7 +529,8 @@ func TestUsageOfFlagsThatDoNothing(t *testing.T) {
 		{"serve --advertise head", "--advertise", "--listen", "--listen"},
 		{"run in.jsonl --sim --replicas 3", "--replicas", "--nats or --join", "--nats"},
 		{"serve --replicas 3", "--replicas", "--nats or --join", "--nats"},
-		{"run in.jsonl --sim --keep 1h", "--keep", "--listen, --nats or --join", "--listen"},
+		{"run in.jsonl --sim --keep 1h", "--keep", "--nats or --join", "--nats"},
+		{"run in.jsonl --sim --listen 127.0.0.1:0 --priority 2", "--priority", "--nats or --join", "--nats"},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			t.Parallel()
@@ -601,12 +602,13 @@ func TestCommandLineWins(t *testing.T) {
 
 	for args, variables := range map[string][]string{
 		"--sim": {
-			"PROMPTMILL_URL=http://127.0.0.1:9", "PROMPTMILL_TLS_CA=nosuch.pem", "NATS_CREDS=nosuch", "PROMPTMILL_KEEP=1h",
+			"PROMPTMILL_URL=http://127.0.0.1:9", "PROMPTMILL_TLS_CA=nosuch.pem", "NATS_CREDS=nosuch",
+			"PROMPTMILL_KEEP=1h", "PROMPTMILL_PRIORITY=2",
 			"PROMPTMILL_ADVERTISE=head", "PROMPTMILL_REPLICAS=3",
 		},
 		"--sim --max-concurrency 8":                  {"PROMPTMILL_CONCURRENCY=4", "PROMPTMILL_EXEC=nosuch"},
 		"--sim --override-model m":                   {"PROMPTMILL_MODEL=other"},
-		"--sim --listen 127.0.0.1:0 --keep 1s":       {"PROMPTMILL_NATS=nats://127.0.0.1:9"},
+		"--sim --listen 127.0.0.1:0 --timeout 1m":    {"PROMPTMILL_NATS=nats://127.0.0.1:9"},
 		"--sim-ttft 1ms":                             {"PROMPTMILL_SIM=true"},
 		"--sim --listen 127.0.0.1:0 --concurrency 2": {"PROMPTMILL_JOIN=nonsense", "PROMPTMILL_MAX_CONCURRENCY=8"},
 	} {
