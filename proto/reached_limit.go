@@ -82,6 +82,14 @@ func (r ReachedLimit) Name() string {
 	return "the limit " + r.Limit
 }
 
+// Key returns the limit for programs: the text of the [Threshold], or max_tokens.
+func (r ReachedLimit) Key() string {
+	if r.MaxTokens > 0 {
+		return "max_tokens"
+	}
+	return r.Limit
+}
+
 // String returns a sentence with the limit and the counts that reached it.
 func (r ReachedLimit) String() string {
 	if r.MaxTokens > 0 {

@@ -20,6 +20,7 @@ var rules = []struct {
 	{"tokens unknown", concludeTokensUnknown},
 	{"cut off", concludeTruncated},
 	{"idle", concludeIdle},
+	{"stops", concludeStops},
 	{"interruptions", concludeInterruptions},
 	{"dropped", concludeDropped},
 	{"repeated attempts", concludeRepeatedAttempts},
@@ -179,6 +180,36 @@ func concludeIdle(b *builder) string {
 	}
 	return fmt.Sprintf("No worker was at work for %s of %s.",
 		formatDuration(*r.IdleTimeSeconds), formatDuration(max(r.TotalTimeSeconds, *r.IdleTimeSeconds)))
+}
+
+// concludeStops: a limit stopped the run. Of many stops the latest ones are named.
+func concludeStops(b *builder) string {
+	const named = 3
+
+	stops := b.run.Results.Stops
+	if len(stops) == 0 {
+		return ""
+	}
+
+	text := "A limit stopped the run once: "
+	switch n := len(stops); {
+	case n > named:
+		text = fmt.Sprintf("Limits stopped the run %s times, at last: ", formatCount(int64(n)))
+	case n > 1:
+		text = fmt.Sprintf("Limits stopped the run %d times: ", n)
+	}
+
+	var list []string
+	for _, s := range stops[max(0, len(stops)-named):] {
+		if s.MaxTokens > 0 {
+			list = append(list, formatCount(s.MaxTokens)+" tokens")
+			continue
+		}
+
+		list = append(list, fmt.Sprintf("%s (%s of %s)", s.Limit, formatCount(int64(s.Count)), formatCount(int64(s.Ended))))
+	}
+
+	return text + strings.Join(list, ", ") + "."
 }
 
 // concludeInterruptions: there were any.

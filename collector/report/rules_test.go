@@ -155,6 +155,18 @@ func TestConclusions(t *testing.T) {
 			r.Results.IdleTimeSeconds, r.Results.TotalTimeSeconds = new(600.0), 3600
 		}, nil, "No worker was at work for 10 min of 60 min."},
 		{"idle", "short", func(r *metadata.Run) { r.Results.IdleTimeSeconds = new(0.5) }, nil, ""},
+		{"stops", "none", nil, nil, ""},
+		{"stops", "one", func(r *metadata.Run) {
+			r.Results.Stops = []proto.ReachedLimit{{Limit: "failed>1%", Count: 11, Ended: 1100}}
+		}, nil, "A limit stopped the run once: failed>1% (11 of 1,100)."},
+		{"stops", "four", func(r *metadata.Run) {
+			r.Results.Stops = []proto.ReachedLimit{
+				{Limit: "failed>50", Count: 51, Ended: 60},
+				{Limit: "failed>1%", Count: 11, Ended: 100},
+				{Tokens: 5280, MaxTokens: 5000},
+				{Limit: "failed>1%", Count: 2, Ended: 100},
+			}
+		}, nil, "Limits stopped the run 4 times, at last: failed>1% (11 of 100), 5,000 tokens, failed>1% (2 of 100)."},
 		{"interruptions", "none", nil, nil, ""},
 		{"interruptions", "one", func(r *metadata.Run) {
 			r.Results.Interruptions, r.Results.LostTimeSeconds = 1, new(90.0)

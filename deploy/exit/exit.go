@@ -33,6 +33,8 @@ type Error struct {
 	hint string
 	// command is the end of the hint, if that is a command line.
 	command string
+	// limit is the limit of [LimitReached]. Empty: none.
+	limit string
 }
 
 // Error implements error.
@@ -67,10 +69,15 @@ func RequestsFailed(err error, hint string) error {
 	return &Error{code: CodeFailed, err: err, hint: hint}
 }
 
-// LimitReached returns the error of a run that has reached a limit of its policy. The hint may
-// be empty.
-func LimitReached(err error, hint string) error {
-	return &Error{code: CodeLimit, err: err, hint: hint}
+// LimitReached returns the error of a run that has reached a limit of its policy: a condition such as
+// failed>1%, or max_tokens. The hint may be empty.
+func LimitReached(limit string, err error, hint string) error {
+	return &Error{
+		code:  CodeLimit,
+		err:   err,
+		hint:  hint,
+		limit: limit,
+	}
 }
 
 // Reported returns the error of a command that has printed its whole message.
@@ -81,7 +88,13 @@ func WithHint(err error, hint string) error {
 	if err == nil {
 		return nil
 	}
-	return &Error{code: Code(err), err: err, hint: hint}
+
+	return &Error{
+		code:  Code(err),
+		err:   err,
+		hint:  hint,
+		limit: Limit(err),
+	}
 }
 
 // WithDefaultHint is [WithHint] for an error that has no hint yet: one that was made nearer to
@@ -105,6 +118,7 @@ func WithCommand(err error, hint, command string) error {
 		err:     err,
 		hint:    hint + command,
 		command: command,
+		limit:   Limit(err),
 	}
 }
 
@@ -131,6 +145,14 @@ func Hint(err error) string {
 func Command(err error) string {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.command
+	}
+	return ""
+}
+
+// Limit returns the limit of [LimitReached], empty if there is none.
+func Limit(err error) string {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.limit
 	}
 	return ""
 }

@@ -97,3 +97,20 @@ func TestCommand(t *testing.T) {
 		}
 	}
 }
+
+// A hint keeps the limit of an error.
+func TestLimit(t *testing.T) {
+	t.Parallel()
+
+	err := exit.LimitReached("failed>1%", errors.New("stopped"), "")
+	wrapped := exit.WithCommand(fmt.Errorf("run r: %w", err), "", "fix")
+	for _, err := range []error{err, exit.WithHint(err, "fix it"), wrapped} {
+		if exit.Limit(err) != "failed>1%" || exit.Code(err) != exit.CodeLimit {
+			t.Errorf("the limit is %q, the code %d", exit.Limit(err), exit.Code(err))
+		}
+	}
+
+	if got := exit.Limit(exit.Usage("", "wrong")); got != "" {
+		t.Errorf("another error has the limit %q", got)
+	}
+}

@@ -182,7 +182,7 @@ func (r *runner) reopen(meta *metadata.Run) error {
 	m := *meta.Manifest
 	m.Policy = m.Policy.WithLimits(r.cfg.Policy)
 	if used := m.FindTokensUsedUp(); used != nil {
-		return exit.LimitReached(&LimitError{
+		return exit.LimitReached(used.Key(), &LimitError{
 			Reached: *used,
 			text:    fmt.Sprintf("run %s: %s; the failed requests were not run again", m.Run, used),
 		}, raiseTokens)

@@ -68,7 +68,7 @@ func (r *runner) describeError(ctx context.Context, err error) error {
 		return err
 	case limit != nil:
 		limit.addDetails(r.journal)
-		return exit.LimitReached(limit, r.limitFix(limit.Reached))
+		return exit.LimitReached(limit.Reached.Key(), limit, r.limitFix(limit.Reached))
 	case ctx.Err() != nil:
 		return interrupted(ctx, "interrupted"+done, again)
 	case errors.Is(err, errIDInUse):

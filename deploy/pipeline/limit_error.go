@@ -86,7 +86,7 @@ func checkTokens(m proto.Manifest, fix string) error {
 		return nil
 	}
 
-	return exit.LimitReached(&LimitError{
+	return exit.LimitReached(used.Key(), &LimitError{
 		Reached: *used,
 		text:    fmt.Sprintf("run %s: %s; nothing was sent", m.Run, used),
 	}, fix)
@@ -122,7 +122,7 @@ func (r *runner) limitFix(reached proto.ReachedLimit) string {
 // be done.
 func describeStop(run string, stop *LimitError, then string) error {
 	stop.text = "run " + run + " is " + stop.text
-	return exit.LimitReached(stop, progress.FormatResume(run, stop.Reached)+then)
+	return exit.LimitReached(stop.Reached.Key(), stop, progress.FormatResume(run, stop.Reached)+then)
 }
 
 // endAtLimit has the parts end when a limit has stopped the run, and returns the function that

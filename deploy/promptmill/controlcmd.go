@@ -186,7 +186,7 @@ func (ctl control) changeRun(
 
 	changeErr := ctl.change(s.Runs, ctx, m.Run, limits)
 	if limit, ok := errors.AsType[*proto.LimitError](changeErr); ok {
-		return m, exit.LimitReached(changeErr, progress.FormatResume(m.Run, limit.Reached))
+		return m, exit.LimitReached(limit.Reached.Key(), changeErr, progress.FormatResume(m.Run, limit.Reached))
 	}
 	if changeErr != nil && !errors.Is(changeErr, bus.ErrWrongState) {
 		return m, changeErr

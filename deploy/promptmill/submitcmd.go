@@ -242,7 +242,7 @@ func (c *activeCommand) reportEnd(m proto.Manifest) error {
 		output.Prefix(m.Output).Results())
 
 	if reached := m.Policy.FindReachedAtEnd(m.Counts); reached != nil {
-		return exit.LimitReached(fmt.Errorf("the run is complete, and %s", reached), retryHint(m))
+		return exit.LimitReached(reached.Key(), fmt.Errorf("the run is complete, and %s", reached), retryHint(m))
 	}
 
 	if m.Counts.Failed > 0 {

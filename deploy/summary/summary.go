@@ -125,7 +125,7 @@ func Err(meta *metadata.Run, reached *proto.ReachedLimit, retry string) error {
 
 	switch {
 	case reached != nil:
-		return exit.LimitReached(fmt.Errorf("the run is complete, and %s", reached), hint)
+		return exit.LimitReached(reached.Key(), fmt.Errorf("the run is complete, and %s", reached), hint)
 	case hint == "":
 		return nil
 	}

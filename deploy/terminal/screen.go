@@ -270,11 +270,17 @@ func (s *Screen) ReportError(err error) error {
 	}
 
 	if !exit.IsReported(err) {
+		var limit *string
+		if text := exit.Limit(err); text != "" {
+			limit = &text
+		}
+
 		s.WriteJSON(map[string]any{
 			"type":      "error",
 			"text":      err.Error(),
 			"hint":      exit.Hint(err),
 			"exit_code": exit.Code(err),
+			"limit":     limit,
 		})
 	}
 
