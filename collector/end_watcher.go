@@ -89,6 +89,16 @@ func (w *endWatcher) check(ctx context.Context) error {
 	return nil
 }
 
+// isDeleted reports whether the run is known not to be on the bus any more.
+func (w *endWatcher) isDeleted(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+
+	_, err := w.runs.Get(ctx, w.run)
+
+	return errors.Is(err, proto.ErrNoRun)
+}
+
 // isIncomplete reports whether some requests have no line, or one that says that they were
 // not executed.
 func (w *endWatcher) isIncomplete(m proto.Manifest) bool {

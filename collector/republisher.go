@@ -57,6 +57,9 @@ func (r *republisher) check(ctx context.Context, at journal.Position, missing fu
 	if errors.Is(err, errStalled) {
 		return err
 	}
+	if errors.Is(err, proto.ErrNoRun) {
+		return nil // the run is deleted: the sync loop ends the session
+	}
 	if err != nil && ctx.Err() == nil {
 		r.log.Warn().Err(err).Msg("failed to look for lost requests; retrying")
 	}

@@ -196,7 +196,9 @@ func (s *session) readResults(ctx, broken context.Context) error {
 			return nil
 		case err != nil:
 			s.activity.noteBlind(begin, time.Now())
-			s.log.Warn().Err(err).Msg("failed to read results; retrying")
+			if !s.ends.isDeleted(ctx) { // else the sync loop ends the session
+				s.log.Warn().Err(err).Msg("failed to read results; retrying")
+			}
 
 			if err := bus.Sleep(ctx, 500*time.Millisecond); err != nil {
 				return err

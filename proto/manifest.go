@@ -28,6 +28,14 @@ const (
 	StateExpired    State = "expired"
 )
 
+// Word returns the state as a sentence has it.
+func (s State) Word() string {
+	if s == StateInProgress {
+		return "running"
+	}
+	return string(s)
+}
+
 // Manifest is all that the parts of a run must agree on. It is one JSON value under
 // the run's id in [RunsBucket], and the first frame of the run's journal.
 type Manifest struct {

@@ -168,13 +168,17 @@ func CheckLabel(label string) error {
 	return nil
 }
 
+// MinIDPart is the least number of bytes of a part of an id that means a run.
+const MinIDPart = 4
+
 // FindNamed returns the runs of a list that a name on a command line means: the one with that
-// id; or else those with that label; or else those with the name as a part of their id.
+// id; or else those with that label; or else those with an id that begins or ends with the name,
+// if that has [MinIDPart] bytes or more.
 func FindNamed[T any](list []T, name string, of func(T) (id, label string)) []T {
 	for _, means := range []func(id, label string) bool{
 		func(id, _ string) bool { return id == name },
 		func(_, label string) bool { return label == name && name != "" },
-		func(id, _ string) bool { return strings.Contains(id, name) },
+		func(id, _ string) bool { return len(name) >= MinIDPart && IsIDPart(id, name) },
 	} {
 		var found []T
 		for _, run := range list {
@@ -189,6 +193,11 @@ func FindNamed[T any](list []T, name string, of func(T) (id, label string)) []T 
 	}
 
 	return nil
+}
+
+// IsIDPart reports whether an id begins or ends with a name.
+func IsIDPart(id, name string) bool {
+	return name != "" && (strings.HasPrefix(id, name) || strings.HasSuffix(id, name))
 }
 
 func isTokenRune(r rune) bool {

@@ -102,12 +102,15 @@ func TestFindNamed(t *testing.T) {
 
 	runs := [][2]string{{"a-1", "nightly"}, {"a-2", "nightly"}, {"b-1", "a-2"}, {"nightly-3", ""}, {"b-2", "x"}}
 	for name, want := range map[string][]int{
-		"a-2":     {1}, // an id, though it is also a label
-		"nightly": {0, 1},
-		"x":       {4},
-		"a":       {0, 1},
-		"ightly":  {3},
-		"nothing": nil,
+		"a-2":      {1}, // an id, though it is also a label
+		"nightly":  {0, 1},
+		"x":        {4},
+		"ightly-3": {3},
+		"nightly-": {3},
+		"-3":       nil, // too short
+		"ly-3":     {3},
+		"ightl":    nil, // neither the beginning nor the end
+		"nothing":  nil,
 	} {
 		var list [][2]string
 		for _, i := range want {

@@ -138,6 +138,9 @@ func Await(
 	}
 }
 
+// ErrNoBus means that no bus is named and none runs on this machine.
+var ErrNoBus = errors.New("no bus runs on this machine")
+
 // ConnectAll connects to the named bus, or to all that run on this machine. It returns at least one
 // connection.
 func ConnectAll(o Options, role proto.Role, log zerolog.Logger) ([]*Connection, error) {
@@ -207,7 +210,7 @@ func ConnectAll(o Options, role proto.Role, log zerolog.Logger) ([]*Connection, 
 	}
 
 	if len(list) == 0 {
-		return nil, exit.Unreachable(errors.New("no bus runs on this machine"),
+		return nil, exit.Unreachable(ErrNoBus,
 			"start one with promptmill serve or promptmill run, or name one with --join STRING or --nats URL")
 	}
 

@@ -72,24 +72,6 @@ func TestSpellDays(t *testing.T) {
 	}
 }
 
-func TestShortDuration(t *testing.T) {
-	t.Parallel()
-
-	for want, d := range map[string]time.Duration{
-		"30m":    30 * time.Minute,
-		"24h":    24 * time.Hour,
-		"1h30m":  90 * time.Minute,
-		"1m30s":  90 * time.Second,
-		"1h0m1s": time.Hour + time.Second,
-		"80ms":   80 * time.Millisecond,
-		"10s":    10 * time.Second,
-	} {
-		if got := shortDuration(d); got != want {
-			t.Errorf("%s is written as %s, want %s", d, got, want)
-		}
-	}
-}
-
 func TestWrap(t *testing.T) {
 	t.Parallel()
 

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/terminal"
 )
 
 // flag is a flag of urfave/cli, with all that this package asks of it.
@@ -212,7 +213,7 @@ func defaultOf(f flag) string {
 	value := strings.Trim(f.GetValue(), `"`)
 	if f.TypeName() == "duration" {
 		if d, err := time.ParseDuration(value); err == nil && d > 0 {
-			return shortDuration(d)
+			return terminal.FormatDuration(d)
 		}
 		return ""
 	}
@@ -222,17 +223,4 @@ func defaultOf(f flag) string {
 	}
 
 	return value
-}
-
-// shortDuration returns a duration without the parts that are zero: 30m for 30m0s.
-func shortDuration(d time.Duration) string {
-	text := d.String()
-	if strings.HasSuffix(text, "m0s") {
-		text = strings.TrimSuffix(text, "0s")
-	}
-	if strings.HasSuffix(text, "h0m") {
-		text = strings.TrimSuffix(text, "0m")
-	}
-
-	return text
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/inputerror"
 	"github.com/promptmill/promptmill/deploy/modelservers"
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/modelserver"
@@ -272,7 +273,8 @@ func rejectInput(hooks Hooks, in inputerror.Input, p producer.Report, requests i
 	in.PrintReasons(hooks.printf, p)
 
 	err := &kindError{
-		fmt.Errorf("%d of %d lines cannot be sent; nothing was sent", p.Count, requests), ErrInvalidInput,
+		fmt.Errorf("%s of %s lines cannot be sent; nothing was sent", terminal.FormatCount(p.Count),
+			terminal.FormatCount(requests)), ErrInvalidInput,
 	}
 
 	return in.DescribeLines(err, p, requests, nameModel)

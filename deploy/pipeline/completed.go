@@ -54,7 +54,7 @@ func (r *runner) completed(ctx context.Context, hadState bool) (*Result, error) 
 	r.cfg.Hooks.printLines(listIgnoredFormat(meta.Config, r.cfg.Format))
 
 	if label := r.cfg.Label; label != "" && label != meta.Label {
-		r.cfg.Hooks.printf("the run is complete and %s; --label names runs that are not", describeLabel(meta.Label))
+		r.cfg.Hooks.printf("--label is ignored: the run is complete and %s", describeLabel(meta.Label))
 	}
 
 	r.removeState()
@@ -198,8 +198,8 @@ func (r *runner) reopen(meta *metadata.Run) error {
 		return err
 	}
 
-	r.cfg.Hooks.printf("running the %s failed requests again",
-		terminal.FormatCount(meta.Results.FailureCount))
+	r.cfg.Hooks.printf("running the %s again",
+		terminal.CountOf(meta.Results.FailureCount, "failed request"))
 
 	return j.Close()
 }

@@ -425,7 +425,7 @@ var errIDInUse = errors.New("the id is in use")
 func (r *runner) checkRunOnBus(there, m proto.Manifest) error {
 	text := describeRunChange(there, m)
 	if text == "" && !r.resumed && there.State.Ended() {
-		text = fmt.Sprintf("which is %s", there.State)
+		text = "which is " + there.State.Word()
 	}
 
 	if text == "" {

@@ -226,7 +226,7 @@ func (s *server) reportRuns(ctx context.Context) error {
 	if len(runs) == 0 {
 		s.Hooks.printf("no runs %s yet", where)
 	} else {
-		s.Hooks.printf("%d runs %s, %d of them ended", len(runs), where, ended)
+		s.Hooks.printf("%s %s, %s of them ended", terminal.CountOf(len(runs), "run"), where, terminal.FormatCount(ended))
 	}
 
 	for _, r := range unreadable {
@@ -338,7 +338,7 @@ func (s *server) startCollector(ctx context.Context, m proto.Manifest) {
 			delete(s.active, m.Run)
 		}()
 
-		s.Hooks.printf("run %s: %s requests of %s", m.DisplayName(), terminal.FormatCount(m.Input.Requests),
+		s.Hooks.printf("run %s: %s of %s", m.DisplayName(), terminal.CountOf(m.Input.Requests, "request"),
 			terminal.JoinFew(m.Models(), 3))
 		s.collectRun(ctx, m)
 	})

@@ -296,7 +296,7 @@ func nameModelOf(workers []proto.WorkerInfo) string {
 		return "name it with --model NAME: the workers on this bus take any"
 	}
 
-	return "name it with --model NAME: no worker is on this bus yet, whose only model would be the default"
+	return "no worker is on this bus yet, so no model is known: name one with --model NAME"
 }
 
 // explainModels prints the model that requests without one get by default, and the models that no
@@ -473,7 +473,7 @@ func (s *submission) awaitCollector(ctx context.Context, run string) (taken bool
 		}
 
 		if looks == 10 {
-			s.hooks.printf("waiting at most %s for a collector that has answers of run %s from before",
+			s.hooks.printf("waiting up to %s for a process that collects run %s: it may have answers of an earlier start",
 				collectorTime, run)
 		}
 	}

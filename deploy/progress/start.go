@@ -158,7 +158,7 @@ func (v Start) Lines() []terminal.Line {
 func (v Start) formatHeadline() string {
 	run := proto.Manifest{Run: v.Run, Label: v.Label}.DisplayName()
 	if !v.Resumed && v.Command == "run" {
-		return fmt.Sprintf("run %s: %s requests from %s", run, terminal.FormatCount(v.Total), v.Input)
+		return fmt.Sprintf("run %s: %s from %s", run, terminal.CountOf(v.Total, "request"), v.Input)
 	}
 
 	verb := "collecting"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/program"
 	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/deploy/status"
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -144,7 +146,7 @@ func (ctl control) run(ctx context.Context, env environment, o controlOptions) e
 	}
 
 	if !o.json {
-		env.printf("%s", program.TypedCommands(ctl.describe(before, m)))
+		env.printf("%s", program.TypedCommands(ctl.describe(before, m, o.limits)))
 	}
 
 	collected := m.State.Ended() || s.isCollected(ctx, m.Run)
@@ -162,7 +164,7 @@ func (ctl control) run(ctx context.Context, env environment, o controlOptions) e
 		}
 
 		if !o.json {
-			env.printf("%s", program.TypedCommands(ctl.describe(before, m)))
+			env.printf("%s", program.TypedCommands(ctl.describe(before, m, o.limits)))
 		}
 	}
 
@@ -202,7 +204,7 @@ func (ctl control) changeRun(
 
 // refuse returns the error for a run that the command cannot change, with the way out.
 func (ctl control) refuse(m proto.Manifest) error {
-	err := fmt.Errorf("run %s is %s and cannot be %s", m.DisplayName(), m.State, ctl.participle)
+	err := fmt.Errorf("run %s is %s and cannot be %s", m.DisplayName(), m.State.Word(), ctl.participle)
 	switch {
 	case m.State == proto.StateValidating:
 		return exit.WithHint(err, "wait until promptmill submit has put it on the bus")
@@ -216,23 +218,25 @@ func (ctl control) refuse(m proto.Manifest) error {
 	case !m.State.Ended(): // retry
 		return exit.WithHint(err, "only an ended run can: promptmill status "+m.Run+" --watch shows when it has ended")
 	case ctl.name == "retry":
-		return fmt.Errorf("run %s is %s, and none of its %d requests failed: there is nothing to run again",
-			m.DisplayName(), m.State, m.Input.Requests)
+		return fmt.Errorf("run %s is %s, and none of its requests failed: there is nothing to run again",
+			m.DisplayName(), m.State)
 	case m.Counts.Failed > 0:
-		return exit.WithHint(err, fmt.Sprintf("promptmill retry %s runs its %d failed requests again",
-			m.Run, m.Counts.Failed))
+		return exit.WithHint(err, fmt.Sprintf("promptmill retry %s runs its %s again",
+			m.Run, terminal.CountOf(m.Counts.Failed, "failed request")))
 	}
 
 	return exit.WithHint(err, "promptmill status "+m.Run+" shows where its results are")
 }
 
-// describe describes the run after the change.
-func (ctl control) describe(before, m proto.Manifest) string {
-	text := fmt.Sprintf("run %s is %s", m.DisplayName(), m.State)
+// describe describes the run after the change, with the limits that it has set.
+func (ctl control) describe(before, m proto.Manifest, limits proto.RunPolicy) string {
+	text := fmt.Sprintf("run %s is %s", m.DisplayName(), m.State.Word())
 	switch {
 	case ctl.name == "retry":
-		return fmt.Sprintf("run %s is %s again, with its %d failed requests; "+
-			"promptmill status %s --watch shows its progress", m.DisplayName(), m.State, before.Counts.Failed, m.Run)
+		return fmt.Sprintf("%s again, with its %s; promptmill status %s --watch shows its progress", text,
+			terminal.CountOf(before.Counts.Failed, "failed request"), m.Run)
+	case limits.HasLimits():
+		return text + describeLimits(limits)
 	case before.State == ctl.wanted && m.State == ctl.wanted:
 		return text + " already"
 	case m.State == proto.StatePaused:
@@ -241,11 +245,25 @@ func (ctl control) describe(before, m proto.Manifest) string {
 		return text + ": its requests at the model servers are stopped, " +
 			"and its collector writes the others as batch_cancelled"
 	case m.State.Ended():
-		return fmt.Sprintf("%s: %d answered, %d failed, in %s", text, m.Counts.Done-m.Counts.Failed, m.Counts.Failed,
+		return fmt.Sprintf("%s: %s answered, %s failed, in %s", text,
+			terminal.FormatCount(m.Counts.Done-m.Counts.Failed), terminal.FormatCount(m.Counts.Failed),
 			output.Prefix(m.Output).Results())
 	}
 
 	return text
+}
+
+// describeLimits describes the limits that a run has from now on.
+func describeLimits(limits proto.RunPolicy) string {
+	var list []string
+	if limits.MaxTokens > 0 {
+		list = append(list, terminal.CountOf(limits.MaxTokens, "token"))
+	}
+	for _, t := range limits.FailIf {
+		list = append(list, t.String())
+	}
+
+	return "; it now stops at " + strings.Join(list, " or ")
 }
 
 // lookForCollector is the interval at which a wait for the end of a run looks whether a process
@@ -334,7 +352,7 @@ func deleteRun(ctx context.Context, env environment, o controlOptions) error {
 	}
 
 	if !m.State.Ended() && !o.force {
-		return exit.WithHint(fmt.Errorf("run %s is %s", m.DisplayName(), m.State), keepFix(m))
+		return exit.WithHint(fmt.Errorf("run %s is %s", m.DisplayName(), m.State.Word()), keepFix(m))
 	}
 
 	ctx, cancel := context.WithTimeout(ctx, answerTime)

@@ -5,8 +5,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/promptmill/promptmill/deploy/files"
@@ -153,11 +153,11 @@ func printHistory(w io.Writer, list []history.Entry, width int) error {
 		},
 		terminal.Column{
 			Head:  "REQUESTS",
-			Cells: cells(func(e history.Entry) string { return strconv.Itoa(e.NumRequests) }),
+			Cells: cells(func(e history.Entry) string { return terminal.FormatCount(e.NumRequests) }),
 		},
 		terminal.Column{
 			Head:  "FAILED",
-			Cells: cells(func(e history.Entry) string { return strconv.Itoa(e.FailureCount) }),
+			Cells: cells(func(e history.Entry) string { return terminal.FormatCount(e.FailureCount) }),
 		},
 		terminal.Column{Head: "TIME", Cells: cells(formatWorked), DropAt: 7},
 		terminal.Column{
@@ -199,5 +199,5 @@ func formatRate(v *float64) string {
 	if v == nil {
 		return "-"
 	}
-	return fmt.Sprintf("%.0f", *v)
+	return terminal.FormatCount(int64(math.Round(*v)))
 }

@@ -3,13 +3,13 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"slices"
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/localbus"
 	"github.com/promptmill/promptmill/proto"
@@ -89,7 +89,7 @@ func parseJoin(env environment, c *cli.Command) (o joinOptions, err error) {
 func printJoinStrings(env environment, o joinOptions) error {
 	buses := slices.DeleteFunc(localbus.List(o.state), func(b localbus.Bus) bool { return !b.Listens() })
 	if len(buses) == 0 {
-		return exit.Unreachable(errors.New("no bus runs on this machine"), "promptmill serve starts one")
+		return exit.Unreachable(busconn.ErrNoBus, "promptmill serve starts one")
 	}
 
 	id, err := localbus.LoadIdentity(o.state)

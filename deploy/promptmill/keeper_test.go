@@ -100,7 +100,7 @@ func TestServeLeavesTheRunOfAnother(t *testing.T) {
 	})
 
 	state := func() string { return c.must("status", "r", "--nats", url) }
-	poll(t, pollTime, "the problem", func() bool { return strings.Contains(state(), "it is not collected: ") })
+	poll(t, pollTime, "the problem", func() bool { return strings.Contains(state(), "not collected: ") })
 	c.start("serve", "--nats", url)
 	c.start("worker", "--nats", url, "--url", newModel(t, sim.Config{Tokens: 5}).url)
 	c.ended("r", pollTime)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v3"
@@ -13,6 +14,7 @@ import (
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/collector/report"
+	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/localbus"
@@ -109,6 +111,8 @@ func (f metaFinder) findRun(ctx context.Context, name string) (string, error) {
 	if f.bus != nil && !isFile {
 		m, err := f.findOnBus(ctx, name)
 		switch {
+		case errors.Is(err, busconn.ErrNoBus):
+			return "", noRunError(known, name)
 		case err != nil:
 			return "", err
 		case m.Run != "":
@@ -119,11 +123,30 @@ func (f metaFinder) findRun(ctx context.Context, name string) (string, error) {
 	return "", noMetadataError(known, name)
 }
 
-// noMetadataError returns the error for a name of neither a file nor a run.
-func noMetadataError(known []history.Entry, name string) error {
+// noRunError returns the error for a name that no run in the history has, where no bus runs.
+func noRunError(known []history.Entry, name string) error {
+	if err := shortPartError(nameEntries(known), name); err != nil {
+		return err
+	}
+
+	return exit.Usage(suggestEntry(known, name)+"promptmill history lists the runs",
+		"there is no run %s in the history of this machine, and no bus runs here", report.ShellWords(name))
+}
+
+// suggestEntry is [suggestRun] for the runs of the history.
+func suggestEntry(known []history.Entry, name string) string {
 	var names []string
 	for _, e := range known {
 		names = append(names, e.TestID, e.Label)
+	}
+
+	return suggestRun(name, names)
+}
+
+// noMetadataError returns the error for a name of neither a file nor a run.
+func noMetadataError(known []history.Entry, name string) error {
+	if err := shortPartError(nameEntries(known), name); err != nil {
+		return err
 	}
 
 	absent := "neither " + report.ShellWords(name) + " nor " +
@@ -132,7 +155,7 @@ func noMetadataError(known []history.Entry, name string) error {
 		absent = "no " + report.ShellWords(name)
 	}
 
-	return exit.Usage(suggestRun(name, names)+"promptmill history lists the runs of this machine",
+	return exit.Usage(suggestEntry(known, name)+"promptmill history lists the runs of this machine",
 		"there is %s, and no run of that name", absent)
 }
 
@@ -145,13 +168,7 @@ func (f metaFinder) chooseEntry(found []history.Entry, name string) (string, err
 	}
 
 	if len(byID) > 1 {
-		var named []namedRun
-		for _, e := range found {
-			if byID[e.TestID].Meta == e.Meta {
-				named = append(named, namedRun{e.TestID, e.Label, e.InputName(), e.Status, e.Timestamp})
-			}
-		}
-		return "", severalRunsError(named, name)
+		return "", severalRunsError(nameEntries(found), name)
 	}
 
 	e := found[len(found)-1]
@@ -165,11 +182,21 @@ func (f metaFinder) chooseEntry(found []history.Entry, name string) (string, err
 	return e.Meta, nil
 }
 
+// nameEntries returns the runs of the history for a list, each once.
+func nameEntries(list []history.Entry) (named []namedRun) {
+	for i, e := range list {
+		if !slices.ContainsFunc(list[i+1:], func(later history.Entry) bool { return later.TestID == e.TestID }) {
+			named = append(named, namedRun{e.TestID, e.Label, e.InputName(), e.Status, e.Timestamp})
+		}
+	}
+	return named
+}
+
 // findOnBus returns the run that a name means on the named bus, or on those of this machine. It
-// returns an empty manifest if there is no such run, or no bus.
+// returns an empty manifest if there is no such run, and [busconn.ErrNoBus] if there is no bus.
 func (f metaFinder) findOnBus(ctx context.Context, name string) (proto.Manifest, error) {
 	if !f.bus.External() && len(localbus.List(f.state)) == 0 {
-		return proto.Manifest{}, nil
+		return proto.Manifest{}, busconn.ErrNoBus
 	}
 
 	s, m, err := openRun(ctx, f.env, *f.bus, proto.RoleReader, name)
@@ -193,7 +220,7 @@ func (f metaFinder) locate(m proto.Manifest) (string, error) {
 	switch {
 	case !m.State.Ended():
 		return "", exit.Usage("promptmill status "+m.Run+" --watch shows when it has ended",
-			"run %s is %s, and has its metadata when it has ended", m.DisplayName(), m.State)
+			"run %s is %s, and has its metadata when it has ended", m.DisplayName(), m.State.Word())
 	case !ok:
 		return "", exit.Usage("", "run %s is %s, and has no output", m.DisplayName(), m.State)
 	case host != pipeline.HostName() || !files.Exists(meta):

@@ -175,17 +175,23 @@ func findRun(ctx context.Context, list []*session, name string) (*session, proto
 	found := proto.FindNamed(all, name, func(m proto.Manifest) (id, label string) { return m.Run, m.Label })
 	switch len(found) {
 	case 0:
+		if err := shortPartError(nameRuns(all), name); err != nil {
+			return nil, proto.Manifest{}, err
+		}
 		return nil, proto.Manifest{}, unknownRunError(all, name)
 	case 1:
 		return buses[found[0].Run], found[0], nil
 	}
 
-	var named []namedRun
-	for _, m := range found {
+	return nil, proto.Manifest{}, severalRunsError(nameRuns(found), name)
+}
+
+// nameRuns returns runs of a bus for a list.
+func nameRuns(list []proto.Manifest) (named []namedRun) {
+	for _, m := range list {
 		named = append(named, namedRun{m.Run, m.Label, m.Input.Name(), m.State, m.CreatedAt})
 	}
-
-	return nil, proto.Manifest{}, severalRunsError(named, name)
+	return named
 }
 
 // unknownRunError returns the error for a name that no run on a bus has.
@@ -246,11 +252,30 @@ func severalRunsError(found []namedRun, name string) error {
 		hint = "name the run by its id"
 	}
 
-	const most = 10
-	for i, r := range found {
+	return exit.Usage(hint, "%s", text+listNamedRuns(found, 10))
+}
+
+// shortPartError returns the error for a part of an id that is too short to name a run, with runs
+// that it may mean, or nil.
+func shortPartError(all []namedRun, name string) error {
+	if len(name) >= proto.MinIDPart {
+		return nil
+	}
+
+	meant := slices.DeleteFunc(all, func(r namedRun) bool { return !proto.IsIDPart(r.id, name) })
+	if len(meant) == 0 {
+		return nil
+	}
+
+	return exit.Usage(fmt.Sprintf("write %d characters or more of its beginning or its end", proto.MinIDPart),
+		"%s is too short a part of an id:%s", report.ShellWords(name), listNamedRuns(meant, 5))
+}
+
+// listNamedRuns returns a line for each of some runs, at most so many.
+func listNamedRuns(list []namedRun, most int) (text string) {
+	for i, r := range list {
 		if i == most {
-			text += fmt.Sprintf("\n  and %d more", len(found)-most)
-			break
+			return text + fmt.Sprintf("\n  and %d more", len(list)-most)
 		}
 
 		words := slices.DeleteFunc([]string{r.id, r.label, r.input}, func(s string) bool { return s == "" })
@@ -258,7 +283,7 @@ func severalRunsError(found []namedRun, name string) error {
 			terminal.FormatAge(time.Since(r.began)))
 	}
 
-	return exit.Usage(hint, "%s", text)
+	return text
 }
 
 // listRuns returns the run with an id (exact), or all runs if there is none.
@@ -285,6 +310,8 @@ func (s *session) listRuns(ctx context.Context, id string) (runs []proto.Manifes
 func printJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+
 	return e.Encode(v)
 }
 

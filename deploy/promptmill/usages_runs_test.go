@@ -150,6 +150,27 @@ func TestUsageOfRuns(t *testing.T) {
 			code: 1,
 		},
 		{
+			args: "cancel ng",
+			err: "ng is too short a part of an id:\n" +
+				"  run-validating, tickets.jsonl, validating, begun AGE ago\n" +
+				"  run-finalizing, tickets.jsonl, finalizing, begun AGE ago\n" +
+				"  run-cancelling, tickets.jsonl, cancelling, begun AGE ago",
+			hint: "write 4 characters or more of its beginning or its end",
+			code: 2,
+		},
+		{
+			args: "status run",
+			err: "run is too short a part of an id:\n" +
+				"  run-validating, tickets.jsonl, validating, begun AGE ago\n" +
+				"  run-in-progress, every night, tickets.jsonl, in_progress, begun AGE ago\n" +
+				"  run-paused, every night, tickets.jsonl, paused, begun AGE ago\n" +
+				"  run-finalizing, tickets.jsonl, finalizing, begun AGE ago\n" +
+				"  run-completed, Weekly summary, tickets.jsonl, completed, begun AGE ago\n" +
+				"  and 4 more",
+			hint: "write 4 characters or more of its beginning or its end",
+			code: 2,
+		},
+		{
 			args: "collect nosuch",
 			err:  "there is no run nosuch on this bus",
 			hint: "promptmill list shows the runs",
@@ -224,13 +245,13 @@ func TestUsageOfRuns(t *testing.T) {
 		},
 		{
 			args: "retry run-in-progress",
-			err:  "run run-in-progress (every night) is in_progress and cannot be retried",
+			err:  "run run-in-progress (every night) is running and cannot be retried",
 			hint: "only an ended run can: promptmill status run-in-progress --watch shows when it has ended",
 			code: 1,
 		},
 		{
 			args: "retry run-completed",
-			err: "run run-completed (Weekly summary) is completed, and none of its 3 requests failed: there " +
+			err: "run run-completed (Weekly summary) is completed, and none of its requests failed: there " +
 				"is nothing to run again",
 			code: 1,
 		},
@@ -249,7 +270,7 @@ func TestUsageOfRuns(t *testing.T) {
 		},
 		{
 			args: "delete run-in-progress",
-			err:  "run run-in-progress (every night) is in_progress",
+			err:  "run run-in-progress (every night) is running",
 			hint: "promptmill cancel run-in-progress ends it and keeps its results; promptmill delete " +
 				"--force run-in-progress drops the results that are not in its files",
 			code: 1,
@@ -302,7 +323,7 @@ func TestUsageOfRuns(t *testing.T) {
 		},
 		{
 			args: "report run-in-progress",
-			err:  "run run-in-progress (every night) is in_progress, and has its metadata when it has ended",
+			err:  "run run-in-progress (every night) is running, and has its metadata when it has ended",
 			hint: "promptmill status run-in-progress --watch shows when it has ended",
 			code: 2,
 		},

@@ -53,7 +53,7 @@ func newRunTable(all []Run) terminal.Columns {
 
 	failed := terminal.Column{
 		Head:  "FAILED",
-		Cells: cells(func(r Run) string { return strconv.Itoa(r.Progress.Failed) }),
+		Cells: cells(func(r Run) string { return terminal.FormatCount(r.Progress.Failed) }),
 	}
 	if !slices.ContainsFunc(all, func(r Run) bool { return r.Progress.Failed > 0 }) {
 		failed.DropAt = 6
@@ -113,7 +113,8 @@ func newRunTable(all []Run) terminal.Columns {
 // formatDone formats how far a run is.
 func formatDone(r Run) string {
 	p := r.Progress
-	return fmt.Sprintf("%d/%d %s", p.Done, p.Total, formatPercent(p.Done, p.Total))
+	return fmt.Sprintf("%s/%s %s", terminal.FormatCount(p.Done), terminal.FormatCount(p.Total),
+		formatPercent(p.Done, p.Total))
 }
 
 // formatPercent formats a part in percent. Only the whole is 100%.
@@ -178,7 +179,7 @@ func PrintRun(w io.Writer, r Run) error {
 
 	if r.EndedAt != nil {
 		p.line("ended", "%s, after %s; it stays on the bus for %s", r.EndedAt.Local().Format(time.DateTime),
-			formatElapsed(r), time.Duration(r.Policy.KeepSeconds)*time.Second)
+			formatElapsed(r), terminal.FormatDuration(time.Duration(r.Policy.KeepSeconds)*time.Second))
 	}
 
 	p.files(r)
@@ -204,12 +205,13 @@ func (c card) line(name, format string, args ...any) {
 // progress adds how far the run is, and its failures by cause, the most frequent first.
 func (c card) progress(r Run) {
 	p := r.Progress
-	c.line("requests", "%d, of these %d done, %d failed", p.Total, p.Done, p.Failed)
+	c.line("requests", "%s, of these %s done, %s failed", terminal.FormatCount(p.Total),
+		terminal.FormatCount(p.Done), terminal.FormatCount(p.Failed))
 
 	for _, code := range slices.SortedFunc(maps.Keys(r.Failures), func(a, b string) int {
 		return cmp.Or(cmp.Compare(r.Failures[b], r.Failures[a]), cmp.Compare(a, b))
 	}) {
-		c.line("failures", "%d x %s", r.Failures[code], summary.NameCause(code))
+		c.line("failures", "%s x %s", terminal.FormatCount(r.Failures[code]), summary.NameCause(code))
 	}
 
 	if p.RequestsPerS != nil {
@@ -222,11 +224,12 @@ func (c card) progress(r Run) {
 
 	if n := r.Counts.Dropped; n > 0 {
 		c.line("dropped",
-			"%d messages of results, or lines of them, that did not fit the run; its collector's log has the first of each kind",
-			n)
+			"%s of results, or lines of them, that did not fit the run; its collector's log has the first of each kind",
+			terminal.CountOf(n, "message"))
 	}
 
-	c.line("tokens", "%d in, %d out", r.Counts.PromptTokens, r.Counts.CompletionTokens)
+	c.line("tokens", "%s in, %s out", terminal.FormatCount(r.Counts.PromptTokens),
+		terminal.FormatCount(r.Counts.CompletionTokens))
 }
 
 // models adds the models of the run.
@@ -236,7 +239,7 @@ func (c card) models(r Run) {
 		if slices.Contains(r.Missing, model) {
 			note = " (no worker serves it)"
 		}
-		c.line("model", "%s: %d requests%s", model, r.Input.Models[model], note)
+		c.line("model", "%s: %s%s", model, terminal.CountOf(r.Input.Models[model], "request"), note)
 	}
 }
 
@@ -336,10 +339,10 @@ func newWorkerTable(workers []Worker, names []string) terminal.Columns {
 			Brief:   cells(formatBriefState),
 		},
 		{Head: "IN FLIGHT", Cells: cells(func(k Worker) string {
-			return fmt.Sprintf("%d/%d", k.InFlight, k.Concurrency)
+			return terminal.FormatCount(k.InFlight) + "/" + terminal.FormatCount(k.Concurrency)
 		})},
 		{Head: "RATE", Cells: cells(func(k Worker) string { return formatRate(&k.PerSecond) })},
-		{Head: "DONE", Cells: cells(func(k Worker) string { return strconv.FormatInt(k.Done, 10) }), DropAt: 7},
+		{Head: "DONE", Cells: cells(func(k Worker) string { return terminal.FormatCount(k.Done) }), DropAt: 7},
 		{Head: "HEARD", Cells: cells(func(k Worker) string {
 			return terminal.FormatAge(time.Since(k.HeardAt)) + " ago"
 		})},

@@ -48,13 +48,13 @@ func TestRunsFitTheTerminal(t *testing.T) {
 		want  string
 	}{
 		{"a pipe", plain, 0, `
-RUN                   INPUT          STATE        DONE            FAILED  RATE  LEFT  TIME  MODELS  PRIORITY
-20261128-195627-yyjr  tickets.jsonl  in_progress  4123/20000 20%  0       48/s  ~5m   1m    gemma   0
+RUN                   INPUT          STATE        DONE              FAILED  RATE  LEFT  TIME  MODELS  PRIORITY
+20261128-195627-yyjr  tickets.jsonl  in_progress  4,123/20,000 20%  0       48/s  ~5m   1m    gemma   0
 `},
 		{"120 cells", labelled, 120, `
-RUN                   LABEL                     INPUT              STATE        DONE            FAILED  RATE  LEFT  TIME
-20261128-195627-yyjr  every night, of the shop  tickets.jsonl      in_progress  4123/20000 20%  7       48/s  ~5m   1m
-20261128-195629-2edx  -                         a-rather-long-...  in_progress  4123/20000 20%  0       48/s  ~5m   1m
+RUN                   LABEL                     INPUT            STATE        DONE              FAILED  RATE  LEFT  TIME
+20261128-195627-yyjr  every night, of the shop  tickets.jsonl    in_progress  4,123/20,000 20%  7       48/s  ~5m   1m
+20261128-195629-2edx  -                         a-rather-lon...  in_progress  4,123/20,000 20%  0       48/s  ~5m   1m
 `},
 		{"80 cells", labelled, 80, `
 RUN                   LABEL          INPUT       STATE        DONE  FAILED  LEFT

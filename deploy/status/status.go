@@ -183,16 +183,16 @@ func (r Run) findProblem(now time.Time) string {
 	old := now.Sub(r.CreatedAt) >= ProblemAfter
 	switch {
 	case r.State == proto.StateFailed:
-		return "it was refused: " + r.Manifest.Problem
+		return "refused: " + r.Manifest.Problem
 	case r.State.Ended():
 		return ""
 	case r.State == proto.StatePaused && r.StoppedBy != nil:
 		reached := *r.StoppedBy
 		reached.Tokens = max(reached.Tokens, r.Counts.PromptTokens+r.Counts.CompletionTokens)
 
-		return "it was stopped by " + reached.Name() + "; " + progress.FormatResume(r.Run, reached)
+		return "stopped by " + reached.Name() + "; " + progress.FormatResume(r.Run, reached)
 	case r.Manifest.Problem != "":
-		return "it is not collected: " + r.Manifest.Problem
+		return "not collected: " + r.Manifest.Problem
 	case !old:
 		return ""
 	case r.State == proto.StateValidating:
@@ -204,7 +204,7 @@ func (r Run) findProblem(now time.Time) string {
 		return fmt.Sprintf("no worker serves %s; served are %s",
 			strings.Join(r.Missing, ", "), strings.Join(r.Served, ", "))
 	case r.State == proto.StateInProgress && len(r.Missing) > 0:
-		return fmt.Sprintf("no worker serves %s; there is no worker that is ready", strings.Join(r.Missing, ", "))
+		return fmt.Sprintf("no worker serves %s", strings.Join(r.Missing, ", "))
 	}
 
 	return ""

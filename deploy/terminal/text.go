@@ -147,6 +147,27 @@ func FormatAge(d time.Duration) string {
 	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }
 
+// FormatDuration formats a duration without the parts that are zero at its end: 24h, not 24h0m0s.
+func FormatDuration(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+
+	return text
+}
+
+// CountOf formats a number of things, whose name takes an s: 1 run, 2,000 runs.
+func CountOf[N int | int64 | uint64](n N, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return FormatCount(n) + " " + thing
+}
+
 // FormatCount formats a number with a comma at each thousand.
 func FormatCount[N int | int64 | uint64](n N) string {
 	s := strconv.FormatInt(int64(n), 10)

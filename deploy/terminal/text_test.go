@@ -1,6 +1,9 @@
 package terminal
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 func TestLineWidth(t *testing.T) {
 	t.Parallel()
@@ -55,6 +58,34 @@ func TestFormatCount(t *testing.T) {
 		0: "0", 999: "999", 1000: "1,000", 20000: "20,000", 1234567: "1,234,567", -1000: "-1,000", -100: "-100",
 	} {
 		if got := FormatCount(n); got != want {
+			t.Errorf("%d is %s, want %s", n, got, want)
+		}
+	}
+}
+
+func TestFormatDuration(t *testing.T) {
+	t.Parallel()
+
+	for want, d := range map[string]time.Duration{
+		"30m":    30 * time.Minute,
+		"24h":    24 * time.Hour,
+		"1h30m":  90 * time.Minute,
+		"1m30s":  90 * time.Second,
+		"1h0m1s": time.Hour + time.Second,
+		"80ms":   80 * time.Millisecond,
+		"10s":    10 * time.Second,
+	} {
+		if got := FormatDuration(d); got != want {
+			t.Errorf("%s is written as %s, want %s", d, got, want)
+		}
+	}
+}
+
+func TestCountOf(t *testing.T) {
+	t.Parallel()
+
+	for n, want := range map[int]string{0: "0 runs", 1: "1 run", 2: "2 runs", 20000: "20,000 runs"} {
+		if got := CountOf(n, "run"); got != want {
 			t.Errorf("%d is %s, want %s", n, got, want)
 		}
 	}

@@ -176,7 +176,7 @@ func (r Result) Print(w io.Writer) {
 }
 
 func (a AnswerResult) print(w io.Writer) {
-	fmt.Fprintf(w, "%d lines answer the text of the input", a.Matching)
+	fmt.Fprintf(w, "%s lines answer the text of the input", terminal.FormatCount(a.Matching))
 	for _, part := range []struct {
 		count int
 		text  string
@@ -187,7 +187,7 @@ func (a AnswerResult) print(w io.Writer) {
 		{a.Renamed, "name a model that no request asked for"},
 	} {
 		if part.count > 0 {
-			fmt.Fprintf(w, ", %d %s", part.count, part.text)
+			fmt.Fprintf(w, ", %s %s", terminal.FormatCount(part.count), part.text)
 		}
 	}
 

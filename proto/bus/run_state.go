@@ -91,5 +91,5 @@ func moveState(m *proto.Manifest, to proto.State, from ...proto.State) error {
 		}
 	}
 
-	return fmt.Errorf("run %s: %w: it is %s", m.Run, ErrWrongState, m.State)
+	return fmt.Errorf("run %s: %w: it is %s", m.Run, ErrWrongState, m.State.Word())
 }
