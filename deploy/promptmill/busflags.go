@@ -157,5 +157,9 @@ func parseConnect(env environment, c *cli.Command) busconn.Options {
 		o.URLVariable = "NATS_URL"
 	}
 
+	if (o.Join != "" || o.URL == "") && !cmdline.IsTyped(c, "replicas") {
+		o.Replicas = 0 // a variable may be set for another command
+	}
+
 	return o
 }
