@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -57,10 +59,12 @@ func TestModelServerFoundAndKilled(t *testing.T) {
 				t.Fatalf("exit code %d:\n%s", code, out)
 			}
 
-			if want := fmt.Sprintf(
-				" for %s server at http://localhost:%d", tt.platform, tt.port,
-			); !strings.Contains(out.String(), want) {
-				t.Errorf("missing output %q", want)
+			start := parseStart(t, out.String())
+			found := start.Server
+			if url := fmt.Sprint("http://localhost:", tt.port); found == nil || !slices.Equal(found.URLs, []string{url}) {
+				t.Errorf("found the servers %+v, want %s", found, url)
+			} else if got := cmp.Or(strings.TrimPrefix(found.Flavour, "simulated "), "OpenAI-compatible"); got != tt.platform {
+				t.Errorf("the server is %s, want %s", got, tt.platform)
 			}
 
 			b.verified(in, "out")
@@ -80,6 +84,21 @@ func TestModelServerFoundAndKilled(t *testing.T) {
 	}
 
 	together(t, flavours)
+}
+
+// parseStart returns the object of the type start in the output of --progress json.
+func parseStart(t *testing.T, text string) (start progress.Start) {
+	t.Helper()
+
+	for line := range strings.Lines(text) {
+		if json.Unmarshal([]byte(line), &start) == nil && start.Type == "start" {
+			return start
+		}
+	}
+
+	t.Fatalf("no start in the output:\n%s", text)
+
+	return start
 }
 
 // modelBox is a host with a simulated model server.
