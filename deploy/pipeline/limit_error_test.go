@@ -118,10 +118,12 @@ func TestRunStopsAtALimit(t *testing.T) {
 	res, err := Run(t.Context(), cfg)
 	must(t, err)
 
-	if res.Answered+res.Failed != requests || int64(res.Failed) != limit.Failures["http_400"] ||
-		len(goodServer.requests()) != requests-done {
-		t.Errorf("%d answered, %d failed, %d and %d were sent", res.Answered, res.Failed, len(sent),
-			len(goodServer.requests()))
+	// The last results in flight may have reached the bus after the collector stopped.
+	onBus := requests - done - len(goodServer.requests())
+	more := int64(res.Failed) - limit.Failures["http_400"]
+	if res.Answered+res.Failed != requests || onBus < 0 || done+onBus > len(sent) || more < 0 || more > int64(onBus) {
+		t.Errorf("%d answered, %d failed, %d and %d were sent; %d were done and %v failed at the stop", res.Answered,
+			res.Failed, len(sent), len(goodServer.requests()), done, limit.Failures)
 	}
 
 	if res.Reached != nil || len(res.Metadata.Results.Stops) != 1 {

@@ -151,20 +151,20 @@ func refuseSameRun(old proto.Manifest) error {
 		return exit.WithHint(fmt.Errorf("%s%s, with %s failed requests", begin, old.State,
 			terminal.FormatCount(old.Counts.Failed)), "promptmill retry "+old.Run+" runs the failed ones again"+free)
 	case old.State.Ended():
-		return exit.WithHint(fmt.Errorf("%s%s", begin, old.State),
+		return exit.WithHint(fmt.Errorf("%s%s", begin, old.State.Word()),
 			"promptmill status "+old.Run+" shows where its results are"+free)
 	case old.StoppedBy != nil:
 		return exit.WithHint(fmt.Errorf("%sstopped: %s", begin, old.StoppedBy), progress.FormatResume(old.Run, *old.StoppedBy))
 	case old.State == proto.StatePaused:
-		return exit.WithHint(fmt.Errorf("%s%s", begin, old.State), "promptmill resume "+old.Run+" continues it")
+		return exit.WithHint(fmt.Errorf("%s%s", begin, old.State.Word()), "promptmill resume "+old.Run+" continues it")
 	}
 
 	if old.Policy.Attended { // no server collects it
-		return exit.WithHint(fmt.Errorf("%s%s", begin, old.State), "promptmill status "+old.Run+
+		return exit.WithHint(fmt.Errorf("%s%s", begin, old.State.Word()), "promptmill status "+old.Run+
 			" shows which process collects it; if none does, the same command with --wait -o OUT continues it")
 	}
 
-	return exit.WithHint(fmt.Errorf("%s%s", begin, old.State),
+	return exit.WithHint(fmt.Errorf("%s%s", begin, old.State.Word()),
 		"promptmill status "+old.Run+" --watch shows its progress; the same command with --wait waits for its end")
 }
 

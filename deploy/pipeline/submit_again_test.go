@@ -21,13 +21,13 @@ func TestRefuseSameRun(t *testing.T) {
 		{
 			name: "at work",
 			m:    proto.Manifest{State: proto.StateInProgress},
-			err:  "in_progress",
+			err:  "running",
 			hint: "promptmill status r --watch shows its progress; the same command with --wait waits for its end",
 		},
 		{
 			name: "for the command that made it",
 			m:    proto.Manifest{State: proto.StateInProgress, Policy: proto.RunPolicy{Attended: true}},
-			err:  "in_progress",
+			err:  "running",
 			hint: "promptmill status r shows which process collects it; if none does, the same command with " +
 				"--wait -o OUT continues it",
 		},
