@@ -2,7 +2,6 @@ package proto
 
 import (
 	"fmt"
-	"strconv"
 	"time"
 )
 
@@ -77,7 +76,7 @@ func newReachedLimit(t Threshold, c Counts) *ReachedLimit {
 // Name returns the limit without the counts, as a part of a sentence.
 func (r ReachedLimit) Name() string {
 	if r.MaxTokens > 0 {
-		return fmt.Sprintf("the limit of %s tokens", groupDigits(r.MaxTokens))
+		return fmt.Sprintf("the limit of %s tokens", FormatCount(r.MaxTokens))
 	}
 	return "the limit " + r.Limit
 }
@@ -93,7 +92,7 @@ func (r ReachedLimit) Key() string {
 // String returns a sentence with the limit and the counts that reached it.
 func (r ReachedLimit) String() string {
 	if r.MaxTokens > 0 {
-		return fmt.Sprintf("%s is reached: the run has used %s", r.Name(), groupDigits(r.Tokens))
+		return fmt.Sprintf("%s is reached: the run has used %s", r.Name(), FormatCount(r.Tokens))
 	}
 
 	what := "requests failed"
@@ -106,8 +105,8 @@ func (r ReachedLimit) String() string {
 		since = ""
 	}
 
-	return fmt.Sprintf("%s is reached: %s of %s %s%s", r.Name(), groupDigits(int64(r.Count)),
-		groupDigits(int64(r.Ended)), what, since)
+	return fmt.Sprintf("%s is reached: %s of %s %s%s", r.Name(), FormatCount(r.Count),
+		FormatCount(r.Ended), what, since)
 }
 
 // IsCounted reports whether counts of the run may contain the requests that reached the limit. Counts
@@ -119,16 +118,6 @@ func (r ReachedLimit) IsCounted(c Counts) bool {
 	}
 
 	return count >= r.Count && c.Executed() >= r.Ended && c.PromptTokens+c.CompletionTokens >= r.Tokens
-}
-
-// groupDigits formats a number with commas between thousands.
-func groupDigits(n int64) string {
-	s := strconv.FormatInt(n, 10)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-
-	return s
 }
 
 // FindTokensUsedUp returns the limit of tokens if the run has used all of them, or nil.

@@ -225,23 +225,7 @@ func TestNATSConfig(t *testing.T) {
 // them, collects them and deletes them. Passwords are checked.
 func TestNATSConfigUsers(t *testing.T) {
 	users := passwords(t)
-	opts := natsConfig(t)
-	opts.NoSigs, opts.NoLog = true, true
-
-	s, err := server.NewServer(opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	s.Start()
-	t.Cleanup(func() {
-		s.Shutdown()
-		s.WaitForShutdown()
-	})
-
-	if !s.ReadyForConnections(pollTime) {
-		t.Fatal("the NATS server does not get ready")
-	}
+	s := startNATSWith(t, natsConfig(t))
 
 	c := newCommand(t)
 	as := func(user string, args ...string) []string {

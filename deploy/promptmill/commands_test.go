@@ -598,28 +598,13 @@ func TestSignals(t *testing.T) {
 func startNATS(t *testing.T) (*server.Server, string) {
 	t.Helper()
 
-	s, err := server.NewServer(&server.Options{
+	s := startNATSWith(t, &server.Options{
 		Host:       "127.0.0.1",
 		Port:       server.RANDOM_PORT,
-		NoSigs:     true,
-		NoLog:      true,
 		JetStream:  true,
 		StoreDir:   t.TempDir(),
 		MaxPayload: 8 << 20,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	s.Start()
-	t.Cleanup(func() {
-		s.Shutdown()
-		s.WaitForShutdown()
-	})
-
-	if !s.ReadyForConnections(pollTime) {
-		t.Fatal("the NATS server does not get ready")
-	}
 
 	return s, s.ClientURL()
 }

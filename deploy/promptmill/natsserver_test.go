@@ -40,6 +40,13 @@ func startNATSServerAt(t *testing.T, address, config string) *server.Server {
 	opts, err := server.ProcessConfigFile(path)
 	must(t, err)
 
+	return startNATSWith(t, opts)
+}
+
+// startNATSWith starts a NATS server without signals and log, and waits until it is ready.
+func startNATSWith(t *testing.T, opts *server.Options) *server.Server {
+	t.Helper()
+
 	opts.NoSigs, opts.NoLog = true, true
 	s, err := server.NewServer(opts)
 	must(t, err)
@@ -148,6 +155,14 @@ func tlsConfig(certificate, more string) string {
 func startTalker(t *testing.T, text string) (address string) {
 	t.Helper()
 
+	return serveConnections(t, func(conn net.Conn) { fmt.Fprint(conn, text) })
+}
+
+// serveConnections listens, and calls serve for each connection, which stays open until the end of
+// the test. It returns its HOST:PORT.
+func serveConnections(t *testing.T, serve func(net.Conn)) (address string) {
+	t.Helper()
+
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	t.Cleanup(func() { l.Close() })
@@ -159,7 +174,7 @@ func startTalker(t *testing.T, text string) (address string) {
 				return
 			}
 			t.Cleanup(func() { conn.Close() })
-			fmt.Fprint(conn, text)
+			go serve(conn)
 		}
 	}()
 

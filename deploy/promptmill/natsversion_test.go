@@ -14,34 +14,17 @@ import (
 func oldServer(t *testing.T, version string) (url string) {
 	t.Helper()
 
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	t.Cleanup(func() { l.Close() })
+	return "nats://" + serveConnections(t, func(conn net.Conn) {
+		fmt.Fprintf(conn,
+			"INFO {\"server_id\":\"x\",\"version\":%q,\"proto\":1,\"headers\":true,\"max_payload\":1048576,\"jetstream\":true}\r\n",
+			version)
 
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
+		for lines := bufio.NewScanner(conn); lines.Scan(); {
+			if strings.HasPrefix(lines.Text(), "PING") {
+				fmt.Fprint(conn, "PONG\r\n")
 			}
-
-			go func() {
-				defer conn.Close()
-
-				fmt.Fprintf(conn,
-					"INFO {\"server_id\":\"x\",\"version\":%q,\"proto\":1,\"headers\":true,\"max_payload\":1048576,\"jetstream\":true}\r\n",
-					version)
-
-				for lines := bufio.NewScanner(conn); lines.Scan(); {
-					if strings.HasPrefix(lines.Text(), "PING") {
-						fmt.Fprint(conn, "PONG\r\n")
-					}
-				}
-			}()
 		}
-	}()
-
-	return "nats://" + l.Addr().String()
+	})
 }
 
 // Every command refuses a server that is too old, at once.

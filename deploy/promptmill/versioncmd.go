@@ -16,7 +16,7 @@ var version string
 type build struct {
 	// Version is that of the release or of the module, or else dev with the commit.
 	Version string `json:"version"`
-	// Commit is the commit of the source. It is empty if Go was told not to record it, and for a
+	// Commit is the commit of the source. It is empty for a build with -buildvcs=false, and for a
 	// module that Go has downloaded.
 	Commit string `json:"commit,omitempty"`
 	// Modified is set for a source with changes that are not in the commit.

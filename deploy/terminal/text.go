@@ -6,7 +6,6 @@ import (
 	"os"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/program"
+	"github.com/promptmill/promptmill/proto"
 )
 
 // Fprintf prints a line for people. Texts that others chose (names, models, custom_ids, answers
@@ -168,11 +168,5 @@ func CountOf[N int | int64 | uint64](n N, thing string) string {
 	return FormatCount(n) + " " + thing
 }
 
-// FormatCount formats a number with a comma at each thousand.
-func FormatCount[N int | int64 | uint64](n N) string {
-	s := strconv.FormatInt(int64(n), 10)
-	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
+// FormatCount formats a number with a comma at each thousand, as [proto.FormatCount] does.
+func FormatCount[N int | int64 | uint64](n N) string { return proto.FormatCount(n) }
