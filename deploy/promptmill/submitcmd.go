@@ -157,8 +157,13 @@ func submit(ctx context.Context, env environment, o submitOptions) (err error) {
 		return err
 	}
 
-	cmd.screen.Printf("run %s: %s requests are on the bus at %s", m.DisplayName(),
-		terminal.FormatCount(m.Input.Requests), l.Name)
+	verb := "are"
+	if m.Input.Requests == 1 {
+		verb = "is"
+	}
+
+	cmd.screen.Printf("run %s: %s %s on the bus at %s", m.DisplayName(),
+		terminal.CountOf(m.Input.Requests, "request"), verb, l.Name)
 
 	if o.collect != nil {
 		o.collect.Bus, o.collect.Run = l, m.Run

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -107,7 +106,7 @@ func runVerify(ctx context.Context, env environment, cfg verify.Config, asJSON b
 	}
 
 	if asJSON {
-		return errors.Join(json.NewEncoder(env.stdout).Encode(result), result.Err())
+		return errors.Join(printJSON(env.stdout, result), result.Err())
 	}
 
 	result.Print(env.stdout)
