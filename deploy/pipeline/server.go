@@ -55,6 +55,9 @@ type ServeConfig struct {
 	Log zerolog.Logger
 	// Hooks report the progress of the server.
 	Hooks Hooks
+	// API, if not nil, serves the runs to clients of another protocol. It is called when the bus is
+	// ready, and runs until ctx ends; the bus stays up until it returns. Its error ends Serve.
+	API func(ctx context.Context, link *busconn.Connection) error
 }
 
 // Validate returns an error that names the field of a value that cannot be used.
@@ -266,6 +269,10 @@ func (s *server) collectAll(ctx context.Context) error {
 	})
 
 	group.Go(func() error { return s.sweep(working) })
+
+	if s.API != nil {
+		group.Go(func() error { return s.API(working, s.link) })
+	}
 
 	err := group.Wait()
 	s.collectors.Wait()

@@ -17,6 +17,7 @@ const (
 	groupModel   = "Model server"
 	groupPolicy  = "Run policy"
 	groupBus     = "Bus"
+	groupAPI     = "Batch API"
 	groupReport  = "Report"
 	groupSim     = "Simulator"
 	groupGeneral = cmdline.GeneralGroup
@@ -24,7 +25,7 @@ const (
 
 // flagGroups are the groups in the order of the help.
 var flagGroups = []string{
-	groupInput, groupOutput, groupModel, groupPolicy, groupBus, groupReport, groupSim, groupGeneral,
+	groupInput, groupOutput, groupModel, groupPolicy, groupBus, groupAPI, groupReport, groupSim, groupGeneral,
 }
 
 // The groups of the commands in the help of promptmill.

@@ -35,13 +35,20 @@ func serveCommand(env environment) *cli.Command {
 				Value:    ".",
 				Usage:    "`DIR`: folder for the output files; it is created if it does not exist",
 			},
-		}, outputFlags(), reportFlags(), listenFlags(), metricsFlags(), ownBusFlags(), []cli.Flag{replicasFlag()}),
+		}, outputFlags(), reportFlags(), listenFlags(), metricsFlags(), apiFlags(), ownBusFlags(),
+			[]cli.Flag{replicasFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			cfg, err := parseServe(env, c)
 			if err != nil {
 				return err
 			}
-			return serve(ctx, env, parseCommon(c, "plain"), cfg)
+
+			api, err := parseAPI(c)
+			if err != nil {
+				return err
+			}
+
+			return serve(ctx, env, parseCommon(c, "plain"), cfg, api)
 		},
 	}
 }
@@ -131,7 +138,7 @@ func checkFolder(flag, dir string) error {
 	}
 }
 
-func serve(ctx context.Context, env environment, o commonOptions, cfg pipeline.ServeConfig) error {
+func serve(ctx context.Context, env environment, o commonOptions, cfg pipeline.ServeConfig, api apiOptions) error {
 	cmd, err := openCommand(ctx, env, o)
 	if err != nil {
 		return err
@@ -141,6 +148,16 @@ func serve(ctx context.Context, env environment, o commonOptions, cfg pipeline.S
 	cmd.limitMemory()
 	noteUnusedURL(env, cfg.Bus, cmd.screen)
 	cfg.Log, cfg.Metrics, cfg.Hooks = cmd.log, cmd.metrics, cmd.hooks()
+
+	if api.enabled() {
+		door, err := openAPI(cmd, cfg, api)
+		if err != nil {
+			return err
+		}
+		defer door.Close()
+
+		cfg.API = door.serve
+	}
 
 	err = pipeline.Serve(cmd.untilSignals("syncing the results received", nothingToCount, continueHint), cfg)
 	if errors.Is(err, pipeline.ErrInterrupted) {

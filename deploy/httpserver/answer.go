@@ -1,0 +1,119 @@
+package httpserver
+
+import (
+	"io"
+	"net/http"
+	"time"
+)
+
+// movedBytes is the most bytes that move before a time limit is renewed: the slowest line that moves
+// them within the usual 2 minutes has 9 kB/s.
+const movedBytes = 1 << 20
+
+// answer is an answer whose bytes must leave steadily: a time limit is renewed while they move. A
+// limit of the whole request would break large uploads and downloads over slow lines, and none would
+// keep the connections of clients that are gone.
+type answer struct {
+	http.ResponseWriter
+
+	control *http.ResponseController
+	stall   time.Duration
+
+	// status is the status that was sent; 0 until then.
+	status int
+	// bytes is the number of bytes of the body.
+	bytes int64
+}
+
+// newAnswer returns the answer of a request, and replaces the request's body by one whose bytes must
+// arrive steadily.
+func newAnswer(w http.ResponseWriter, r *http.Request, stall time.Duration) (a *answer, finish func()) {
+	a = &answer{ResponseWriter: w, control: http.NewResponseController(w), stall: stall}
+	body := &requestBody{ReadCloser: r.Body, control: a.control, stall: stall}
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = body
+	}
+
+	return a, func() {
+		// net/http reads what is left of the body, and writes what is left of the answer.
+		a.renewDeadline()
+		if body.begun && !body.ended {
+			a.control.SetReadDeadline(time.Now().Add(stall))
+		}
+	}
+}
+
+// renewDeadline gives the next bytes their time.
+func (a *answer) renewDeadline() { a.control.SetWriteDeadline(time.Now().Add(a.stall)) }
+
+// Unwrap is for http.ResponseController.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// WriteHeader implements http.ResponseWriter.
+func (a *answer) WriteHeader(status int) {
+	if a.status == 0 && status >= 200 {
+		a.status = status
+	}
+
+	a.renewDeadline()
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements io.Writer.
+func (a *answer) Write(p []byte) (written int, err error) {
+	a.begin()
+	for {
+		a.renewDeadline()
+		n, err := a.ResponseWriter.Write(p[:min(len(p), movedBytes)])
+		written += n
+		a.bytes += int64(n)
+		if p = p[n:]; err != nil || len(p) == 0 {
+			return written, err
+		}
+	}
+}
+
+// ReadFrom implements io.ReaderFrom: net/http sends files without copying them.
+func (a *answer) ReadFrom(from io.Reader) (read int64, err error) {
+	a.begin()
+	for {
+		a.renewDeadline()
+		n, err := io.CopyN(a.ResponseWriter, from, movedBytes)
+		read += n
+		a.bytes += n
+		switch {
+		case err == io.EOF:
+			return read, nil
+		case err != nil:
+			return read, err
+		}
+	}
+}
+
+// begin notes the status of an answer without one.
+func (a *answer) begin() {
+	if a.status == 0 {
+		a.status = http.StatusOK
+	}
+}
+
+// requestBody is a body whose bytes must arrive steadily.
+type requestBody struct {
+	io.ReadCloser
+
+	control      *http.ResponseController
+	stall        time.Duration
+	begun, ended bool
+}
+
+// Read implements io.Reader. The limit holds for this read alone: after the last one net/http waits
+// for the end of the connection, and cancels the request when a limit ends that wait.
+func (b *requestBody) Read(p []byte) (int, error) {
+	b.begun = true
+	b.control.SetReadDeadline(time.Now().Add(b.stall)) // fails only for a connection that is closed
+	n, err := b.ReadCloser.Read(p)
+	b.control.SetReadDeadline(time.Time{})
+	b.ended = b.ended || err != nil
+
+	return n, err
+}
