@@ -85,6 +85,9 @@ type RunPolicy struct {
 	// Attended reports that the process that made the run collects it, or a person starts a
 	// collector. A server that collects all runs leaves it alone.
 	Attended bool `json:"attended,omitempty"`
+	// Batch reports that the run is a batch of the batch API. The promptmill serve --api that made it
+	// collects it; Attended keeps other servers away.
+	Batch bool `json:"batch,omitempty"`
 	// FailIf are the thresholds of which each stops the run. They are judged by the requests that
 	// have ended since the latest start of the run, and once more, by all, when it is complete.
 	FailIf []Threshold `json:"fail_if,omitempty"`

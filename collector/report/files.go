@@ -123,7 +123,7 @@ func (b *builder) nextCommands() []Command {
 		list = append(list, Command{why, "promptmill " + ShellWords(args...)})
 	}
 	if t := b.run.Test; isOurs(b.run) && t.OutputFile != "" && len(listInputs(b)) > 0 {
-		switch attended := b.run.Manifest.Policy.Attended; {
+		switch attended := b.run.Manifest.Policy.Attended && !b.run.Manifest.Policy.Batch; {
 		case b.run.Results.FailureCount > 0 && attended && b.run.Config.Plain:
 			// The lines do not say which requests failed.
 		case b.run.Results.FailureCount > 0 && attended:

@@ -272,9 +272,10 @@ func listNames(names []string) string {
 func rejectInput(hooks Hooks, in inputerror.Input, p producer.Report, requests int, nameModel string) error {
 	in.PrintReasons(hooks.printf, p)
 
-	err := &kindError{
-		fmt.Errorf("%s of %s lines cannot be sent; nothing was sent", terminal.FormatCount(p.Count),
-			terminal.FormatCount(requests)), ErrInvalidInput,
+	err := &InputError{
+		error: fmt.Errorf("%s of %s lines cannot be sent; nothing was sent", terminal.FormatCount(p.Count),
+			terminal.FormatCount(requests)),
+		Report: p,
 	}
 
 	return in.DescribeLines(err, p, requests, nameModel)

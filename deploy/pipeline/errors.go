@@ -15,6 +15,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/natsserver"
 	"github.com/promptmill/promptmill/deploy/progress"
+	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker"
 )
@@ -27,6 +28,17 @@ var ErrOtherRun = errors.New("the output belongs to another run")
 
 // ErrInvalidInput is returned when lines of the input cannot be sent.
 var ErrInvalidInput = errors.New("lines of the input cannot be sent")
+
+// InputError is the error of an input with lines that cannot be sent. It wraps [ErrInvalidInput].
+type InputError struct {
+	error
+
+	// Report has the lines.
+	Report producer.Report
+}
+
+// Unwrap returns ErrInvalidInput.
+func (e *InputError) Unwrap() error { return ErrInvalidInput }
 
 // kindError is an error of one of the kinds above, with its own text.
 type kindError struct {

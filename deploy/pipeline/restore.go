@@ -33,7 +33,7 @@ func (s *server) restoreLost(ctx context.Context) error {
 
 	for _, path := range journals {
 		m, err := journal.ReadManifest(path)
-		if err != nil || output.Prefix(filepath.Join(s.Dir, m.Run)).Journal() != path || m.Policy.Attended ||
+		if err != nil || output.Prefix(filepath.Join(s.Dir, m.Run)).Journal() != path || !s.collects(m) ||
 			m.State.Ended() || slices.Contains(deleted, m.Run) || files.Exists(s.deletedMark(m.Run)) {
 			continue // another program's, one of the run command, a copy of an ended run, or deleted
 		}

@@ -58,6 +58,9 @@ type ServeConfig struct {
 	// API, if not nil, serves the runs to clients of another protocol. It is called when the bus is
 	// ready, and runs until ctx ends; the bus stays up until it returns. Its error ends Serve.
 	API func(ctx context.Context, link *busconn.Connection) error
+	// Collects reports whether Serve collects a run that other servers leave alone, see
+	// [proto.RunPolicy.Attended]: a batch of the batch API here. Defaults to no such run.
+	Collects func(run string) bool
 }
 
 // Validate returns an error that names the field of a value that cannot be used.
@@ -259,7 +262,7 @@ func (s *server) collectAll(ctx context.Context) error {
 				}
 				stopped[m.Run] = m.StoppedBy != nil
 
-				if !m.State.Ended() && m.State != proto.StateValidating && !m.Policy.Attended {
+				if !m.State.Ended() && m.State != proto.StateValidating && s.collects(m) {
 					s.startCollector(working, m)
 				}
 			}
@@ -278,6 +281,11 @@ func (s *server) collectAll(ctx context.Context) error {
 	s.collectors.Wait()
 
 	return err
+}
+
+// collects reports whether this server collects a run.
+func (s *server) collects(m proto.Manifest) bool {
+	return !m.Policy.Attended || s.Collects != nil && s.Collects(m.Run)
 }
 
 // sweep deletes runs whose time on the bus is over, again and again, until ctx ends.

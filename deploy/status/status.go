@@ -154,6 +154,10 @@ func CollectFix(m proto.Manifest) string {
 	switch host, out, known := strings.Cut(m.Output, ":"); {
 	case !m.Policy.Attended:
 		return "promptmill collect " + m.Run + " -o OUT, or promptmill serve"
+	case m.Policy.Batch && known:
+		return "the same promptmill serve --api on " + host + " continues it"
+	case m.Policy.Batch:
+		return "the promptmill serve --api that made it continues it"
 	case !m.Input.Stored:
 		return "the same promptmill run command continues it"
 	case known:
