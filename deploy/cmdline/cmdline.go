@@ -2,7 +2,8 @@
 // [github.com/urfave/cli/v3]: the help, the man pages, the completion of shells, and the errors
 // of wrong usage. It knows no command.
 //
-// [Prepare] takes a program of urfave/cli and gives it all of that. A tour of the files:
+// [Prepare] takes a program of urfave/cli and gives it all of that. A command may have commands of its
+// own, as in "promptmill key list". A tour of the files:
 //
 //   - flag.go: each flag is also an environment variable; its values, and the sentences that refuse them.
 //   - rules.go: flags that need or exclude each other.
@@ -29,8 +30,11 @@ const Prefix = "PROMPTMILL_"
 // group so.
 const GeneralGroup = "General"
 
-// apartKey is the key of a command's metadata for its [groupApart].
-const apartKey = "apart"
+// Keys of a command's metadata.
+const (
+	apartKey = "apart" // its [groupApart]
+	nameKey  = "name"  // its name with those of the commands above it
+)
 
 // groupApart is a group of flags that is not in the help of its command.
 type groupApart struct {
@@ -78,13 +82,24 @@ func Prepare(app *cli.Command, rules Rules) {
 	}
 
 	for _, c := range app.Commands {
-		prepareCommand(c, rules)
+		prepareCommand(c, app.Name, rules)
 	}
 }
 
-// prepareCommand gives a command the manners of this package.
-func prepareCommand(c *cli.Command, rules Rules) {
+// prepareCommand gives a command the manners of this package. above is the name of the command that
+// it is a part of.
+func prepareCommand(c *cli.Command, above string, rules Rules) {
+	if c.Metadata == nil {
+		c.Metadata = map[string]any{}
+	}
+
+	c.Metadata[nameKey] = above + " " + c.Name
 	c.OnUsageError = refuseUsage
+	if len(c.Commands) > 0 {
+		prepareGroup(c, rules)
+		return
+	}
+
 	for i, f := range c.Flags {
 		c.Flags[i] = &checkedFlag{flag: f.(flag)}
 	}
@@ -114,6 +129,64 @@ func prepareCommand(c *cli.Command, rules Rules) {
 	}
 }
 
+// prepareGroup gives a command that does nothing but have commands the manners of this package.
+func prepareGroup(c *cli.Command, rules Rules) {
+	c.HideHelpCommand = true
+	c.Action = func(_ context.Context, c *cli.Command) error {
+		if c.Args().Present() {
+			return unknownCommand(c, c.Args().First())
+		}
+		printHelp(c.Root().Writer, c)
+		return nil
+	}
+
+	for _, sub := range c.Commands {
+		prepareCommand(sub, NameOf(c), rules)
+	}
+}
+
+// NameOf returns the name of a command as it is typed, with those of the program and of the commands that
+// it is a part of. [cli.Command.FullName] knows them only of the command that runs.
+func NameOf(c *cli.Command) string {
+	if name, ok := c.Metadata[nameKey].(string); ok {
+		return name
+	}
+	return c.FullName()
+}
+
+// walkCommands calls visit for each command below another that is not hidden: for those of a command
+// behind it.
+func walkCommands(c *cli.Command, visit func(*cli.Command)) {
+	for _, sub := range c.Commands {
+		if !sub.Hidden {
+			visit(sub)
+			walkCommands(sub, visit)
+		}
+	}
+}
+
+// findCommand returns the command below another that words name one after the other, and the words after
+// those.
+func findCommand(c *cli.Command, words []string) (*cli.Command, []string) {
+	for len(words) > 0 && c.Command(words[0]) != nil {
+		c, words = c.Command(words[0]), words[1:]
+	}
+	return c, words
+}
+
+// namedCommand returns the command of the program that the arguments of another name.
+func namedCommand(c *cli.Command) (*cli.Command, error) {
+	named, rest := findCommand(c.Root(), c.Args().Slice())
+	switch {
+	case len(rest) > 0 && len(named.Commands) > 0:
+		return nil, unknownCommand(named, rest[0])
+	case len(rest) > 0:
+		return nil, unexpectedArguments(c, rest)
+	}
+
+	return named, nil
+}
+
 // ShowApart moves a group of a command's flags out of its help, into that of a flag. It must be
 // called before [Prepare].
 func ShowApart(c *cli.Command, group string, flag *cli.BoolFlag) {
@@ -126,19 +199,23 @@ func NewHelpCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "help",
 		Usage:     "print the help of a command",
-		ArgsUsage: "[COMMAND]",
-		Action: func(ctx context.Context, c *cli.Command) error {
-			if !c.Args().Present() {
-				return cli.ShowRootCommandHelp(c.Root())
+		ArgsUsage: "[COMMAND...]",
+		Action: func(_ context.Context, c *cli.Command) error {
+			named, err := namedCommand(c)
+			if err != nil {
+				return err
 			}
-			return showCommandHelp(ctx, c.Root(), c.Args().First())
+
+			printHelp(c.Root().Writer, named)
+
+			return nil
 		},
 	}
 }
 
 // showCommandHelp prints the help of a command by name, or of c itself where it has no commands.
 func showCommandHelp(_ context.Context, c *cli.Command, name string) error {
-	if len(c.Commands) > 0 {
+	if len(c.Commands) > 0 && name != "" {
 		named := c.Command(name)
 		if named == nil {
 			return unknownCommand(c, name)
@@ -152,11 +229,11 @@ func showCommandHelp(_ context.Context, c *cli.Command, name string) error {
 }
 
 // helpHint returns the hint to look at the help of a command.
-func helpHint(c *cli.Command) string { return c.FullName() + " --help lists all flags" }
+func helpHint(c *cli.Command) string { return NameOf(c) + " --help lists all flags" }
 
 // usageOf returns the line that shows how a command is typed.
 func usageOf(c *cli.Command) string {
-	line := c.FullName()
+	line := NameOf(c)
 	switch {
 	case len(c.Commands) > 0:
 		return line + " COMMAND [FLAGS] [ARGUMENTS]"

@@ -88,6 +88,8 @@ other package. To use it in each new shell:
 // line is a command line up to the cursor.
 type line struct {
 	root *cli.Command
+	// group is the command whose commands can follow: the program, or one that has commands of its own.
+	group *cli.Command
 	// command is the command on the line. Nil if its name is not complete yet.
 	command *cli.Command
 	// words are the words behind the command and before the cursor.
@@ -119,13 +121,22 @@ func parseLine(root *cli.Command, words []string) line {
 		words = []string{""}
 	}
 
-	l := line{root: root, current: words[len(words)-1], given: map[string]bool{}}
+	l := line{root: root, group: root, current: words[len(words)-1], given: map[string]bool{}}
 	words = words[:len(words)-1]
 	for i, word := range words {
-		if c := root.Command(word); c != nil && !strings.HasPrefix(word, "-") {
-			l.command, l.words = c, words[i+1:]
-			break
+		c := l.group.Command(word)
+		if c == nil || strings.HasPrefix(word, "-") {
+			continue
 		}
+
+		if len(c.Commands) > 0 {
+			l.group = c
+			continue
+		}
+
+		l.command, l.words = c, words[i+1:]
+
+		break
 	}
 
 	for i := 0; i < len(l.words) && l.command != nil; i++ {
@@ -180,9 +191,9 @@ func (l line) complete(ctx context.Context, values map[string]Values) completion
 	case l.flag != nil:
 		return l.completeValue(ctx, values, metavar(l.flag), "", l.current)
 	case l.command == nil && strings.HasPrefix(l.current, "-"):
-		return l.filter([]string{"--help", "--version"}, "", l.current)
+		return l.filter(l.listGroupFlags(), "", l.current)
 	case l.command == nil:
-		return l.filter(l.listCommands(), "", l.current)
+		return l.filter(listCommands(l.group), "", l.current)
 	case !l.onlyArguments && joined && isFlag(flagName):
 		if f := findFlag(l.command, strings.TrimLeft(flagName, "-")); f != nil {
 			return l.completeValue(ctx, values, metavar(f), flagName+"=", value)
@@ -238,7 +249,7 @@ func (l line) completeValue(
 	case source != nil:
 		all = source(ctx, l.parseFlags())
 	case name == "COMMAND" && l.flag == nil && prefix == "":
-		all = l.listCommands()
+		all = l.listNamed()
 	case strings.Contains(name, "|"):
 		all = strings.Split(name, "|")
 	}
@@ -272,9 +283,27 @@ func (l line) filter(all []string, prefix, typed string) completion {
 	return done
 }
 
-// listCommands lists the commands of the program.
-func (l line) listCommands() (list []string) {
-	for _, c := range l.root.Commands {
+// listGroupFlags lists the flags that can stand where a command is wanted.
+func (l line) listGroupFlags() []string {
+	if l.group == l.root {
+		return []string{"--help", "--version"}
+	}
+	return []string{"--help"}
+}
+
+// listNamed lists the commands that can follow as arguments, those of the command that the arguments name
+// so far.
+func (l line) listNamed() []string {
+	named, rest := findCommand(l.root, slices.DeleteFunc(slices.Clone(l.words), isFlag))
+	if len(rest) > 0 {
+		return nil
+	}
+	return listCommands(named)
+}
+
+// listCommands lists the commands of a program or of a command.
+func listCommands(above *cli.Command) (list []string) {
+	for _, c := range above.Commands {
 		if !c.Hidden {
 			list = append(list, c.Name+"\t"+c.Usage)
 		}

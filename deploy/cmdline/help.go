@@ -1,6 +1,7 @@
 package cmdline
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -69,13 +70,13 @@ func addToGroup[T any](groups []group[T], name string, item T) []group[T] {
 // printHelp prints the help of a program or of a command.
 func printHelp(w io.Writer, c *cli.Command) {
 	h := newHelp(w)
-	h.printf("%s\n", wrap(c.FullName()+": "+c.Usage, 0, h.width))
+	h.printf("%s\n", wrap(NameOf(c)+": "+c.Usage, 0, h.width))
 	h.printf("\nUsage: %s\n", wrap(usageOf(c), len("Usage: "), h.width))
 	h.printDescription(c.Description)
 
 	if len(c.Commands) > 0 {
 		h.printCommands(c)
-		h.printf("\n%s\n", wrap(c.Name+" COMMAND --help prints the flags of a command.", 0, h.width))
+		h.printf("\n%s\n", wrap(NameOf(c)+" COMMAND --help prints the flags of a command.", 0, h.width))
 		return
 	}
 
@@ -88,7 +89,7 @@ func printHelp(w io.Writer, c *cli.Command) {
 	}
 
 	if apart, ok := c.Metadata[apartKey].(groupApart); ok {
-		h.printf("%s --%s lists the %s's flags.\n", c.FullName(), apart.flag, strings.ToLower(apart.name))
+		h.printf("%s --%s lists the %s's flags.\n", NameOf(c), apart.flag, strings.ToLower(apart.name))
 	}
 }
 
@@ -102,7 +103,7 @@ func printGroupHelp(w io.Writer, c *cli.Command, apart groupApart) {
 		}
 	}
 
-	h.printf("%s\n", wrap("The "+strings.ToLower(apart.name)+"'s flags of "+c.FullName()+".", 0, h.width))
+	h.printf("%s\n", wrap("The "+strings.ToLower(apart.name)+"'s flags of "+NameOf(c)+".", 0, h.width))
 	h.printFlags(g)
 }
 
@@ -169,7 +170,7 @@ func (h help) printCommands(c *cli.Command) {
 	}
 
 	for _, g := range groupCommands(c) {
-		h.printf("\n%s:\n", g.name)
+		h.printf("\n%s:\n", cmp.Or(g.name, "Commands"))
 		for _, sub := range g.items {
 			h.printf("  %-*s%s\n", column-2, sub.Name, wrap(sub.Usage, column, h.width))
 		}

@@ -24,7 +24,7 @@ func NewManCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "man",
 		Usage:     "print a man page, or write them all",
-		ArgsUsage: "[COMMAND]",
+		ArgsUsage: "[COMMAND...]",
 		Description: `To read the page of a command:
 
   promptmill man run | man -l -
@@ -41,23 +41,21 @@ To install all pages:
 			},
 		},
 		Action: func(_ context.Context, c *cli.Command) error {
-			root, name := c.Root(), c.Args().First()
+			root := c.Root()
 			switch dir := c.String("dir"); {
-			case dir != "" && name != "":
+			case dir != "" && c.Args().Present():
 				return exit.Usage("leave out one of them",
-					"--dir writes the pages of all commands, and not of %s", name)
+					"--dir writes the pages of all commands, and not of %s", strings.Join(c.Args().Slice(), " "))
 			case dir != "":
 				return writePages(root, dir)
-			case name == "":
-				return printPage(root.Writer, root)
 			}
 
-			named := root.Command(name)
-			if named == nil {
-				return unknownCommand(root, name)
+			named, err := namedCommand(c)
+			if err != nil {
+				return err
 			}
 
-			return printPage(root.Writer, named)
+			return writePage(root.Writer, root, named)
 		},
 	}
 }
@@ -68,13 +66,12 @@ func writePages(root *cli.Command, dir string) error {
 		return exit.Usage("mkdir -p "+dir, "there is no folder %s", dir)
 	}
 
-	for _, c := range append([]*cli.Command{root}, root.Commands...) {
-		if c.Hidden {
-			continue
-		}
+	all := []*cli.Command{root}
+	walkCommands(root, func(c *cli.Command) { all = append(all, c) })
 
+	for _, c := range all {
 		var page bytes.Buffer
-		printPage(&page, c)
+		writePage(&page, root, c)
 		if err := os.WriteFile(filepath.Join(dir, pageName(c)+".1"), page.Bytes(), 0o666); err != nil {
 			return err
 		}
@@ -84,17 +81,17 @@ func writePages(root *cli.Command, dir string) error {
 }
 
 // pageName returns the name of a command's page.
-func pageName(c *cli.Command) string { return strings.ReplaceAll(c.FullName(), " ", "-") }
+func pageName(c *cli.Command) string { return strings.ReplaceAll(NameOf(c), " ", "-") }
 
-// printPage prints the page of a program or of a command.
-func printPage(w io.Writer, c *cli.Command) error {
-	version := strings.Join(strings.Fields(c.Root().Version)[:2], " ")
+// writePage writes the page of a program or of a command of it.
+func writePage(w io.Writer, root, c *cli.Command) error {
+	version := strings.Join(strings.Fields(root.Version)[:2], " ")
 
 	var b bytes.Buffer
 	fmt.Fprintf(&b, ".TH %s 1 \"\" %q \"User Commands\"\n", strings.ToUpper(pageName(c)), version)
 	fmt.Fprintf(&b, ".SH NAME\n%s \\- %s\n", roff(pageName(c)), roff(c.Usage))
 	fmt.Fprintf(&b, ".SH SYNOPSIS\n\\fB%s\\fR%s\n",
-		roff(c.FullName()), roff(strings.TrimPrefix(usageOf(c), c.FullName())))
+		roff(NameOf(c)), roff(strings.TrimPrefix(usageOf(c), NameOf(c))))
 
 	if c.Description != "" {
 		b.WriteString(".SH DESCRIPTION\n")
@@ -104,7 +101,7 @@ func printPage(w io.Writer, c *cli.Command) error {
 	if len(c.Commands) > 0 {
 		writeCommandList(&b, c)
 	} else {
-		writeFlagList(&b, c)
+		writeFlagList(&b, root, c)
 	}
 
 	_, err := w.Write(b.Bytes())
@@ -132,7 +129,9 @@ func writeParagraphs(b *bytes.Buffer, text string) {
 func writeCommandList(b *bytes.Buffer, c *cli.Command) {
 	b.WriteString(".SH COMMANDS\n")
 	for _, g := range groupCommands(c) {
-		fmt.Fprintf(b, ".SS %s\n", roff(g.name))
+		if g.name != "" {
+			fmt.Fprintf(b, ".SS %s\n", roff(g.name))
+		}
 		for _, sub := range g.items {
 			fmt.Fprintf(b, ".TP\n\\fB%s\\fR(1)\n%s\n", roff(pageName(sub)), roff(sub.Usage))
 		}
@@ -140,7 +139,7 @@ func writeCommandList(b *bytes.Buffer, c *cli.Command) {
 }
 
 // writeFlagList writes the flags of a command, with those that the help shows apart.
-func writeFlagList(b *bytes.Buffer, c *cli.Command) {
+func writeFlagList(b *bytes.Buffer, root, c *cli.Command) {
 	b.WriteString(".SH OPTIONS\n")
 
 	var groups []group[flag]
@@ -164,7 +163,7 @@ func writeFlagList(b *bytes.Buffer, c *cli.Command) {
 		fmt.Fprintf(b, ".SH ENVIRONMENT\n%s\n", roff(wrap(text, 0, sourceWidth)))
 	}
 
-	fmt.Fprintf(b, ".SH SEE ALSO\n\\fB%s\\fR(1)\n", roff(c.Root().Name))
+	fmt.Fprintf(b, ".SH SEE ALSO\n\\fB%s\\fR(1)\n", roff(root.Name))
 }
 
 // roff returns a text as roff prints it: no character is markup.

@@ -36,8 +36,8 @@ func refuseUsage(_ context.Context, c *cli.Command, err error, _ bool) error {
 func unknownFlag(c *cli.Command, name string) error {
 	typed := findTyped(c, name)
 	hint := helpHint(c)
-	if c.Root() == c {
-		hint = c.Name + " --help lists all commands"
+	if len(c.Commands) > 0 {
+		hint = NameOf(c) + " --help lists all commands"
 	}
 
 	having := commandsWith(c.Root(), name)
@@ -74,11 +74,11 @@ func findTyped(c *cli.Command, name string) string {
 
 // commandsWith returns the commands that have a flag.
 func commandsWith(root *cli.Command, name string) (names []string) {
-	for _, c := range root.Commands {
-		if !c.Hidden && slices.Contains(flagNames(c), name) {
-			names = append(names, c.Name)
+	walkCommands(root, func(c *cli.Command) {
+		if slices.Contains(flagNames(c), name) {
+			names = append(names, strings.TrimPrefix(NameOf(c), root.Name+" "))
 		}
-	}
+	})
 
 	if len(names) > 0 {
 		names[0] = root.Name + " " + names[0]
@@ -107,20 +107,20 @@ func missingValue(c *cli.Command, typed string) error {
 	return exit.Usage(hint, "%s needs a value", typed)
 }
 
-// unknownCommand returns the error of a command that the program does not have.
-func unknownCommand(root *cli.Command, name string) error {
-	hint := root.Name + " --help lists all commands"
+// unknownCommand returns the error of a command that the program, or another command, does not have.
+func unknownCommand(above *cli.Command, name string) error {
+	hint := NameOf(above) + " --help lists all commands"
 	var names []string
-	for _, c := range root.Commands {
+	for _, c := range above.Commands {
 		if !c.Hidden {
 			names = append(names, c.Name)
 		}
 	}
 
 	if meant := Suggest(name, names); meant != "" {
-		hint = "did you mean " + root.Name + " " + meant + "? " + hint
-	} else if info, err := os.Stat(name); err == nil && info.Mode().IsRegular() {
-		hint = "did you mean " + root.Name + " run " + name + "? " + hint
+		hint = "did you mean " + NameOf(above) + " " + meant + "? " + hint
+	} else if info, err := os.Stat(name); err == nil && info.Mode().IsRegular() && above.Root() == above {
+		hint = "did you mean " + above.Name + " run " + name + "? " + hint
 	}
 
 	return exit.Usage(hint, "unknown command %q", name)
@@ -142,12 +142,17 @@ func checkArguments(c *cli.Command) error {
 		return nil
 	}
 
+	return unexpectedArguments(c, args[most:])
+}
+
+// unexpectedArguments returns the error of arguments that a command does not take.
+func unexpectedArguments(c *cli.Command, args []string) error {
 	text := "unexpected argument"
-	if len(args) > most+1 {
+	if len(args) > 1 {
 		text += "s"
 	}
 
-	return exit.Usage("usage: "+usageOf(c), "%s %s", text, strings.Join(args[most:], " "))
+	return exit.Usage("usage: "+usageOf(c), "%s %s", text, strings.Join(args, " "))
 }
 
 // list says that commands have a flag.

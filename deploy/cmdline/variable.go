@@ -18,11 +18,11 @@ func warnOfVariables(c *cli.Command) {
 	}
 
 	var known []string
-	for _, other := range c.Root().Commands {
+	walkCommands(c.Root(), func(other *cli.Command) {
 		for _, f := range other.Flags {
 			known = append(known, strings.TrimPrefix(variableOf(f), Prefix))
 		}
-	}
+	})
 
 	for _, pair := range os.Environ() {
 		pair, ok := strings.CutPrefix(pair, Prefix)

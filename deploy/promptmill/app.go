@@ -59,7 +59,20 @@ Exit codes:
 		ErrWriter: env.stderr,
 	}
 
-	for _, c := range app.Commands {
+	prepareCommands(env, app.Commands)
+	cmdline.Prepare(app, flagRules())
+
+	return app
+}
+
+// prepareCommands sorts the flags of commands, and has those end at a signal that do not handle it.
+func prepareCommands(env environment, commands []*cli.Command) {
+	for _, c := range commands {
+		if len(c.Commands) > 0 {
+			prepareCommands(env, c.Commands)
+			continue
+		}
+
 		if c.Name == "run" || c.Name == "worker" {
 			cmdline.ShowApart(c, groupSim, &cli.BoolFlag{
 				Name:        "help-sim",
@@ -74,10 +87,6 @@ Exit codes:
 			endAtSignal(c, env)
 		}
 	}
-
-	cmdline.Prepare(app, flagRules())
-
-	return app
 }
 
 // inGroup puts commands into a group of the help.

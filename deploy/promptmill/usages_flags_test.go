@@ -204,7 +204,7 @@ func TestUsageOfCommands(t *testing.T) {
 		{
 			args: "help run worker",
 			err:  "unexpected argument worker",
-			hint: "usage: promptmill help [COMMAND]",
+			hint: "usage: promptmill help [COMMAND...]",
 			code: 2,
 		},
 		{
