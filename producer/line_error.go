@@ -2,6 +2,7 @@ package producer
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -48,6 +49,8 @@ const (
 	FaultMethod
 	// FaultURL is a url that is none of [proto.Endpoints].
 	FaultURL
+	// FaultEndpoint is a line for another endpoint than that of the settings.
+	FaultEndpoint
 	// FaultNoURL is a body without a url.
 	FaultNoURL
 	// FaultNoBody is a url without a body.
@@ -93,12 +96,13 @@ var faultTexts = [...]struct{ one, several string }{
 	FaultSurrogate: {
 		"has a custom_id with half of a surrogate pair", "have a custom_id with half of a surrogate pair",
 	},
-	FaultMethod:  {"has a method other than POST", "have a method other than POST"},
-	FaultURL:     {"has an unknown url", "have an unknown url"},
-	FaultNoURL:   {"has a body and no url", "have a body and no url"},
-	FaultNoBody:  {"has a url and no body", "have a url and no body"},
-	FaultBody:    {"has a body that is not a JSON object", "have a body that is not a JSON object"},
-	FaultPayload: {"has no %s needs", "have no %s needs"},
+	FaultMethod:   {"has a method other than POST", "have a method other than POST"},
+	FaultURL:      {"has an unknown url", "have an unknown url"},
+	FaultEndpoint: {"has another endpoint", "have another endpoint"},
+	FaultNoURL:    {"has a body and no url", "have a body and no url"},
+	FaultNoBody:   {"has a url and no body", "have a url and no body"},
+	FaultBody:     {"has a body that is not a JSON object", "have a body that is not a JSON object"},
+	FaultPayload:  {"has no %s needs", "have no %s needs"},
 	FaultStream: {
 		`has "stream": true, which a batch cannot answer`, `have "stream": true, which a batch cannot answer`,
 	},
@@ -109,11 +113,72 @@ var faultTexts = [...]struct{ one, several string }{
 	FaultModel:   {"has a model that is empty or not a text", "have a model that is empty or not a text"},
 }
 
+// Code returns the word for programs that stands for the fault in OpenAI's batch errors, such as
+// invalid_json_line. Several faults may have the same word.
+func (f Fault) Code() string {
+	switch f {
+	case FaultSyntax, FaultCut, FaultTrailing, FaultNotObject:
+		return "invalid_json_line"
+	case FaultEncoding:
+		return "invalid_encoding"
+	case FaultTooLong:
+		return "line_too_long"
+	case FaultTooDeep:
+		return "body_too_deep"
+	case FaultNoRequest, FaultOutputLine, FaultAnthropic, FaultNoURL, FaultNoBody, FaultPayload, FaultNoModel:
+		return "missing_required_parameter"
+	case FaultRepeated:
+		return "duplicate_parameter"
+	case FaultDuplicateID:
+		return "duplicate_custom_id"
+	case FaultID, FaultSurrogate:
+		return "invalid_custom_id"
+	case FaultMethod:
+		return "invalid_method"
+	case FaultURL:
+		return "invalid_url"
+	case FaultEndpoint:
+		return "mismatched_endpoint"
+	case FaultBody:
+		return "invalid_body"
+	case FaultStream, FaultBackground:
+		return "unsupported_parameter"
+	case FaultModel:
+		return "invalid_model"
+	}
+
+	return ""
+}
+
+// member returns the member of a line with the fault, empty if there is none or it depends on the line.
+func (f Fault) member() string {
+	switch f {
+	case FaultTooDeep, FaultNoRequest, FaultOutputLine, FaultAnthropic, FaultNoBody, FaultBody:
+		return "body"
+	case FaultDuplicateID, FaultID, FaultSurrogate:
+		return "custom_id"
+	case FaultMethod:
+		return "method"
+	case FaultURL, FaultNoURL:
+		return "url"
+	case FaultStream:
+		return "stream"
+	case FaultBackground:
+		return "background"
+	case FaultNoModel, FaultModel:
+		return "model"
+	}
+
+	return ""
+}
+
 // LineError is the error of an input line that is no good request.
 type LineError struct {
 	Fault Fault
 	// Subject completes the fault, such as the name of a member; empty for most faults.
 	Subject string
+	// Param is the member of the line with the fault, such as url or body.model; empty if none has it.
+	Param string
 	// Detail is the part that is different in each line with the fault, such as a wrong value
 	// or its place; empty if there is none.
 	Detail string
@@ -137,6 +202,15 @@ func (e *LineError) Error() string {
 		text += ": " + e.Detail
 	}
 	return text
+}
+
+// completeParam completes the member with the fault. inBody reports that the line has the members of
+// the request in its body.
+func (e *LineError) completeParam(inBody bool) {
+	e.Param = cmp.Or(e.Param, e.Fault.member())
+	if inBody && isDecisive(e.Param) {
+		e.Param = "body." + e.Param
+	}
 }
 
 // newLineError returns the error of a line with a wrong value, of which the beginning is enough.

@@ -20,6 +20,8 @@ import (
 type Parser struct {
 	scan  jsonscan.Scanner
 	model string
+	// endpoint is the path of all requests; empty: each line names its own.
+	endpoint string
 	// override reports that the model replaces the model that a line names.
 	override bool
 	// modelMember is `"model":"NAME"`.
@@ -36,6 +38,8 @@ type Parser struct {
 	members int
 	// empty reports that one of the nulls is to be filled in.
 	empty bool
+	// inBody reports that they are the members of the line's member body.
+	inBody bool
 	// parameters are its sampling parameters, from the line and from set.
 	parameters []member
 
@@ -57,9 +61,14 @@ type member struct {
 }
 
 // NewParser returns a parser that adds the model and the fields of s to bodies that
-// lack them. It refuses field values that are not JSON.
+// lack them, and the endpoint to lines. It refuses field values that are not JSON, and an unknown
+// endpoint.
 func NewParser(s proto.Settings) (*Parser, error) {
-	p := &Parser{model: s.Model}
+	if s.Endpoint != "" && !slices.Contains(proto.Endpoints, s.Endpoint) {
+		return nil, fmt.Errorf("the endpoint %q is none of %q", s.Endpoint, proto.Endpoints)
+	}
+
+	p := &Parser{model: s.Model, endpoint: s.Endpoint}
 	if s.OverrideModel != "" {
 		p.model, p.override = s.OverrideModel, true
 	}
@@ -112,7 +121,11 @@ func (p *Parser) Parse(line []byte) (r proto.Request, model string, err *LineErr
 	}
 
 	if need := payloadOf[r.URL]; need != "" && !p.hasMember(need) {
-		return r, "", &LineError{Fault: FaultPayload, Subject: fmt.Sprintf("%q, which %s", need, r.URL)}
+		return r, "", &LineError{
+			Fault:   FaultPayload,
+			Subject: fmt.Sprintf("%q, which %s", need, r.URL),
+			Param:   need,
+		}
 	}
 
 	switch {
@@ -201,6 +214,7 @@ func (p *Parser) scanLine(line []byte) (f lineFields, err *LineError) {
 	defer f.dropNulls()
 
 	p.resetMembers()
+	p.inBody = false
 	s := &p.scan
 	s.Reset(line)
 
@@ -238,6 +252,7 @@ func (p *Parser) scanLine(line []byte) (f lineFields, err *LineError) {
 			}
 
 			f.body = line[start:s.Offset()]
+			p.inBody = true
 		default:
 			if f.body == nil {
 				p.bodyMember(&f)
@@ -255,7 +270,11 @@ func (p *Parser) scanLine(line []byte) (f lineFields, err *LineError) {
 	}
 
 	if twice != "" {
-		return f, &LineError{Fault: FaultRepeated, Subject: twice}
+		return f, &LineError{
+			Fault:   FaultRepeated,
+			Subject: twice,
+			Param:   twice,
+		}
 	}
 
 	return f, nil
@@ -370,13 +389,22 @@ func (p *Parser) findEndpoint(line []byte, f lineFields) (string, *LineError) {
 			return "", newURLError(f.url)
 		}
 
+		if p.endpoint != "" && url != p.endpoint {
+			return "", p.newEndpointError("url", "its url is "+url)
+		}
+
 		p.urlValue, p.url = string(f.url), url // most lines have the same
 
 		return url, nil
 	}
 
-	if f.body != nil {
+	switch {
+	case f.body != nil && p.endpoint != "":
+		return p.endpoint, nil
+	case f.body != nil:
 		return "", &LineError{Fault: FaultNoURL}
+	case p.endpoint != "":
+		return p.endpoint, p.checkShortForm(line, f)
 	}
 
 	for _, short := range shortForms {
@@ -388,12 +416,42 @@ func (p *Parser) findEndpoint(line []byte, f lineFields) (string, *LineError) {
 	return "", p.newNoRequestError(line, f)
 }
 
+// checkShortForm returns the error of a line without url and body that is no body for the endpoint of
+// the settings.
+func (p *Parser) checkShortForm(line []byte, f lineFields) *LineError {
+	switch {
+	case p.hasMember(payloadOf[p.endpoint]):
+		return nil
+	case len(p.names) == 0, p.isAnswer(f), p.isAnthropic(f):
+		return p.newNoRequestError(line, f)
+	}
+
+	for _, short := range shortForms {
+		// Responses have "input" and "prompt" too.
+		if p.hasMember(short.member) && (p.endpoint != "/v1/responses" || short.member == "messages") {
+			return p.newEndpointError(short.member, fmt.Sprintf("it has %q, as for %s", short.member, short.url))
+		}
+	}
+
+	return nil
+}
+
+// newEndpointError returns the error of a line for another endpoint than that of the settings. why says
+// how the line means it, by a member.
+func (p *Parser) newEndpointError(member, why string) *LineError {
+	return &LineError{
+		Fault:  FaultEndpoint,
+		Param:  member,
+		Detail: why + ", but the batch's endpoint is " + p.endpoint,
+	}
+}
+
 // newNoRequestError returns the error of an object without any member of a request.
 func (p *Parser) newNoRequestError(line []byte, f lineFields) *LineError {
 	switch {
-	case f.customID != nil && p.hasMember("response"), f.customID != nil && p.hasMember("result"):
+	case p.isAnswer(f):
 		return &LineError{Fault: FaultOutputLine}
-	case f.customID != nil && p.hasMember("params"):
+	case p.isAnthropic(f):
 		return &LineError{Fault: FaultAnthropic}
 	case len(p.names) == 0:
 		return &LineError{Fault: FaultNoRequest}
@@ -417,6 +475,14 @@ func (p *Parser) newNoRequestError(line []byte, f lineFields) *LineError {
 
 	return err
 }
+
+// isAnswer reports whether a line without a request is one of an output.
+func (p *Parser) isAnswer(f lineFields) bool {
+	return f.customID != nil && (p.hasMember("response") || p.hasMember("result"))
+}
+
+// isAnthropic reports whether a line without a request is one of a batch of Anthropic's API.
+func (p *Parser) isAnthropic(f lineFields) bool { return f.customID != nil && p.hasMember("params") }
 
 // meantEndpoints are the endpoints that wrong urls mean, by a part of the url.
 var meantEndpoints = []struct{ part, url string }{

@@ -372,6 +372,11 @@ func FuzzParse(f *testing.F) {
 
 func TestNewParserRefuses(t *testing.T) {
 	t.Parallel()
+
+	if _, err := NewParser(proto.Settings{Endpoint: "/v1/files"}); err == nil {
+		t.Error("the endpoint /v1/files is taken")
+	}
+
 	for _, value := range []string{"", "text", "1 2", "{\"a\":\n1}", `"\xff"`} {
 		if _, err := NewParser(proto.Settings{Set: map[string]string{"x": value}}); err == nil {
 			t.Errorf("--set x=%q is taken", value)

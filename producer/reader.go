@@ -132,6 +132,7 @@ func (r *Reader) Next() (Item, error) {
 		}
 
 		if item.Err != nil {
+			item.Err.completeParam(r.parser.inBody)
 			item.refuse()
 		}
 

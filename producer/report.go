@@ -14,12 +14,31 @@ import (
 // MaxExamples is the most lines of a [Reason] that are listed.
 const MaxExamples = 5
 
+// MaxLines is the most lines of a [Report] that are listed one by one.
+const MaxLines = 1000
+
 // Report has the refused lines of an input.
 type Report struct {
 	// Reasons are the reasons why lines are refused, in the order of their first lines.
 	Reasons []Reason
 	// Count is the number of all refused lines.
 	Count int
+	// Lines are the first lines in the order of the input, at most [MaxLines].
+	Lines []RefusedLine
+}
+
+// RefusedLine is a refused line as OpenAI's API describes it in the errors of a batch.
+type RefusedLine struct {
+	// File is the path of the file, as given.
+	File string
+	// Line is the number of the line in its file, from 1.
+	Line int
+	// Code is a word for programs: see [Fault.Code].
+	Code string
+	// Param is the member of the line that is wrong, such as body.model; empty if none is.
+	Param string
+	// Message is a sentence for people.
+	Message string
 }
 
 // Reason is a reason why lines are refused.
@@ -58,10 +77,25 @@ func (p Problem) String() string {
 	return text
 }
 
-// findEarlierLines completes the duplicates among the examples with the lines that had their
-// custom_ids first. It reads the input again, up to the last of these.
-func (r *Report) findEarlierLines(ctx context.Context, files []string, s proto.Settings) error {
-	wanted := map[[16]byte][]*Problem{}
+// findEarlierLines completes the duplicates with the lines that had their custom_ids first. repeated
+// are the custom_ids of those among Lines, by their index there. It reads the input again, up to the
+// last of these.
+func (r *Report) findEarlierLines(
+	ctx context.Context, files []string, s proto.Settings, repeated map[int][16]byte,
+) error {
+	type duplicates struct {
+		examples []*Problem
+		lines    []*RefusedLine
+	}
+
+	wanted := map[[16]byte]*duplicates{}
+	find := func(key [16]byte) *duplicates {
+		if wanted[key] == nil {
+			wanted[key] = &duplicates{}
+		}
+		return wanted[key]
+	}
+
 	for _, reason := range r.Reasons {
 		if reason.Fault != FaultDuplicateID {
 			continue
@@ -69,8 +103,14 @@ func (r *Report) findEarlierLines(ctx context.Context, files []string, s proto.S
 
 		for i, p := range reason.Examples {
 			key := HashID(jsonscan.Quote(p.CustomID))
-			wanted[key] = append(wanted[key], &reason.Examples[i])
+			d := find(key)
+			d.examples = append(d.examples, &reason.Examples[i])
 		}
+	}
+
+	for i, key := range repeated {
+		d := find(key)
+		d.lines = append(d.lines, &r.Lines[i])
 	}
 
 	lines, err := NewReader(files, s, nil)
@@ -90,10 +130,15 @@ func (r *Report) findEarlierLines(ctx context.Context, files []string, s proto.S
 
 		if item.Err == nil {
 			key := HashID(item.CustomID)
-			for _, p := range wanted[key] {
-				p.EarlierFile, p.EarlierLine = item.File, item.Line
+			if d := wanted[key]; d != nil {
+				for _, p := range d.examples {
+					p.EarlierFile, p.EarlierLine = item.File, item.Line
+				}
+				for _, l := range d.lines {
+					l.Message += ": " + placeOf(item, l.File)
+				}
+				delete(wanted, key)
 			}
-			delete(wanted, key)
 		}
 
 		if item.Index%4096 == 0 && ctx.Err() != nil {
@@ -104,9 +149,27 @@ func (r *Report) findEarlierLines(ctx context.Context, files []string, s proto.S
 	return nil
 }
 
+// placeOf names the line of an item, seen from a file.
+func placeOf(item Item, from string) string {
+	if item.File == from {
+		return fmt.Sprintf("line %d", item.Line)
+	}
+	return fmt.Sprintf("%s:%d", item.File, item.Line)
+}
+
 // add counts a refused line.
 func (r *Report) add(item Item) {
 	r.Count++
+	if len(r.Lines) < MaxLines {
+		r.Lines = append(r.Lines, RefusedLine{
+			File:    item.File,
+			Line:    item.Line,
+			Code:    item.Err.Fault.Code(),
+			Param:   item.Err.Param,
+			Message: item.Err.Error(),
+		})
+	}
+
 	i := slices.IndexFunc(r.Reasons, func(g Reason) bool {
 		return g.Fault == item.Err.Fault && g.Subject == item.Err.Subject
 	})

@@ -51,6 +51,7 @@ func Validate(
 
 	seen := map[[16]byte]struct{}{}
 	var repeated []uint32
+	repeatedLines := map[int][16]byte{} // the custom_ids of duplicates, by their index in report.Lines
 	var sampling parameters
 	for {
 		item, err := r.Next()
@@ -63,9 +64,12 @@ func Validate(
 
 		key := HashID(item.CustomID)
 		if _, ok := seen[key]; ok && item.Err == nil {
-			item.Err = &LineError{Fault: FaultDuplicateID}
+			item.Err = &LineError{Fault: FaultDuplicateID, Param: FaultDuplicateID.member()}
 			item.refuse()
 			repeated = append(repeated, item.Index)
+			if len(report.Lines) < MaxLines {
+				repeatedLines[len(report.Lines)] = key
+			}
 		}
 
 		if item.Err == nil || s.SkipInvalid { // else nothing will be sent
@@ -104,7 +108,7 @@ func Validate(
 	}
 
 	if len(repeated) > 0 && !s.SkipInvalid {
-		if err := report.findEarlierLines(ctx, files, s); err != nil {
+		if err := report.findEarlierLines(ctx, files, s, repeatedLines); err != nil {
 			return in, report, err
 		}
 	}

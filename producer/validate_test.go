@@ -68,13 +68,18 @@ func TestValidate(t *testing.T) {
 	}
 
 	syntax := &LineError{Fault: FaultSyntax, Detail: "at byte 1, near broken"}
-	repeated := &LineError{Fault: FaultDuplicateID}
+	repeated := &LineError{Fault: FaultDuplicateID, Param: "custom_id"}
 	wantReport := Report{Count: 3, Reasons: []Reason{
 		{syntax, 1, []Problem{{File: files[0], Line: 4, CustomID: "request-3", Err: syntax}}},
 		{repeated, 2, []Problem{
 			{files[0], 5, "a", repeated, files[0], 1},
 			{files[1], 2, "b", repeated, files[0], 3},
 		}},
+	}, Lines: []RefusedLine{
+		{files[0], 4, "invalid_json_line", "", "the line is not JSON: at byte 1, near broken"},
+		{files[0], 5, "duplicate_custom_id", "custom_id", "the line has the custom_id of an earlier line: line 1"},
+		{files[1], 2, "duplicate_custom_id", "custom_id",
+			"the line has the custom_id of an earlier line: " + files[0] + ":3"},
 	}}
 	if diff := cmp.Diff(wantReport, report); diff != "" {
 		t.Errorf("report (-want +got):\n%s", diff)

@@ -124,14 +124,15 @@ func (s State) Ended() bool {
 // ManifestSchema is the version of the manifest's format.
 const ManifestSchema = 3
 
-// encodingSchema is the version of the format with [Settings.ShardEncoding]. A program that reads
-// only [ManifestSchema] could not read such shards, and leaves the run alone.
-const encodingSchema = 4
+// endpointSchema is the version of the format with [Settings.ShardEncoding] and [Settings.Endpoint].
+// A program that reads only [ManifestSchema] could not read such shards, and would publish other
+// requests of such an input. It leaves the run alone.
+const endpointSchema = 4
 
 // SchemaFor returns the lowest version of the manifest's format that has the settings.
 func SchemaFor(s Settings) int {
-	if cmp.Or(s.ShardEncoding, Snappy) != Snappy {
-		return encodingSchema
+	if cmp.Or(s.ShardEncoding, Snappy) != Snappy || s.Endpoint != "" {
+		return endpointSchema
 	}
 	return ManifestSchema
 }
@@ -139,7 +140,7 @@ func SchemaFor(s Settings) int {
 // CheckSchema returns an error for a manifest of another version's schema, on the bus, in a journal
 // or in the metadata of an output. It counts as [ErrFormat].
 func CheckSchema(schema int) error {
-	if schema >= ManifestSchema && schema <= encodingSchema {
+	if schema >= ManifestSchema && schema <= endpointSchema {
 		return nil
 	}
 
@@ -152,7 +153,7 @@ type schemaError int
 // Error implements error.
 func (e schemaError) Error() string {
 	return fmt.Sprintf("another version of promptmill made the run (schema %d, this version reads %d and %d); "+
-		"finish or delete it with that version", int(e), ManifestSchema, encodingSchema)
+		"finish or delete it with that version", int(e), ManifestSchema, endpointSchema)
 }
 
 // Is reports whether target is [ErrFormat].
@@ -237,6 +238,10 @@ type Settings struct {
 	Model string `json:"model,omitempty"`
 	// OverrideModel is the model of all bodies, whatever they name.
 	OverrideModel string `json:"override_model,omitempty"`
+
+	// Endpoint is the path of all requests, one of [Endpoints]. A line without a url has it, and a line
+	// that means another endpoint is refused. Empty: each line names its own.
+	Endpoint string `json:"endpoint,omitempty"`
 
 	// Set has body fields, as JSON, for bodies that lack them.
 	Set map[string]string `json:"set,omitempty"`
@@ -438,8 +443,12 @@ func (m Manifest) checkFields(key string) error {
 	case !s.ShardEncoding.isKnown():
 		return NewFieldError("settings.shard_encoding", "%q is no encoding that this program reads",
 			Excerpt(string(s.ShardEncoding)))
-	case m.Schema < SchemaFor(s):
+	case s.Endpoint != "" && !slices.Contains(Endpoints, s.Endpoint):
+		return NewFieldError("settings.endpoint", "%q is none of %q", Excerpt(s.Endpoint), Endpoints)
+	case m.Schema < SchemaFor(Settings{ShardEncoding: s.ShardEncoding}):
 		return NewFieldError("schema", "%d has no settings.shard_encoding", m.Schema)
+	case m.Schema < SchemaFor(s):
+		return NewFieldError("schema", "%d has no settings.endpoint", m.Schema)
 	case s.RetryTruncated < 0 || s.RetryTruncated > maxTruncate:
 		return NewFieldError("settings.retry_truncated", "%g", s.RetryTruncated)
 	case p.Round < 0 || p.Checkpoint.File < 0 || p.Checkpoint.Offset < 0 || p.Checkpoint.Line < 0:

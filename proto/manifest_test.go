@@ -23,9 +23,9 @@ func TestParseManifestOfAnotherSchema(t *testing.T) {
 	}
 }
 
-// A program of the version before encodings reads schema 3 alone, and must not take shards that it
-// cannot read.
-func TestSchemaOfShardEncoding(t *testing.T) {
+// A program of the version before encodings reads schema 3 alone. It must not take shards that it
+// cannot read, and must not publish an input for an endpoint that it does not see.
+func TestSchemaOfSettings(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct {
@@ -41,6 +41,12 @@ func TestSchemaOfShardEncoding(t *testing.T) {
 			"manifest of run r: schema: 3 has no settings.shard_encoding"},
 		{`{"schema":4,"run":"r","state":"in_progress","settings":{"shard_encoding":"brotli"}}`,
 			`manifest of run r: settings.shard_encoding: "brotli" is no encoding that this program reads`},
+		{`{"schema":4,"run":"r","state":"in_progress","settings":{"endpoint":"/v1/embeddings"}}`, ""},
+		{`{"schema":3,"run":"r","state":"in_progress","settings":{"endpoint":"/v1/embeddings"}}`,
+			"manifest of run r: schema: 3 has no settings.endpoint"},
+		{`{"schema":4,"run":"r","state":"in_progress","settings":{"endpoint":"/v1/files"}}`,
+			`manifest of run r: settings.endpoint: "/v1/files" is none of ["/v1/chat/completions" "/v1/completions" ` +
+				`"/v1/embeddings" "/v1/responses" "/v1/rerank" "/v1/score"]`},
 	} {
 		_, err := ParseManifest("r", []byte(tt.text))
 		if tt.want == "" && err != nil || tt.want != "" && (!errors.Is(err, ErrFormat) || err.Error() != tt.want) {
@@ -52,6 +58,10 @@ func TestSchemaOfShardEncoding(t *testing.T) {
 		if got := SchemaFor(Settings{ShardEncoding: encoding}); got != want {
 			t.Errorf("schema for %q is %d, want %d", encoding, got, want)
 		}
+	}
+
+	if got := SchemaFor(Settings{Endpoint: "/v1/embeddings"}); got != 4 {
+		t.Errorf("schema for an endpoint is %d, want 4", got)
 	}
 }
 

@@ -232,6 +232,9 @@ func (c Config) Validate() error {
 	case c.Settings.ShardEncoding != "" && !slices.Contains(proto.Encodings(), c.Settings.ShardEncoding):
 		return fmt.Errorf("pipeline: Config.Settings.ShardEncoding is %q, must be one of %q",
 			c.Settings.ShardEncoding, proto.Encodings())
+	case c.Settings.Endpoint != "" && !slices.Contains(proto.Endpoints, c.Settings.Endpoint):
+		return fmt.Errorf("pipeline: Config.Settings.Endpoint is %q, must be one of %q",
+			c.Settings.Endpoint, proto.Endpoints)
 	case c.Settings.Model != "" && c.Settings.OverrideModel != "":
 		return errors.New("pipeline: Config.Settings.Model excludes Config.Settings.OverrideModel")
 	}

@@ -108,6 +108,7 @@ func describeSettingsChange(then, now proto.Settings) string {
 		{"--model", then.Model, now.Model, then.Model == now.Model},
 		{"--override-model", cmp.Or(then.OverrideModel, "none"), cmp.Or(now.OverrideModel, "none"),
 			then.OverrideModel == now.OverrideModel},
+		{"the endpoint", cmp.Or(then.Endpoint, "none"), cmp.Or(now.Endpoint, "none"), then.Endpoint == now.Endpoint},
 		{"--set", setText(then.Set), setText(now.Set), maps.Equal(then.Set, now.Set)},
 		{"--skip-invalid", then.SkipInvalid, now.SkipInvalid, then.SkipInvalid == now.SkipInvalid},
 		{"--retry-truncated", then.RetryTruncated, now.RetryTruncated, then.RetryTruncated == now.RetryTruncated},
