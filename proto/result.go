@@ -139,6 +139,16 @@ func StripExtras(line []byte) []byte {
 	return append(slices.Clip(line[:n-len(lineEnd)]), lineEnd...)
 }
 
+// AppendPlain appends an output line without promptmill's own key to dst. The line may lie in
+// the memory behind dst, which is overwritten.
+func AppendPlain(dst, line []byte) []byte {
+	n := PlainSize(line)
+	if n == len(line) {
+		return append(dst, line...)
+	}
+	return append(append(dst, line[:n-len(lineEnd)]...), lineEnd...)
+}
+
 // PlainSize returns the size in bytes of an output line without promptmill's own key.
 func PlainSize(line []byte) int {
 	head := line

@@ -8,10 +8,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"slices"
 
-	"github.com/klauspost/compress/zstd"
-
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -75,41 +73,55 @@ func (r *frameReader) firstFrame() (int64, error) {
 // readHeader reads the header of the frame at an offset. length is the length of the
 // skippable frame. It returns a CorruptionError if there is no whole frame.
 func (r *frameReader) readHeader(offset int64) (h header, length int64, err error) {
-	var fixed [fixedSize]byte
-	if err := r.readAt(fixed[:], offset); err != nil {
+	text, length, err := r.readHeaderText(offset)
+	if err != nil {
 		return header{}, 0, err
-	}
-
-	n := int64(binary.LittleEndian.Uint32(fixed[4:]))
-	if binary.LittleEndian.Uint32(fixed[:]) != frameMagic || string(fixed[8:12]) != frameTag || n < 8 ||
-		n > maxHeader+8 {
-		return header{}, 0, r.corruption(offset, errNoFrame)
-	}
-
-	length = 8 + n
-	if offset+length > r.size {
-		return header{}, 0, r.corruption(offset, errNoFrame)
-	}
-
-	text := make([]byte, n-8)
-	if err := r.readAt(text, offset+fixedSize); err != nil {
-		return header{}, 0, err
-	}
-
-	if crc32.Checksum(text, crcTable) != binary.LittleEndian.Uint32(fixed[12:]) {
-		return header{}, 0, r.corruption(offset, errNoFrame)
 	}
 
 	if err := json.Unmarshal(text, &h); err != nil {
 		return header{}, 0, r.corruption(offset, fmt.Errorf("frame header: %w", err))
 	}
 
-	if h.Packed < 0 || h.Bytes < 0 || offset+length+h.Packed > r.size {
+	if !r.fits(offset+length, h.Packed) || h.Bytes < 0 {
 		return header{}, 0, r.corruption(offset, errNoFrame)
 	}
 
 	return h, length, nil
 }
+
+// readHeaderText reads the JSON of the header of the frame at an offset, and checks its
+// checksum. length is the length of the skippable frame.
+func (r *frameReader) readHeaderText(offset int64) (text []byte, length int64, err error) {
+	var fixed [fixedSize]byte
+	if err := r.readAt(fixed[:], offset); err != nil {
+		return nil, 0, err
+	}
+
+	n := int64(binary.LittleEndian.Uint32(fixed[4:]))
+	if binary.LittleEndian.Uint32(fixed[:]) != frameMagic || string(fixed[8:12]) != frameTag || n < 8 ||
+		n > maxHeader+8 {
+		return nil, 0, r.corruption(offset, errNoFrame)
+	}
+
+	length = 8 + n
+	if !r.fits(offset, length) {
+		return nil, 0, r.corruption(offset, errNoFrame)
+	}
+
+	text = make([]byte, n-8)
+	if err := r.readAt(text, offset+fixedSize); err != nil {
+		return nil, 0, err
+	}
+
+	if crc32.Checksum(text, crcTable) != binary.LittleEndian.Uint32(fixed[12:]) {
+		return nil, 0, r.corruption(offset, errNoFrame)
+	}
+
+	return text, length, nil
+}
+
+// fits reports whether the file has n bytes from an offset on.
+func (r *frameReader) fits(offset, n int64) bool { return n >= 0 && n <= r.size-offset }
 
 // nextHeader returns the offset of the first whole frame from an offset on, or -1.
 func (r *frameReader) nextHeader(offset int64) (int64, error) {
@@ -209,30 +221,25 @@ func (r *frameReader) parseIndexes(f frameRef) ([]uint32, error) {
 }
 
 // lineDecoder reads the lines of one frame after the other into the same memory.
-type lineDecoder struct {
-	dec           *zstd.Decoder
-	packed, lines []byte
-}
+type lineDecoder struct{ *output.FrameDecoder }
 
 func newLineDecoder() (*lineDecoder, error) {
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
+	dec, err := output.NewFrameDecoder()
 	if err != nil {
-		return nil, fmt.Errorf("zstd decoder: %w", err)
+		return nil, err
 	}
-	return &lineDecoder{dec: dec}, nil
+	return &lineDecoder{dec}, nil
 }
-
-func (d *lineDecoder) close() { d.dec.Close() }
 
 // decode returns the lines of a frame, valid until the next call. It returns a
 // CorruptionError if they are not those that the header describes.
 func (d *lineDecoder) decode(r *frameReader, f frameRef) ([]byte, error) {
-	d.packed = slices.Grow(d.packed[:0], int(f.Packed))[:f.Packed]
-	if err := r.readAt(d.packed, f.packed); err != nil {
+	packed := d.Packed(f.Packed)
+	if err := r.readAt(packed, f.packed); err != nil {
 		return nil, err
 	}
 
-	if crc32.Checksum(d.packed, crcTable) != f.CRC {
+	if crc32.Checksum(packed, crcTable) != f.CRC {
 		return nil, r.corruption(f.offset, errors.New("the lines have another checksum"))
 	}
 
@@ -240,16 +247,14 @@ func (d *lineDecoder) decode(r *frameReader, f frameRef) ([]byte, error) {
 		return nil, nil
 	}
 
-	var err error
-
-	d.lines, err = d.dec.DecodeAll(d.packed, slices.Grow(d.lines[:0], int(min(f.Bytes, maxHeader))))
+	lines, err := d.Unpack(f.Bytes)
 	if err != nil {
 		return nil, r.corruption(f.offset, err)
 	}
 
-	if n := bytes.Count(d.lines, []byte{'\n'}); n != f.Counts.Done {
+	if n := bytes.Count(lines, []byte{'\n'}); n != f.Counts.Done {
 		return nil, r.corruption(f.offset, fmt.Errorf("%d lines for %d requests", n, f.Counts.Done))
 	}
 
-	return d.lines, nil
+	return lines, nil
 }

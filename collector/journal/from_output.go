@@ -25,6 +25,9 @@ var ErrPlain = errors.New("the output was written with --plain, so its lines do 
 // the failed ones can be run again. meta is the output's metadata, m the run's manifest from
 // now on, and at the position after which results count: earlier ones are of the attempts
 // that failed. The output files stay until the journal is complete.
+//
+// The journal has the lines in the order of the output, so a reader of the answers continues
+// at the byte where it stopped.
 func CreateFromOutput(
 	out output.Prefix, meta *metadata.Run, m proto.Manifest, at Position,
 ) (*Journal, error) {
@@ -90,9 +93,13 @@ func (j *Journal) appendOutput(out output.Prefix, meta *metadata.Run, at Positio
 	}
 	defer dec.Close()
 
-	var scan jsonscan.Scanner
-	frame, lines := frameOfHistory(meta), bufio.NewReaderSize(dec, 1<<20)
-	seen := roaring.New()
+	var (
+		scan  jsonscan.Scanner
+		frame = frameOfHistory(meta)
+		lines = bufio.NewReaderSize(dec, 1<<20)
+		seen  = roaring.New()
+		next  int64 // the least index that the frame takes
+	)
 
 	for {
 		line, err := lines.ReadBytes('\n')
@@ -121,13 +128,17 @@ func (j *Journal) appendOutput(out output.Prefix, meta *metadata.Run, at Positio
 			return fmt.Errorf("%w: the line of request %d has no request_hash", proto.ErrFormat, info.Index)
 		}
 
-		frame.Add(uint32(info.Index), line, info)
-		if frame.IsFull() {
-			if err := j.Append(frame); err != nil {
+		// A frame sorts its lines by their indexes.
+		if info.Index < next || frame.IsFull() {
+			// The last frame is synced, and these with it.
+			if err := j.appendFrame(frame, false); err != nil {
 				return err
 			}
 			frame = &Frame{}
 		}
+
+		frame.Add(uint32(info.Index), line, info)
+		next = info.Index + 1
 	}
 }
 

@@ -91,6 +91,21 @@ func (s *Sizes) add(d Sizes) {
 	s.FailedPlain += d.FailedPlain
 }
 
+// Of returns the bytes of the lines of the failed or of the answered requests, with our extras
+// or plain.
+func (s Sizes) Of(failed, plain bool) int64 {
+	switch {
+	case failed && plain:
+		return s.FailedPlain
+	case failed:
+		return s.Failed
+	case plain:
+		return s.OKPlain
+	}
+
+	return s.OK
+}
+
 // Position is a message of the results stream. A sequence alone would not do: a stream that
 // lost its end, or was created again, has other messages under the same sequences.
 type Position struct {

@@ -286,6 +286,11 @@ func (j *Journal) BeginSession() error {
 
 // Append writes a frame and waits until it is on the disk.
 func (j *Journal) Append(f *Frame) error {
+	return j.appendFrame(f, true)
+}
+
+// appendFrame writes a frame, and with sync waits until it is on the disk.
+func (j *Journal) appendFrame(f *Frame, sync bool) error {
 	indexes, lines := f.sortLines()
 	h := f.header(indexes)
 	h.Run = j.state.Manifest.Run
@@ -293,7 +298,7 @@ func (j *Journal) Append(f *Frame) error {
 		h.At = time.Now().UTC()
 	}
 
-	if err := j.writeFrame(h, lines); err != nil {
+	if err := j.writeFrame(h, lines, sync); err != nil {
 		return err
 	}
 
@@ -302,8 +307,8 @@ func (j *Journal) Append(f *Frame) error {
 	return nil
 }
 
-// writeFrame writes a frame and syncs it.
-func (j *Journal) writeFrame(h header, lines []byte) error {
+// writeFrame writes a frame, and with sync waits until it is on the disk.
+func (j *Journal) writeFrame(h header, lines []byte, sync bool) error {
 	var packed []byte
 	if len(lines) > 0 {
 		packed = j.enc.EncodeAll(lines, nil)
@@ -325,8 +330,10 @@ func (j *Journal) writeFrame(h header, lines []byte) error {
 		return fmt.Errorf("write journal: %w", err)
 	}
 
-	if err := j.file.Sync(); err != nil {
-		return fmt.Errorf("write journal: %w", err)
+	if sync {
+		if err := j.file.Sync(); err != nil {
+			return fmt.Errorf("write journal: %w", err)
+		}
 	}
 
 	j.size += int64(len(j.buf))

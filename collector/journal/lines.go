@@ -34,7 +34,7 @@ func (j *Journal) Lines(ctx context.Context, first, last uint32, yield LineFunc)
 	if err != nil {
 		return err
 	}
-	defer lines.close()
+	defer lines.Close()
 
 	end, damage, err := frames.readFrames(func(f frameRef) error {
 		if ctx.Err() != nil {
@@ -121,7 +121,7 @@ func (j *Journal) FailedLines(most int) (list [][]byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer lines.close()
+	defer lines.Close()
 
 	const mostFrames = 64 // to keep in memory
 
@@ -214,7 +214,7 @@ func (j *Journal) Drop(requests *roaring.Bitmap) error {
 	if err != nil {
 		return err
 	}
-	defer lines.close()
+	defer lines.Close()
 
 	err = j.replaceFile(func(next *Journal) error {
 		_, _, err := frames.readFrames(func(f frameRef) error {
@@ -273,5 +273,5 @@ func (j *Journal) writeWithout(dropped *roaring.Bitmap, h header, indexes []uint
 	h.Indexes, h.Failed, h.Sizes, h.Stats = of.Indexes, of.Failed, of.Sizes, of.Stats
 	h.Counts, h.Digest = of.Counts, of.Digest
 
-	return j.writeFrame(h, lines)
+	return j.writeFrame(h, lines, false) // replaceFile syncs
 }

@@ -42,7 +42,7 @@ func (j *Journal) recoverFrames(all bool) error {
 	if err != nil {
 		return err
 	}
-	defer lines.close()
+	defer lines.Close()
 
 	r := recovery{
 		frames:   frames,

@@ -205,7 +205,7 @@ func TestStateWithoutStats(t *testing.T) {
 	indexes, lines := f.sortLines()
 	h := f.header(indexes)
 	h.Run, h.At, h.Stats = "r", fixture.Created, nil
-	fixture.Must(t, j.writeFrame(h, lines))
+	fixture.Must(t, j.writeFrame(h, lines, true))
 
 	j = reopen(t, j)
 	if j.State().Stats != nil || j.State().Counts.Done != 1 {

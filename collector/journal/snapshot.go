@@ -1,0 +1,262 @@
+package journal
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/proto"
+)
+
+// errSizes reports a frame whose lines are not as long as its header says.
+var errSizes = errors.New("the lines have another size than their header says")
+
+// Snapshot has the frames that a journal has when it is opened. It takes no lock, so a run may
+// be writing the journal, and it stays readable when the journal is removed. It is safe for concurrent
+// use.
+type Snapshot struct {
+	file   *os.File
+	frames *frameReader
+	refs   []snapshotRef
+	index  []SnapshotFrame // of refs
+}
+
+// SnapshotFrame describes the lines of a frame.
+type SnapshotFrame struct {
+	// Sizes are the bytes of the lines.
+	Sizes Sizes
+	// Done counts the lines, and Failed the lines of failed requests.
+	Done, Failed int
+}
+
+// snapshotRef is the place of a frame in the file.
+type snapshotRef struct {
+	offset int64 // of the skippable frame
+	packed int64 // offset of the zstd frame
+}
+
+// summary is the part of a frame's header that is read of every frame.
+type summary struct {
+	Bytes  int64 `json:"bytes"`
+	Packed int64 `json:"packed"`
+	Sizes  Sizes `json:"sizes"`
+	Counts struct {
+		Done   int `json:"done"`
+		Failed int `json:"failed"`
+	} `json:"counts"`
+}
+
+// check returns an error for a header that no program has written.
+func (s *summary) check() error {
+	z, c := s.Sizes, s.Counts
+	switch {
+	case c.Failed < 0 || c.Done < c.Failed:
+		return fmt.Errorf("%d failed of %d requests", c.Failed, c.Done)
+	case z.OKPlain < 0 || z.FailedPlain < 0 || z.OK < z.OKPlain || z.Failed < z.FailedPlain ||
+		s.Bytes != z.OK+z.Failed:
+		return errSizes
+	}
+
+	return nil
+}
+
+// OpenSnapshot opens the journal at a path for reading. done bounds it: a frame belongs to the
+// snapshot if the frames up to it have done lines at most, which are the lines that the
+// collector has reported as synced. A frame that is being written does not belong to it
+// either.
+//
+// The error wraps os.ErrNotExist if there is no journal. It is a [CorruptionError] if a frame
+// is damaged and whole frames follow.
+func OpenSnapshot(path string, done int) (*Snapshot, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
+
+	s := &Snapshot{file: file}
+	if err := s.readIndex(path, done); err != nil {
+		file.Close()
+		return nil, err
+	}
+
+	return s, nil
+}
+
+// Close closes the file.
+func (s *Snapshot) Close() error { return s.file.Close() }
+
+// Frames returns the frames that have lines. The caller must not change them.
+func (s *Snapshot) Frames() []SnapshotFrame { return s.index }
+
+// readIndex reads the headers.
+func (s *Snapshot) readIndex(path string, done int) error {
+	info, err := s.file.Stat()
+	if err != nil {
+		return fmt.Errorf("open journal: %w", err)
+	}
+
+	s.frames = &frameReader{path: path, file: s.file, size: info.Size()}
+
+	offset, err := s.frames.firstFrame()
+	if err != nil {
+		return err
+	}
+
+	last := -1 // the frame of refs that ends where the reading did
+	for total := 0; offset < s.frames.size; {
+		text, length, err := s.frames.readHeaderText(offset)
+		if isCorruption(err) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+
+		var h summary
+		if err := json.Unmarshal(text, &h); err != nil {
+			return s.frames.corruption(offset, fmt.Errorf("frame header: %w", err))
+		}
+
+		if err := h.check(); err != nil {
+			return s.frames.corruption(offset, err)
+		}
+
+		if total += h.Counts.Done; total > done || !s.frames.fits(offset+length, h.Packed) {
+			return s.dropTornFrame(last)
+		}
+
+		last = -1
+		if h.Counts.Done > 0 {
+			last = len(s.refs)
+			s.refs = append(s.refs, snapshotRef{offset, offset + length})
+			s.index = append(s.index, SnapshotFrame{h.Sizes, h.Counts.Done, h.Counts.Failed})
+		}
+
+		offset += length + h.Packed
+	}
+
+	if offset < s.frames.size {
+		next, err := s.frames.nextHeader(offset + 1)
+		if err != nil {
+			return err
+		}
+
+		if next >= 0 {
+			return s.frames.corruption(offset, errNoFrame)
+		}
+	}
+
+	return s.dropTornFrame(last)
+}
+
+// dropTornFrame takes the last frame out if its lines are not whole, as [Open] does. last is
+// its place, or -1 if it has no lines.
+func (s *Snapshot) dropTornFrame(last int) error {
+	if last < 0 {
+		return nil
+	}
+
+	lines, err := newLineDecoder()
+	if err != nil {
+		return err
+	}
+	defer lines.Close()
+
+	_, _, err = s.readLines(last, lines.FrameDecoder)
+	if isCorruption(err) {
+		s.refs, s.index = s.refs[:last], s.index[:last]
+		return nil
+	}
+
+	return err
+}
+
+// readLines returns the header and the lines of a frame. The lines are valid until the next
+// use of dec.
+func (s *Snapshot) readLines(i int, dec *output.FrameDecoder) (h header, text []byte, err error) {
+	ref := s.refs[i]
+
+	h, _, err = s.frames.readHeader(ref.offset)
+	if err != nil {
+		return h, nil, err
+	}
+
+	lines := lineDecoder{dec}
+	text, err = lines.decode(s.frames, frameRef{header: h, offset: ref.offset, packed: ref.packed})
+
+	return h, text, err
+}
+
+// ReadText returns the lines of the failed or of the answered requests of a frame as
+// [Journal.Rewrite] writes them, with the extras or plain. They are valid until the next use
+// of dec. The error is a [CorruptionError] if the lines are not those that the header
+// describes.
+func (s *Snapshot) ReadText(i int, failed, plain bool, dec *output.FrameDecoder) ([]byte, error) {
+	ref, of := s.refs[i], s.index[i]
+	size := of.Sizes.Of(failed, plain)
+	if size == 0 {
+		return nil, nil
+	}
+
+	h, text, err := s.readLines(i, dec)
+	if err != nil {
+		return nil, err
+	}
+
+	if plain || of.Failed > 0 && of.Failed < of.Done {
+		if text, err = selectLines(text, h, failed, plain); err != nil {
+			return nil, s.frames.corruption(ref.offset, err)
+		}
+	}
+
+	if int64(len(text)) != size {
+		return nil, s.frames.corruption(ref.offset, errSizes)
+	}
+
+	return text, nil
+}
+
+// selectLines moves the lines of the failed or of the answered requests to the front of text,
+// and returns them.
+func selectLines(text []byte, h header, failed, plain bool) ([]byte, error) {
+	indexes, err := proto.ParseIndexes(h.Indexes, h.Counts.Done)
+	if err != nil {
+		return nil, err
+	}
+
+	failures, err := proto.ParseIndexes(h.Failed, h.Counts.Done)
+	if err != nil {
+		return nil, err
+	}
+
+	if len(indexes) != h.Counts.Done {
+		return nil, fmt.Errorf("%d indexes for %d requests", len(indexes), h.Counts.Done)
+	}
+
+	kept := text[:0]
+	for _, index := range indexes {
+		end := bytes.IndexByte(text, '\n') + 1 // decode has counted the lines
+		line := text[:end]
+		text = text[end:]
+
+		isFailed := len(failures) > 0 && failures[0] == index
+		if isFailed {
+			failures = failures[1:]
+		}
+
+		if isFailed != failed {
+			continue
+		}
+
+		if plain {
+			kept = proto.AppendPlain(kept, line)
+		} else {
+			kept = append(kept, line...)
+		}
+	}
+
+	return kept, nil
+}
