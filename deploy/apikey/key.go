@@ -1,8 +1,13 @@
-// Package apikey keeps the keys of the batch API: their hashes are in one file, and the keys are
-// nowhere.
 package apikey
 
-import "time"
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"strings"
+	"time"
+)
 
 // Key describes an API key.
 type Key struct {
@@ -15,4 +20,35 @@ type Key struct {
 	// OwnOnly reports that the key sees only the files and batches that it made.
 	OwnOnly   bool      `json:"own_only,omitempty"`
 	CreatedAt time.Time `json:"created_at"`
+}
+
+const (
+	// secretPrefix begins each secret, so that people and scanners of source code recognise one.
+	secretPrefix = "pm-"
+	// secretBytes is the number of random bytes of a secret.
+	secretBytes = 32
+	// idPrefix begins each id.
+	idPrefix = "key_"
+)
+
+// generate returns a new key and its secret: pm- and 43 characters of A-Z, a-z, 0-9, - and _.
+func generate() (secret string, key Key) {
+	random := make([]byte, secretBytes)
+	rand.Read(random) // never fails (crypto/rand, Go 1.24)
+
+	secret = secretPrefix + base64.RawURLEncoding.EncodeToString(random)
+
+	return secret, Key{
+		ID:        idPrefix + strings.ToLower(rand.Text()[:12]), // 60 bits
+		Hash:      hashText(secret),
+		CreatedAt: time.Now().UTC().Truncate(time.Second),
+	}
+}
+
+// hashText returns the hash of a secret as the file has it. A plain SHA-256 is enough: functions that are
+// slow on purpose, such as bcrypt, protect passwords that can be guessed, and nothing guesses 256
+// random bits.
+func hashText(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return hex.EncodeToString(sum[:])
 }

@@ -110,7 +110,7 @@ func goRun(info *debug.BuildInfo, folder string) string {
 // another one, where the program has its usual name.
 var Commands = []string{
 	"run", "sim", "doctor", "verify", "report", "compare", "history", "serve", "submit", "collect",
-	"join", "nats-config",
+	"join", "key", "nats-config",
 	"list", "status", "workers", "tail", "pause", "resume", "cancel", "retry", "delete", "completion", "man", "version",
 	"help",
 }

@@ -47,7 +47,7 @@ Exit codes:
 			inGroup(groupRun, runCommand(env), simCommand(env), doctorCommand(env)),
 			inGroup(groupResults, verifyCommand(env), reportCommand(env), compareCommand(env), historyCommand(env)),
 			inGroup(groupBoxes, serveCommand(env), workerCommand(env), submitCommand(env), collectCommand(env),
-				joinCommand(env), natsConfigCommand(env)),
+				joinCommand(env), keyCommand(env), natsConfigCommand(env)),
 			inGroup(groupRuns, slices.Concat([]*cli.Command{
 				listCommand(env), statusCommand(env), workersCommand(env), tailCommand(env),
 			}, control)...),

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -28,7 +29,7 @@ func TestCompletion(t *testing.T) {
 	t.Parallel()
 
 	const commands = "words: run sim doctor verify report compare history serve worker submit collect join " +
-		"nats-config list status workers tail pause resume cancel retry delete completion man version help"
+		"key nats-config list status workers tail pause resume cancel retry delete completion man version help"
 
 	c := newCommand(t)
 	for line, want := range map[string]string{
@@ -79,6 +80,14 @@ func TestCompletion(t *testing.T) {
 		"status --nats nats://127.0.0.1:1 ":  "words:",
 		"status --nats":                      "words: --nats --nats-creds --nats-user",
 		"pause --help ":                      "words:",
+		"key ":                               "words: create list revoke",
+		"key re":                             "words: revoke",
+		"key --":                             "words: --help",
+		"key nosuch ":                        "words: create list revoke",
+		"key create --o":                     "words: --own-only",
+		"key create --api-key-file ":         "files:",
+		"key revoke ":                        "words:", // there is no key
+		"help key ":                          "words: create list revoke",
 	} {
 		kind, values := c.complete(strings.Split(line, " ")...)
 		got := kind + ":"
@@ -93,6 +102,23 @@ func TestCompletion(t *testing.T) {
 
 	if _, values := c.complete("run", "--"); strings.Contains(strings.Join(values, " "), "--sim-") {
 		t.Errorf("the simulator's flags are among those of run: %q", values)
+	}
+}
+
+// The ids and names of keys come from their file.
+func TestCompletionOfKeys(t *testing.T) {
+	t.Parallel()
+
+	c := newCommand(t)
+	c.must("key", "create", "--name", "alice")
+
+	kind, values := c.complete("key", "revoke", "al")
+	if kind != "words" || !slices.Equal(values, []string{"alice"}) {
+		t.Errorf("%s: %q, want alice", kind, values)
+	}
+
+	if _, values = c.complete("key", "revoke", "key_"); len(values) != 1 || !strings.HasPrefix(values[0], "key_") {
+		t.Errorf("%q, want an id", values)
 	}
 }
 

@@ -143,6 +143,11 @@ func flagsOfCommands(t *testing.T) map[string][]string {
 		for _, f := range c.Flags {
 			flags[c.Name] = append(flags[c.Name], "--"+f.Names()[0])
 		}
+		for _, sub := range listCommands(c.Commands) { // a line of a document is held against all of them
+			for _, f := range sub.Flags {
+				flags[c.Name] = append(flags[c.Name], "--"+f.Names()[0])
+			}
+		}
 	}
 
 	if len(flags) < 20 || len(flags["run"]) < 40 {

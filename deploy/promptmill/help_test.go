@@ -16,9 +16,9 @@ import (
 func TestFlagGroups(t *testing.T) {
 	t.Parallel()
 
-	for _, c := range newApp(environment{}).Commands {
+	for name, c := range listCommands(newApp(environment{}).Commands) {
 		for _, f := range c.Flags {
-			name := "promptmill " + c.Name + " --" + f.Names()[0]
+			name := "promptmill " + name + " --" + f.Names()[0]
 			group := f.(cli.CategorizableFlag).GetCategory()
 			if !slices.Contains(flagGroups, group) {
 				t.Errorf("%s is in group %q, want one of %q", name, group, flagGroups)
@@ -37,6 +37,21 @@ func TestFlagGroups(t *testing.T) {
 	}
 }
 
+// listCommands returns the commands that a person can run by what is typed for them, such as key create.
+func listCommands(commands []*cli.Command) map[string]*cli.Command {
+	list := map[string]*cli.Command{}
+	for _, c := range commands {
+		for name, sub := range listCommands(c.Commands) {
+			list[c.Name+" "+name] = sub
+		}
+		if len(c.Commands) == 0 && !c.Hidden {
+			list[c.Name] = c
+		}
+	}
+
+	return list
+}
+
 // valueName matches the name of a value at the beginning of a flag's usage.
 var valueName = regexp.MustCompile("^`[A-Z\\[][^`a-z]*(\\.[a-z.]+)?`: ")
 
@@ -47,10 +62,10 @@ func TestHelp(t *testing.T) {
 
 	app := newApp(environment{})
 	app.Commands = slices.DeleteFunc(app.Commands, func(c *cli.Command) bool { return c.Hidden })
-	for _, c := range app.Commands {
-		text := printedHelp(t, c.Name, "--help")
-		if again := printedHelp(t, "help", c.Name); again != text {
-			t.Errorf("promptmill help %s prints\n%s\nand --help prints\n%s", c.Name, again, text)
+	for name, c := range listCommands(app.Commands) {
+		text := printedHelp(t, append(strings.Fields(name), "--help")...)
+		if again := printedHelp(t, append([]string{"help"}, strings.Fields(name)...)...); again != text {
+			t.Errorf("promptmill help %s prints\n%s\nand --help prints\n%s", name, again, text)
 		}
 
 		apart := ""
@@ -69,13 +84,13 @@ func TestHelp(t *testing.T) {
 
 			row := regexp.MustCompile(`(?m)^  (   |-[a-z],) --` + f.Names()[0] + `( |$)`)
 			if n := len(row.FindAllString(where, -1)); n != 1 {
-				t.Errorf("the help of %s has %d rows for --%s:\n%s", c.Name, n, f.Names()[0], where)
+				t.Errorf("the help of %s has %d rows for --%s:\n%s", name, n, f.Names()[0], where)
 			}
 		}
 
 		for _, group := range flagGroups {
 			if n := strings.Count(text, "\n"+group+":\n"); n > 1 || n == 1 && group == groupSim && apart != "" {
-				t.Errorf("the help of %s has %d groups %s:\n%s", c.Name, n, group, text)
+				t.Errorf("the help of %s has %d groups %s:\n%s", name, n, group, text)
 			}
 		}
 	}
@@ -90,6 +105,25 @@ func TestHelp(t *testing.T) {
 	for _, args := range [][]string{{}, {"-h"}, {"help"}, {"--help"}} {
 		if again := printedHelp(t, args...); again != text {
 			t.Errorf("promptmill %s prints\n%s", strings.Join(args, " "), again)
+		}
+	}
+
+	for _, group := range app.Commands {
+		if len(group.Commands) == 0 {
+			continue
+		}
+
+		text := printedHelp(t, group.Name)
+		for _, c := range group.Commands {
+			if n := len(regexp.MustCompile(`(?m)^  `+c.Name+` +[a-z]`).FindAllString(text, -1)); n != 1 {
+				t.Errorf("the help of %s has %d rows for %s:\n%s", group.Name, n, c.Name, text)
+			}
+		}
+
+		for _, args := range [][]string{{group.Name, "-h"}, {group.Name, "--help"}, {"help", group.Name}} {
+			if again := printedHelp(t, args...); again != text {
+				t.Errorf("promptmill %s prints\n%s", strings.Join(args, " "), again)
+			}
 		}
 	}
 }

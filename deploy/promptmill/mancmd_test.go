@@ -19,19 +19,24 @@ func TestMan(t *testing.T) {
 	c.must("man", "--dir", ".")
 	app := newApp(environment{})
 
-	var want []string
+	var want, listed []string
 	for _, sub := range app.Commands {
-		if sub.Hidden {
-			continue
+		if !sub.Hidden {
+			listed = append(listed, "promptmill-"+sub.Name)
 		}
+		if len(sub.Commands) > 0 {
+			want = append(want, "promptmill-"+sub.Name+".1")
+		}
+	}
 
-		name := "promptmill-" + sub.Name
+	for typed, sub := range listCommands(app.Commands) {
+		name := "promptmill-" + strings.ReplaceAll(typed, " ", "-")
 		want = append(want, name+".1")
 		page, err := os.ReadFile(filepath.Join(c.dir, name+".1"))
 		must(t, err)
 
-		if printed := c.must("man", sub.Name); printed != string(page) {
-			t.Errorf("promptmill man %s prints another page than --dir writes", sub.Name)
+		if printed := c.must(append([]string{"man"}, strings.Fields(typed)...)...); printed != string(page) {
+			t.Errorf("promptmill man %s prints another page than --dir writes", typed)
 		}
 
 		for _, f := range sub.Flags {
@@ -44,8 +49,8 @@ func TestMan(t *testing.T) {
 
 	page, err := os.ReadFile(filepath.Join(c.dir, "promptmill.1"))
 	must(t, err)
-	for _, name := range want {
-		if !bytes.Contains(page, []byte(strings.ReplaceAll(strings.TrimSuffix(name, ".1"), "-", `\-`)+`\fR(1)`)) {
+	for _, name := range listed {
+		if !bytes.Contains(page, []byte(strings.ReplaceAll(name, "-", `\-`)+`\fR(1)`)) {
 			t.Errorf("the page of promptmill does not name %s:\n%s", name, page)
 		}
 	}

@@ -1,0 +1,346 @@
+package apikey
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+
+	"github.com/promptmill/promptmill/collector/atomicfile"
+)
+
+// FileName is the usual name of the file, in the state folder.
+const FileName = "api-keys.json"
+
+// maxFile is the most bytes of a file: a hundred thousand keys.
+const maxFile = 32 << 20
+
+// lockTime is how long a change waits for the changes of other processes.
+const lockTime = 10 * time.Second
+
+var (
+	// ErrUnknown is returned for a key that the file does not have.
+	ErrUnknown = errors.New("there is no such key")
+	// ErrContent is returned for a file that has other content than this package writes.
+	ErrContent = errors.New("it is not what promptmill key create writes")
+	// ErrName is returned for a name that another key has, or that cannot be a name.
+	ErrName = errors.New("the name cannot be used")
+)
+
+// content is the content of a file.
+type content struct {
+	Keys []Key `json:"keys"`
+}
+
+// File is a file of keys. Several goroutines and processes may use it at once.
+type File struct {
+	path string
+
+	// mu guards the fields below.
+	mu sync.Mutex
+	// info is the file as it was read last; nil: it was not there.
+	info os.FileInfo
+	// keys are the keys of the file, with hashes that are decoded.
+	keys []decodedKey
+	// required reports that a secret is wanted although there may be no key.
+	required bool
+}
+
+// decodedKey is a key with the bytes of its hash.
+type decodedKey struct {
+	Key
+
+	hash [sha256.Size]byte
+}
+
+// Open returns the file at a path. The file need not be there: it is made with the first key.
+func Open(path string) *File { return &File{path: path} }
+
+// Path returns the path of the file.
+func (f *File) Path() string { return f.path }
+
+// Keys returns the keys, oldest first. The error is for people: it names the file.
+func (f *File) Keys() ([]Key, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+
+	if err := f.refresh(); err != nil {
+		return nil, err
+	}
+
+	keys := make([]Key, 0, len(f.keys))
+	for _, k := range f.keys {
+		keys = append(keys, k.Key)
+	}
+
+	return keys, nil
+}
+
+// Require has Authenticate refuse all secrets while there is no key.
+func (f *File) Require() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.required = true
+}
+
+// Required reports whether a secret is wanted. It is false while no key was ever seen, see
+// [File.Require]. The error is that of a file that cannot be read.
+func (f *File) Required() (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	err := f.refresh()
+	return f.required || err != nil, err
+}
+
+// Authenticate returns the key with a secret, and whether there is one. The zero Key is returned for
+// any secret while none is wanted, see [File.Required]. The time that it takes does not depend on the
+// secret's likeness to those of the keys, nor on which of the keys it is. An error means that the
+// file cannot be read: nothing is known of any key then.
+func (f *File) Authenticate(secret string) (Key, bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+
+	if err := f.refresh(); err != nil {
+		return Key{}, false, err
+	}
+
+	if !f.required {
+		return Key{}, true, nil
+	}
+
+	// The hash of a guess is no step towards the hash of a key, so even a comparison that stops at the
+	// first difference would give away nothing of use. This one does not stop.
+	sum, found := sha256.Sum256([]byte(secret)), -1
+	for i := range f.keys {
+		equal := subtle.ConstantTimeCompare(sum[:], f.keys[i].hash[:])
+		found = subtle.ConstantTimeSelect(equal, i, found)
+	}
+
+	if found < 0 {
+		return Key{}, false, nil
+	}
+
+	return f.keys[found].Key, true, nil
+}
+
+// Create makes a key and returns its secret, which is kept nowhere. The name may be empty; another
+// key must not have it.
+func (f *File) Create(name string, ownOnly bool) (secret string, key Key, err error) {
+	if err := checkName(name); err != nil {
+		return "", Key{}, err
+	}
+
+	secret, key = generate()
+	key.Name, key.OwnOnly = name, ownOnly
+
+	err = f.change(func(keys []Key) ([]Key, error) {
+		if i := slices.IndexFunc(keys, func(k Key) bool { return name != "" && k.Name == name }); i >= 0 {
+			return nil, fmt.Errorf("%w: %s has the name %q already", ErrName, keys[i].ID, name)
+		}
+		return append(keys, key), nil
+	})
+	if err != nil {
+		return "", Key{}, err
+	}
+
+	return secret, key, nil
+}
+
+// Revoke removes the key with an id, or else a name. It returns [ErrUnknown] if there is none.
+func (f *File) Revoke(idOrName string) (revoked Key, err error) {
+	err = f.change(func(keys []Key) ([]Key, error) {
+		i := slices.IndexFunc(keys, func(k Key) bool { return k.ID == idOrName })
+		if i < 0 {
+			i = slices.IndexFunc(keys, func(k Key) bool { return idOrName != "" && k.Name == idOrName })
+		}
+		if i < 0 {
+			return nil, ErrUnknown
+		}
+
+		revoked = keys[i]
+
+		return slices.Delete(keys, i, i+1), nil
+	})
+
+	return revoked, err
+}
+
+// checkName refuses names that a table cannot show or that look like ids.
+func checkName(name string) error {
+	switch {
+	case len(name) > 64:
+		return fmt.Errorf("%w: it is longer than 64 bytes", ErrName)
+	case strings.HasPrefix(name, idPrefix):
+		return fmt.Errorf("%w: it begins with %s, as the ids of keys do", ErrName, idPrefix)
+	case strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }):
+		return fmt.Errorf("%w: it has characters that cannot be printed", ErrName)
+	case strings.TrimSpace(name) != name:
+		return fmt.Errorf("%w: it begins or ends with a space", ErrName)
+	}
+
+	return nil
+}
+
+// change replaces the keys of the file. The new file is locked while it is written, and the old one is
+// read under that lock.
+func (f *File) change(edit func([]Key) ([]Key, error)) error {
+	next, err := f.lock()
+	if err != nil {
+		return err
+	}
+	defer next.Abort()
+
+	old, _, err := readFile(next.Path())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+
+	keys, err := edit(old)
+	if err != nil {
+		return err
+	}
+
+	e := json.NewEncoder(next)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+
+	return describeFault("write", f.path, next.Commit(e.Encode(content{append([]Key{}, keys...)})))
+}
+
+// lock begins the next version of the file. Other processes hold it for milliseconds.
+func (f *File) lock() (*atomicfile.File, error) {
+	for end := time.Now().Add(lockTime); ; time.Sleep(5 * time.Millisecond) {
+		next, err := atomicfile.Create(f.path, 0o600)
+		switch {
+		case err == nil:
+			return next, nil
+		case !errors.Is(err, atomicfile.ErrLocked):
+			return nil, describeFault("write", f.path, err)
+		case time.Now().After(end):
+			return nil, fmt.Errorf("another process has been changing the API keys in %s for %s", f.path, lockTime)
+		}
+	}
+}
+
+// refresh reads the file if it has changed. The caller holds mu.
+func (f *File) refresh() error {
+	info, err := os.Stat(f.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		f.info, f.keys = nil, nil
+		return nil
+	case err != nil:
+		return describeFault("read", f.path, err)
+	case f.info != nil && isSameVersion(f.info, info):
+		return nil
+	}
+
+	keys, info, err := readFile(f.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		f.info, f.keys = nil, nil
+		return nil
+	}
+	if err != nil {
+		f.info, f.keys = nil, nil
+		return err
+	}
+
+	f.info, f.keys = info, make([]decodedKey, len(keys))
+	for i, k := range keys {
+		f.keys[i].Key = k
+		hex.Decode(f.keys[i].hash[:], []byte(k.Hash)) // readFile has checked it
+	}
+
+	f.required = f.required || len(keys) > 0
+
+	return nil
+}
+
+// isSameVersion reports whether a file was not changed between two looks at it.
+func isSameVersion(a, b os.FileInfo) bool {
+	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
+}
+
+// readFile reads and checks a file of keys.
+func readFile(path string) ([]Key, os.FileInfo, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, nil, describeFault("read", path, err)
+	}
+	defer file.Close()
+
+	info, err := file.Stat()
+	if err != nil {
+		return nil, nil, describeFault("read", path, err)
+	}
+
+	data, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	if err != nil {
+		return nil, nil, describeFault("read", path, err)
+	}
+
+	keys, err := parse(data)
+	if err != nil {
+		return nil, nil, fmt.Errorf("the API keys in %s cannot be used: %w", path, err)
+	}
+
+	return keys, info, nil
+}
+
+// parse parses the content of a file.
+func parse(data []byte) ([]Key, error) {
+	if len(data) > maxFile {
+		return nil, fmt.Errorf("%w: it is larger than %d MB", ErrContent, maxFile>>20)
+	}
+
+	var c content
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&c); err != nil || d.More() || c.Keys == nil {
+		return nil, ErrContent
+	}
+
+	ids := map[string]bool{}
+	for i, k := range c.Keys {
+		hash, err := hex.DecodeString(k.Hash)
+		switch {
+		case k.ID == "" || ids[k.ID]:
+			return nil, fmt.Errorf("%w: key %d has no id of its own", ErrContent, i+1)
+		case err != nil || len(hash) != sha256.Size:
+			return nil, fmt.Errorf("%w: the hash of %q is no SHA-256", ErrContent, k.ID)
+		}
+		ids[k.ID] = true
+	}
+
+	return c.Keys, nil
+}
+
+// describeFault returns the error of the system for a person.
+func describeFault(verb, path string, err error) error {
+	if err == nil {
+		return nil
+	}
+
+	var fault *fs.PathError
+	if errors.As(err, &fault) {
+		return fmt.Errorf("%s the API keys in %s: %w", verb, filepath.Clean(path), fault.Err)
+	}
+
+	if inner := errors.Unwrap(err); inner != nil {
+		err = inner // without the path, which atomicfile names too
+	}
+
+	return fmt.Errorf("%s the API keys in %s: %w", verb, filepath.Clean(path), err)
+}

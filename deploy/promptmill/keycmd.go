@@ -1,0 +1,321 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/promptmill/promptmill/collector/report"
+	"github.com/promptmill/promptmill/deploy/apikey"
+	"github.com/promptmill/promptmill/deploy/cmdline"
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/statedir"
+	"github.com/promptmill/promptmill/deploy/terminal"
+)
+
+func keyCommand(env environment) *cli.Command {
+	return &cli.Command{
+		Name:  "key",
+		Usage: "make, list and revoke the keys of the batch API",
+		Commands: []*cli.Command{
+			keyCreateCommand(env),
+			keyListCommand(env),
+			keyRevokeCommand(env),
+		},
+	}
+}
+
+// keyFlags returns the flags of all commands for keys.
+func keyFlags() []cli.Flag { return []cli.Flag{apiKeyFileFlag(), stateFlag()} }
+
+// apiKeyFileFlag is the flag of commands that use the keys of the batch API.
+func apiKeyFileFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name:        "api-key-file",
+		Category:    groupAPI,
+		Usage:       "`FILE`: keys of the batch API's clients, as promptmill key writes it",
+		DefaultText: apikey.FileName + " in the state folder",
+	}
+}
+
+// openKeys opens the file of keys that the flags name.
+func openKeys(env environment, c *cli.Command) (*apikey.File, error) {
+	if path := c.String("api-key-file"); path != "" {
+		path, err := filepath.Abs(path)
+		if err != nil {
+			return nil, err
+		}
+		return apikey.Open(path), nil
+	}
+
+	state, err := stateOf(env, c)
+	if err != nil {
+		return nil, err
+	}
+
+	return apikey.Open(filepath.Join(state, apikey.FileName)), nil
+}
+
+// explainKeyFile gives an error of a file of keys its hint.
+func explainKeyFile(err error) error {
+	if errors.Is(err, apikey.ErrContent) {
+		return exit.WithHint(err, "repair the file, or move it away and make new keys")
+	}
+	return exit.WithHint(err, "name another file with --api-key-file")
+}
+
+func keyCreateCommand(env environment) *cli.Command {
+	return &cli.Command{
+		Name:  "create",
+		Usage: "make a key for the batch API, and print its secret once",
+		Description: "The secret goes to standard output. Only its hash is kept, so it cannot be printed again. A " +
+			"promptmill serve that runs accepts the key at once. With the first key, serve refuses all requests " +
+			"without one.",
+		Flags: append([]cli.Flag{
+			&cli.StringFlag{
+				Name:     "name",
+				Category: groupAPI,
+				Usage:    "`NAME`: name of the key for people; no other key has it",
+				Local:    true, // PROMPTMILL_NAME is for worker
+			},
+			&cli.BoolFlag{
+				Name:     "own-only",
+				Category: groupAPI,
+				Usage:    "the key sees only the files and batches that it made",
+			},
+			jsonFlag(),
+		}, keyFlags()...),
+		Action: func(_ context.Context, c *cli.Command) error {
+			file, err := openKeys(env, c)
+			if err != nil {
+				return err
+			}
+
+			if c.String("api-key-file") == "" { // or else the folder is not of promptmill alone
+				state := filepath.Dir(file.Path())
+				if err := statedir.Make(state, state); err != nil {
+					return err
+				}
+			}
+
+			return createKey(env, file, c.String("name"), c.Bool("own-only"), c.Bool("json"))
+		},
+	}
+}
+
+// shownKey is a key as JSON for programs.
+type shownKey struct {
+	ID        string    `json:"id"`
+	Name      string    `json:"name,omitempty"`
+	Sees      string    `json:"sees"`
+	CreatedAt time.Time `json:"created_at"`
+	// Secret is the secret of a new key.
+	Secret string `json:"secret,omitempty"`
+}
+
+// showKey returns a key as programs see it. secret is that of a new key.
+func showKey(k apikey.Key, secret string) shownKey {
+	return shownKey{
+		ID:        k.ID,
+		Name:      k.Name,
+		Sees:      describeSight(k),
+		CreatedAt: k.CreatedAt,
+		Secret:    secret,
+	}
+}
+
+// describeSight returns all or own: the files and batches that a key sees.
+func describeSight(k apikey.Key) string {
+	if k.OwnOnly {
+		return "own"
+	}
+	return "all"
+}
+
+// createKey makes a key and prints its secret.
+func createKey(env environment, file *apikey.File, name string, ownOnly, asJSON bool) error {
+	secret, key, err := file.Create(name, ownOnly)
+	switch {
+	case errors.Is(err, apikey.ErrName):
+		return exit.Usage("choose another name", "--name %s: %w", report.ShellWords(name), err)
+	case err != nil:
+		return explainKeyFile(err)
+	case asJSON:
+		return printJSON(env.stdout, showKey(key, secret))
+	}
+
+	fmt.Fprintln(env.stdout, secret)
+	sees := "all files and batches"
+	if ownOnly {
+		sees = "only the files and batches that it makes"
+	}
+	env.printf("this is key %s, which sees %s; its secret is not shown again", key.ID, sees)
+	env.printf("to use it: OpenAI(base_url=\"http://HOST:PORT/v1\", api_key=\"pm-...\"), or set OPENAI_API_KEY")
+
+	return nil
+}
+
+func keyListCommand(env environment) *cli.Command {
+	return &cli.Command{
+		Name:        "list",
+		Usage:       "list the keys of the batch API",
+		Description: "The disk space of each key is in the metrics of promptmill serve --api.",
+		Flags:       append([]cli.Flag{jsonFlag()}, keyFlags()...),
+		Action: func(_ context.Context, c *cli.Command) error {
+			file, err := openKeys(env, c)
+			if err != nil {
+				return err
+			}
+
+			keys, err := file.Keys()
+			if err != nil {
+				return explainKeyFile(err)
+			}
+
+			return listKeys(env, file, keys, c.Bool("json"))
+		},
+	}
+}
+
+// listKeys prints keys.
+func listKeys(env environment, file *apikey.File, keys []apikey.Key, asJSON bool) error {
+	if asJSON {
+		shown := []shownKey{} // never null
+		for _, k := range keys {
+			shown = append(shown, showKey(k, ""))
+		}
+		return printJSON(env.stdout, shown)
+	}
+
+	if len(keys) == 0 {
+		env.printf("there are no keys in %s; promptmill key create makes one", file.Path())
+		return nil
+	}
+
+	cells := func(format func(apikey.Key) string) (texts []string) {
+		for _, k := range keys {
+			texts = append(texts, format(k))
+		}
+		return texts
+	}
+
+	width, _ := terminalSize(env.stdout)
+
+	return terminal.Columns{
+		{Head: "KEY", Cells: cells(func(k apikey.Key) string { return k.ID })},
+		{
+			Head:  "NAME",
+			Cells: cells(func(k apikey.Key) string { return cmp.Or(k.Name, "-") }),
+			CutAt: 1,
+			Least: 12,
+		},
+		{Head: "SEES", Cells: cells(describeSight)},
+		{
+			Head:  "CREATED",
+			Cells: cells(func(k apikey.Key) string { return k.CreatedAt.Local().Format("2006-01-02 15:04") }),
+		},
+	}.Print(env.stdout, width)
+}
+
+func keyRevokeCommand(env environment) *cli.Command {
+	return &cli.Command{
+		Name:      "revoke",
+		Usage:     "revoke a key of the batch API, by its id or name",
+		ArgsUsage: "KEY",
+		Description: "A promptmill serve that runs refuses the key at once. The files and batches that it made stay, " +
+			"and keys that see all files and batches see them.",
+		Flags: append([]cli.Flag{jsonFlag()}, keyFlags()...),
+		Action: func(_ context.Context, c *cli.Command) error {
+			if c.Args().First() == "" {
+				return exit.Usage("promptmill key list shows the keys", "want the id or the name of one key")
+			}
+
+			file, err := openKeys(env, c)
+			if err != nil {
+				return err
+			}
+
+			return revokeKey(env, file, c.Args().First(), c.Bool("json"))
+		},
+	}
+}
+
+// revokeKey revokes a key and prints that.
+func revokeKey(env environment, file *apikey.File, idOrName string, asJSON bool) error {
+	keys, err := file.Keys()
+	if err != nil {
+		return explainKeyFile(err)
+	}
+
+	revoked, err := apikey.Key{}, apikey.ErrUnknown
+	if len(keys) > 0 { // a file that is not there stays away
+		revoked, err = file.Revoke(idOrName)
+	}
+
+	switch {
+	case errors.Is(err, apikey.ErrUnknown):
+		return unknownKeyError(file, keys, idOrName)
+	case err != nil:
+		return explainKeyFile(err)
+	case asJSON:
+		return printJSON(env.stdout, showKey(revoked, ""))
+	}
+
+	fmt.Fprintln(env.stdout, "revoked "+nameKey(revoked))
+	if len(keys) == 1 {
+		env.printf("that was the last key: a promptmill serve that runs refuses all requests until there is another one")
+	}
+
+	return nil
+}
+
+// nameKey returns the id of a key and its name.
+func nameKey(k apikey.Key) string {
+	if k.Name == "" {
+		return k.ID
+	}
+	return k.ID + " (" + k.Name + ")"
+}
+
+// unknownKeyError returns the error for an id or a name that no key has.
+func unknownKeyError(file *apikey.File, keys []apikey.Key, idOrName string) error {
+	if len(keys) == 0 {
+		return exit.Usage("promptmill key create makes one", "there is no key %s: %s has none",
+			report.ShellWords(idOrName), file.Path())
+	}
+
+	var known []string
+	for _, k := range keys {
+		known = append(known, k.ID, k.Name)
+	}
+
+	hint := "promptmill key list shows the keys"
+	if meant := cmdline.Suggest(idOrName, known); meant != "" {
+		hint = "did you mean " + report.ShellWords(meant) + "? " + hint
+	}
+
+	return exit.Usage(hint, "there is no key %s in %s", report.ShellWords(idOrName), file.Path())
+}
+
+// keysOfFile are the ids and names of the keys, for completion.
+func keysOfFile(env environment, c *cli.Command) (list []string) {
+	file, err := openKeys(env, c)
+	if err != nil {
+		return nil
+	}
+
+	keys, _ := file.Keys() // a broken file completes nothing
+	for _, k := range keys {
+		list = append(list, k.ID+"\t"+k.Name)
+		if k.Name != "" {
+			list = append(list, k.Name+"\t"+k.ID)
+		}
+	}
+
+	return list
+}
