@@ -7,8 +7,13 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// ErrNotFound is returned for a batch that is not there.
-var ErrNotFound = errors.New("no such batch")
+var (
+	// ErrNotFound is returned for a batch that is not there.
+	ErrNotFound = errors.New("no such batch")
+	// ErrUnavailable is wrapped by the errors of calls that need the bus, which does not answer now. The
+	// same call may succeed later.
+	ErrUnavailable = errors.New("the bus does not answer")
+)
 
 // RequestError is the error of a request that a client has to change. It has the fields of OpenAI's
 // errors.

@@ -1,0 +1,376 @@
+package batch
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/promptmill/promptmill/deploy/batchapi/filestore"
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/inputerror"
+	"github.com/promptmill/promptmill/deploy/pipeline"
+	"github.com/promptmill/promptmill/deploy/terminal"
+	"github.com/promptmill/promptmill/producer"
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonl"
+)
+
+const (
+	// maxSubmissions is the most batches that are put on the bus at once: each is read, packed and sent.
+	maxSubmissions = 2
+	// firstRetry and lastRetry bound the time until a failed attempt is repeated.
+	firstRetry = time.Second
+	lastRetry  = time.Minute
+	// longWait is the time for which a goroutine waits that nothing else wakes.
+	longWait = time.Hour
+)
+
+// submission is an attempt to put a run on the bus, or the time of the next one.
+type submission struct {
+	// stop ends the attempt that is at work, and done is closed then. Nil: none is.
+	stop context.CancelCauseFunc
+	done chan struct{}
+	// failures counts the attempts that failed, and next is the time of the next one.
+	failures int
+	next     time.Time
+	// holds counts the calls that keep the next attempt from beginning.
+	holds int
+}
+
+// submitAll puts batches on the bus, the oldest first, until ctx ends.
+func (s *Service) submitAll(ctx context.Context) error {
+	var working sync.WaitGroup
+	defer working.Wait()
+
+	slots := make(chan struct{}, maxSubmissions)
+	for {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+
+		r, attempt, err := s.awaitSubmission(ctx)
+		if err != nil {
+			return err
+		}
+
+		working.Go(func() {
+			defer func() { <-slots }()
+			s.submit(attempt, r)
+		})
+	}
+}
+
+// awaitSubmission waits for a batch to put on the bus, and begins the attempt. The context is that of
+// the attempt.
+func (s *Service) awaitSubmission(ctx context.Context) (*record, context.Context, error) {
+	for {
+		if ctx.Err() != nil {
+			return nil, nil, context.Cause(ctx)
+		}
+
+		r, wait := s.nextSubmission(time.Now())
+		if r != nil {
+			return r, s.beginSubmission(ctx, r.Run), nil
+		}
+
+		if err := s.submitter.wait(ctx, wait); err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+// nextSubmission returns the oldest batch to put on the bus now, or the time until there may be one.
+func (s *Service) nextSubmission(now time.Time) (next *record, wait time.Duration) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+
+	wait = longWait
+	for run := range s.live {
+		r := s.all[run]
+		if r.State != proto.StateValidating && !s.missing[run] {
+			continue
+		}
+
+		if at := s.submissions[run]; at != nil {
+			if at.stop != nil || at.holds > 0 {
+				continue
+			}
+			if left := at.next.Sub(now); left > 0 {
+				wait = min(wait, left)
+				continue
+			}
+		}
+
+		if next == nil || compareRecords(r, next) < 0 {
+			next = r
+		}
+	}
+
+	return next, wait
+}
+
+// beginSubmission begins an attempt.
+func (s *Service) beginSubmission(ctx context.Context, run string) context.Context {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	at := s.submissions[run]
+	if at == nil {
+		at = &submission{}
+		s.submissions[run] = at
+	}
+
+	ctx, at.stop = context.WithCancelCause(ctx)
+	at.done = make(chan struct{})
+
+	return ctx
+}
+
+// endSubmission ends an attempt. The error of one that is to be repeated sets the time of the next one.
+func (s *Service) endSubmission(run string, err error) (wait time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	at := s.submissions[run]
+	at.stop(nil)
+	close(at.done)
+	at.stop = nil
+
+	if err == nil {
+		at.failures, at.next = 0, time.Time{}
+		s.dropSubmission(run)
+	} else {
+		at.failures++
+		wait = min(firstRetry<<min(at.failures-1, 10), lastRetry)
+		at.next = time.Now().Add(wait)
+	}
+
+	s.submitter.wake()
+
+	return wait
+}
+
+// dropSubmission forgets a submission that has nothing to say. The caller holds mu.
+func (s *Service) dropSubmission(run string) {
+	if at := s.submissions[run]; at.stop == nil && at.failures == 0 && at.holds == 0 {
+		delete(s.submissions, run)
+	}
+}
+
+// holdSubmission keeps attempts to put a run on the bus from beginning, and stops the one that is at
+// work. release ends the hold; it is to be called also after an error. isFresh reports that there was
+// no attempt yet, so that nothing of the run is on the bus.
+func (s *Service) holdSubmission(ctx context.Context, run string) (isFresh bool, release func(), err error) {
+	s.mu.Lock()
+	at := s.submissions[run]
+	if at == nil {
+		at = &submission{}
+		s.submissions[run] = at
+	}
+	at.holds++
+	stop, done, isFresh := at.stop, at.done, s.fresh[run]
+	s.mu.Unlock()
+
+	release = func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+
+		at.holds--
+		s.dropSubmission(run)
+		s.submitter.wake()
+	}
+
+	if stop == nil {
+		return isFresh, release, nil
+	}
+
+	stop(errCancelled)
+	select {
+	case <-done:
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+
+	return false, release, err
+}
+
+// errCancelled stops the submission of a batch that a client cancels.
+var errCancelled = errors.New("the batch is cancelled")
+
+// submit puts a batch on the bus.
+func (s *Service) submit(ctx context.Context, r *record) {
+	err := s.trySubmit(ctx, r)
+	stopped := ctx.Err() != nil
+	wait := s.endSubmission(r.Run, err)
+
+	if err != nil && !stopped {
+		s.cfg.Log.Warn().Err(err).Str("run", r.Run).Stringer("again_in", wait).
+			Msg("failed to put the batch on the bus; retrying")
+	}
+}
+
+// trySubmit puts a batch on the bus, or ends it if its input is at fault. Its error is no fault of the
+// batch.
+func (s *Service) trySubmit(ctx context.Context, r *record) error {
+	if !s.takeFresh(r.Run) {
+		if settled, err := s.settle(ctx, r.Run); settled || err != nil {
+			return err
+		}
+	}
+
+	path, err := s.cfg.Files.Path(r.InputFileID)
+	var m proto.Manifest
+	if err == nil {
+		m, err = pipeline.Submit(ctx, s.newSubmit(r, path))
+	}
+
+	switch faults := describeFaults(err, r.InputName); {
+	case err == nil:
+		return s.noteSubmitted(m)
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case len(faults) > 0:
+		_, err := s.change(r.Run, func(now *record) error {
+			if now.State.Ended() {
+				return errUnchanged
+			}
+			now.fail(time.Now().UTC(), faults)
+			return nil
+		})
+		return err
+	}
+
+	return err
+}
+
+// takeFresh reports whether there was no attempt to put a run on the bus yet. There is one from now on.
+func (s *Service) takeFresh(run string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	isFresh := s.fresh[run]
+	delete(s.fresh, run)
+
+	return isFresh
+}
+
+// newSubmit returns the configuration that puts a batch on the bus.
+func (s *Service) newSubmit(r *record, path string) pipeline.SubmitConfig {
+	settings := r.Settings
+	settings.Endpoint = r.Endpoint
+
+	return pipeline.SubmitConfig{
+		Bus:      s.cfg.Bus,
+		Inputs:   []string{path},
+		State:    s.cfg.State,
+		Settings: settings,
+		Policy: proto.RunPolicy{
+			ExpiresAt:   new(r.ExpiresAt),
+			KeepSeconds: int64(s.cfg.Keep / time.Second),
+			Attended:    true,
+			Batch:       true,
+		},
+		RunID:  r.Run,
+		Output: s.cfg.output(r.Run),
+		Label:  makeLabel(r.InputName),
+	}
+}
+
+// noteSubmitted notes that a run is on the bus.
+func (s *Service) noteSubmitted(m proto.Manifest) error {
+	if m.State == proto.StateValidating { // as it was made
+		m.State, m.StateAt = proto.StateInProgress, time.Now().UTC()
+	}
+
+	s.followOne(m)
+	s.noteThere(m.Run)
+
+	return nil
+}
+
+// describeFaults returns the faults of an input that cannot be a batch, or nil if the error is another
+// one. name is the name of the input as the client gave it.
+func describeFaults(err error, name string) []InputError {
+	if err == nil {
+		return nil
+	}
+
+	if refused, ok := errors.AsType[*pipeline.InputError](err); ok {
+		return describeLines(refused.Report)
+	}
+
+	name = cmp.Or(terminal.Printable(name), "the input file")
+	if format, ok := errors.AsType[*producer.FormatError](err); ok {
+		named := *format
+		named.File = name
+		described := inputerror.Input{Files: []string{name}}.Describe(&named)
+		return []InputError{{Code: "invalid_file_format", Message: makeSentence(described)}}
+	}
+
+	if damage, ok := errors.AsType[*jsonl.DamageError](err); ok {
+		named := *damage
+		named.File = name
+		return []InputError{{Code: "invalid_file_format", Message: fmt.Sprintf("The file %s: %s. Upload it again.", name,
+			strings.TrimSuffix(named.Error(), "."))}}
+	}
+
+	switch {
+	case errors.Is(err, producer.ErrEmpty):
+		return []InputError{{
+			Code:    "empty_file",
+			Message: fmt.Sprintf("The file %s has no requests. It needs one request a line.", name),
+		}}
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, filestore.ErrNotFound):
+		return []InputError{{
+			Code:    "file_not_found",
+			Message: fmt.Sprintf("The input %s is not on the disk of the server any more. Upload it again.", name),
+		}}
+	}
+
+	return nil
+}
+
+// describeLines returns the refused lines of a report, and the number of the others.
+func describeLines(report producer.Report) (list []InputError) {
+	for _, line := range report.Lines[:min(len(report.Lines), MaxErrors)] {
+		list = append(list, InputError{
+			Code:    line.Code,
+			Message: line.Message,
+			Param:   line.Param,
+			Line:    line.Line,
+		})
+	}
+
+	if others := report.Count - len(list); others > 0 {
+		text := terminal.CountOf(others, "more line") + " cannot be sent."
+		if report.Count == producer.MaxBad {
+			text = "At least " + text + " No further line was read."
+		}
+		list = append(list, InputError{Code: "too_many_errors", Message: text})
+	}
+
+	return list
+}
+
+// makeSentence returns an error with its hint as sentences.
+func makeSentence(err error) string {
+	text := err.Error()
+	if hint := exit.Hint(err); hint != "" {
+		text += ". " + strings.ToUpper(hint[:1]) + hint[1:]
+	}
+	return text + "."
+}
+
+// isDeleted reports whether a run was deleted from the bus.
+func (s *Service) isDeleted(ctx context.Context, run string) (bool, error) {
+	deleted, err := s.bus.Runs.ListDeleted(ctx)
+	return slices.Contains(deleted, run), err
+}
