@@ -64,6 +64,15 @@ func isID(prefix, text string) bool {
 	return strings.Trim(digits, "0123456789abcdefghijklmnopqrstuvwxyz") == ""
 }
 
+// TimeOf returns the time at which a file was created, from its id alone: the file may be deleted. It
+// reports false for a text that is no id of a file.
+func TimeOf(id string) (time.Time, bool) {
+	if !isID(filePrefix, id) {
+		return time.Time{}, false
+	}
+	return timeOfID(filePrefix, id), true
+}
+
 // timeOfID returns the time at which a valid id was made.
 func timeOfID(prefix, id string) time.Time {
 	micros, _ := strconv.ParseInt(id[len(prefix):][:timeDigits], 36, 64)

@@ -1,0 +1,384 @@
+package batchapi
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"reflect"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/promptmill/promptmill/deploy/batchapi/filestore"
+	"github.com/promptmill/promptmill/proto/jsonl"
+)
+
+// maxJSON is the most bytes of a JSON body, without the requests of a batch.
+const maxJSON = 1 << 20
+
+// createBatchBody is the body that creates a batch. Members that are unknown are ignored.
+type createBatchBody struct {
+	_                struct{}          `additionalProperties:"true"`
+	InputFileID      string            `json:"input_file_id,omitempty" doc:"The file of requests. Either it or requests is required."`
+	Requests         []inlineRequest   `json:"requests,omitempty" doc:"The requests, in place of a file. No limit but the disk."`
+	Endpoint         string            `json:"endpoint,omitempty" doc:"The path of all requests, such as /v1/chat/completions."`
+	CompletionWindow string            `json:"completion_window,omitempty" default:"24h" doc:"The time after which requests without an answer expire."`
+	Model            string            `json:"model,omitempty" doc:"The model of requests that name none."`
+	Metadata         map[string]string `json:"metadata,omitempty" nullable:"true"`
+	OutputExpires    *expiresAfter     `json:"output_expires_after,omitempty"`
+}
+
+// inlineRequest is a request in the body that creates a batch.
+type inlineRequest struct {
+	_        struct{}       `additionalProperties:"true"`
+	CustomID string         `json:"custom_id,omitempty"`
+	Method   string         `json:"method,omitempty" enum:"POST"`
+	URL      string         `json:"url,omitempty" doc:"Defaults to endpoint."`
+	Body     map[string]any `json:"body,omitempty" doc:"What the model server gets, byte for byte."`
+	Params   map[string]any `json:"params,omitempty" doc:"Another name of body."`
+}
+
+// expiresAfter is the time after which files expire.
+type expiresAfter struct {
+	Anchor  string `json:"anchor" enum:"created_at"`
+	Seconds int64  `json:"seconds" minimum:"3600" maximum:"2592000"`
+}
+
+// bodyDecoder reads the JSON object of a body as it comes.
+type bodyDecoder struct {
+	*jsontext.Decoder
+
+	source *budgetReader
+}
+
+// newBodyDecoder returns a decoder of a body with at most maxJSON bytes.
+func newBodyDecoder(body io.Reader) *bodyDecoder {
+	source := &budgetReader{Reader: body, left: maxJSON}
+	return &bodyDecoder{jsontext.NewDecoder(source), source}
+}
+
+// readMembers reads the object of a body and calls read for each of its members, which reads the value or
+// leaves it.
+func (d *bodyDecoder) readMembers(read func(name string) error) error {
+	token, err := d.ReadToken()
+	switch {
+	case err != nil:
+		return d.describeError(err)
+	case token.Kind() != '{':
+		return refuse("", "The body is %s, and must be a JSON object.", describeKind(token.Kind()))
+	}
+
+	for d.PeekKind() != '}' {
+		token, err := d.ReadToken()
+		if err != nil {
+			return d.describeError(err)
+		}
+		name := strings.Clone(token.String())
+
+		before := d.InputOffset()
+		if err := read(name); err != nil {
+			return d.describeError(err)
+		}
+
+		if d.InputOffset() == before { // the member is unknown
+			if err := d.SkipValue(); err != nil {
+				return d.describeError(err)
+			}
+		}
+	}
+
+	if _, err := d.ReadToken(); err != nil {
+		return d.describeError(err)
+	}
+
+	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
+		return refuse("", "The body has more than one JSON object.")
+	}
+
+	return nil
+}
+
+// readValue reads the value of a member.
+func (d *bodyDecoder) readValue(value any) error { return json.UnmarshalDecode(d.Decoder, value) }
+
+// describeError returns the error of a body for the client.
+func (d *bodyDecoder) describeError(err error) error {
+	if f, ok := errors.AsType[*failure](err); ok {
+		return f
+	}
+
+	if wrong, ok := errors.AsType[*json.SemanticError](err); ok {
+		param := describePointer(wrong.JSONPointer)
+		return refuse(param, "The member %s is %s, and must be %s.", param, describeKind(wrong.JSONKind), describeGoKind(wrong.GoType))
+	}
+
+	if errors.Is(err, errTooLong) {
+		return newFailure(http.StatusRequestEntityTooLarge, "", "",
+			"The body is longer than %d MiB: send requests in the member requests, or as a file.", maxJSON>>20)
+	}
+
+	if wrong, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+		switch {
+		case errors.Is(err, jsontext.ErrDuplicateName):
+			return refuse(describePointer(wrong.JSONPointer), "The member %s is there twice.", describePointer(wrong.JSONPointer))
+		case !isCutOff(err):
+			return refuse("", "The body is no JSON: the fault is at byte %d.", wrong.ByteOffset)
+		}
+	}
+
+	if isCutOff(err) {
+		return refuse("", "The body ends in the middle, and nothing was created: send it again.")
+	}
+
+	return err
+}
+
+// describePointer returns a place in a body as people write it: requests[3].custom_id.
+func describePointer(p jsontext.Pointer) string {
+	var text strings.Builder
+	for token := range p.Tokens() {
+		switch {
+		case strings.Trim(token, "0123456789") == "":
+			text.WriteString("[" + token + "]")
+		case text.Len() == 0:
+			text.WriteString(token)
+		default:
+			text.WriteString("." + token)
+		}
+	}
+
+	return text.String()
+}
+
+// describeKind names a kind of JSON value.
+func describeKind(kind jsontext.Kind) string {
+	switch kind {
+	case 'n':
+		return "null"
+	case 't', 'f':
+		return "true or false"
+	case '"':
+		return "a string"
+	case '0':
+		return "a number"
+	case '{':
+		return "an object"
+	case '[':
+		return "an array"
+	}
+	return "no JSON"
+}
+
+// describeGoKind names the JSON value that a type is read from.
+func describeGoKind(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.String:
+		return "a string"
+	case reflect.Int64:
+		return "a whole number"
+	case reflect.Slice:
+		return "an array"
+	}
+	return "an object"
+}
+
+// budgetReader fails with errTooLong when it has read as many bytes as it may.
+type budgetReader struct {
+	io.Reader
+
+	left int64
+}
+
+// errTooLong is the error of a body that is too long.
+var errTooLong = errors.New("the body is too long")
+
+// Read implements io.Reader.
+func (r *budgetReader) Read(p []byte) (int, error) {
+	if r.left <= 0 {
+		return 0, errTooLong
+	}
+
+	n, err := r.Reader.Read(p)
+	r.left -= int64(n)
+
+	return n, err
+}
+
+// requestLines turns the array of requests in a body into lines, while it is read.
+type requestLines struct {
+	decoder  *bodyDecoder
+	endpoint string
+
+	count int
+	line  []byte // the rest of the line that is being read
+	err   error
+}
+
+// Read implements io.Reader.
+func (l *requestLines) Read(p []byte) (int, error) {
+	for len(l.line) == 0 && l.err == nil {
+		l.line, l.err = l.nextLine()
+	}
+
+	if len(l.line) == 0 {
+		return 0, l.err
+	}
+
+	n := copy(p, l.line)
+	l.line = l.line[n:]
+
+	return n, nil
+}
+
+// nextLine returns the line of the next request, or io.EOF.
+func (l *requestLines) nextLine() ([]byte, error) {
+	d := l.decoder
+	d.source.left = jsonl.MaxLine // for this request; a longer line is refused anyway
+
+	if d.PeekKind() == ']' {
+		if _, err := d.ReadToken(); err != nil {
+			return nil, d.describeError(err)
+		}
+		return nil, io.EOF
+	}
+
+	where := fmt.Sprintf("requests[%d]", l.count)
+	value, err := d.ReadValue()
+	switch {
+	case errors.Is(err, errTooLong):
+		return nil, newFailure(http.StatusRequestEntityTooLarge, where, "", "The request %s is longer than %d MiB.",
+			where, jsonl.MaxLine>>20)
+	case err != nil:
+		return nil, d.describeError(err)
+	}
+	l.count++
+
+	return formatLine(value, where, l.endpoint)
+}
+
+// formatLine returns the line of a request. Its body stays as the client wrote it, except for the
+// white space between tokens.
+func formatLine(value jsontext.Value, where, endpoint string) ([]byte, error) {
+	var request struct {
+		CustomID jsontext.Value `json:"custom_id"`
+		Method   jsontext.Value `json:"method"`
+		URL      jsontext.Value `json:"url"`
+		Body     jsontext.Value `json:"body"`
+		Params   jsontext.Value `json:"params"`
+	}
+
+	if kind := value.Kind(); kind != '{' {
+		return nil, refuse(where, "The request %s is %s, and must be an object with custom_id and body.", where, describeKind(kind))
+	}
+
+	if err := json.Unmarshal(value, &request, jsontext.AllowDuplicateNames(true)); err != nil {
+		return nil, refuse(where, "The request %s cannot be read.", where)
+	}
+
+	body := request.Body
+	switch {
+	case body != nil && request.Params != nil:
+		return nil, refuse(where, "The request %s has body and params, which mean the same: give one of them.", where)
+	case body == nil && request.Params == nil:
+		return nil, refuse(where+".body", "The request %s has no body.", where)
+	case body == nil:
+		body = request.Params
+	}
+
+	line := []byte("{")
+	appendMember := func(name string, value jsontext.Value) {
+		if len(value) == 0 || value.Kind() == 'n' {
+			return
+		}
+		if len(line) > 1 {
+			line = append(line, ',')
+		}
+		line = append(append(append(line, '"'), name...), `":`...)
+		line = append(line, value...)
+	}
+
+	appendMember("custom_id", request.CustomID)
+	if request.Method == nil {
+		request.Method = jsontext.Value(`"POST"`)
+	}
+	appendMember("method", request.Method)
+	if request.URL == nil && endpoint != "" {
+		request.URL, _ = jsontext.AppendQuote(nil, endpoint)
+	}
+	appendMember("url", request.URL)
+	appendMember("body", body)
+
+	compact := jsontext.Value(append(line, '}'))
+	if err := compact.Compact(); err != nil {
+		return nil, refuse(where, "The request %s is no JSON.", where)
+	}
+
+	return append(compact, '\n'), nil
+}
+
+// readCreateBatch reads the body that creates a batch. store puts the requests of the body into a
+// file; its result is nil if the body has none.
+func readCreateBatch(
+	body io.Reader, store func(io.Reader) (*filestore.Pending, error),
+) (fields createBatchBody, requests *filestore.Pending, err error) {
+	d := newBodyDecoder(body)
+
+	defer func() {
+		if err != nil && requests != nil {
+			requests.Abort()
+		}
+	}()
+
+	err = d.readMembers(func(name string) error {
+		switch name {
+		case "input_file_id":
+			return d.readValue(&fields.InputFileID)
+		case "endpoint":
+			return d.readValue(&fields.Endpoint)
+		case "completion_window":
+			return d.readValue(&fields.CompletionWindow)
+		case "model":
+			return d.readValue(&fields.Model)
+		case "metadata":
+			return d.readValue(&fields.Metadata)
+		case "output_expires_after":
+			return d.readValue(&fields.OutputExpires)
+		case "requests":
+			requests, err = readRequests(d, fields.Endpoint, store)
+			return err
+		}
+		return nil
+	})
+
+	return fields, requests, err
+}
+
+// readRequests stores the array of requests as a file of lines. Null is as good as no member.
+func readRequests(
+	d *bodyDecoder, endpoint string, store func(io.Reader) (*filestore.Pending, error),
+) (*filestore.Pending, error) {
+	token, err := d.ReadToken()
+	switch {
+	case err != nil:
+		return nil, err
+	case token.Kind() == 'n':
+		return nil, nil
+	case token.Kind() != '[':
+		return nil, refuse("requests", "The member requests is %s, and must be an array.", describeKind(token.Kind()))
+	}
+
+	lines := &requestLines{decoder: d, endpoint: endpoint}
+	pending, err := store(lines)
+	d.source.left = maxJSON
+	switch {
+	case err != nil:
+		return nil, err
+	case lines.count == 0:
+		pending.Abort()
+		return nil, refuse("requests", "The array requests is empty: a batch needs at least one request.")
+	}
+
+	return pending, nil
+}

@@ -1,0 +1,85 @@
+package batchapi
+
+import (
+	"cmp"
+	"context"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/promptmill/promptmill/deploy/apikey"
+)
+
+// exchange is a request and its answer. Handlers find it in their context.
+type exchange struct {
+	request *http.Request
+	writer  *answerWriter
+	// key is the API key of the client. The zero value: no keys are needed.
+	key apikey.Key
+}
+
+// exchangeKey is the key of an exchange in a context.
+type exchangeKey struct{}
+
+// exchangeOf returns the exchange of a handler's context.
+func exchangeOf(ctx context.Context) *exchange {
+	return ctx.Value(exchangeKey{}).(*exchange)
+}
+
+// sees reports whether the client sees the objects of an owner.
+func (x *exchange) sees(owner string) bool { return !x.key.OwnOnly || owner == x.key.ID }
+
+// retried reports whether the client may have sent the request before: its SDK says so, or it has an
+// idempotency key.
+func (x *exchange) retried() bool {
+	attempts, err := strconv.Atoi(x.request.Header.Get("X-Stainless-Retry-Count"))
+	return err == nil && attempts > 0 || x.idempotencyKey() != ""
+}
+
+// idempotencyKey returns the client's name for this request and its repetitions, empty for none.
+func (x *exchange) idempotencyKey() string { return x.request.Header.Get("Idempotency-Key") }
+
+// answerWriter is a writer that knows whether the answer has begun.
+type answerWriter struct {
+	http.ResponseWriter
+
+	// status is the status of the answer, which is sent with the first byte of the body. 0: 200.
+	status  int
+	started bool
+	// written counts the bytes of the body.
+	written int64
+}
+
+// begin sends the header, unless it is sent.
+func (w *answerWriter) begin() {
+	if !w.started {
+		w.WriteHeader(cmp.Or(w.status, http.StatusOK))
+	}
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *answerWriter) WriteHeader(status int) {
+	w.started = true
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (w *answerWriter) Write(p []byte) (int, error) {
+	w.begin()
+	n, err := w.ResponseWriter.Write(p)
+	w.written += int64(n)
+
+	return n, err
+}
+
+// ReadFrom implements io.ReaderFrom, so that the kernel copies files.
+func (w *answerWriter) ReadFrom(r io.Reader) (int64, error) {
+	w.begin()
+	n, err := io.Copy(w.ResponseWriter, r)
+	w.written += n
+
+	return n, err
+}
+
+// Unwrap is for http.ResponseController.
+func (w *answerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -1,0 +1,351 @@
+package batchapi
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/promptmill/promptmill/deploy/batchapi/filestore"
+)
+
+// purposes are the purposes that a client may give to a file.
+var purposes = []string{"assistants", filestore.PurposeBatch, "fine-tune", "vision", "user_data", "evals"}
+
+// The least and most seconds after which a file may expire.
+const (
+	minExpirySeconds = 3600
+	maxExpirySeconds = 30 * 24 * 3600
+)
+
+// twinAge is the age up to which an equal file or batch is the one of a repeated request.
+const twinAge = 10 * time.Minute
+
+// fileInput has the id of a file.
+type fileInput struct {
+	ID string `path:"file_id" doc:"The id of the file."`
+}
+
+// fileOutput has a file.
+type fileOutput struct{ Body fileObject }
+
+// addFiles adds the routes of files.
+func (s *server) addFiles() {
+	addOperation(s, huma.Operation{
+		OperationID: "create-file",
+		Method:      http.MethodPost,
+		Path:        "/v1/files",
+		Summary:     "Upload a file",
+		RequestBody: describeForm("file", map[string]*huma.Schema{
+			"purpose":                {Type: "string", Enum: toAny(purposes)},
+			"expires_after[anchor]":  {Type: "string", Enum: []any{"created_at"}},
+			"expires_after[seconds]": {Type: "integer", Minimum: new(minExpirySeconds * 1.0), Maximum: new(maxExpirySeconds * 1.0)},
+		}, "purpose"),
+	}, s.createFile)
+	addOperation(s, huma.Operation{
+		OperationID: "list-files",
+		Method:      http.MethodGet,
+		Path:        "/v1/files",
+		Summary:     "List files, including the output files of batches",
+	}, s.listFiles)
+	addOperation(s, huma.Operation{
+		OperationID: "get-file",
+		Method:      http.MethodGet,
+		Path:        "/v1/files/{file_id}",
+		Summary:     "Get a file",
+	}, s.getFile)
+	addOperation(s, huma.Operation{
+		OperationID: "delete-file",
+		Method:      http.MethodDelete,
+		Path:        "/v1/files/{file_id}",
+		Summary:     "Delete a file",
+	}, s.deleteFile)
+	addOperation(s, huma.Operation{
+		OperationID: "get-file-content",
+		Method:      http.MethodGet,
+		Path:        "/v1/files/{file_id}/content",
+		Summary:     "Read a file; HEAD works as well",
+		Responses:   describeContent(),
+	}, s.getContent)
+}
+
+// createFile stores the file of a form.
+func (s *server) createFile(ctx context.Context, _ *struct{}) (*fileOutput, error) {
+	x := exchangeOf(ctx)
+
+	file, err := s.receiveFile(ctx, x)
+	if err != nil {
+		drainBody(x)
+		return nil, err
+	}
+
+	return &fileOutput{toFileObject(file)}, nil
+}
+
+// receiveFile stores the file of a form, unless the request is a repetition.
+func (s *server) receiveFile(ctx context.Context, x *exchange) (filestore.File, error) {
+	form, err := openForm(x.request, "file", "purpose", "expires_after[anchor]", "expires_after[seconds]")
+	if err != nil {
+		return filestore.File{}, err
+	}
+
+	part, err := form.nextFile()
+	if err != nil {
+		return filestore.File{}, err
+	}
+
+	// Fields before the file are checked before the file is read.
+	if purpose, given := form.values["purpose"]; given {
+		if err := checkPurpose(purpose); err != nil {
+			return filestore.File{}, err
+		}
+	}
+
+	pending, err := s.Files.Begin(ctx, bodyReader{part})
+	if err != nil {
+		return filestore.File{}, err
+	}
+	defer pending.Abort()
+
+	if err := form.finish(); err != nil {
+		return filestore.File{}, err
+	}
+
+	if err := checkPurpose(form.values["purpose"]); err != nil {
+		return filestore.File{}, err
+	}
+
+	expiry, err := parseExpiry(form.values)
+	if err != nil {
+		return filestore.File{}, err
+	}
+
+	file := filestore.File{
+		Owner:    x.key.ID,
+		Filename: cleanFilename(part.FileName()),
+		Purpose:  form.values["purpose"],
+	}
+	if expiry > 0 {
+		file.ExpiresAt = time.Now().Add(expiry)
+	}
+
+	file, _, err = s.commitFile(x, pending, file)
+
+	return file, err
+}
+
+// commitFile puts a file into the store, or returns the file that an earlier attempt of the client
+// has stored.
+func (s *server) commitFile(
+	x *exchange, pending *filestore.Pending, file filestore.File,
+) (stored filestore.File, isNew bool, err error) {
+	s.commits.Lock()
+	defer s.commits.Unlock()
+
+	if x.retried() {
+		file.SHA256 = pending.SHA256()
+		if twin, ok := s.Files.FindTwin(file, time.Now().Add(-twinAge)); ok {
+			return twin, false, nil
+		}
+	}
+
+	stored, err = pending.Commit(file)
+
+	return stored, err == nil, err
+}
+
+// checkPurpose checks the purpose of a file.
+func checkPurpose(purpose string) error {
+	switch {
+	case purpose == "":
+		return refuse("purpose", "The field purpose is missing: give %q for the input of a batch.", filestore.PurposeBatch)
+	case !slices.Contains(purposes, purpose):
+		return refuse("purpose", "The purpose is %q, and must be one of %s.", purpose, strings.Join(purposes, ", "))
+	}
+
+	return nil
+}
+
+// parseExpiry returns the time after which a file expires, 0 for never.
+func parseExpiry(values map[string]string) (time.Duration, error) {
+	anchor, anchored := values["expires_after[anchor]"]
+	text, given := values["expires_after[seconds]"]
+	if !anchored && !given {
+		return 0, nil
+	}
+
+	seconds, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		seconds = 0
+	}
+	if !anchored {
+		anchor = "created_at"
+	}
+
+	return checkExpiry("expires_after", anchor, seconds)
+}
+
+// checkExpiry returns the time after which a file expires.
+func checkExpiry(param, anchor string, seconds int64) (time.Duration, error) {
+	switch {
+	case anchor != "created_at":
+		return 0, refuse(param+".anchor", "The field %s.anchor is %q, and must be \"created_at\".", param, anchor)
+	case seconds < minExpirySeconds || seconds > maxExpirySeconds:
+		return 0, refuse(param+".seconds", "The field %s.seconds must be a number from %d (one hour) to %d (30 days).",
+			param, minExpirySeconds, maxExpirySeconds)
+	}
+
+	return time.Duration(seconds) * time.Second, nil
+}
+
+// listFilesInput has the parameters of a list of files.
+type listFilesInput struct {
+	After   string `query:"after" doc:"The id of a file: the list starts behind it."`
+	Limit   int    `query:"limit" default:"10000" minimum:"1" maximum:"10000"`
+	Order   string `query:"order" default:"desc" enum:"asc,desc" doc:"By the time of creation."`
+	Purpose string `query:"purpose" doc:"Only files of this purpose."`
+}
+
+// listFilesOutput has a page of files.
+type listFilesOutput struct{ Body listObject[fileObject] }
+
+// listFiles lists the files that a client sees.
+func (s *server) listFiles(ctx context.Context, in *listFilesInput) (*listFilesOutput, error) {
+	x := exchangeOf(ctx)
+
+	all := slices.DeleteFunc(append(s.Files.List(), s.Batches.OutputFiles()...), func(f filestore.File) bool {
+		return !x.sees(f.Owner)
+	})
+	slices.SortFunc(all, compareFiles)
+	if in.Order == "desc" {
+		slices.Reverse(all)
+	}
+
+	begin, ok := findFilesAfter(all, in.After, in.Order == "desc")
+	if !ok {
+		return nil, refuse("after", "The parameter after is %q, and must be the id of a file: last_id of the page before.", in.After)
+	}
+
+	rest := slices.DeleteFunc(all[begin:], func(f filestore.File) bool {
+		return in.Purpose != "" && f.Purpose != in.Purpose
+	})
+
+	return &listFilesOutput{cutPage(rest, func(f filestore.File) string { return f.ID }, in.Limit, toFileObject)}, nil
+}
+
+// getFile answers a file.
+func (s *server) getFile(ctx context.Context, in *fileInput) (*fileOutput, error) {
+	file, _, err := s.findFile(exchangeOf(ctx), in.ID)
+	if err != nil {
+		return nil, err
+	}
+
+	return &fileOutput{toFileObject(file)}, nil
+}
+
+// findFile returns a file that the client sees, and whether it is the output of a batch.
+func (s *server) findFile(x *exchange, id string) (file filestore.File, isOutput bool, err error) {
+	file, err = s.Files.Get(id)
+	if errors.Is(err, filestore.ErrNotFound) {
+		outputs := s.Batches.OutputFiles()
+		if at := slices.IndexFunc(outputs, func(f filestore.File) bool { return f.ID == id }); at >= 0 {
+			file, isOutput, err = outputs[at], true, nil
+		}
+	}
+
+	if errors.Is(err, filestore.ErrNotFound) || err == nil && !x.sees(file.Owner) {
+		return filestore.File{}, false, noSuchFile(id)
+	}
+
+	return file, isOutput, err
+}
+
+// deleteFileOutput has a deleted file.
+type deleteFileOutput struct{ Body deletedObject }
+
+// deleteFile deletes a file that no batch needs.
+func (s *server) deleteFile(ctx context.Context, in *fileInput) (*deleteFileOutput, error) {
+	_, isOutput, err := s.findFile(exchangeOf(ctx), in.ID)
+	if err != nil {
+		return nil, err
+	}
+
+	if isOutput {
+		err = s.Batches.DeleteOutput(in.ID)
+	} else {
+		err = s.deleteInput(in.ID)
+	}
+	switch {
+	case errors.Is(err, filestore.ErrNotFound):
+		return nil, noSuchFile(in.ID)
+	case err != nil:
+		return nil, err
+	}
+
+	return &deleteFileOutput{deletedObject{ID: in.ID, Object: "file", Deleted: true}}, nil
+}
+
+// deleteInput deletes a file of the store, unless a batch needs it.
+func (s *server) deleteInput(id string) error {
+	if s.Batches.Uses(id) {
+		for _, b := range s.Batches.List() {
+			if b.InputFileID == id && !b.State.Ended() {
+				return newFailure(http.StatusBadRequest, "id", "file_in_use",
+					"File %s is the input of %s: cancel this batch, or wait until it has ended.", id, b.ID)
+			}
+		}
+	}
+
+	return s.Batches.DeleteFile(id)
+}
+
+// bodyReader reads the body of a request. The error of one that ends early is for the client.
+type bodyReader struct{ io.Reader }
+
+// Read implements io.Reader.
+func (r bodyReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = describeFormError(err)
+	}
+
+	return n, err
+}
+
+// drainBody reads the rest of a body whose request is refused: a client that is still sending reads
+// the answer afterwards. It does so for a limited time.
+func drainBody(x *exchange) {
+	const longest = 10 * time.Second
+
+	http.NewResponseController(x.writer).SetReadDeadline(time.Now().Add(longest))
+	io.Copy(io.Discard, x.request.Body)
+}
+
+// describeForm describes a form with a file and other fields.
+func describeForm(file string, fields map[string]*huma.Schema, required ...string) *huma.RequestBody {
+	fields[file] = &huma.Schema{Type: "string", Format: "binary"}
+
+	return &huma.RequestBody{
+		Required: true,
+		Content: map[string]*huma.MediaType{"multipart/form-data": {Schema: &huma.Schema{
+			Type:       "object",
+			Properties: fields,
+			Required:   append(required, file),
+		}}},
+	}
+}
+
+// toAny returns texts as values of any type.
+func toAny(texts []string) []any {
+	var values []any
+	for _, t := range texts {
+		values = append(values, t)
+	}
+	return values
+}

@@ -1,0 +1,213 @@
+package batchapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/deploy/apikey"
+	"github.com/promptmill/promptmill/deploy/batchapi/batch"
+	"github.com/promptmill/promptmill/deploy/batchapi/filestore"
+	"github.com/promptmill/promptmill/proto"
+)
+
+// Config describes what a handler serves.
+type Config struct {
+	// Files has the files and uploads. Required.
+	Files *filestore.Store
+	// Batches has the batches. Required.
+	Batches Batches
+	// Keys knows the API keys. Nil: each request is accepted, with any key or none.
+	Keys Keys
+	// Models returns the announcements of the workers. Required.
+	Models func(context.Context) ([]proto.WorkerInfo, error)
+	// Version is the version of the program, for /openapi.json. Defaults to 0.
+	Version string
+	// Log gets faults of the server. The zero value discards them.
+	Log zerolog.Logger
+}
+
+// Keys knows the API keys. [apikey.File] is one.
+type Keys interface {
+	// Authenticate returns the key with a secret, and whether there is one.
+	Authenticate(secret string) (apikey.Key, bool, error)
+}
+
+// Batches has the batches.
+type Batches interface {
+	Create(context.Context, batch.Request) (b batch.Batch, existing bool, err error)
+	// Get returns batch.ErrNotFound if there is no such batch.
+	Get(id string) (batch.Batch, error)
+	// List returns all batches, newest first.
+	List() []batch.Batch
+	Cancel(ctx context.Context, id string) (batch.Batch, error)
+	// DeleteFile deletes an input file, unless a batch needs it that has not ended.
+	DeleteFile(fileID string) error
+	// Uses reports whether a batch that has not ended needs a file.
+	Uses(fileID string) bool
+	// OutputFiles returns the files of answers and failed requests of all batches.
+	OutputFiles() []filestore.File
+	// OpenOutput opens one of these. It returns filestore.ErrNotFound if there is no such file.
+	OpenOutput(fileID string) (Output, batch.Batch, error)
+	DeleteOutput(fileID string) error
+}
+
+// New returns the handler of the batch API. It serves /v1 and /openapi.json, and answers all other
+// paths with 404.
+func New(cfg Config) (http.Handler, error) {
+	switch {
+	case cfg.Files == nil:
+		return nil, errors.New("batchapi: Config.Files is required")
+	case cfg.Batches == nil:
+		return nil, errors.New("batchapi: Config.Batches is required")
+	case cfg.Models == nil:
+		return nil, errors.New("batchapi: Config.Models is required")
+	}
+
+	s := &server{Config: cfg, router: router{mux: http.NewServeMux()}}
+	s.describeAPI()
+	s.addFiles()
+	s.addUploads()
+	s.addBatches()
+	s.addModels()
+	s.addOpenAPI()
+
+	return s, nil
+}
+
+// server is the handler of the batch API.
+type server struct {
+	Config
+
+	router router
+	api    huma.API
+
+	// commits is locked while a file is compared with its twins and stored. Of two equal ones that
+	// arrive at once, the second finds the first.
+	commits sync.Mutex
+}
+
+// ServeHTTP implements http.Handler.
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := &exchange{request: r, writer: &answerWriter{ResponseWriter: w}}
+	defer s.recoverPanic(x)
+
+	handler, pattern := s.router.mux.Handler(r)
+	if pattern == "" {
+		refuseRoute(handler, r).write(x.writer)
+		return
+	}
+
+	if s.Keys != nil && r.URL.Path != openAPIPath {
+		key, refused := s.authenticate(r)
+		if refused != nil {
+			refused.write(x.writer)
+			return
+		}
+		x.key = key
+	}
+
+	x.request = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
+	s.router.mux.ServeHTTP(x.writer, x.request)
+}
+
+// authenticate returns the key of a request, or the error 401.
+func (s *server) authenticate(r *http.Request) (apikey.Key, *failure) {
+	scheme, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	secret = strings.TrimSpace(secret)
+	if !strings.EqualFold(scheme, "Bearer") || secret == "" {
+		return apikey.Key{}, newFailure(http.StatusUnauthorized, "", "invalid_api_key",
+			"This server needs an API key in the header Authorization: Bearer KEY: "+
+				"promptmill key create makes one on the server.").with("WWW-Authenticate", "Bearer")
+	}
+
+	key, known, err := s.Keys.Authenticate(secret)
+	switch {
+	case err != nil:
+		s.Log.Error().Err(err).Msg("failed to read the API keys; a request was refused")
+		return apikey.Key{}, newFailure(http.StatusInternalServerError, "", "",
+			"The server failed to read its API keys. Its log has the reason.")
+	case !known:
+		return apikey.Key{}, newFailure(http.StatusUnauthorized, "", "invalid_api_key",
+			"The API key is wrong or was revoked: promptmill key create makes another one on the server.").
+			with("WWW-Authenticate", "Bearer")
+	}
+
+	return key, nil
+}
+
+// recoverPanic logs the panic of a handler and answers 500, without a stack.
+func (s *server) recoverPanic(x *exchange) {
+	v := recover()
+	if v == nil {
+		return
+	}
+
+	if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+		panic(v) // net/http cuts the connection
+	}
+
+	s.Log.Error().Str("method", x.request.Method).Str("path", x.request.URL.Path).Stack().
+		Str("error", fmt.Sprint(v)).Msg("the handler of a request panicked")
+
+	if x.writer.started {
+		panic(http.ErrAbortHandler)
+	}
+
+	newFailure(http.StatusInternalServerError, "", "",
+		"The server failed to handle the request. Its log has the reason.").write(x.writer)
+}
+
+// refuseRoute returns the error for a path or a method that has no handler. handler is net/http's
+// answer to it.
+func refuseRoute(handler http.Handler, r *http.Request) *failure {
+	probe := &headerRecorder{header: http.Header{}}
+	handler.ServeHTTP(probe, r)
+
+	if probe.status == http.StatusMethodNotAllowed {
+		allowed := probe.header.Get("Allow")
+		return newFailure(http.StatusMethodNotAllowed, "", "",
+			"%s is no method of %s, which has %s.", r.Method, r.URL.Path, allowed).with("Allow", allowed)
+	}
+
+	return newFailure(http.StatusNotFound, "", "unknown_url",
+		"There is no %s %s: this server has files, uploads, batches and models under /v1, "+
+			"and describes them in /openapi.json.", r.Method, r.URL.Path)
+}
+
+// headerRecorder takes the status and the header of an answer.
+type headerRecorder struct {
+	header http.Header
+	status int
+}
+
+// Header implements http.ResponseWriter.
+func (r *headerRecorder) Header() http.Header { return r.header }
+
+// WriteHeader implements http.ResponseWriter.
+func (r *headerRecorder) WriteHeader(status int) { r.status = status }
+
+// Write implements http.ResponseWriter.
+func (r *headerRecorder) Write(p []byte) (int, error) { return len(p), nil }
+
+// router is net/http's router, which knows what it has.
+type router struct {
+	mux      *http.ServeMux
+	patterns []string
+}
+
+// HandleFunc implements humago.Mux. The id of a model may have slashes, which OpenAPI cannot
+// express.
+func (r *router) HandleFunc(pattern string, handler func(http.ResponseWriter, *http.Request)) {
+	r.patterns = append(r.patterns, pattern)
+	r.mux.HandleFunc(strings.Replace(pattern, "{model}", "{model...}", 1), handler)
+}
+
+// ServeHTTP implements humago.Mux.
+func (r *router) ServeHTTP(w http.ResponseWriter, req *http.Request) { r.mux.ServeHTTP(w, req) }
