@@ -41,6 +41,16 @@ func ParseAddress(address string) (hostPort string, err error) {
 	return net.JoinHostPort(host, port), nil
 }
 
+// CheckListen returns the error of [Listen] if this process cannot listen at an address, so that a
+// program can refuse it before it changes anything.
+func CheckListen(flag, address string) error {
+	l, err := listen(flag, address)
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}
+
 // listen listens at HOST:PORT. flag has the address, for errors.
 func listen(flag, address string) (net.Listener, error) {
 	network := "tcp"

@@ -188,10 +188,8 @@ func Serve(address string, e *Exporter) (stop func(), err error) {
 		return nil, err
 	}
 
-	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(e, collectors.NewGoCollector())
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", Handler(e))
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	var serving sync.WaitGroup
 	serving.Go(func() { server.Serve(listener) }) // ends with an error when it is closed
@@ -200,6 +198,18 @@ func Serve(address string, e *Exporter) (stop func(), err error) {
 		server.Close()
 		serving.Wait()
 	}, nil
+}
+
+// Handler serves the metrics of an exporter and of more collectors.
+func Handler(e *Exporter, more ...prometheus.Collector) http.Handler {
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(collectors.NewGoCollector())
+	if e != nil {
+		registry.MustRegister(e)
+	}
+	registry.MustRegister(more...)
+
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 }
 
 // listen listens at [HOST]:PORT.

@@ -1,14 +1,22 @@
 package main
 
 import (
-	"context"
-	"net/http"
+	"cmp"
+	"crypto/tls"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
 
+	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v3"
 
-	"github.com/promptmill/promptmill/deploy/busconn"
+	"github.com/promptmill/promptmill/collector/report"
+	"github.com/promptmill/promptmill/deploy/apikey"
+	"github.com/promptmill/promptmill/deploy/apiserver"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/httpserver"
+	"github.com/promptmill/promptmill/deploy/localbus"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 )
 
@@ -20,56 +28,236 @@ func apiFlags() []cli.Flag {
 			Category: groupAPI,
 			Usage:    "`[HOST:]PORT`: address for clients of OpenAI's batch API; without a host, only this machine can connect",
 		},
+		apiKeyFileFlag(),
+		&cli.BoolFlag{
+			Name:     "api-tls",
+			Category: groupAPI,
+			Usage:    "encrypt the batch API with a certificate that promptmill makes",
+		},
+		&cli.StringFlag{
+			Name:     "api-cert",
+			Category: groupAPI,
+			Usage:    "`FILE`: encrypt the batch API with this certificate; it is read again when the file changes",
+		},
+		&cli.StringFlag{
+			Name:        "api-cert-key",
+			Category:    groupAPI,
+			Usage:       "`FILE`: key of that certificate",
+			DefaultText: "the file of --api-cert",
+		},
+		&cli.StringFlag{
+			Name:     "api-log",
+			Category: groupAPI,
+			Usage:    "`FILE`: append a line of JSON for each request of the batch API; - is standard output",
+		},
 	}
 }
+
+// apiFlagsAlone are the flags that do nothing without --api.
+var apiFlagsAlone = []string{"api-key-file", "api-tls", "api-cert", "api-cert-key", "api-log"}
 
 // apiOptions are the flags of the batch API.
 type apiOptions struct {
 	// address is HOST:PORT. Empty: there is no batch API.
 	address string
+	// keys are the keys of its clients.
+	keys *apikey.File
+	// tls is set for a certificate that promptmill makes.
+	tls bool
+	// cert and certKey are the files of the user's certificate. Empty: none.
+	cert, certKey string
+	// log is the file of the access log, or -. Empty: none.
+	log string
+	// advertise is the HOST[:PORT] of this machine for others. Empty: its addresses.
+	advertise string
 }
 
 // enabled reports whether there is a batch API.
 func (o apiOptions) enabled() bool { return o.address != "" }
 
+// encrypted reports whether connections are encrypted.
+func (o apiOptions) encrypted() bool { return o.tls || o.cert != "" }
+
 // parseAPI reads and checks the flags of the batch API.
-func parseAPI(c *cli.Command) (o apiOptions, err error) {
+func parseAPI(env environment, c *cli.Command) (o apiOptions, err error) {
 	address := c.String("api")
 	if address == "" {
 		return o, nil
 	}
 
+	o = apiOptions{
+		tls:       c.Bool("api-tls"),
+		cert:      c.String("api-cert"),
+		certKey:   cmp.Or(c.String("api-cert-key"), c.String("api-cert")),
+		log:       c.String("api-log"),
+		advertise: c.String("advertise"),
+	}
 	if o.address, err = httpserver.ParseAddress(address); err != nil {
 		return o, exit.Usage("for example --api 8080 or --api 0.0.0.0:8080", "--api %s: %w", address, err)
 	}
 
-	return o, nil
+	if o.keys, err = openKeys(env, c); err != nil {
+		return o, err
+	}
+
+	return o, o.checkKeys(c)
 }
 
-// door is the batch API of a serve.
-type door struct {
-	*httpserver.Server
+// checkKeys refuses a file of keys that cannot be read, and to serve other machines without a key.
+func (o apiOptions) checkKeys(c *cli.Command) error {
+	required, err := o.keys.Required()
+	switch {
+	case err != nil:
+		return exit.Usage(exit.Hint(explainKeyFile(err)), "%w", err)
+	case required || httpserver.IsLoopback(o.address):
+		return nil
+	}
 
-	cmd *activeCommand
-	cfg pipeline.ServeConfig
+	create := "promptmill key create"
+	for _, name := range []string{"api-key-file", "state"} {
+		if value := c.String(name); value != "" {
+			create += " --" + name + " " + report.ShellWords(value)
+			break // the file, or the folder with it
+		}
+	}
+
+	return exit.WithCommand(exit.Usage("", "--api %s: other machines can connect there, and there is no API key in %s",
+		o.address, o.keys.Path()), "make one: ", create)
 }
 
 // openAPI listens for clients of the batch API.
-func openAPI(cmd *activeCommand, cfg pipeline.ServeConfig, o apiOptions) (*door, error) {
-	server, err := httpserver.Listen(httpserver.Config{
-		Address: o.address,
-		Flag:    "--api",
-		Log:     cmd.log.With().Str("part", "api").Logger(),
-	})
-	if err != nil {
-		return nil, err
+func openAPI(cmd *activeCommand, cfg pipeline.ServeConfig, o apiOptions) (api *apiserver.Server, closeAll func(), err error) {
+	if err := httpserver.CheckListen("--api", o.address); err != nil { // before files are made
+		return nil, nil, err
 	}
 
-	return &door{server, cmd, cfg}, nil
+	log := cmd.log.With().Str("part", "api").Logger()
+	listen := httpserver.Config{Address: o.address, Flag: "--api", Log: log}
+
+	var authority string
+	if listen.TLS, authority, err = o.loadTLS(cfg.State, log); err != nil {
+		return nil, nil, err
+	}
+
+	closeLog := func() {}
+	if listen.AccessLog, closeLog, err = o.openLog(cmd.env); err != nil {
+		return nil, nil, err
+	}
+
+	if !httpserver.IsLoopback(o.address) {
+		o.keys.Require()
+	}
+
+	api, err = apiserver.Open(apiserver.Config{
+		Listen:    listen,
+		Advertise: hostOf(o.advertise),
+		Keys:      o.keys,
+		Dir:       cfg.Dir,
+		State:     cfg.State,
+		Format:    cfg.Format,
+		Version:   cfg.Version,
+		Metrics:   cmd.metrics,
+		Log:       log,
+		Started:   func(url string) { o.printStart(cmd, url, authority) },
+	})
+	if err != nil {
+		closeLog()
+		return nil, nil, err
+	}
+
+	return api, func() {
+		api.Close()
+		closeLog()
+	}, nil
 }
 
-// serve serves the batch API on a bus until ctx ends.
-func (d *door) serve(ctx context.Context, link *busconn.Connection) error {
-	d.cmd.screen.Printf("batch API on http://%s/v1", d.Addr())
-	return d.Run(ctx, http.NotFoundHandler())
+// printStart prints where the batch API is, and who can use it.
+func (o apiOptions) printStart(cmd *activeCommand, url, authority string) {
+	cmd.screen.Printf("batch API on %s", url)
+
+	required, err := o.keys.Required()
+	switch {
+	case err != nil:
+		cmd.screen.Printf("warning: %v; the batch API refuses all requests", err)
+	case !required:
+		cmd.screen.Printf("it accepts any api_key from this machine; promptmill key create makes the first real one")
+	}
+
+	if authority != "" {
+		cmd.screen.Printf("clients trust its certificate with SSL_CERT_FILE=%s (Node: NODE_EXTRA_CA_CERTS)",
+			report.ShellWords(authority))
+	}
+
+	if !o.encrypted() && !httpserver.IsLoopback(o.address) {
+		cmd.screen.Printf("warning: keys and prompts go over the network in clear; --api-tls encrypts them")
+	}
+}
+
+// loadTLS returns the configuration of the certificate, or nil. authority is the file that clients
+// trust, if promptmill makes the certificate.
+func (o apiOptions) loadTLS(state string, log zerolog.Logger) (cfg *tls.Config, authority string, err error) {
+	cfg = &tls.Config{MinVersion: tls.VersionTLS12}
+	switch {
+	case o.cert != "":
+		certificate, err := httpserver.LoadCertificate(o.cert, o.certKey, log)
+		if err != nil {
+			return nil, "", exit.Usage("give the certificate and its key as PEM files with --api-cert and --api-cert-key",
+				"--api-cert %s: %w", o.cert, err)
+		}
+		cfg.GetCertificate = certificate.GetCertificate
+	case o.tls:
+		id, err := localbus.LoadIdentity(state)
+		if err != nil {
+			return nil, "", err
+		}
+
+		own, path, err := localbus.LoadAuthority(state, id, hostOf(o.address), hostOf(o.advertise))
+		if err != nil {
+			return nil, "", err
+		}
+		cfg.GetCertificate, authority = own.GetCertificate, path
+	default:
+		return nil, "", nil
+	}
+
+	return cfg, authority, nil
+}
+
+// hostOf returns the host of HOST[:PORT].
+func hostOf(address string) string {
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		return host
+	}
+	return address
+}
+
+// openLog opens the access log. It is nil if there is none.
+func (o apiOptions) openLog(env environment) (log *httpserver.AccessLog, closeLog func(), err error) {
+	switch o.log {
+	case "":
+		return nil, func() {}, nil
+	case "-":
+		return httpserver.NewAccessLog(env.stdout), func() {}, nil
+	}
+
+	path, err := filepath.Abs(o.log)
+	if err != nil {
+		return nil, nil, err
+	}
+
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
+	if err != nil {
+		return nil, nil, exit.Usage("name another file with --api-log, or - for standard output",
+			"--api-log %s: the file cannot be written: %w", o.log, faultOf(err))
+	}
+
+	return httpserver.NewAccessLog(file), func() { file.Close() }, nil
+}
+
+// faultOf returns the fault of a file in the words of the system.
+func faultOf(err error) error {
+	if fault, ok := errors.AsType[*os.PathError](err); ok {
+		return fault.Err
+	}
+	return err
 }

@@ -24,6 +24,14 @@ func flagRules() cmdline.Rules {
 				Commands: []string{"run", "serve"},
 			},
 			{
+				Flags: apiFlagsAlone,
+				Any:   []string{"api"},
+			},
+			{
+				Flags: []string{"api-cert-key"},
+				Any:   []string{"api-cert"},
+			},
+			{
 				Flags:    []string{"replicas"}, // a bus of a command is no cluster
 				Any:      []string{"nats", "join"},
 				Commands: []string{"run", "serve"},
@@ -42,6 +50,7 @@ func flagRules() cmdline.Rules {
 			{"listen", "nats"},
 			{"listen", "join"},
 			{"join", "nats"},
+			{"api-tls", "api-cert"},
 		},
 		NotEmpty: []string{"run", "output"},
 	}

@@ -43,7 +43,7 @@ func serveCommand(env environment) *cli.Command {
 				return err
 			}
 
-			api, err := parseAPI(c)
+			api, err := parseAPI(env, c)
 			if err != nil {
 				return err
 			}
@@ -150,13 +150,13 @@ func serve(ctx context.Context, env environment, o commonOptions, cfg pipeline.S
 	cfg.Log, cfg.Metrics, cfg.Hooks = cmd.log, cmd.metrics, cmd.hooks()
 
 	if api.enabled() {
-		door, err := openAPI(cmd, cfg, api)
+		server, closeAPI, err := openAPI(cmd, cfg, api)
 		if err != nil {
 			return err
 		}
-		defer door.Close()
+		defer closeAPI()
 
-		cfg.API = door.serve
+		cfg.API = server.Serve
 	}
 
 	err = pipeline.Serve(cmd.untilSignals("syncing the results received", nothingToCount, continueHint), cfg)
