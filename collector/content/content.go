@@ -125,16 +125,16 @@ func openJournal(cfg Config, s *journal.Snapshot) *Content {
 func openComplete(cfg Config) (*Content, error) {
 	path := cfg.Output.Results()
 	if cfg.Kind == Failures {
-		// The file of the failed requests appears first. So it is not missing if the file of the
-		// answered ones is there.
-		if _, err := os.Stat(path); err != nil {
-			return nil, fmt.Errorf("open output: %w", err)
-		}
 		path = cfg.Output.Errors()
 	}
 
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) && cfg.Kind == Failures {
+		// The file of the failed requests appears first. So it is not missing if the file of the
+		// answered ones is there.
+		if _, err := os.Stat(cfg.Output.Results()); err != nil {
+			return nil, fmt.Errorf("open output: %w", err)
+		}
 		return &Content{cfg: cfg, text: &frameText{}, lines: func() int64 { return 0 }}, nil
 	}
 	if err != nil {

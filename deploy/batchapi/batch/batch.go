@@ -10,8 +10,8 @@ import (
 var (
 	// ErrNotFound is returned for a batch that is not there.
 	ErrNotFound = errors.New("no such batch")
-	// ErrUnavailable is wrapped by the errors of calls that need the bus, which does not answer now. The
-	// same call may succeed later.
+	// ErrUnavailable is wrapped by the errors of calls that need the bus, which does not answer
+	// now. The same call may succeed later.
 	ErrUnavailable = errors.New("the bus does not answer")
 )
 
@@ -49,8 +49,8 @@ type Batch struct {
 	State proto.State
 	// Models are the models of the requests, sorted; nil until the input is validated.
 	Models []string
-	// Errors are the lines of the input that were refused, at most [MaxErrors], and then the number of
-	// the others; or the reason why the batch failed. Empty unless the batch failed.
+	// Errors are the lines of the input that were refused, at most [MaxErrors], and then the
+	// number of the others; or the reason why the batch failed. Empty unless the batch failed.
 	Errors []InputError
 	// OutputFileID is the file of answers; empty until the first answers are synced.
 	OutputFileID string

@@ -11,10 +11,10 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-// Cancel ends a batch. One that is not on the bus yet is cancelled when Cancel returns; another one is
-// cancelling until the answers that it has are in its files. A batch that is cancelling or cancelled
-// is returned as it is. Any other that has ended is a [RequestError]. The error wraps
-// [ErrUnavailable] if the bus does not answer.
+// Cancel ends a batch. One that is not on the bus yet is cancelled when Cancel returns; another
+// one is cancelling until the answers that it has are in its files. A batch that is cancelling
+// or cancelled is returned as it is. Any other that has ended is a [RequestError]. The error
+// wraps [ErrUnavailable] if the bus does not answer.
 func (s *Service) Cancel(ctx context.Context, id string) (Batch, error) {
 	r := s.find(id)
 	if r == nil {
@@ -27,6 +27,7 @@ func (s *Service) Cancel(ctx context.Context, id string) (Batch, error) {
 
 	isFresh, release, err := s.holdSubmission(ctx, r.Run)
 	defer release()
+
 	if err != nil {
 		return r.describe(), err
 	}
@@ -41,12 +42,12 @@ func (s *Service) Cancel(ctx context.Context, id string) (Batch, error) {
 	return s.cancelRun(ctx, r.Run)
 }
 
-// shortAnswerTime is the time that a cancellation waits for the bus to say whether it has the run of a
-// batch that is validating.
+// shortAnswerTime is the time that a cancellation waits for the bus to say whether it has the
+// run of a batch that is validating.
 const shortAnswerTime = 2 * time.Second
 
-// cancelUnsubmitted cancels a batch whose run is not on the bus. Parts of it may be, which are removed
-// then.
+// cancelUnsubmitted cancels a batch whose run is not on the bus. Parts of it may be, which are
+// removed then.
 func (s *Service) cancelUnsubmitted(run string, hasParts bool) (Batch, error) {
 	r, err := s.change(run, func(now *record) error {
 		if now.State.Ended() {
@@ -96,7 +97,8 @@ func (s *Service) cancelRun(ctx context.Context, run string) (Batch, error) {
 		if rank(now.State) >= rank(proto.StateCancelling) {
 			return errUnchanged
 		}
-		now.State, now.CancellingAt = proto.StateCancelling, latest(time.Now().UTC(), now.InProgressAt, now.FinalizingAt)
+		now.State, now.CancellingAt = proto.StateCancelling, latest(time.Now().UTC(), now.InProgressAt,
+			now.FinalizingAt)
 		return nil
 	})
 

@@ -19,13 +19,14 @@ import (
 type Config struct {
 	// Bus is the bus of the runs. Required.
 	Bus *busconn.Connection
-	// Dir is the folder of the outputs, that of pipeline.ServeConfig. Required, as an absolute path.
+	// Dir is the folder of the outputs, that of pipeline.ServeConfig. Required, as an absolute
+	// path.
 	Dir string
 	// Records is the folder of the records. It is made if it is not there. Required, as an absolute
 	// path.
 	Records string
 	// Files are the files that batches read. Required.
-	Files Files
+	Files *filestore.Store
 	// State is the state folder. Required.
 	State string
 	// Format is the format of the outputs, that of pipeline.ServeConfig.
@@ -36,22 +37,10 @@ type Config struct {
 	Keep time.Duration
 	// Log gets warnings and errors. The zero value discards them.
 	Log zerolog.Logger
-	// Ended, if not nil, is called for each batch that has ended, also if it did so while no process
-	// was there to see it. It is called again until it returns nil, and may be called twice for a
-	// batch.
+	// Ended, if not nil, is called for each batch that has ended, also if it did so while no
+	// process was there to see it. It is called again until it returns nil, and may be called
+	// twice for a batch.
 	Ended func(ctx context.Context, b Batch) error
-}
-
-// Files are the files that batches read.
-type Files interface {
-	// Get returns a file, or [filestore.ErrNotFound].
-	Get(id string) (filestore.File, error)
-	// Path returns the path of a file's bytes.
-	Path(id string) (string, error)
-	// Delete removes a file.
-	Delete(id string) error
-	// RemoveExpired removes the files whose time is over and that are not in use.
-	RemoveExpired(now time.Time, inUse func(id string) bool) ([]filestore.File, error)
 }
 
 // DefaultKeep is the time that the run of a batch stays on the bus after its end. Its output files

@@ -135,6 +135,7 @@ func (s *Service) readMeta(run string) *metadata.Run {
 // findMissing looks for batches that have begun and whose run is not among all runs of the bus.
 func (s *Service) findMissing(ctx context.Context, all map[string]proto.Manifest) {
 	s.mu.Lock()
+
 	var gone []string
 	for run := range s.live {
 		if _, there := all[run]; there {
@@ -143,6 +144,7 @@ func (s *Service) findMissing(ctx context.Context, all map[string]proto.Manifest
 			gone = append(gone, run)
 		}
 	}
+
 	s.mu.Unlock()
 
 	for _, run := range gone {
@@ -182,9 +184,9 @@ func (s *Service) noteThere(run string) {
 // codeDeleted is the code of a batch whose run was deleted.
 const codeDeleted = "run_deleted"
 
-// settle ends a batch whose run is not on the bus and need not be put there: its output is complete,
-// it was cancelled, or an operator has deleted the run. It reports whether the batch is settled: it has
-// ended, or its run is on the bus.
+// settle ends a batch whose run is not on the bus and need not be put there: its output is
+// complete, it was cancelled, or an operator has deleted the run. It reports whether the batch
+// is settled: it has ended, or its run is on the bus.
 func (s *Service) settle(ctx context.Context, run string) (settled bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
@@ -216,6 +218,7 @@ func (s *Service) settle(ctx context.Context, run string) (settled bool, err err
 	if err != nil {
 		return false, err
 	}
+
 	if !deleted && r.State != proto.StateCancelling {
 		return false, nil
 	}
@@ -233,6 +236,7 @@ func (s *Service) settle(ctx context.Context, run string) (settled bool, err err
 					"The requests that had an answer by then are in the output file.",
 			}})
 		}
+
 		return nil
 	})
 

@@ -51,7 +51,12 @@ type head struct {
 
 // newHead returns a head that is not started.
 func newHead(t testing.TB) *head {
-	return &head{t: t, dir: t.TempDir(), log: zerolog.New(zerolog.NewTestWriter(t)), sim: &sim.Config{TTFT: time.Millisecond}}
+	return &head{
+		t:   t,
+		dir: t.TempDir(),
+		log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.InfoLevel),
+		sim: &sim.Config{TTFT: time.Millisecond},
+	}
 }
 
 // outputs returns the folder of the outputs.
@@ -94,6 +99,7 @@ func (h *head) start() {
 			}
 		}
 	}
+
 	h.t.Cleanup(h.stop)
 }
 
@@ -153,6 +159,7 @@ func (h *head) work(ctx context.Context, link *busconn.Connection) error {
 		Workers: pipeline.WorkerConfig{Grace: time.Millisecond},
 		Log:     h.log,
 	})
+
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -168,6 +175,7 @@ func (h *head) upload(text string) string {
 		Filename: "in.jsonl",
 		Purpose:  filestore.PurposeBatch,
 	}, strings.NewReader(text))
+
 	must(h.t, err)
 
 	return f.ID

@@ -24,7 +24,8 @@ func (s *Service) notifyEnded(ctx context.Context) error {
 	}
 }
 
-// notifyAll calls [Config.Ended] for each batch whose end is to be notified. It returns the last error.
+// notifyAll calls [Config.Ended] for each batch whose end is to be notified. It returns the
+// last error.
 func (s *Service) notifyAll(ctx context.Context) (last error) {
 	for _, r := range s.listUnnotified() {
 		err := s.cfg.Ended(ctx, r.describe())

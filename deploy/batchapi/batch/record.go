@@ -9,8 +9,8 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// record is what is kept of a batch on disk. A record that readers have does not change: changes are
-// made to a copy.
+// record is what is kept of a batch on disk. A record that readers have does not change:
+// changes are made to a copy.
 type record struct {
 	// Version is the version of the format.
 	Version          int               `json:"version"`
@@ -27,7 +27,8 @@ type record struct {
 	InputName string `json:"input_name,omitempty"`
 	// Settings are the settings of the run as they were when the batch was created.
 	Settings proto.Settings `json:"settings"`
-	// OutputExpiresAfter is the time in seconds after the end at which the output is removed. 0: never.
+	// OutputExpiresAfter is the time in seconds after the end at which the output is removed.
+	// 0: never.
 	OutputExpiresAfter int64 `json:"output_expires_after,omitempty"`
 	// OutputFileID and ErrorFileID are the ids that the files of the output have or will have.
 	OutputFileID string `json:"output_file_id"`
@@ -68,8 +69,8 @@ type record struct {
 // recordVersion is the version of the format of records.
 const recordVersion = 1
 
-// counts are the requests and the tokens of a batch. Completed and Failed count requests with a synced
-// line.
+// counts are the requests and the tokens of a batch. Completed and Failed count requests with a
+// synced line.
 type counts struct {
 	Total       int   `json:"total"`
 	Completed   int   `json:"completed"`
@@ -96,8 +97,8 @@ func countsOf(m proto.Manifest) counts {
 	}
 }
 
-// most returns the larger of each of two counts. The counts on the bus begin again after a loss of its
-// store, until the collector has written what the journal has.
+// most returns the larger of each of two counts. The counts on the bus begin again after a loss
+// of its store, until the collector has written what the journal has.
 func (c counts) most(d counts) counts {
 	return counts{
 		Total:       max(c.Total, d.Total),
@@ -121,11 +122,12 @@ func rank(s proto.State) int {
 	case proto.StateCancelling:
 		return 3
 	}
+
 	return 4
 }
 
-// follow returns the record after a look at the manifest of its run. It is pure: times come from the
-// manifest, and from now where that has none.
+// follow returns the record after a look at the manifest of its run. It is pure: times come
+// from the manifest, and from now where that has none.
 func (r record) follow(m proto.Manifest, now time.Time) record {
 	if r.State.Ended() {
 		if m.State.Ended() && m.Retries > r.Retries && r.State != proto.StateFailed {
@@ -157,6 +159,7 @@ func (r record) follow(m proto.Manifest, now time.Time) record {
 	} else {
 		r.Counts = r.Counts.most(countsOf(m))
 	}
+
 	r.noteOutput(now)
 
 	if rank(state) > rank(r.State) {
@@ -254,8 +257,8 @@ func (r *record) endedAt() time.Time {
 	return latest(r.CompletedAt, r.FailedAt, r.ExpiredAt, r.CancelledAt)
 }
 
-// outputExpiresAt returns the time at which the files of the output are removed; zero: never, or not
-// yet known.
+// outputExpiresAt returns the time at which the files of the output are removed; zero: never,
+// or not yet known.
 func (r *record) outputExpiresAt() time.Time {
 	if r.OutputExpiresAfter == 0 || !r.State.Ended() {
 		return time.Time{}
@@ -294,6 +297,7 @@ func (r *record) describe() Batch {
 		b.OutputFileID = r.OutputFileID
 		b.Usage = &Usage{Input: r.Counts.Input, CachedInput: r.Counts.CachedInput, Output: r.Counts.Output}
 	}
+
 	if r.hasFailures() {
 		b.ErrorFileID = r.ErrorFileID
 	}

@@ -28,8 +28,8 @@ type records struct {
 // recordPath returns the path of the record of a run.
 func recordPath(dir, run string) string { return filepath.Join(dir, idPrefix+run+recordSuffix) }
 
-// IsIn returns a function that reports whether a run is a batch that has its record in a folder. The
-// server with that folder collects the run, and no other server does.
+// IsIn returns a function that reports whether a run is a batch that has its record in a
+// folder. The server with that folder collects the run, and no other server does.
 func IsIn(dir string) func(run string) bool {
 	return func(run string) bool { return proto.CheckRunID(run) == nil && files.Exists(recordPath(dir, run)) }
 }

@@ -23,20 +23,21 @@ type Request struct {
 	Owner string
 	// Endpoint is the path of all requests, one of [proto.Endpoints].
 	Endpoint string
-	// InputFileID is the file of requests, of the purpose batch. The caller checks that Owner may see it.
+	// InputFileID is the file of requests, of the purpose batch. The caller checks that Owner
+	// may see it.
 	InputFileID string
 	// CompletionWindow is the time for the batch, such as 24h or 7d.
 	CompletionWindow string
 	// Metadata are pairs that the client keeps with the batch, at most [MaxPairs].
 	Metadata map[string]string
-	// Model is the model of requests that name none. Defaults to the model of Config.Settings, or else
-	// to the one model that the workers serve.
+	// Model is the model of requests that name none. Defaults to the model of Config.Settings,
+	// or else to the one model that the workers serve.
 	Model string
-	// OutputExpiresAfter is the time after the end at which the output is removed, in whole seconds. 0:
-	// never.
+	// OutputExpiresAfter is the time after the end at which the output is removed, in whole
+	// seconds. 0: never.
 	OutputExpiresAfter time.Duration
-	// IdempotencyKey names the request: another one of the owner with that key returns the same batch.
-	// Optional.
+	// IdempotencyKey names the request: another one of the owner with that key returns the same
+	// batch. Optional.
 	IdempotencyKey string
 	// Retried reports that the client may have sent the same request before. The batch of an equal
 	// request of the last ten minutes is returned then.
@@ -59,7 +60,8 @@ const (
 // retryTime is the time in which an equal request is taken for the same one.
 const retryTime = 10 * time.Minute
 
-// check returns a [RequestError] for a request that cannot be a batch, and else its completion window.
+// check returns a [RequestError] for a request that cannot be a batch, and else its completion
+// window.
 func (q Request) check() (window time.Duration, err error) {
 	switch {
 	case q.Endpoint == "":
@@ -89,8 +91,9 @@ func (q Request) check() (window time.Duration, err error) {
 		}
 	case len(q.IdempotencyKey) > MaxIdempotencyKey:
 		return 0, &RequestError{
-			Message: fmt.Sprintf("The idempotency key has %d bytes: use at most %d.", len(q.IdempotencyKey), MaxIdempotencyKey),
-			Code:    "invalid_idempotency_key",
+			Message: fmt.Sprintf("The idempotency key has %d bytes: use at most %d.",
+				len(q.IdempotencyKey), MaxIdempotencyKey),
+			Code: "invalid_idempotency_key",
 		}
 	}
 
@@ -131,7 +134,8 @@ func checkMetadata(metadata map[string]string) error {
 // days matches the days at the beginning of a duration.
 var days = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?)d`)
 
-// parseWindow reads a completion window: a duration of Go, with days at its beginning if there are some.
+// parseWindow reads a completion window: a duration of Go, with days at its beginning if there
+// are some.
 func parseWindow(text string) (time.Duration, error) {
 	refuse := func(why string) error {
 		return &RequestError{
@@ -167,6 +171,7 @@ func parseWindow(text string) (time.Duration, error) {
 		case d > MaxWindow:
 			return 0, refuse("is too long: it must be at most 365 days")
 		}
+
 		window += d
 	}
 
@@ -241,7 +246,8 @@ func (s *Service) getInput(id string, now time.Time) (filestore.File, error) {
 	return input, nil
 }
 
-// makeLabel returns the label of a run whose input has a name, empty if the name has no part of one.
+// makeLabel returns the label of a run whose input has a name, empty if the name has no part of
+// one.
 func makeLabel(name string) string {
 	label := strings.TrimSpace(terminal.Printable(strings.ToValidUTF8(name, "")))
 	for len(label) > proto.MaxLabel {

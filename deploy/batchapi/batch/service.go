@@ -23,8 +23,8 @@ type Service struct {
 	disk *records
 	bus  *bus.Bus
 
-	// changes is held while a record is changed, on disk too, and while a file is deleted: no batch is
-	// created of a file that is being deleted.
+	// changes is held while a record is changed, on disk too, and while a file is deleted: no
+	// batch is created of a file that is being deleted.
 	changes sync.Mutex
 
 	// mu guards the fields below. It is held for moments.
@@ -46,6 +46,8 @@ type Service struct {
 	fresh map[string]bool
 	// missing are the runs that the bus has lost, though their batches began.
 	missing map[string]bool
+	// sizes are the sizes of the files of the outputs, by their ids.
+	sizes map[string]outputSize
 	// unnotified are the runs of the batches whose end is to be notified.
 	unnotified map[string]bool
 
@@ -56,8 +58,8 @@ type Service struct {
 // requestKey is the idempotency key of an owner.
 type requestKey struct{ owner, key string }
 
-// Open reads the batches of a folder and looks at their runs, for as long as the bus takes to answer.
-// The error names the folder if another process has it.
+// Open reads the batches of a folder and looks at their runs, for as long as the bus takes to
+// answer. The error names the folder if another process has it.
 func Open(ctx context.Context, cfg Config) (*Service, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -82,6 +84,7 @@ func Open(ctx context.Context, cfg Config) (*Service, error) {
 		submissions: map[string]*submission{},
 		fresh:       map[string]bool{},
 		missing:     map[string]bool{},
+		sizes:       map[string]outputSize{},
 		unnotified:  map[string]bool{},
 		submitter:   newWakeup(),
 		notifier:    newWakeup(),
@@ -130,8 +133,8 @@ func (s *Service) load(ctx context.Context) error {
 // Close lets other processes use the folder. Run must have returned.
 func (s *Service) Close() error { return s.disk.close() }
 
-// Run puts the batches on the bus and follows their runs until ctx ends, which is no error. It returns
-// an error when the connection to the bus is closed.
+// Run puts the batches on the bus and follows their runs until ctx ends, which is no error. It
+// returns an error when the connection to the bus is closed.
 func (s *Service) Run(ctx context.Context) error {
 	group, working := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.followRuns(working) })
@@ -193,6 +196,7 @@ func (s *Service) Create(ctx context.Context, q Request) (b Batch, existing bool
 	if err != nil {
 		return Batch{}, false, err
 	}
+
 	if earlier != nil {
 		return earlier.describe(), true, nil
 	}
@@ -229,6 +233,7 @@ func (s *Service) findEarlier(r *record, retried bool) (*record, error) {
 					Code: "idempotency_key_reused",
 				}
 			}
+
 			return earlier, nil
 		}
 	}
@@ -263,8 +268,9 @@ func (s *Service) Uses(fileID string) bool {
 	return false
 }
 
-// DeleteFile deletes an input file, or returns a [RequestError] if a batch needs it still. No batch is
-// created of the file meanwhile. The error is [filestore.ErrNotFound] if the file is not there.
+// DeleteFile deletes an input file, or returns a [RequestError] if a batch needs it still. No
+// batch is created of the file meanwhile. The error is [filestore.ErrNotFound] if the file is
+// not there.
 func (s *Service) DeleteFile(fileID string) error {
 	s.changes.Lock()
 	defer s.changes.Unlock()
@@ -303,11 +309,12 @@ func (s *Service) add(r *record) {
 	s.submitter.wake()
 }
 
-// put puts a record into the index, in place of that of its run if there is one. The caller holds mu,
-// or is alone.
+// put puts a record into the index, in place of that of its run if there is one. The caller
+// holds mu, or is alone.
 func (s *Service) put(r *record) {
 	s.all[r.Run] = r
 	s.byFile[r.OutputFileID], s.byFile[r.ErrorFileID] = r.Run, r.Run
+
 	if r.IdempotencyKey != "" {
 		s.byKey[requestKey{r.Owner, r.IdempotencyKey}] = r.Run
 	}

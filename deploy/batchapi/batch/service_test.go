@@ -1,30 +1,183 @@
 package batch
 
 import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/promptmill/promptmill/deploy/batchapi/filestore"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// A batch goes from validating to completed, with its times and counts.
+// read returns the text of a file of an output.
+func (h *head) read(fileID string) string {
+	h.t.Helper()
+
+	c, _, err := h.svc.OpenOutput(fileID)
+	must(h.t, err)
+	defer c.Close()
+
+	var text bytes.Buffer
+	must(h.t, c.CopyRange(context.Background(), &text, 0, c.Size()))
+
+	return text.String()
+}
+
+// A batch goes from validating to completed, with its times, counts and files, and stays so.
 func TestBatchCompletes(t *testing.T) {
 	t.Parallel()
 
 	h := newHead(t)
 	h.start()
 
-	b := h.create(request(h.upload(questions(50))))
-	if b.State != proto.StateValidating || b.ID != "batch_"+b.Run || b.OutputFileID != "" || b.Usage != nil {
+	q := request(h.upload(questions(50)))
+	q.Metadata = map[string]string{"project": "x"}
+
+	b := h.create(q)
+	if b.State != proto.StateValidating || b.ID != "batch_"+b.Run || b.OutputFileID != "" || b.Usage != nil ||
+		!b.ExpiresAt.Equal(b.CreatedAt.Add(24*time.Hour)) {
 		t.Errorf("as it was created: %+v", b)
 	}
 
 	got := h.awaitState(b.ID, proto.StateCompleted)
-	if got.Total != 50 || got.Completed != 50 || got.Failed != 0 || got.OutputFileID == "" || got.ErrorFileID != "" {
+	if got.Total != 50 || got.Completed != 50 || got.Failed != 0 || got.OutputFileID == "" || got.ErrorFileID != "" ||
+		!slices.Equal(got.Models, []string{"m"}) || got.Usage == nil || got.Usage.Output == 0 ||
+		got.Metadata["project"] != "x" {
 		t.Errorf("at the end: %+v", got)
 	}
 
+	times := []time.Time{got.CreatedAt, got.InProgressAt, got.FinalizingAt, got.CompletedAt}
+	if !slices.IsSortedFunc(times, time.Time.Compare) || got.InProgressAt.IsZero() {
+		t.Errorf("the times are %v", times)
+	}
+
+	if n := strings.Count(h.read(got.OutputFileID), "\n"); n != 50 {
+		t.Errorf("the output has %d lines", n)
+	}
+
+	files := h.svc.OutputFiles()
+	if len(files) != 1 || files[0].ID != got.OutputFileID || files[0].Filename != b.Run+"_output.jsonl" ||
+		files[0].Purpose != filestore.PurposeBatchOutput || files[0].Bytes != int64(len(h.read(got.OutputFileID))) {
+		t.Errorf("the files are %+v", files)
+	}
+
 	h.restart()
-	if again, err := h.svc.Get(b.ID); err != nil || again.OutputFileID != got.OutputFileID || again.Completed != 50 {
+
+	if again, err := h.svc.Get(b.ID); err != nil || again.OutputFileID != got.OutputFileID || again.Completed != 50 ||
+		!again.CompletedAt.Equal(got.CompletedAt) {
 		t.Errorf("after a restart: %+v, %v", again, err)
+	}
+
+	if again := h.svc.OutputFiles(); !slices.Equal(again, files) {
+		t.Errorf("after a restart: %+v, want %+v", again, files)
+	}
+}
+
+// A batch whose input cannot be sent fails with each line, and leaves nothing on the bus.
+func TestBatchFails(t *testing.T) {
+	t.Parallel()
+
+	h := newHead(t)
+	h.start()
+
+	for _, tt := range []struct {
+		name, text string
+		want       []InputError
+	}{
+		{"lines", questions(1) + "{\n" +
+			`{"custom_id":"q-0","url":"/v1/embeddings","body":{"model":"m","input":"x"}}` + "\n", []InputError{
+			{Code: "invalid_json_line", Line: 2, Message: "the line ends in the middle of its JSON: after 1 bytes"},
+			{Code: "mismatched_endpoint", Line: 3, Param: "url", Message: "the line has another endpoint: its url is " +
+				"/v1/embeddings, but the batch's endpoint is /v1/chat/completions"},
+		}},
+		{"empty", "\n", []InputError{{
+			Code:    "empty_file",
+			Message: "The file in.jsonl has no requests. It needs one request a line.",
+		}}},
+		{"array", `[{"prompt": "hello"}]`, []InputError{{
+			Code: "invalid_file_format",
+			Message: "in.jsonl looks like one JSON array; promptmill reads JSONL, one request a line. Convert it, and upload " +
+				"in.new.jsonl: jq -c '.[]' in.jsonl > in.new.jsonl",
+		}}},
+	} {
+		b := h.create(request(h.upload(tt.text)))
+		got := h.awaitState(b.ID, proto.StateFailed)
+		if !slices.Equal(got.Errors, tt.want) || got.FailedAt.IsZero() || !got.InProgressAt.IsZero() {
+			t.Errorf("%s: %+v\nwant %+v", tt.name, got.Errors, tt.want)
+		}
+	}
+
+	runs, err := h.svc.bus.Runs.List(t.Context())
+	if err != nil || len(runs) > 0 {
+		t.Errorf("on the bus: %+v, %v", runs, err)
+	}
+}
+
+// A batch that is at work is cancelled with the answers that it has.
+func TestCancelAtWork(t *testing.T) {
+	t.Parallel()
+
+	h := newHead(t)
+	h.sim = &sim.Config{Slots: 2, TTFT: 20 * time.Millisecond, Tokens: 1}
+	h.start()
+
+	b := h.create(request(h.upload(questions(2000))))
+	h.await(b.ID, "some answers", func(b Batch) bool { return b.Completed > 0 })
+
+	now, err := h.svc.Cancel(t.Context(), b.ID)
+	if err != nil || now.State != proto.StateCancelling || now.CancellingAt.IsZero() {
+		t.Errorf("as it is cancelled: %+v, %v", now, err)
+	}
+
+	got := h.awaitState(b.ID, proto.StateCancelled)
+	if got.Completed < now.Completed || got.Completed+got.Failed != 2000 || got.OutputFileID == "" ||
+		got.ErrorFileID == "" {
+		t.Errorf("at the end: %+v", got)
+	}
+
+	if again, err := h.svc.Cancel(t.Context(), b.ID); err != nil || again.State != proto.StateCancelled {
+		t.Errorf("cancelled again: %+v, %v", again, err)
+	}
+}
+
+// A batch that is not on the bus yet is cancelled at once.
+func TestCancelValidating(t *testing.T) {
+	t.Parallel()
+
+	h := newHead(t)
+	h.start()
+
+	b := h.create(request(h.upload(questions(20000))))
+	got, err := h.svc.Cancel(t.Context(), b.ID)
+	if err != nil || got.State != proto.StateCancelled || got.OutputFileID != "" {
+		t.Errorf("as it is cancelled: %+v, %v", got, err)
+	}
+
+	h.awaitNoParts(b.Run)
+}
+
+// awaitNoParts waits until nothing of a run is on the bus.
+func (h *head) awaitNoParts(run string) {
+	h.t.Helper()
+
+	deadline := time.Now().Add(awaitTime)
+	for {
+		_, err := h.svc.bus.Runs.Get(context.Background(), run)
+		_, work := h.link.JS.Stream(context.Background(), proto.WorkStream(run))
+		_, objects := h.link.JS.Stream(context.Background(), "OBJ_"+proto.ObjectsBucket(run))
+		if errors.Is(err, proto.ErrNoRun) && work != nil && objects != nil {
+			return
+		}
+
+		if time.Now().After(deadline) {
+			h.t.Fatalf("run %s is on the bus: %v, %v, %v", run, err, work, objects)
+		}
+
+		time.Sleep(5 * time.Millisecond)
 	}
 }

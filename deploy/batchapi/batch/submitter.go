@@ -22,7 +22,8 @@ import (
 )
 
 const (
-	// maxSubmissions is the most batches that are put on the bus at once: each is read, packed and sent.
+	// maxSubmissions is the most batches that are put on the bus at once: each is read, packed
+	// and sent.
 	maxSubmissions = 2
 	// firstRetry and lastRetry bound the time until a failed attempt is repeated.
 	firstRetry = time.Second
@@ -68,8 +69,8 @@ func (s *Service) submitAll(ctx context.Context) error {
 	}
 }
 
-// awaitSubmission waits for a batch to put on the bus, and begins the attempt. The context is that of
-// the attempt.
+// awaitSubmission waits for a batch to put on the bus, and begins the attempt. The context is
+// that of the attempt.
 func (s *Service) awaitSubmission(ctx context.Context) (*record, context.Context, error) {
 	for {
 		if ctx.Err() != nil {
@@ -87,7 +88,8 @@ func (s *Service) awaitSubmission(ctx context.Context) (*record, context.Context
 	}
 }
 
-// nextSubmission returns the oldest batch to put on the bus now, or the time until there may be one.
+// nextSubmission returns the oldest batch to put on the bus now, or the time until there may be
+// one.
 func (s *Service) nextSubmission(now time.Time) (next *record, wait time.Duration) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -103,6 +105,7 @@ func (s *Service) nextSubmission(now time.Time) (next *record, wait time.Duratio
 			if at.stop != nil || at.holds > 0 {
 				continue
 			}
+
 			if left := at.next.Sub(now); left > 0 {
 				wait = min(wait, left)
 				continue
@@ -134,7 +137,8 @@ func (s *Service) beginSubmission(ctx context.Context, run string) context.Conte
 	return ctx
 }
 
-// endSubmission ends an attempt. The error of one that is to be repeated sets the time of the next one.
+// endSubmission ends an attempt. The error of one that is to be repeated sets the time of the
+// next one.
 func (s *Service) endSubmission(run string, err error) (wait time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -165,16 +169,18 @@ func (s *Service) dropSubmission(run string) {
 	}
 }
 
-// holdSubmission keeps attempts to put a run on the bus from beginning, and stops the one that is at
-// work. release ends the hold; it is to be called also after an error. isFresh reports that there was
-// no attempt yet, so that nothing of the run is on the bus.
+// holdSubmission keeps attempts to put a run on the bus from beginning, and stops the one that
+// is at work. release ends the hold; it is to be called also after an error. isFresh reports
+// that there was no attempt yet, so that nothing of the run is on the bus.
 func (s *Service) holdSubmission(ctx context.Context, run string) (isFresh bool, release func(), err error) {
 	s.mu.Lock()
+
 	at := s.submissions[run]
 	if at == nil {
 		at = &submission{}
 		s.submissions[run] = at
 	}
+
 	at.holds++
 	stop, done, isFresh := at.stop, at.done, s.fresh[run]
 	s.mu.Unlock()
@@ -217,8 +223,8 @@ func (s *Service) submit(ctx context.Context, r *record) {
 	}
 }
 
-// trySubmit puts a batch on the bus, or ends it if its input is at fault. Its error is no fault of the
-// batch.
+// trySubmit puts a batch on the bus, or ends it if its input is at fault. Its error is no fault
+// of the batch.
 func (s *Service) trySubmit(ctx context.Context, r *record) error {
 	if !s.takeFresh(r.Run) {
 		if settled, err := s.settle(ctx, r.Run); settled || err != nil {
@@ -245,13 +251,15 @@ func (s *Service) trySubmit(ctx context.Context, r *record) error {
 			now.fail(time.Now().UTC(), faults)
 			return nil
 		})
+
 		return err
 	}
 
 	return err
 }
 
-// takeFresh reports whether there was no attempt to put a run on the bus yet. There is one from now on.
+// takeFresh reports whether there was no attempt to put a run on the bus yet. There is one from
+// now on.
 func (s *Service) takeFresh(run string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -296,8 +304,8 @@ func (s *Service) noteSubmitted(m proto.Manifest) error {
 	return nil
 }
 
-// describeFaults returns the faults of an input that cannot be a batch, or nil if the error is another
-// one. name is the name of the input as the client gave it.
+// describeFaults returns the faults of an input that cannot be a batch, or nil if the error is
+// another one. name is the name of the input as the client gave it.
 func describeFaults(err error, name string) []InputError {
 	if err == nil {
 		return nil
@@ -318,8 +326,10 @@ func describeFaults(err error, name string) []InputError {
 	if damage, ok := errors.AsType[*jsonl.DamageError](err); ok {
 		named := *damage
 		named.File = name
-		return []InputError{{Code: "invalid_file_format", Message: fmt.Sprintf("The file %s: %s. Upload it again.", name,
-			strings.TrimSuffix(named.Error(), "."))}}
+		return []InputError{
+			{Code: "invalid_file_format", Message: fmt.Sprintf("The file %s: %s. Upload it again.", name,
+				strings.TrimSuffix(named.Error(), "."))},
+		}
 	}
 
 	switch {
@@ -362,11 +372,16 @@ func describeLines(report producer.Report) (list []InputError) {
 
 // makeSentence returns an error with its hint as sentences.
 func makeSentence(err error) string {
-	text := err.Error()
+	text := err.Error() + "."
 	if hint := exit.Hint(err); hint != "" {
-		text += ". " + strings.ToUpper(hint[:1]) + hint[1:]
+		hint = strings.Replace(hint, ", and give ", ", and upload ", 1) // the hint is for a command line
+		text += " " + strings.ToUpper(hint[:1]) + hint[1:]
+		if exit.Command(err) == "" {
+			text += "."
+		}
 	}
-	return text + "."
+
+	return text
 }
 
 // isDeleted reports whether a run was deleted from the bus.

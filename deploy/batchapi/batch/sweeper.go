@@ -3,8 +3,6 @@ package batch
 import (
 	"context"
 	"time"
-
-	"github.com/promptmill/promptmill/collector/atomicfile"
 )
 
 // sweepInterval is the interval at which the sweeper looks for what is to be removed.
@@ -86,47 +84,4 @@ func (s *Service) listRecords(has func(*record) bool) (list []*record) {
 	}
 
 	return list
-}
-
-// deleteOutput notes that a file of an output is deleted, and removes it from the disk.
-func (s *Service) deleteOutput(run, fileID string) error {
-	r, err := s.change(run, func(now *record) error {
-		switch {
-		case fileID == now.OutputFileID && !now.OutputDeleted:
-			now.OutputDeleted = true
-		case fileID == now.ErrorFileID && !now.ErrorsDeleted:
-			now.ErrorsDeleted = true
-		default:
-			return errUnchanged
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-
-	return s.removeDeleted(r)
-}
-
-// removeDeleted removes the files of an output that are deleted. A journal has the lines of both.
-func (s *Service) removeDeleted(r *record) error {
-	out := s.cfg.output(r.Run)
-	var paths []string
-	if r.OutputDeleted {
-		paths = append(paths, out.Results())
-	}
-	if r.ErrorsDeleted {
-		paths = append(paths, out.Errors())
-	}
-	if (r.OutputDeleted || !r.hasAnswers()) && (r.ErrorsDeleted || !r.hasFailures()) {
-		paths = append(paths, out.Journal())
-	}
-
-	for _, path := range paths {
-		if err := atomicfile.Unlink(path); err != nil {
-			return err
-		}
-	}
-
-	return nil
 }
