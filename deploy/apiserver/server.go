@@ -8,19 +8,13 @@ import (
 	"path/filepath"
 
 	"github.com/rs/zerolog"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/apikey"
-	"github.com/promptmill/promptmill/deploy/batchapi"
-	"github.com/promptmill/promptmill/deploy/batchapi/batch"
-	"github.com/promptmill/promptmill/deploy/batchapi/filestore"
 	"github.com/promptmill/promptmill/deploy/busconn"
-	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/httpserver"
 	"github.com/promptmill/promptmill/deploy/localbus"
 	"github.com/promptmill/promptmill/deploy/metrics"
-	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // Config configures the batch API.
@@ -101,100 +95,17 @@ func (s *Server) Close() { s.http.Close() }
 // folder returns the folder of the batch API's own files.
 func (s *Server) folder() string { return filepath.Join(s.cfg.Dir, "api") }
 
-// records returns the folder of the batches.
-func (s *Server) records() string { return filepath.Join(s.folder(), "batches") }
-
-// Collects reports whether a run is a batch of this server. It is for pipeline.ServeConfig.
-func (s *Server) Collects(run string) bool { return batch.IsIn(s.records())(run) }
-
 // Serve serves the batch API on a bus until ctx ends. It is for pipeline.ServeConfig.
-func (s *Server) Serve(ctx context.Context, link *busconn.Connection) (err error) {
-	files, err := filestore.Open(s.folder(), s.cfg.Log)
-	if errors.Is(err, filestore.ErrLocked) {
-		return exit.WithHint(err, "stop the other promptmill serve --api, or choose another folder with --dir")
-	}
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, files.Close()) }()
-
-	batches, err := batch.Open(ctx, batch.Config{
-		Bus:     link,
-		Dir:     s.cfg.Dir,
-		Records: s.records(),
-		Files:   files,
-		State:   s.cfg.State,
-		Format:  s.cfg.Format,
-		Log:     s.cfg.Log,
-	})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, batches.Close()) }()
-
-	handler, err := s.newHandler(link, files, batches)
-	if err != nil {
-		return err
-	}
-
-	return s.run(ctx, link, handler, batches)
-}
-
-// newHandler returns the handler of all requests.
-func (s *Server) newHandler(
-	link *busconn.Connection, files *filestore.Store, batches *batch.Service,
-) (http.Handler, error) {
-	api, err := batchapi.New(batchapi.Config{
-		Files:   files,
-		Batches: runs{batches},
-		Keys:    s.cfg.Keys,
-		Models:  bus.New(link.JS).Heartbeats.Workers,
-		Version: s.cfg.Version,
-		Log:     s.cfg.Log,
-	})
-	if err != nil {
-		return nil, err
-	}
-
+func (s *Server) Serve(ctx context.Context, link *busconn.Connection) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", s.guard(metrics.Handler(s.cfg.Metrics)))
-	mux.Handle("/", api)
-
-	return mux, nil
-}
-
-// run answers requests and works for the batches until ctx ends. The batches stop after the last
-// answer.
-func (s *Server) run(
-	ctx context.Context, link *busconn.Connection, handler http.Handler, batches *batch.Service,
-) error {
-	working, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-
-	group, answering := errgroup.WithContext(ctx)
-	group.Go(func() error { return batches.Run(working) })
-	group.Go(func() error {
-		defer stop()
-		return s.http.Run(answering, handler, checkBus(link), checkDisk(s.folder()))
-	})
+	mux.Handle("/", http.NotFoundHandler())
 
 	if s.cfg.Started != nil {
 		s.cfg.Started(s.URL())
 	}
 
-	return group.Wait()
-}
-
-// runs are the batches for the package batchapi.
-type runs struct{ *batch.Service }
-
-// OpenOutput implements batchapi.Batches.
-func (r runs) OpenOutput(fileID string) (batchapi.Output, batch.Batch, error) {
-	text, b, err := r.Service.OpenOutput(fileID)
-	if err != nil {
-		return nil, b, err
-	}
-	return text, b, nil
+	return s.http.Run(ctx, mux, checkBus(link), checkDisk(s.folder()))
 }
 
 // guard lets requests with a key through, or all while none is needed.

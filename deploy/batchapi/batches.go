@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"os"
 	"slices"
 	"strconv"
 
@@ -175,7 +174,8 @@ func (s *server) listBatches(ctx context.Context, in *listBatchesInput) (*listBa
 	if in.After != "" {
 		at := slices.IndexFunc(all, func(b batch.Batch) bool { return b.ID == in.After })
 		if at < 0 {
-			return nil, refuse("after", "The parameter after is %q, and must be the id of a batch: last_id of the page before.", in.After)
+			return nil, refuse("after", "The parameter after is %q, and must be the id of a batch: "+
+				"last_id of the page before.", in.After)
 		}
 		all = all[at+1:]
 	}
@@ -244,10 +244,10 @@ func (s *server) getResults(ctx context.Context, in *batchInput) (*contentOutput
 		}
 
 		out, _, err := s.Batches.OpenOutput(id)
-		if errors.Is(err, filestore.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
+		if errors.Is(err, filestore.ErrNotFound) {
 			closeAll()
-			return nil, newFailure(http.StatusNotFound, "id", "", "The results of %s are gone: its file %s has expired or was deleted.",
-				b.ID, id)
+			return nil, newFailure(http.StatusNotFound, "id", "",
+				"The results of %s are gone: its file %s has expired or was deleted.", b.ID, id)
 		}
 		if err != nil {
 			closeAll()

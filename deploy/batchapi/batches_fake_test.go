@@ -144,6 +144,24 @@ func (f *fakeBatches) OutputFiles() []filestore.File {
 	return files
 }
 
+func (f *fakeBatches) OutputFile(fileID string) (filestore.File, error) {
+	for _, file := range f.OutputFiles() {
+		if file.ID == fileID {
+			return file, nil
+		}
+	}
+	return filestore.File{}, filestore.ErrNotFound
+}
+
+func (f *fakeBatches) OutputTime(fileID string) (time.Time, bool) {
+	for _, b := range f.List() {
+		if b.OutputFileID == fileID || b.ErrorFileID == fileID {
+			return b.CreatedAt, true
+		}
+	}
+	return time.Time{}, false
+}
+
 func (f *fakeBatches) OpenOutput(fileID string) (Output, batch.Batch, error) {
 	for _, b := range f.List() {
 		if b.OutputFileID == fileID || b.ErrorFileID == fileID {

@@ -57,7 +57,7 @@ func (s *server) getContent(ctx context.Context, in *fileInput) (*contentOutput,
 	}
 
 	out, _, err := s.Batches.OpenOutput(file.ID)
-	if errors.Is(err, filestore.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, filestore.ErrNotFound) {
 		return nil, noSuchFile(file.ID)
 	}
 	if err != nil {
@@ -259,18 +259,27 @@ func acceptsZstd(headers []string) bool {
 
 // describeContent describes the answers with the bytes of a file.
 func describeContent() map[string]*huma.Response {
-	body := map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: "string", Format: "binary"}}}
-	text := func(description string) *huma.Header {
-		return &huma.Header{Description: description, Schema: &huma.Schema{Type: "string"}}
-	}
-	incomplete := map[string]*huma.Header{
-		headerIncomplete: text("true if the batch has not ended, and more lines will come."),
-		headerLastLine: text("The number of the last line of the file in this answer, from 1, while the batch has not ended. " +
-			"Absent if the answer ends before the lines that are there."),
+	body := map[string]*huma.MediaType{
+		"application/octet-stream": {Schema: &huma.Schema{Type: "string", Format: "binary"}},
 	}
 
 	return map[string]*huma.Response{
-		"200": {Description: "The bytes.", Headers: incomplete, Content: body},
-		"206": {Description: "The range of bytes that the header Range asks for.", Headers: incomplete, Content: body},
+		"200": {Description: "The bytes.", Headers: describeIncomplete(), Content: body},
+		"206": {Description: "The bytes that the header Range asks for.", Headers: describeIncomplete(), Content: body},
+	}
+}
+
+// describeIncomplete describes the headers of the output of a batch that has not ended.
+func describeIncomplete() map[string]*huma.Header {
+	return map[string]*huma.Header{
+		headerIncomplete: {
+			Description: "true if the batch has not ended, and more lines will come.",
+			Schema:      &huma.Schema{Type: "string"},
+		},
+		headerLastLine: {
+			Description: "The number of the last line of the file in this answer, from 1, while the batch has not ended. " +
+				"Absent if the answer ends before the lines that are there.",
+			Schema: &huma.Schema{Type: "integer"},
+		},
 	}
 }

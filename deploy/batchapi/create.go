@@ -20,11 +20,12 @@ const maxJSON = 1 << 20
 
 // createBatchBody is the body that creates a batch. Members that are unknown are ignored.
 type createBatchBody struct {
-	_                struct{}          `additionalProperties:"true"`
-	InputFileID      string            `json:"input_file_id,omitempty" doc:"The file of requests. Either it or requests is required."`
-	Requests         []inlineRequest   `json:"requests,omitempty" doc:"The requests, in place of a file. No limit but the disk."`
-	Endpoint         string            `json:"endpoint,omitempty" doc:"The path of all requests, such as /v1/chat/completions."`
-	CompletionWindow string            `json:"completion_window,omitempty" default:"24h" doc:"The time after which requests without an answer expire."`
+	_ struct{} `additionalProperties:"true"`
+
+	InputFileID      string            `json:"input_file_id,omitempty" doc:"The file of requests, if requests is absent."`
+	Requests         []inlineRequest   `json:"requests,omitempty" doc:"The requests, in place of a file."`
+	Endpoint         string            `json:"endpoint,omitempty" doc:"The path of all requests: /v1/chat/completions."`
+	CompletionWindow string            `json:"completion_window,omitempty" default:"24h" doc:"The time for the batch."`
 	Model            string            `json:"model,omitempty" doc:"The model of requests that name none."`
 	Metadata         map[string]string `json:"metadata,omitempty" nullable:"true"`
 	OutputExpires    *expiresAfter     `json:"output_expires_after,omitempty"`
@@ -32,8 +33,9 @@ type createBatchBody struct {
 
 // inlineRequest is a request in the body that creates a batch.
 type inlineRequest struct {
-	_        struct{}       `additionalProperties:"true"`
-	CustomID string         `json:"custom_id,omitempty"`
+	_ struct{} `additionalProperties:"true"`
+
+	CustomID string         `json:"custom_id,omitempty" doc:"Defaults to request- and the number of the request."`
 	Method   string         `json:"method,omitempty" enum:"POST"`
 	URL      string         `json:"url,omitempty" doc:"Defaults to endpoint."`
 	Body     map[string]any `json:"body,omitempty" doc:"What the model server gets, byte for byte."`
@@ -59,9 +61,9 @@ func newBodyDecoder(body io.Reader) *bodyDecoder {
 	return &bodyDecoder{jsontext.NewDecoder(source), source}
 }
 
-// readMembers reads the object of a body and calls read for each of its members, which reads the value or
-// leaves it.
-func (d *bodyDecoder) readMembers(read func(name string) error) error {
+// readMembers reads the object of a body into fields, which has pointers by the names of members.
+// Members of other names are ignored, unless readOther reads their value. It may be nil.
+func (d *bodyDecoder) readMembers(fields map[string]any, readOther func(name string) error) error {
 	token, err := d.ReadToken()
 	switch {
 	case err != nil:
@@ -75,17 +77,20 @@ func (d *bodyDecoder) readMembers(read func(name string) error) error {
 		if err != nil {
 			return d.describeError(err)
 		}
-		name := strings.Clone(token.String())
 
+		name := token.String()
 		before := d.InputOffset()
-		if err := read(name); err != nil {
-			return d.describeError(err)
+		if field, wanted := fields[name]; wanted {
+			err = json.UnmarshalDecode(d.Decoder, field)
+		} else if readOther != nil {
+			err = readOther(name)
 		}
 
-		if d.InputOffset() == before { // the member is unknown
-			if err := d.SkipValue(); err != nil {
-				return d.describeError(err)
-			}
+		if err == nil && d.InputOffset() == before { // nothing has read the value
+			err = d.SkipValue()
+		}
+		if err != nil {
+			return d.describeError(err)
 		}
 	}
 
@@ -93,15 +98,15 @@ func (d *bodyDecoder) readMembers(read func(name string) error) error {
 		return d.describeError(err)
 	}
 
-	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
+	switch _, err := d.ReadToken(); {
+	case err == nil:
 		return refuse("", "The body has more than one JSON object.")
+	case !errors.Is(err, io.EOF):
+		return d.describeError(err)
 	}
 
 	return nil
 }
-
-// readValue reads the value of a member.
-func (d *bodyDecoder) readValue(value any) error { return json.UnmarshalDecode(d.Decoder, value) }
 
 // describeError returns the error of a body for the client.
 func (d *bodyDecoder) describeError(err error) error {
@@ -111,7 +116,8 @@ func (d *bodyDecoder) describeError(err error) error {
 
 	if wrong, ok := errors.AsType[*json.SemanticError](err); ok {
 		param := describePointer(wrong.JSONPointer)
-		return refuse(param, "The member %s is %s, and must be %s.", param, describeKind(wrong.JSONKind), describeGoKind(wrong.GoType))
+		return refuse(param, "The member %s is %s, and must be %s.", param, describeKind(wrong.JSONKind),
+			describeGoKind(wrong.GoType))
 	}
 
 	if errors.Is(err, errTooLong) {
@@ -122,7 +128,8 @@ func (d *bodyDecoder) describeError(err error) error {
 	if wrong, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
 		switch {
 		case errors.Is(err, jsontext.ErrDuplicateName):
-			return refuse(describePointer(wrong.JSONPointer), "The member %s is there twice.", describePointer(wrong.JSONPointer))
+			param := describePointer(wrong.JSONPointer)
+			return refuse(param, "The member %s is there twice.", param)
 		case !isCutOff(err):
 			return refuse("", "The body is no JSON: the fault is at byte %d.", wrong.ByteOffset)
 		}
@@ -168,6 +175,7 @@ func describeKind(kind jsontext.Kind) string {
 	case '[':
 		return "an array"
 	}
+
 	return "no JSON"
 }
 
@@ -181,6 +189,7 @@ func describeGoKind(t reflect.Type) string {
 	case reflect.Slice:
 		return "an array"
 	}
+
 	return "an object"
 }
 
@@ -196,7 +205,7 @@ var errTooLong = errors.New("the body is too long")
 
 // Read implements io.Reader.
 func (r *budgetReader) Read(p []byte) (int, error) {
-	if r.left <= 0 {
+	if r.left < 0 {
 		return 0, errTooLong
 	}
 
@@ -270,7 +279,8 @@ func formatLine(value jsontext.Value, where, endpoint string) ([]byte, error) {
 	}
 
 	if kind := value.Kind(); kind != '{' {
-		return nil, refuse(where, "The request %s is %s, and must be an object with custom_id and body.", where, describeKind(kind))
+		return nil, refuse(where, "The request %s is %s, and must be an object with custom_id and body.", where,
+			describeKind(kind))
 	}
 
 	if err := json.Unmarshal(value, &request, jsontext.AllowDuplicateNames(true)); err != nil {
@@ -331,25 +341,18 @@ func readCreateBatch(
 		}
 	}()
 
-	err = d.readMembers(func(name string) error {
-		switch name {
-		case "input_file_id":
-			return d.readValue(&fields.InputFileID)
-		case "endpoint":
-			return d.readValue(&fields.Endpoint)
-		case "completion_window":
-			return d.readValue(&fields.CompletionWindow)
-		case "model":
-			return d.readValue(&fields.Model)
-		case "metadata":
-			return d.readValue(&fields.Metadata)
-		case "output_expires_after":
-			return d.readValue(&fields.OutputExpires)
-		case "requests":
+	err = d.readMembers(map[string]any{
+		"input_file_id":        &fields.InputFileID,
+		"endpoint":             &fields.Endpoint,
+		"completion_window":    &fields.CompletionWindow,
+		"model":                &fields.Model,
+		"metadata":             &fields.Metadata,
+		"output_expires_after": &fields.OutputExpires,
+	}, func(name string) error {
+		if name == "requests" {
 			requests, err = readRequests(d, fields.Endpoint, store)
-			return err
 		}
-		return nil
+		return err
 	})
 
 	return fields, requests, err

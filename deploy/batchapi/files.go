@@ -43,9 +43,13 @@ func (s *server) addFiles() {
 		Path:        "/v1/files",
 		Summary:     "Upload a file",
 		RequestBody: describeForm("file", map[string]*huma.Schema{
-			"purpose":                {Type: "string", Enum: toAny(purposes)},
-			"expires_after[anchor]":  {Type: "string", Enum: []any{"created_at"}},
-			"expires_after[seconds]": {Type: "integer", Minimum: new(minExpirySeconds * 1.0), Maximum: new(maxExpirySeconds * 1.0)},
+			"purpose":               {Type: "string", Enum: toAny(purposes)},
+			"expires_after[anchor]": {Type: "string", Enum: []any{"created_at"}},
+			"expires_after[seconds]": {
+				Type:    "integer",
+				Minimum: new(minExpirySeconds * 1.0),
+				Maximum: new(maxExpirySeconds * 1.0),
+			},
 		}, "purpose"),
 	}, s.createFile)
 	addOperation(s, huma.Operation{
@@ -227,9 +231,10 @@ func (s *server) listFiles(ctx context.Context, in *listFilesInput) (*listFilesO
 		slices.Reverse(all)
 	}
 
-	begin, ok := findFilesAfter(all, in.After, in.Order == "desc")
+	begin, ok := s.findFilesAfter(all, in.After, in.Order == "desc")
 	if !ok {
-		return nil, refuse("after", "The parameter after is %q, and must be the id of a file: last_id of the page before.", in.After)
+		return nil, refuse("after", "The parameter after is %q, and must be the id of a file: "+
+			"last_id of the page before.", in.After)
 	}
 
 	rest := slices.DeleteFunc(all[begin:], func(f filestore.File) bool {
@@ -253,10 +258,8 @@ func (s *server) getFile(ctx context.Context, in *fileInput) (*fileOutput, error
 func (s *server) findFile(x *exchange, id string) (file filestore.File, isOutput bool, err error) {
 	file, err = s.Files.Get(id)
 	if errors.Is(err, filestore.ErrNotFound) {
-		outputs := s.Batches.OutputFiles()
-		if at := slices.IndexFunc(outputs, func(f filestore.File) bool { return f.ID == id }); at >= 0 {
-			file, isOutput, err = outputs[at], true, nil
-		}
+		file, err = s.Batches.OutputFile(id)
+		isOutput = true
 	}
 
 	if errors.Is(err, filestore.ErrNotFound) || err == nil && !x.sees(file.Owner) {
@@ -347,5 +350,6 @@ func toAny(texts []string) []any {
 	for _, t := range texts {
 		values = append(values, t)
 	}
+
 	return values
 }

@@ -31,7 +31,7 @@ func (s *server) describeAPI() {
 				SecuritySchemes: map[string]*huma.SecurityScheme{"key": {Type: "http", Scheme: "bearer"}},
 			},
 		},
-		Formats:       map[string]huma.Format{"application/json": huma.DefaultJSONFormat},
+		Formats:       huma.DefaultFormats,
 		DefaultFormat: "application/json",
 		Transformers:  []huma.Transformer{translateHumaError},
 	}
@@ -43,11 +43,19 @@ func (s *server) describeAPI() {
 // humaContext is embedded under this name, since a huma.Context has a method Context.
 type humaContext huma.Context
 
-// badRequestContext turns huma's status for parameters that are wrong into OpenAI's.
+// badRequestContext turns the status and the type of huma's errors into OpenAI's.
 type badRequestContext struct{ humaContext }
 
 // Unwrap is for humago.Unwrap.
 func (c badRequestContext) Unwrap() huma.Context { return c.humaContext }
+
+// SetHeader implements huma.Context.
+func (c badRequestContext) SetHeader(name, value string) {
+	if value == "application/problem+json" {
+		value = "application/json"
+	}
+	c.humaContext.SetHeader(name, value)
+}
 
 // SetStatus implements huma.Context.
 func (c badRequestContext) SetStatus(status int) {
@@ -68,7 +76,8 @@ func translateHumaError(ctx huma.Context, _ string, v any) (any, error) {
 		in, name, _ := strings.Cut(detail.Location, ".")
 		for _, p := range ctx.Operation().Parameters {
 			if p.In == in && p.Name == name {
-				return refuse(name, "The parameter %s is %q, and must be %s.", name, fmt.Sprint(detail.Value), describeValues(p.Schema)), nil
+				return refuse(name, "The parameter %s is %q, and must be %s.", name, fmt.Sprint(detail.Value),
+					describeValues(p.Schema)), nil
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package batchapi
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/promptmill/promptmill/deploy/batchapi/filestore"
 )
@@ -27,33 +28,33 @@ func compareFiles(a, b filestore.File) int {
 	return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID))
 }
 
-// findFilesAfter returns where the part of a list begins that follows a file. A client that deletes
-// files while it goes through the list gives the id of a deleted one; that has its time in it. It
-// reports false for a text that is no such id.
-func findFilesAfter(all []filestore.File, after string, descending bool) (int, bool) {
+// findFilesAfter returns where the part of a list begins that follows the file with the id after. A
+// client that deletes files while it goes through the list gives the id of a deleted one. It reports
+// false if there never was such a file.
+func (s *server) findFilesAfter(all []filestore.File, after string, descending bool) (int, bool) {
 	if after == "" {
 		return 0, true
 	}
 
-	cursor := filestore.File{ID: after}
 	if at := slices.IndexFunc(all, func(f filestore.File) bool { return f.ID == after }); at >= 0 {
 		return at + 1, true
 	}
 
-	var ok bool
-	if cursor.CreatedAt, ok = filestore.TimeOf(after); !ok {
-		return 0, false
+	deleted := filestore.File{ID: after}
+	var known bool
+	if deleted.CreatedAt, known = s.Batches.OutputTime(after); !known {
+		deleted.CreatedAt, known = filestore.TimeOf(after)
 	}
 
 	at := slices.IndexFunc(all, func(f filestore.File) bool {
 		if descending {
-			return compareFiles(f, cursor) < 0
+			return compareFiles(f, deleted) < 0
 		}
-		return compareFiles(f, cursor) > 0
+		return compareFiles(f, deleted) > 0
 	})
 	if at < 0 {
 		at = len(all)
 	}
 
-	return at, true
+	return at, known && deleted.CreatedAt.Before(time.Now().Add(time.Minute)) // others have no time in their ids
 }

@@ -46,8 +46,12 @@ func nameSchema(t reflect.Type, hint string) string {
 	return words.String()
 }
 
-// TransformSchema implements huma.SchemaTransformer: errors may be null, which huma has no tag for.
+// TransformSchema implements huma.SchemaTransformer: errors may be null, and
+// status has one of these values.
 func (batchObject) TransformSchema(_ huma.Registry, schema *huma.Schema) *huma.Schema {
+	schema.Properties["status"].Enum = []any{
+		"validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled",
+	}
 	schema.Properties["errors"] = &huma.Schema{AnyOf: []*huma.Schema{schema.Properties["errors"], {Type: "null"}}}
 	return schema
 }

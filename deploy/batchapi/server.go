@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/rs/zerolog"
@@ -14,7 +16,6 @@ import (
 	"github.com/promptmill/promptmill/deploy/apikey"
 	"github.com/promptmill/promptmill/deploy/batchapi/batch"
 	"github.com/promptmill/promptmill/deploy/batchapi/filestore"
-	"github.com/promptmill/promptmill/deploy/httpserver"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -22,7 +23,7 @@ import (
 type Config struct {
 	// Files has the files and uploads. Required.
 	Files *filestore.Store
-	// Batches has the batches. Required.
+	// Batches has the batches: [Runs]. Required.
 	Batches Batches
 	// Keys knows the API keys. Nil: each request is accepted, with any key or none.
 	Keys Keys
@@ -36,12 +37,11 @@ type Config struct {
 
 // Keys knows the API keys. [apikey.File] is one.
 type Keys interface {
-	// Authenticate returns the key with a secret, and whether there is one. The secret is empty for a
-	// request without one, which is the zero Key while no keys are needed.
+	// Authenticate returns the key with a secret, and whether there is one.
 	Authenticate(secret string) (apikey.Key, bool, error)
 }
 
-// Batches has the batches.
+// Batches has the batches. [Runs] has those of a batch.Service.
 type Batches interface {
 	Create(context.Context, batch.Request) (b batch.Batch, existing bool, err error)
 	// Get returns batch.ErrNotFound if there is no such batch.
@@ -55,6 +55,10 @@ type Batches interface {
 	Uses(fileID string) bool
 	// OutputFiles returns the files of answers and failed requests of all batches.
 	OutputFiles() []filestore.File
+	// OutputFile returns one of these, or filestore.ErrNotFound.
+	OutputFile(fileID string) (filestore.File, error)
+	// OutputTime returns the time of creation of a file that is, or once was, one of these.
+	OutputTime(fileID string) (time.Time, bool)
 	// OpenOutput opens one of these. It returns filestore.ErrNotFound if there is no such file.
 	OpenOutput(fileID string) (Output, batch.Batch, error)
 	DeleteOutput(fileID string) error
@@ -106,8 +110,6 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	httpserver.SetRoute(r.Context(), pattern)
-
 	if s.Keys != nil && r.URL.Path != openAPIPath {
 		key, refused := s.authenticate(r)
 		if refused != nil {
@@ -115,7 +117,6 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		x.key = key
-		httpserver.SetKeyID(r.Context(), key.ID)
 	}
 
 	x.request = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
@@ -124,17 +125,20 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // authenticate returns the key of a request, or the error 401.
 func (s *server) authenticate(r *http.Request) (apikey.Key, *failure) {
-	secret := apikey.SecretOf(r)
+	scheme, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	secret = strings.TrimSpace(secret)
+	if !strings.EqualFold(scheme, "Bearer") || secret == "" {
+		return apikey.Key{}, newFailure(http.StatusUnauthorized, "", "invalid_api_key",
+			"This server needs an API key in the header Authorization: Bearer KEY: "+
+				"promptmill key create makes one on the server.").with("WWW-Authenticate", "Bearer")
+	}
+
 	key, known, err := s.Keys.Authenticate(secret)
 	switch {
 	case err != nil:
 		s.Log.Error().Err(err).Msg("failed to read the API keys; a request was refused")
-		return apikey.Key{}, newFailure(http.StatusServiceUnavailable, "", "",
+		return apikey.Key{}, newFailure(http.StatusInternalServerError, "", "",
 			"The server failed to read its API keys. Its log has the reason.")
-	case !known && secret == "":
-		return apikey.Key{}, newFailure(http.StatusUnauthorized, "", "invalid_api_key",
-			"This server needs an API key in the header Authorization: Bearer KEY: "+
-				"promptmill key create makes one on the server.").with("WWW-Authenticate", "Bearer")
 	case !known:
 		return apikey.Key{}, newFailure(http.StatusUnauthorized, "", "invalid_api_key",
 			"The API key is wrong or was revoked: promptmill key create makes another one on the server.").
@@ -155,8 +159,8 @@ func (s *server) recoverPanic(x *exchange) {
 		panic(v) // net/http cuts the connection
 	}
 
-	s.Log.Error().Str("method", x.request.Method).Str("path", x.request.URL.Path).Stack().
-		Str("error", fmt.Sprint(v)).Msg("the handler of a request panicked")
+	s.Log.Error().Str("method", x.request.Method).Str("path", x.request.URL.Path).
+		Str("error", fmt.Sprint(v)).Bytes("stack", debug.Stack()).Msg("the handler of a request panicked")
 
 	if x.writer.started {
 		panic(http.ErrAbortHandler)

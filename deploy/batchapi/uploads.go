@@ -75,22 +75,13 @@ func (s *server) createUpload(ctx context.Context, _ *struct{}) (*uploadOutput, 
 	x := exchangeOf(ctx)
 
 	var body createUploadBody
-	d := newBodyDecoder(x.request.Body)
-	err := d.readMembers(func(name string) error {
-		switch name {
-		case "filename":
-			return d.readValue(&body.Filename)
-		case "purpose":
-			return d.readValue(&body.Purpose)
-		case "bytes":
-			return d.readValue(&body.Bytes)
-		case "mime_type":
-			return d.readValue(&body.MimeType)
-		case "expires_after":
-			return d.readValue(&body.ExpiresAfter)
-		}
-		return nil
-	})
+	err := newBodyDecoder(x.request.Body).readMembers(map[string]any{
+		"filename":      &body.Filename,
+		"purpose":       &body.Purpose,
+		"bytes":         &body.Bytes,
+		"mime_type":     &body.MimeType,
+		"expires_after": &body.ExpiresAfter,
+	}, nil)
 	if err == nil {
 		err = checkPurpose(body.Purpose)
 	}
@@ -202,22 +193,17 @@ func (s *server) completeUpload(ctx context.Context, in *uploadInput) (*uploadOu
 	}
 
 	var body completeUploadBody
-	d := newBodyDecoder(x.request.Body)
-	err := d.readMembers(func(name string) error {
-		switch name {
-		case "part_ids":
-			return d.readValue(&body.PartIDs)
-		case "md5":
-			return d.readValue(&body.MD5)
-		}
-		return nil
-	})
+	err := newBodyDecoder(x.request.Body).readMembers(map[string]any{
+		"part_ids": &body.PartIDs,
+		"md5":      &body.MD5,
+	}, nil)
 	switch {
 	case err != nil:
 		drainBody(x)
 		return nil, err
 	case len(body.PartIDs) == 0:
-		return nil, refuse("part_ids", "The member part_ids is missing or empty: give the ids of the parts in the order of the file.")
+		return nil, refuse("part_ids",
+			"The member part_ids is missing or empty: give the ids of the parts in the order of the file.")
 	}
 
 	upload, err := s.Files.CompleteUpload(ctx, in.ID, body.PartIDs, body.MD5)

@@ -72,30 +72,36 @@ type modelList struct {
 	Data   []modelObject `json:"data" nullable:"false"`
 }
 
-// batchObject is a batch as a client reads it.
+// batchStatus is the state of a batch as a client reads it.
+type batchStatus string
+
+// batchObject is a batch as a client reads it. What a batch does not have yet is null, as in OpenAI's
+// answers.
 type batchObject struct {
-	ID               string            `json:"id"`
-	Object           string            `json:"object" enum:"batch"`
-	Endpoint         string            `json:"endpoint"`
-	Model            *string           `json:"model,omitempty" doc:"The model of all requests, if they have one."`
-	Errors           *batchErrors      `json:"errors"`
-	InputFileID      string            `json:"input_file_id"`
-	CompletionWindow string            `json:"completion_window"`
-	Status           string            `json:"status" enum:"validating,failed,in_progress,finalizing,completed,expired,cancelling,cancelled"`
-	OutputFileID     *string           `json:"output_file_id" doc:"Null until the first answers are stored."`
-	ErrorFileID      *string           `json:"error_file_id" doc:"Null while no request has failed."`
-	CreatedAt        int64             `json:"created_at" doc:"Unix time in seconds, as all times."`
-	InProgressAt     *int64            `json:"in_progress_at"`
-	ExpiresAt        *int64            `json:"expires_at"`
-	FinalizingAt     *int64            `json:"finalizing_at"`
-	CompletedAt      *int64            `json:"completed_at"`
-	FailedAt         *int64            `json:"failed_at"`
-	ExpiredAt        *int64            `json:"expired_at"`
-	CancellingAt     *int64            `json:"cancelling_at"`
-	CancelledAt      *int64            `json:"cancelled_at"`
-	RequestCounts    requestCounts     `json:"request_counts"`
-	Usage            *batchUsage       `json:"usage,omitempty" doc:"The tokens of the answers that are stored."`
-	Metadata         map[string]string `json:"metadata" nullable:"true"`
+	ID               string       `json:"id"`
+	Object           string       `json:"object" enum:"batch"`
+	Endpoint         string       `json:"endpoint"`
+	Model            *string      `json:"model,omitempty" doc:"The model of all requests, if they have one."`
+	Errors           *batchErrors `json:"errors"`
+	InputFileID      string       `json:"input_file_id"`
+	CompletionWindow string       `json:"completion_window"`
+	Status           batchStatus  `json:"status"`
+	OutputFileID     *string      `json:"output_file_id" doc:"Null until the first answers are stored."`
+	ErrorFileID      *string      `json:"error_file_id" doc:"Null while no request has failed."`
+
+	CreatedAt    int64  `json:"created_at" doc:"Unix time in seconds, as all times."`
+	InProgressAt *int64 `json:"in_progress_at"`
+	ExpiresAt    *int64 `json:"expires_at"`
+	FinalizingAt *int64 `json:"finalizing_at"`
+	CompletedAt  *int64 `json:"completed_at"`
+	FailedAt     *int64 `json:"failed_at"`
+	ExpiredAt    *int64 `json:"expired_at"`
+	CancellingAt *int64 `json:"cancelling_at"`
+	CancelledAt  *int64 `json:"cancelled_at"`
+
+	RequestCounts requestCounts     `json:"request_counts"`
+	Usage         *batchUsage       `json:"usage,omitempty" doc:"The tokens of the answers that are stored."`
+	Metadata      map[string]string `json:"metadata" nullable:"true"`
 }
 
 // batchErrors are the faults of a batch's input.
@@ -188,7 +194,7 @@ func toBatchObject(b batch.Batch) batchObject {
 		Errors:           toBatchErrors(b.Errors),
 		InputFileID:      b.InputFileID,
 		CompletionWindow: b.CompletionWindow,
-		Status:           string(b.State),
+		Status:           batchStatus(b.State),
 		OutputFileID:     toNullable(b.OutputFileID),
 		ErrorFileID:      toNullable(b.ErrorFileID),
 		CreatedAt:        b.CreatedAt.Unix(),
@@ -205,7 +211,7 @@ func toBatchObject(b batch.Batch) batchObject {
 	}
 
 	if b.State == proto.StatePaused { // OpenAI's API has no such state, and SDKs stop at an unknown one
-		object.Status = string(proto.StateInProgress)
+		object.Status = batchStatus(proto.StateInProgress)
 	}
 
 	if len(b.Models) == 1 {

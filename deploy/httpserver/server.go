@@ -41,8 +41,6 @@ type Config struct {
 	TLS *tls.Config
 	// AccessLog gets a line for each request. Defaults to none.
 	AccessLog *AccessLog
-	// Observe is called after each request. Defaults to nothing.
-	Observe func(Exchange)
 	// StallTimeout is the longest time in which no byte of a body moves. Defaults to 2 min.
 	StallTimeout time.Duration
 	// StopTimeout is the longest time for which a stop waits for answers. Defaults to 30 s.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"github.com/promptmill/promptmill/collector/atomicfile"
 	"github.com/promptmill/promptmill/collector/content"
@@ -44,6 +45,22 @@ func (s *Service) OutputFile(fileID string) (filestore.File, error) {
 	}
 
 	return f, nil
+}
+
+// OutputTime returns the time at which a file of an output was created, also if the file is deleted. It
+// reports false for a file that never was there.
+func (s *Service) OutputTime(fileID string) (time.Time, bool) {
+	r := s.findOutput(fileID)
+	if r == nil {
+		return time.Time{}, false
+	}
+
+	at := r.OutputAt
+	if fileID == r.ErrorFileID {
+		at = r.ErrorsAt
+	}
+
+	return at, !at.IsZero()
 }
 
 // findOutput returns the record of the batch that has an id for a file of its output, or nil.

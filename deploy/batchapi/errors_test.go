@@ -1,0 +1,195 @@
+package batchapi
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/promptmill/promptmill/deploy/batchapi/batch"
+	"github.com/promptmill/promptmill/proto"
+)
+
+// TestErrors has the errors of each route to the letter. None of them changes what is stored.
+func TestErrors(t *testing.T) {
+	const unknown = "file-00000000000000000000000a"
+
+	f := start(t)
+	file := f.upload("{}\n")
+	other := f.upload("{}\n{}\n")
+	f.batches.add(batch.Batch{ID: "batch_1", InputFileID: other.ID, State: proto.StateInProgress})
+	upload := decode[uploadObject](t, f.post("/v1/uploads", `{"filename":"a","purpose":"batch","bytes":2}`))
+	before := f.countStored()
+
+	const noForm = "send a form of the type multipart/form-data, with the file in the field "
+	goneFile := "There is no file " + unknown + ": it never existed, has expired or was deleted."
+
+	for _, c := range []struct {
+		method, path, body string
+		status             int
+		param, code        string
+		message            string
+	}{
+		{"GET", "/v2/files", "", 404, "", "unknown_url", "There is no GET /v2/files: this server has files, uploads, " +
+			"batches and models under /v1, and describes them in /openapi.json."},
+		{"POST", "/v1/chat/completions", "{}", 404, "", "unknown_url", "There is no POST /v1/chat/completions: this server " +
+			"has files, uploads, batches and models under /v1, and describes them in /openapi.json."},
+		{"PUT", "/v1/files", "", 405, "", "", "PUT is no method of /v1/files, which has GET, HEAD, POST."},
+		{"DELETE", "/v1/batches/batch_1", "", 405, "", "", "DELETE is no method of /v1/batches/batch_1, which has GET, HEAD."},
+
+		{"POST", "/v1/files", "{}", 400, "", "", "The body is no form: " + noForm + "file."},
+		{"GET", "/v1/files?limit=0", "", 400, "limit", "", `The parameter limit is "0", and must be a number from 1 to 10000.`},
+		{"GET", "/v1/files?limit=10001", "", 400, "limit", "",
+			`The parameter limit is "10001", and must be a number from 1 to 10000.`},
+		{"GET", "/v1/files?limit=x", "", 400, "limit", "", `The parameter limit is "x", and must be a number from 1 to 10000.`},
+		{"GET", "/v1/files?order=up", "", 400, "order", "", `The parameter order is "up", and must be asc or desc.`},
+		{"GET", "/v1/files?after=x", "", 400, "after", "",
+			`The parameter after is "x", and must be the id of a file: last_id of the page before.`},
+		{"GET", "/v1/files/" + unknown, "", 404, "id", "", goneFile},
+		{"GET", "/v1/files/" + unknown + "/content", "", 404, "id", "", goneFile},
+		{"DELETE", "/v1/files/" + unknown, "", 404, "id", "", goneFile},
+		{"DELETE", "/v1/files/" + other.ID, "", 400, "id", "file_in_use",
+			"File " + other.ID + " is the input of batch_1: cancel this batch, or wait until it has ended."},
+
+		{"GET", "/v1/batches?limit=101", "", 400, "limit", "",
+			`The parameter limit is "101", and must be a number from 1 to 100.`},
+		{"GET", "/v1/batches?after=batch_0", "", 400, "after", "",
+			`The parameter after is "batch_0", and must be the id of a batch: last_id of the page before.`},
+		{"GET", "/v1/batches/batch_0", "", 404, "id", "", "There is no batch batch_0."},
+		{"POST", "/v1/batches/batch_0/cancel", "", 404, "id", "", "There is no batch batch_0."},
+		{"GET", "/v1/batches/batch_0/results", "", 404, "id", "", "There is no batch batch_0."},
+		{"POST", "/v1/batches", "", 400, "", "", "The body ends in the middle, and nothing was created: send it again."},
+		{"POST", "/v1/batches", "[]", 400, "", "", "The body is an array, and must be a JSON object."},
+		{"POST", "/v1/batches", "{", 400, "", "", "The body ends in the middle, and nothing was created: send it again."},
+		{"POST", "/v1/batches", "{} {}", 400, "", "", "The body has more than one JSON object."},
+		{"POST", "/v1/batches", `{"endpoint":tru}`, 400, "", "", "The body is no JSON: the fault is at byte 15."},
+		{"POST", "/v1/batches", `{"endpoint":1}`, 400, "endpoint", "", "The member endpoint is a number, and must be a string."},
+		{"POST", "/v1/batches", `{"endpoint":"a","endpoint":"b"}`, 400, "endpoint", "", "The member endpoint is there twice."},
+		{"POST", "/v1/batches", `{"metadata":{"a":1}}`, 400, "metadata.a", "",
+			"The member metadata.a is a number, and must be a string."},
+		{"POST", "/v1/batches", `{"metadata":"a"}`, 400, "metadata", "", "The member metadata is a string, and must be an object."},
+		{"POST", "/v1/batches", `{"x":"` + strings.Repeat("x", maxJSON) + `"}`, 413, "", "",
+			"The body is longer than 1 MiB: send requests in the member requests, or as a file."},
+		{"POST", "/v1/batches", `{}`, 400, "input_file_id", "",
+			"The batch has no requests: give input_file_id, the id of an uploaded file, or requests, an array."},
+		{"POST", "/v1/batches", `{"input_file_id":"` + file.ID + `","requests":[{"body":{}}]}`, 400, "requests", "",
+			"The batch has input_file_id and requests: give one of them."},
+		{"POST", "/v1/batches", `{"requests":[{"body":{}}],"input_file_id":"` + file.ID + `"}`, 400, "requests", "",
+			"The batch has input_file_id and requests: give one of them."},
+		{"POST", "/v1/batches", `{"requests":{}}`, 400, "requests", "", "The member requests is an object, and must be an array."},
+		{"POST", "/v1/batches", `{"requests":[]}`, 400, "requests", "",
+			"The array requests is empty: a batch needs at least one request."},
+		{"POST", "/v1/batches", `{"requests":[{"body":{}},1]}`, 400, "requests[1]", "",
+			"The request requests[1] is a number, and must be an object with custom_id and body."},
+		{"POST", "/v1/batches", `{"requests":[{"body":{}},{"custom_id":"a"}]}`, 400, "requests[1].body", "",
+			"The request requests[1] has no body."},
+		{"POST", "/v1/batches", `{"requests":[{"body":{},"params":{}}]}`, 400, "requests[0]", "",
+			"The request requests[0] has body and params, which mean the same: give one of them."},
+		{"POST", "/v1/batches", `{"requests":[{"body":{}}`, 400, "", "",
+			"The body ends in the middle, and nothing was created: send it again."},
+		{"POST", "/v1/batches", `{"requests":[{"body":{}}]`, 400, "", "",
+			"The body ends in the middle, and nothing was created: send it again."},
+		{"POST", "/v1/batches", `{"requests":[{"body":{]}}`, 400, "", "", "The body is no JSON: the fault is at byte 22."},
+		{"POST", "/v1/batches", `{"input_file_id":"` + file.ID + `","output_expires_after":{"anchor":"now","seconds":3600}}`,
+			400, "output_expires_after.anchor", "", `The field output_expires_after.anchor is "now", and must be "created_at".`},
+		{"POST", "/v1/batches", `{"requests":[{"body":{}}],"output_expires_after":{"anchor":"created_at","seconds":3599}}`,
+			400, "output_expires_after.seconds", "",
+			"The field output_expires_after.seconds must be a number from 3600 (one hour) to 2592000 (30 days)."},
+
+		{"POST", "/v1/uploads", `{"purpose":"batch","bytes":1}`, 400, "filename", "", "The member filename is missing."},
+		{"POST", "/v1/uploads", `{"filename":"a","bytes":1}`, 400, "purpose", "",
+			`The field purpose is missing: give "batch" for the input of a batch.`},
+		{"POST", "/v1/uploads", `{"filename":"a","purpose":"x","bytes":1}`, 400, "purpose", "",
+			`The purpose is "x", and must be one of assistants, batch, fine-tune, vision, user_data, evals.`},
+		{"POST", "/v1/uploads", `{"filename":"a","purpose":"batch"}`, 400, "bytes", "",
+			"The member bytes is 0, and must be the size of the file, of at least 1."},
+		{"POST", "/v1/uploads", `{"filename":"a","purpose":"batch","bytes":1.5}`, 400, "bytes", "",
+			"The member bytes is a number, and must be a whole number."},
+		{"POST", "/v1/uploads/upload_0/parts", "", 404, "id", "",
+			"There is no upload upload_0: it never existed, or ended long ago."},
+		{"POST", "/v1/uploads/upload_0/complete", "{}", 404, "id", "",
+			"There is no upload upload_0: it never existed, or ended long ago."},
+		{"POST", "/v1/uploads/upload_0/cancel", "", 404, "id", "",
+			"There is no upload upload_0: it never existed, or ended long ago."},
+		{"POST", "/v1/uploads/" + upload.ID + "/parts", "", 400, "", "", "The body is no form: " + noForm + "data."},
+		{"POST", "/v1/uploads/" + upload.ID + "/complete", "{}", 400, "part_ids", "",
+			"The member part_ids is missing or empty: give the ids of the parts in the order of the file."},
+		{"POST", "/v1/uploads/" + upload.ID + "/complete", `{"part_ids":["part_0"]}`, 400, "part_ids", "",
+			`The upload ` + upload.ID + ` has no part "part_0".`},
+		{"POST", "/v1/uploads/" + upload.ID + "/complete", `{"part_ids":[1]}`, 400, "part_ids[0]", "",
+			"The member part_ids[0] is a number, and must be a string."},
+
+		{"GET", "/v1/models/llama", "", 404, "model", "model_not_found", `No worker serves the model "llama" now.`},
+	} {
+		t.Run(c.method+" "+c.path[:min(len(c.path), 40)], func(t *testing.T) {
+			f.t = t
+			a := f.send(c.method, c.path, nil, strings.NewReader(c.body))
+			a.checkError(t, c.status, c.param, c.code, c.message)
+		})
+	}
+
+	f.t = t
+	if n := f.countStored(); n != before {
+		t.Errorf("%d files are stored, and %d were before", n, before)
+	}
+	if f.log.Len() > 0 {
+		t.Error(f.log.String())
+	}
+}
+
+// TestServerErrors has the errors that are not the client's.
+func TestServerErrors(t *testing.T) {
+	f := start(t)
+	file := f.upload("{}\n")
+
+	const body = `{"requests":[{"body":{}}],"endpoint":"/v1/completions"}`
+	for _, c := range []struct {
+		err     error
+		status  int
+		code    string
+		message string
+		headers http.Header
+		logged  bool
+	}{
+		{&batch.RequestError{Message: "No.", Param: "", Code: "no"}, 400, "no", "No.", nil, false},
+		{fmt.Errorf("store: %w", syscall.ENOSPC), 507, "disk_full",
+			"The disk of the server is full, and nothing was stored: delete files that are no longer needed, " +
+				"or free space on the server, and send it again.", http.Header{"X-Should-Retry": {"false"}}, true},
+		{nats.ErrTimeout, 503, "bus_unavailable", "The message bus does not answer now: try again in a few seconds.",
+			http.Header{"Retry-After": {"5"}}, true},
+		{errors.New("secret"), 500, "", "The server failed to handle the request. Its log has the reason.", nil, true},
+	} {
+		f.batches.err = c.err
+		f.log.Reset()
+
+		a := f.post("/v1/batches", body)
+		a.checkError(t, c.status, "", c.code, c.message)
+		for name := range c.headers {
+			if a.header.Get(name) != c.headers.Get(name) {
+				t.Errorf("%v: %s is %q", c.err, name, a.header.Get(name))
+			}
+		}
+		if logged := strings.Contains(f.log.String(), c.err.Error()); logged != c.logged {
+			t.Errorf("%v: logged %t: %s", c.err, logged, f.log.String())
+		}
+	}
+
+	if list := f.files.List(); len(list) != 1 || list[0].ID != file.ID {
+		t.Errorf("the requests of refused batches are stored: %+v", list)
+	}
+}
+
+// TestPanic ensures that a client sees nothing of a panic, and that the log does.
+func TestPanic(t *testing.T) {
+	f := start(t)
+	f.handler.Models = nil
+
+	f.get("/v1/models").checkError(t, 500, "", "", "The server failed to handle the request. Its log has the reason.")
+	if !strings.Contains(f.log.String(), "nil pointer") || !strings.Contains(f.log.String(), "models.go") {
+		t.Errorf("log: %s", f.log.String())
+	}
+}
