@@ -41,6 +41,8 @@ type head struct {
 	// ended is [Config.Ended].
 	ended func(context.Context, Batch) error
 	log   zerolog.Logger
+	// paused leaves out Run: nothing is submitted or followed.
+	paused bool
 
 	// The fields below are of the server that runs.
 	svc   *Service
@@ -135,7 +137,13 @@ func (h *head) serve(ctx context.Context, link *busconn.Connection, records stri
 
 	working := make(chan error, 1)
 	go func() { working <- h.work(ctx, link) }()
+	paused := h.paused
 	close(ready)
+
+	if paused {
+		<-ctx.Done()
+		return <-working
+	}
 
 	return errors.Join(h.svc.Run(ctx), <-working)
 }

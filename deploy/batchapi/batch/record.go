@@ -145,8 +145,8 @@ func (r record) follow(m proto.Manifest, now time.Time) record {
 	switch {
 	case state == proto.StatePaused:
 		state = proto.StateInProgress
-	case r.State == proto.StateCancelling && (state == proto.StateCompleted || state == proto.StateExpired):
-		state = proto.StateCancelled // all requests had ended before the collector saw it
+	case r.State == proto.StateCancelling && state.Ended():
+		state = proto.StateCancelled // the run had ended before its collector saw that it is cancelled
 	}
 
 	if len(r.Models) == 0 {

@@ -131,8 +131,12 @@ func checkMetadata(metadata map[string]string) error {
 	return nil
 }
 
-// days matches the days at the beginning of a duration.
-var days = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?)d`)
+var (
+	// days matches the days at the beginning of a duration.
+	days = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?)d`)
+	// longDuration matches durations that are too long for Go to read.
+	longDuration = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`)
+)
 
 // parseWindow reads a completion window: a duration of Go, with days at its beginning if there
 // are some.
@@ -166,6 +170,8 @@ func parseWindow(text string) (time.Duration, error) {
 	if rest != "" {
 		d, err := time.ParseDuration(rest)
 		switch {
+		case err != nil && longDuration.MatchString(rest):
+			return 0, refuse("is too long: it must be at most 365 days")
 		case err != nil || rest != text && d < 0:
 			return 0, refuse("is no duration: give a number and a unit")
 		case d > MaxWindow:
