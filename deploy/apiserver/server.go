@@ -8,18 +8,24 @@ import (
 	"path/filepath"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/apikey"
+	"github.com/promptmill/promptmill/deploy/batchapi"
+	"github.com/promptmill/promptmill/deploy/batchapi/batch"
+	"github.com/promptmill/promptmill/deploy/batchapi/filestore"
 	"github.com/promptmill/promptmill/deploy/busconn"
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/httpserver"
 	"github.com/promptmill/promptmill/deploy/localbus"
 	"github.com/promptmill/promptmill/deploy/metrics"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // Config configures the batch API.
 type Config struct {
-	// Listen is the address with its limits, certificate and access log. Required.
+	// Listen is the address with its limits, certificate and access log; Observe is set here. Required.
 	Listen httpserver.Config
 	// Advertise is the host of this machine for other machines. Defaults to its addresses.
 	Advertise string
@@ -58,8 +64,9 @@ func (c Config) validate() error {
 
 // Server is a batch API that listens.
 type Server struct {
-	cfg  Config
-	http *httpserver.Server
+	cfg     Config
+	http    *httpserver.Server
+	traffic *traffic
 }
 
 // Open listens for clients, who are asked to wait until [Server.Serve] is called. Errors of the address
@@ -69,12 +76,15 @@ func Open(cfg Config) (*Server, error) {
 		return nil, err
 	}
 
-	server, err := httpserver.Listen(cfg.Listen)
-	if err != nil {
+	s := &Server{cfg: cfg, traffic: newTraffic()}
+	cfg.Listen.Observe = s.traffic.observe
+
+	var err error
+	if s.http, err = httpserver.Listen(cfg.Listen); err != nil {
 		return nil, err
 	}
 
-	return &Server{cfg: cfg, http: server}, nil
+	return s, nil
 }
 
 // URL returns the base URL of the batch API for clients.
@@ -95,22 +105,100 @@ func (s *Server) Close() { s.http.Close() }
 // folder returns the folder of the batch API's own files.
 func (s *Server) folder() string { return filepath.Join(s.cfg.Dir, "api") }
 
+// metricsPath is the path of the metrics.
+const metricsPath = "/metrics"
+
+// records returns the folder of the batches.
+func (s *Server) records() string { return filepath.Join(s.folder(), "batches") }
+
+// Collects reports whether a run is a batch of this server. It is for pipeline.ServeConfig.
+func (s *Server) Collects(run string) bool { return batch.IsIn(s.records())(run) }
+
 // Serve serves the batch API on a bus until ctx ends. It is for pipeline.ServeConfig.
-func (s *Server) Serve(ctx context.Context, link *busconn.Connection) error {
+func (s *Server) Serve(ctx context.Context, link *busconn.Connection) (err error) {
+	files, err := filestore.Open(s.folder(), s.cfg.Log)
+	if errors.Is(err, filestore.ErrLocked) {
+		return exit.WithHint(err, "stop the other promptmill serve --api, or choose another folder with --dir")
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, files.Close()) }()
+
+	batches, err := batch.Open(ctx, batch.Config{
+		Bus:     link,
+		Dir:     s.cfg.Dir,
+		Records: s.records(),
+		Files:   files,
+		State:   s.cfg.State,
+		Format:  s.cfg.Format,
+		Log:     s.cfg.Log,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, batches.Close()) }()
+
+	handler, err := s.newHandler(link, files, batches)
+	if err != nil {
+		return err
+	}
+
+	return s.run(ctx, link, handler, batches)
+}
+
+// newHandler returns the handler of all requests.
+func (s *Server) newHandler(
+	link *busconn.Connection, files *filestore.Store, batches *batch.Service,
+) (http.Handler, error) {
+	api, err := batchapi.New(batchapi.Config{
+		Files:   files,
+		Batches: batchapi.Runs(batches),
+		Keys:    s.cfg.Keys,
+		Models:  bus.New(link.JS).Heartbeats.Workers,
+		Version: s.cfg.Version,
+		Log:     s.cfg.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+
+	collectors := append(s.traffic.collectors(), inventory{s.cfg.Dir, files, batches})
+
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", s.guard(metrics.Handler(s.cfg.Metrics)))
-	mux.Handle("/", http.NotFoundHandler())
+	mux.Handle("GET "+metricsPath, s.guard(metrics.Handler(s.cfg.Metrics, collectors...)))
+	mux.Handle("/", api)
+
+	return mux, nil
+}
+
+// run answers requests and works for the batches until ctx ends. The batches stop after the last
+// answer.
+func (s *Server) run(
+	ctx context.Context, link *busconn.Connection, handler http.Handler, batches *batch.Service,
+) error {
+	working, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+
+	group, answering := errgroup.WithContext(ctx)
+	group.Go(func() error { return batches.Run(working) })
+	group.Go(func() error {
+		defer stop()
+		return s.http.Run(answering, handler, checkBus(link), checkDisk(s.folder()))
+	})
 
 	if s.cfg.Started != nil {
 		s.cfg.Started(s.URL())
 	}
 
-	return s.http.Run(ctx, mux, checkBus(link), checkDisk(s.folder()))
+	return group.Wait()
 }
 
 // guard lets requests with a key through, or all while none is needed.
 func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		httpserver.SetRoute(r.Context(), r.Pattern)
+
 		key, known, err := s.cfg.Keys.Authenticate(apikey.SecretOf(r))
 		switch {
 		case err != nil:

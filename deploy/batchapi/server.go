@@ -16,6 +16,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/apikey"
 	"github.com/promptmill/promptmill/deploy/batchapi/batch"
 	"github.com/promptmill/promptmill/deploy/batchapi/filestore"
+	"github.com/promptmill/promptmill/deploy/httpserver"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -37,7 +38,8 @@ type Config struct {
 
 // Keys knows the API keys. [apikey.File] is one.
 type Keys interface {
-	// Authenticate returns the key with a secret, and whether there is one.
+	// Authenticate returns the key with a secret, and whether there is one. The secret is empty for a
+	// request without one, which has the zero Key while no keys are needed.
 	Authenticate(secret string) (apikey.Key, bool, error)
 }
 
@@ -110,6 +112,8 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
+	httpserver.SetRoute(r.Context(), pattern)
+
 	if s.Keys != nil && r.URL.Path != openAPIPath {
 		key, refused := s.authenticate(r)
 		if refused != nil {
@@ -117,6 +121,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		x.key = key
+		httpserver.SetKeyID(r.Context(), key.ID)
 	}
 
 	x.request = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
@@ -125,20 +130,17 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // authenticate returns the key of a request, or the error 401.
 func (s *server) authenticate(r *http.Request) (apikey.Key, *failure) {
-	scheme, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	secret = strings.TrimSpace(secret)
-	if !strings.EqualFold(scheme, "Bearer") || secret == "" {
-		return apikey.Key{}, newFailure(http.StatusUnauthorized, "", "invalid_api_key",
-			"This server needs an API key in the header Authorization: Bearer KEY: "+
-				"promptmill key create makes one on the server.").with("WWW-Authenticate", "Bearer")
-	}
-
+	secret := apikey.SecretOf(r)
 	key, known, err := s.Keys.Authenticate(secret)
 	switch {
 	case err != nil:
 		s.Log.Error().Err(err).Msg("failed to read the API keys; a request was refused")
-		return apikey.Key{}, newFailure(http.StatusInternalServerError, "", "",
+		return apikey.Key{}, newFailure(http.StatusServiceUnavailable, "", "",
 			"The server failed to read its API keys. Its log has the reason.")
+	case !known && secret == "":
+		return apikey.Key{}, newFailure(http.StatusUnauthorized, "", "invalid_api_key",
+			"This server needs an API key in the header Authorization: Bearer KEY: "+
+				"promptmill key create makes one on the server.").with("WWW-Authenticate", "Bearer")
 	case !known:
 		return apikey.Key{}, newFailure(http.StatusUnauthorized, "", "invalid_api_key",
 			"The API key is wrong or was revoked: promptmill key create makes another one on the server.").

@@ -53,8 +53,21 @@ func (l *AccessLog) write(line accessLine) {
 
 // exchange is a request with its answer.
 type exchange struct {
-	id  string
-	key string
+	id    string
+	key   string
+	route string
+}
+
+// Exchange describes a request that was answered.
+type Exchange struct {
+	// Route is the pattern of the handler, see [SetRoute]. Empty: none has noted it.
+	Route string
+	// Status is the status of the answer.
+	Status int
+	// Received and Sent are the bytes of the two bodies.
+	Received, Sent int64
+	// Took is the time from the header of the request to the end of the answer.
+	Took time.Duration
 }
 
 // exchangeKey is the key of the exchange in the context of a request.
@@ -65,6 +78,14 @@ type exchangeKey struct{}
 func SetKeyID(ctx context.Context, id string) {
 	if e, ok := ctx.Value(exchangeKey{}).(*exchange); ok {
 		e.key = id
+	}
+}
+
+// SetRoute notes the pattern of the handler of a request, for [Config.Observe]. ctx is that of the
+// request.
+func SetRoute(ctx context.Context, pattern string) {
+	if e, ok := ctx.Value(exchangeKey{}).(*exchange); ok {
+		e.route = pattern
 	}
 }
 
@@ -82,26 +103,35 @@ func (s *Server) answerAll(next http.Handler) http.Handler {
 		begun := time.Now()
 		e := &exchange{id: "req_" + rand.Text()}
 		w.Header().Set(RequestIDHeader, e.id)
-		a, finish := newAnswer(w, r, s.cfg.StallTimeout)
+		a, received, finish := newAnswer(w, r, s.cfg.StallTimeout)
 		defer func() {
 			finish()
-			if s.cfg.AccessLog == nil {
-				return
+			a.begin()
+			took := time.Since(begun)
+			if s.cfg.AccessLog != nil {
+				remote, _, _ := net.SplitHostPort(r.RemoteAddr) // the connection's; headers can be forged
+				s.cfg.AccessLog.write(accessLine{
+					Time:    begun.UTC(),
+					Method:  r.Method,
+					Path:    r.URL.Path,
+					Status:  a.status,
+					Bytes:   a.bytes,
+					Seconds: took.Seconds(),
+					Key:     e.key,
+					Remote:  remote,
+					Request: e.id,
+				})
 			}
 
-			a.begin()
-			remote, _, _ := net.SplitHostPort(r.RemoteAddr) // the connection's; headers can be forged
-			s.cfg.AccessLog.write(accessLine{
-				Time:    begun.UTC(),
-				Method:  r.Method,
-				Path:    r.URL.Path,
-				Status:  a.status,
-				Bytes:   a.bytes,
-				Seconds: time.Since(begun).Seconds(),
-				Key:     e.key,
-				Remote:  remote,
-				Request: e.id,
-			})
+			if s.cfg.Observe != nil {
+				s.cfg.Observe(Exchange{
+					Route:    e.route,
+					Status:   a.status,
+					Received: received(),
+					Sent:     a.bytes,
+					Took:     took,
+				})
+			}
 		}()
 
 		next.ServeHTTP(a, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, e)))

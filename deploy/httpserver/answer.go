@@ -27,14 +27,16 @@ type answer struct {
 
 // newAnswer returns the answer of a request, and replaces the request's body by one whose bytes must
 // arrive steadily.
-func newAnswer(w http.ResponseWriter, r *http.Request, stall time.Duration) (a *answer, finish func()) {
+func newAnswer(
+	w http.ResponseWriter, r *http.Request, stall time.Duration,
+) (a *answer, received func() int64, finish func()) {
 	a = &answer{ResponseWriter: w, control: http.NewResponseController(w), stall: stall}
 	body := &requestBody{ReadCloser: r.Body, control: a.control, stall: stall}
 	if r.Body != nil && r.Body != http.NoBody {
 		r.Body = body
 	}
 
-	return a, func() {
+	return a, func() int64 { return body.bytes }, func() {
 		// net/http reads what is left of the body, and writes what is left of the answer.
 		a.renewDeadline()
 		if body.begun && !body.ended {
@@ -104,6 +106,7 @@ type requestBody struct {
 	control      *http.ResponseController
 	stall        time.Duration
 	begun, ended bool
+	bytes        int64
 }
 
 // Read implements io.Reader. The limit holds for this read alone: after the last one net/http waits
@@ -114,6 +117,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.control.SetReadDeadline(time.Time{})
 	b.ended = b.ended || err != nil
+	b.bytes += int64(n)
 
 	return n, err
 }

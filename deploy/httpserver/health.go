@@ -20,13 +20,15 @@ type readiness struct {
 }
 
 // serveHealth answers that the process lives.
-func (s *Server) serveHealth(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
+	SetRoute(r.Context(), r.Pattern)
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Write([]byte("ok\n"))
 }
 
 // serveReadiness answers whether the server can work, or why not.
 func (s *Server) serveReadiness(w http.ResponseWriter, r *http.Request) {
+	SetRoute(r.Context(), r.Pattern)
 	reasons := s.findReasons(r.Context())
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
@@ -58,4 +60,10 @@ func (s *Server) findReasons(ctx context.Context) (reasons []string) {
 	}
 
 	return reasons
+}
+
+// refuseMethod refuses a method other than GET and HEAD.
+func refuseMethod(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Allow", "GET, HEAD")
+	http.Error(w, "this page has GET and HEAD alone", http.StatusMethodNotAllowed)
 }

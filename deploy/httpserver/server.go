@@ -41,6 +41,8 @@ type Config struct {
 	TLS *tls.Config
 	// AccessLog gets a line for each request. Defaults to none.
 	AccessLog *AccessLog
+	// Observe is called after each request. Defaults to nothing.
+	Observe func(Exchange)
 	// StallTimeout is the longest time in which no byte of a body moves. Defaults to 2 min.
 	StallTimeout time.Duration
 	// StopTimeout is the longest time for which a stop waits for answers. Defaults to 30 s.
@@ -166,6 +168,9 @@ func (s *Server) wrapAll() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", s.serveHealth)
 	mux.HandleFunc("GET /readyz", s.serveReadiness)
+	for _, path := range []string{"/healthz", "/readyz"} {
+		mux.HandleFunc(path, refuseMethod)
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		now := s.work.Load()
 		if now == nil {

@@ -156,7 +156,7 @@ func serve(ctx context.Context, env environment, o commonOptions, cfg pipeline.S
 		}
 		defer closeAPI()
 
-		cfg.API = server.Serve
+		cfg.API, cfg.Collects = server.Serve, server.Collects
 	}
 
 	err = pipeline.Serve(cmd.untilSignals("syncing the results received", nothingToCount, continueHint), cfg)
