@@ -73,13 +73,7 @@ func (b *bench) runBoxes(ctx context.Context, n int) ([]sample, error) {
 		workers = append(workers, w)
 	}
 
-	err = awaitCondition(ctx, "the workers", func() bool {
-		cmd := exec.CommandContext(ctx, b.promptmill, "workers", "--json", "--state", dir)
-		out, err := cmd.Output()
-		var list []struct{}
-		return err == nil && json.Unmarshal(out, &list) == nil && len(list) == n
-	})
-	if err != nil {
+	if err := b.awaitWorkers(ctx, dir, n); err != nil {
 		return nil, err
 	}
 
@@ -112,6 +106,16 @@ func (b *bench) runBoxes(ctx context.Context, n int) ([]sample, error) {
 		float64(requests), m.Results.PerSecond, 100 * m.Results.PerSecond / float64(n*boxPerSecond),
 		served.perRequest(requests), all.perRequest(requests), served.peakMB(),
 	}}}, nil
+}
+
+// awaitWorkers waits until a number of workers is on the bus of a serve in a folder.
+func (b *bench) awaitWorkers(ctx context.Context, dir string, n int) error {
+	return awaitCondition(ctx, "the workers", func() bool {
+		cmd := exec.CommandContext(ctx, b.promptmill, "workers", "--json", "--state", dir)
+		out, err := cmd.Output()
+		var list []struct{}
+		return err == nil && json.Unmarshal(out, &list) == nil && len(list) == n
+	})
 }
 
 // awaitCondition waits until something is so.

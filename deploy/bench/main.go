@@ -69,6 +69,7 @@ func runBench(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 var children = map[string]func(ctx context.Context, args []string, stdout io.Writer) error{
 	"client": runClient,
 	"broker": runBroker,
+	"files":  runBareServer,
 }
 
 func parseOptions(args []string, stderr io.Writer) (options, error) {

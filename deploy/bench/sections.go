@@ -105,6 +105,36 @@ var sections = []section{
 		},
 		variants: listResults,
 	},
+	{
+		name:  "batch",
+		about: "1 KB requests, answers of 1.2 KB, no latency: a batch over HTTP with its upload, against submit --wait",
+		columns: []column{
+			{name: "requests"},
+			{name: "req/s"},
+			{name: "x submit", against: "submit", of: "req/s"},
+			{name: "serve CPU us/req"},
+			{name: "serve peak MB"},
+		},
+		variants: listBatches,
+	},
+	{
+		name:     "upload",
+		about:    "a file of 4 KB requests to the batch API on loopback, against the same bytes to a bare server in Go",
+		columns:  transferColumns,
+		variants: listUploads,
+	},
+	{
+		name:     "download",
+		about:    "the answers of a batch on loopback, decompressed, against the same bytes from a bare server in Go",
+		columns:  transferColumns,
+		variants: listDownloads,
+	},
+}
+
+var transferColumns = []column{
+	{name: "MB"},
+	{name: "MB/s"},
+	{name: "x bare", against: "bare", of: "MB/s"},
 }
 
 func sectionNames() (names []string) {
