@@ -38,6 +38,8 @@ type head struct {
 	sim *sim.Config
 	// bus names the bus. The zero value: an embedded one.
 	bus busconn.Options
+	// workers name the bus of the workers. The zero value: they share the connection of the server.
+	workers busconn.Options
 	// ended is [Config.Ended].
 	ended func(context.Context, Batch) error
 	log   zerolog.Logger
@@ -152,6 +154,14 @@ func (h *head) serve(ctx context.Context, link *busconn.Connection, records stri
 func (h *head) work(ctx context.Context, link *busconn.Connection) error {
 	if h.sim == nil {
 		return nil
+	}
+
+	if h.workers.External() {
+		var err error
+		if link, err = busconn.Connect(h.workers, proto.RoleWorker, h.log); err != nil {
+			return err
+		}
+		defer link.Close()
 	}
 
 	servers, err := modelservers.Open(ctx, modelservers.Config{Sim: h.sim, Log: h.log})
