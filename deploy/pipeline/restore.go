@@ -43,6 +43,10 @@ func (s *server) restoreLost(ctx context.Context) error {
 			continue // a manifest that cannot be read is there
 		}
 
+		if s.embedded == nil && m.Policy.Batch {
+			continue // the batch API puts it on the bus again
+		}
+
 		err = errElsewhere
 		if s.embedded != nil {
 			err = s.restore(ctx, m.Run)

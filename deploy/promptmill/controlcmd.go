@@ -206,6 +206,8 @@ func (ctl control) changeRun(
 func (ctl control) refuse(m proto.Manifest) error {
 	err := fmt.Errorf("run %s is %s and cannot be %s", m.DisplayName(), m.State.Word(), ctl.participle)
 	switch {
+	case m.State == proto.StateValidating && m.Policy.Batch:
+		return exit.WithHint(err, "wait until promptmill serve --api has put it on the bus")
 	case m.State == proto.StateValidating:
 		return exit.WithHint(err, "wait until promptmill submit has put it on the bus")
 	case m.State == proto.StateFinalizing:

@@ -199,6 +199,9 @@ func (r Run) findProblem(now time.Time) string {
 		return "not collected: " + r.Manifest.Problem
 	case !old:
 		return ""
+	case r.State == proto.StateValidating && r.Policy.Batch:
+		return "its promptmill serve --api stores the input, or was stopped: it resumes when it starts again, " +
+			"promptmill delete --force " + r.Run + " removes it"
 	case r.State == proto.StateValidating:
 		return "its submit stores the input, or was stopped: the same promptmill submit with --run " + r.Run +
 			" resumes it, promptmill delete --force " + r.Run + " removes it"

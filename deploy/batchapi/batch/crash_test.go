@@ -328,3 +328,18 @@ func TestDeleteOutput(t *testing.T) {
 		t.Errorf("the error file is there")
 	}
 }
+
+// An operator cancels the run of a batch that is being put on the bus.
+func TestRunCancelledWhileSubmitting(t *testing.T) {
+	t.Parallel()
+
+	h := newHead(t)
+	h.startPaused()
+	b := h.create(request(h.upload(questions(20))))
+	h.submitUntil(b.Run, "validating")
+	must(t, h.svc.bus.Runs.Cancel(t.Context(), b.Run))
+	h.restart()
+
+	h.awaitState(b.ID, proto.StateCancelled)
+	h.awaitNoParts(b.Run)
+}

@@ -51,6 +51,7 @@ func (b *externalBus) start() {
 		Shared: true,
 		Log:    zerolog.Nop(),
 	})
+
 	must(b.t, err)
 }
 
@@ -103,8 +104,8 @@ func TestTwoServers(t *testing.T) {
 	}
 }
 
-// While the bus is away, batches are created and read, and those that work cannot be cancelled. They
-// continue when it is back.
+// While the bus is away, batches are created and read, and those that work cannot be cancelled.
+// They continue when it is back.
 func TestBusIsAway(t *testing.T) {
 	t.Parallel()
 
@@ -125,15 +126,18 @@ func TestBusIsAway(t *testing.T) {
 
 	waiting := h.create(request(h.upload(questions(5))))
 	cancelled := h.create(request(h.upload(questions(5))))
+
 	if len(h.svc.List()) != 3 || len(h.svc.OutputFiles()) != 1 {
 		t.Errorf("the batches are %+v", h.svc.List())
 	}
 
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
+
 	if _, err := h.svc.Cancel(ctx, working.ID); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("cancelled while the bus is away: %v", err)
 	}
+
 	if b, err := h.svc.Cancel(t.Context(), cancelled.ID); err != nil || b.State != proto.StateCancelled {
 		t.Errorf("cancelled before it was on the bus: %+v, %v", b, err)
 	}
@@ -176,7 +180,8 @@ func TestFolderIsTaken(t *testing.T) {
 
 	cfg := h.svc.cfg
 	_, err := Open(t.Context(), cfg)
-	if want := fmt.Sprintf("another promptmill serves the batches in %s", cfg.Records); err == nil || err.Error() != want {
+	if want := fmt.Sprintf("another promptmill serves the batches in %s", cfg.Records); err == nil ||
+		err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }

@@ -52,7 +52,7 @@ func (s *Service) followChanged(ctx context.Context, all map[string]proto.Manife
 		}
 
 		s.followAll(slices.Values([]proto.Manifest{m}))
-		if err := s.cancelAgain(ctx, m); err != nil {
+		if err := errors.Join(s.cancelAgain(ctx, m), s.endHalfSubmitted(m)); err != nil {
 			continue // at the next look
 		}
 
@@ -77,6 +77,19 @@ func (s *Service) cancelAgain(ctx context.Context, m proto.Manifest) error {
 	if err != nil && ctx.Err() == nil {
 		s.cfg.Log.Warn().Err(err).Str("run", m.Run).Msg("failed to cancel the run of the batch; retrying")
 	}
+
+	return err
+}
+
+// endHalfSubmitted ends a batch whose run an operator has cancelled while it was put on the
+// bus: without its input there, no collector can end it.
+func (s *Service) endHalfSubmitted(m proto.Manifest) error {
+	r := s.find(idPrefix + m.Run)
+	if r == nil || r.State.Ended() || m.State != proto.StateCancelling || m.Input.Stored {
+		return nil
+	}
+
+	_, err := s.cancelUnsubmitted(m.Run, true)
 
 	return err
 }

@@ -47,8 +47,8 @@ func (s *Service) OutputFile(fileID string) (filestore.File, error) {
 	return f, nil
 }
 
-// OutputTime returns the time at which a file of an output was created, also if the file is deleted. It
-// reports false for a file that never was there.
+// OutputTime returns the time at which a file of an output was created, also if the file is
+// deleted. It reports false for a file that never was there.
 func (s *Service) OutputTime(fileID string) (time.Time, bool) {
 	r := s.findOutput(fileID)
 	if r == nil {
