@@ -141,8 +141,8 @@ func (s *Store) loadUploads(completed map[string]fileRecord) error {
 		case isRecord && isID(uploadPrefix, id):
 			u := newActiveUpload()
 			err := readRecord(s.uploadPath(id)+recordSuffix, &u.record)
-			if err == nil && u.record.ID != id {
-				err = fmt.Errorf("it has the id %q", u.record.ID)
+			if err == nil {
+				err = u.record.check(id)
 			}
 			if err != nil {
 				damaged[id] = true

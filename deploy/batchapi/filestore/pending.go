@@ -34,8 +34,8 @@ func (s *Store) Create(ctx context.Context, f File, r io.Reader) (File, error) {
 	return p.Commit(f)
 }
 
-// Begin writes the bytes of r to the disk and hashes them, in little memory. It leaves nothing
-// behind if r fails or ctx ends. A call of r.Read that blocks is not interrupted.
+// Begin writes the bytes of r to the disk, syncs and hashes them, in little memory. It leaves
+// nothing behind if r fails or ctx ends. A call of r.Read that blocks is not interrupted.
 //
 // The error wraps the error of r, and syscall.ENOSPC if the disk is full.
 func (s *Store) Begin(ctx context.Context, r io.Reader) (*Pending, error) {
@@ -47,6 +47,9 @@ func (s *Store) Begin(ctx context.Context, r io.Reader) (*Pending, error) {
 	hash := sha256.New()
 
 	size, err := copyStream(ctx, io.MultiWriter(temp, hash), r)
+	if err == nil {
+		err = syncTemp(temp)
+	}
 	if err != nil {
 		discardTemp(temp)
 		return nil, err
@@ -121,10 +124,19 @@ func (s *Store) createTemp(dir, prefix string) (*os.File, error) {
 	return os.OpenFile(dir+"/"+name+atomicfile.TempSuffix, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 }
 
-// commitTemp makes a temporary file durable under its final name, and closes it. If it fails, it
+// syncTemp makes the bytes of a temporary file durable. It takes long for a large file, and so it
+// comes before anything that others wait for.
+func syncTemp(temp *os.File) error {
+	if err := temp.Sync(); err != nil {
+		return fmt.Errorf("store the file: %w", err)
+	}
+	return nil
+}
+
+// commitTemp closes a synced temporary file and puts it to its final name, durably. If it fails, it
 // removes the file.
 func commitTemp(temp *os.File, path string) error {
-	err := errors.Join(temp.Sync(), temp.Close())
+	err := temp.Close()
 	if err == nil {
 		err = os.Rename(temp.Name(), path)
 	}

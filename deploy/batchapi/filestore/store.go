@@ -62,6 +62,11 @@ func Open(dir string, log zerolog.Logger) (*Store, error) {
 
 // openStore is Open with a clock.
 func openStore(dir string, log zerolog.Logger, now func() time.Time) (*Store, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the files of the batch API: %w", err)
+	}
+
 	s := &Store{
 		filesDir:   filepath.Join(dir, "files"),
 		uploadsDir: filepath.Join(dir, "uploads"),
@@ -77,14 +82,13 @@ func openStore(dir string, log zerolog.Logger, now func() time.Time) (*Store, er
 		}
 	}
 
-	lock, err := lockStore(dir)
+	s.lock, err = lockStore(dir)
 	if err != nil {
 		return nil, err
 	}
-	s.lock = lock
 
 	if err := errors.Join(atomicfile.SyncDir(s.filesDir), s.load()); err != nil {
-		atomicfile.Unlock(lock)
+		atomicfile.Unlock(s.lock)
 		return nil, fmt.Errorf("open the files of the batch API: %w", err)
 	}
 
@@ -175,7 +179,7 @@ func (s *Store) List() []File {
 	return list
 }
 
-// Path returns the path of a file's data. The error is [ErrNotFound] if the file is not there.
+// Path returns the absolute path of a file's data. The error is [ErrNotFound] if the file is not there.
 func (s *Store) Path(id string) (string, error) {
 	if _, err := s.Get(id); err != nil {
 		return "", err
@@ -234,18 +238,24 @@ func (s *Store) forgetFile(id string) error {
 	return nil
 }
 
-// removeData makes the removal of metadata durable and removes the data.
+// removeData makes the removal of metadata durable and removes the data. If it fails, [Open] removes
+// the data.
 func (s *Store) removeData(ids []string) error {
 	if len(ids) == 0 {
 		return nil
 	}
 
-	err := atomicfile.SyncDir(s.filePath(ids[0]))
-	for _, id := range ids {
-		err = errors.Join(err, atomicfile.Unlink(s.filePath(id)))
-	}
-	if err != nil {
+	if err := atomicfile.SyncDir(s.filePath(ids[0])); err != nil {
 		return fmt.Errorf("delete the file: %w", err)
+	}
+
+	var errs []error
+	for _, id := range ids {
+		errs = append(errs, atomicfile.Unlink(s.filePath(id)))
+	}
+
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("delete the data of the file: %w", err)
 	}
 
 	return nil

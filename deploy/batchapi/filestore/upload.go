@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,6 +47,19 @@ type uploadRecord struct {
 
 	// Completion identifies the parts of a completed upload, see identifyCompletion.
 	Completion string `json:"completion,omitempty"`
+}
+
+// check returns an error for a record that the store has not written.
+func (r *uploadRecord) check(id string) error {
+	switch {
+	case r.ID != id:
+		return fmt.Errorf("it has the id %q", r.ID)
+	case r.Status == UploadCompleted && r.File == nil:
+		return errors.New("it is completed and has no file")
+	case !slices.Contains([]string{UploadPending, UploadCompleted, UploadCancelled, UploadExpired}, r.Status):
+		return fmt.Errorf("it has the status %q", r.Status)
+	}
+	return nil
 }
 
 // activeUpload is an upload in the index.
@@ -88,14 +103,9 @@ func (s *Store) CreateUpload(up Upload) (Upload, error) {
 	u := newActiveUpload()
 	u.record.Upload = up
 
-	path := s.uploadPath(up.ID)
-	err := os.Mkdir(path, 0o700)
-	if err == nil {
-		err = writeRecord(path+recordSuffix, u.record)
-	}
-	if err != nil {
-		atomicfile.Unlink(path + recordSuffix)
-		os.Remove(path)
+	path := s.uploadPath(up.ID) + recordSuffix
+	if err := writeRecord(path, u.record); err != nil {
+		atomicfile.Unlink(path) // it may be in its place, and only its folder was not synced
 
 		return Upload{}, fmt.Errorf("create the upload: %w", err)
 	}
@@ -161,6 +171,9 @@ func (s *Store) AddPart(ctx context.Context, uploadID string, r io.Reader) (Part
 	}
 
 	size, err := copyStream(ctx, temp, r)
+	if err == nil {
+		err = syncTemp(temp)
+	}
 	if err != nil {
 		discardTemp(temp)
 		return Part{}, err
@@ -177,6 +190,8 @@ func (s *Store) commitPart(ctx context.Context, uploadID string, temp *os.File, 
 
 		if u.at(s.ids.now()).Status != UploadPending {
 			err = ErrUploadEnded
+		} else {
+			err = s.makeUploadFolder(uploadID)
 		}
 	}
 	if err != nil {
@@ -197,6 +212,22 @@ func (s *Store) commitPart(ctx context.Context, uploadID string, temp *os.File, 
 	u.parts[part.ID] = size
 
 	return part, nil
+}
+
+// makeUploadFolder makes the folder of an upload's parts, durably, unless it exists.
+func (s *Store) makeUploadFolder(id string) error {
+	err := os.Mkdir(s.uploadPath(id), 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err == nil {
+		err = atomicfile.SyncDir(s.uploadPath(id))
+	}
+	if err != nil {
+		return fmt.Errorf("store the part: %w", err)
+	}
+
+	return nil
 }
 
 // CompleteUpload makes the file of an upload from its parts in the order of partIDs. Parts that are
@@ -327,6 +358,9 @@ func (s *Store) assembleParts(ctx context.Context, id string, partIDs []string, 
 	}
 
 	info, err := temp.Stat()
+	if err == nil {
+		err = temp.Sync()
+	}
 	if err != nil {
 		return nil, "", fmt.Errorf("complete the upload: %w", err)
 	}
