@@ -1,0 +1,167 @@
+package filestore
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"testing/iotest"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// A body that ends early, with whatever error, leaves nothing behind, and its error is kept.
+func TestBodyEndsEarly(t *testing.T) {
+	t.Parallel()
+
+	ended := errors.New("ended")
+	for _, tt := range []struct {
+		name string
+		err  error
+		body func(cancel context.CancelCauseFunc) io.Reader
+	}{
+		{
+			name: "error",
+			err:  ended,
+			body: func(context.CancelCauseFunc) io.Reader {
+				return io.MultiReader(newPattern(copyStep+10), iotest.ErrReader(ended))
+			},
+		},
+		{
+			name: "a form that was cut off",
+			err:  io.ErrUnexpectedEOF,
+			body: func(context.CancelCauseFunc) io.Reader {
+				return io.MultiReader(newPattern(10), iotest.ErrReader(io.ErrUnexpectedEOF))
+			},
+		},
+		{
+			name: "the end of the context",
+			err:  ended,
+			body: func(cancel context.CancelCauseFunc) io.Reader {
+				return io.MultiReader(newPattern(10), readerFunc(func([]byte) (int, error) {
+					cancel(ended)
+					return 0, nil
+				}), newPattern(10))
+			},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+
+			s := openTest(t, t.TempDir())
+			up, err := s.CreateUpload(Upload{})
+			must(t, err)
+
+			for _, store := range []func(context.Context, io.Reader) error{
+				func(ctx context.Context, r io.Reader) error {
+					_, err := s.Create(ctx, File{}, r)
+					return err
+				},
+				func(ctx context.Context, r io.Reader) error {
+					_, err := s.AddPart(ctx, up.ID, r)
+					return err
+				},
+			} {
+				ctx, cancel := context.WithCancelCause(t.Context())
+				err := store(ctx, tt.body(cancel))
+				cancel(nil)
+				if !errors.Is(err, tt.err) {
+					t.Errorf("error %v, want %v", err, tt.err)
+				}
+			}
+
+			left := append(listTree(t, s.filesDir), listTree(t, s.uploadsDir)...)
+			if diff := cmp.Diff([]string{up.ID + ".json"}, left); diff != "" {
+				t.Errorf("left on disk (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
+
+// Bytes in small steps, and an error together with the last bytes, are read whole.
+func TestBodyInSteps(t *testing.T) {
+	t.Parallel()
+
+	s := openTest(t, t.TempDir())
+	text := string(randomBytes(3000))
+	for _, r := range []io.Reader{
+		iotest.OneByteReader(strings.NewReader(text)),
+		iotest.DataErrReader(strings.NewReader(text)),
+	} {
+		f, err := s.Create(t.Context(), File{}, r)
+		must(t, err)
+		if readFile(t, s, f.ID) != text {
+			t.Errorf("the file has other bytes")
+		}
+	}
+}
+
+// Calls that complete one upload at the same time return one file, and a part that comes at this
+// time is either in its upload or refused.
+func TestCompleteAtOnce(t *testing.T) {
+	t.Parallel()
+
+	s := openTest(t, t.TempDir())
+	up, err := s.CreateUpload(Upload{Bytes: 3})
+	must(t, err)
+	part, err := s.AddPart(t.Context(), up.ID, strings.NewReader("abc"))
+	must(t, err)
+
+	var (
+		calls sync.WaitGroup
+		files [4]*File
+	)
+	for i := range files {
+		calls.Go(func() {
+			done, err := s.CompleteUpload(t.Context(), up.ID, []string{part.ID}, "")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			files[i] = done.File
+		})
+		calls.Go(func() {
+			_, err := s.AddPart(t.Context(), up.ID, strings.NewReader("def"))
+			if err != nil && !errors.Is(err, ErrUploadEnded) {
+				t.Error(err)
+			}
+		})
+	}
+	calls.Wait()
+
+	for _, f := range files {
+		if f == nil || f.ID != files[0].ID {
+			t.Fatalf("files %v", files)
+		}
+	}
+	if got := append(listTree(t, s.filesDir), listTree(t, s.uploadsDir)...); len(got) != 3 {
+		t.Errorf("on disk: %v", got)
+	}
+}
+
+// A call that waits for another to end an upload stops waiting with its context.
+func TestCompleteWaits(t *testing.T) {
+	t.Parallel()
+
+	s := openTest(t, t.TempDir())
+	up, err := s.CreateUpload(Upload{})
+	must(t, err)
+	_, release, err := s.takeUpload(t.Context(), up.ID)
+	must(t, err)
+	defer release()
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.CompleteUpload(ctx, up.ID, nil, ""); !errors.Is(err, context.Canceled) {
+		t.Errorf("CompleteUpload: %v, want the end of its context", err)
+	}
+	if _, err := s.AddPart(context.WithoutCancel(ctx), "upload_", nil); !errors.Is(err, ErrNotFound) {
+		t.Errorf("AddPart to an unknown upload: %v", err)
+	}
+}
