@@ -3,6 +3,7 @@ package filestore
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"math/rand/v2"
 	"mime/multipart"
@@ -10,7 +11,9 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/rs/zerolog"
 )
@@ -135,4 +138,69 @@ func BenchmarkUpload(b *testing.B) {
 			}
 		})
 	}
+}
+
+// manyFiles is the number of files in the benchmarks of lookups.
+const manyFiles = 100_000
+
+// BenchmarkManyFiles measures a store with many files.
+func BenchmarkManyFiles(b *testing.B) {
+	dir := b.TempDir()
+	must(b, os.MkdirAll(filepath.Join(dir, "files"), 0o700))
+	ids := &idSource{now: time.Now}
+	var last string
+	for range manyFiles {
+		rec := fileRecord{File: File{
+			Owner:    "key",
+			Filename: "in.jsonl",
+			Purpose:  PurposeBatch,
+			SHA256:   "ca3d163bab055381827226140568f3bef7eaac187cebd76878e0b63e9e442356",
+		}}
+		rec.ID, rec.CreatedAt = ids.next(filePrefix)
+		last = rec.ID
+
+		data, err := json.Marshal(rec)
+		must(b, err)
+		path := filepath.Join(dir, "files", rec.ID)
+		must(b, os.WriteFile(path, nil, 0o600))
+		must(b, os.WriteFile(path+recordSuffix, data, 0o600))
+	}
+
+	b.Run("open", func(b *testing.B) {
+		for b.Loop() {
+			s, err := Open(dir, zerolog.Nop())
+			must(b, err)
+			must(b, s.Close())
+		}
+	})
+
+	s, err := Open(dir, zerolog.Nop())
+	must(b, err)
+	defer s.Close()
+
+	b.Run("get", func(b *testing.B) {
+		for b.Loop() {
+			_, err := s.Get(last)
+			must(b, err)
+		}
+	})
+	b.Run("list", func(b *testing.B) {
+		for b.Loop() {
+			if n := len(s.List()); n < manyFiles {
+				b.Fatal(n)
+			}
+		}
+	})
+	b.Run("usage", func(b *testing.B) {
+		for b.Loop() {
+			s.Usage()
+		}
+	})
+	b.Run("create and delete", func(b *testing.B) {
+		for b.Loop() {
+			f, err := s.Create(b.Context(), File{}, strings.NewReader(""))
+			must(b, err)
+			must(b, s.Delete(f.ID))
+		}
+	})
 }

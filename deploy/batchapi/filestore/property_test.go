@@ -1,6 +1,7 @@
 package filestore
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -13,29 +14,30 @@ func TestRandomOperations(t *testing.T) {
 	t.Parallel()
 
 	for seed := range uint64(8) {
-		dir := t.TempDir()
-		a := &actor{
-			rand:   rand.New(rand.NewPCG(seed, 0)),
-			model:  newModel(),
-			report: func(operation) {},
-		}
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
 
-		for range 5 {
-			s, err := Open(dir, zerolog.New(zerolog.NewTestWriter(t)))
-			must(t, err)
-			checkStore(t, s, a.model, nil)
-
-			a.store = s
-			for range 30 {
-				a.do(t, a.choose())
+			dir := t.TempDir()
+			a := &actor{
+				rand:   rand.New(rand.NewPCG(seed, 0)),
+				model:  newModel(),
+				report: func(operation) {},
 			}
 
-			checkStore(t, s, a.model, nil)
-			must(t, s.Close())
-			if t.Failed() {
-				t.Fatalf("seed %d", seed)
+			for range 4 {
+				s, err := Open(dir, zerolog.New(zerolog.NewTestWriter(t)))
+				must(t, err)
+				checkStore(t, s, a.model, nil)
+
+				a.store = s
+				for range 25 {
+					a.do(t, a.choose())
+				}
+
+				checkStore(t, s, a.model, nil)
+				must(t, s.Close())
 			}
-		}
+		})
 	}
 }
 
