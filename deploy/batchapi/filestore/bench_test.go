@@ -91,6 +91,7 @@ func BenchmarkUpload(b *testing.B) {
 			if err != nil {
 				return err
 			}
+
 			f, err := p.Commit(File{})
 			defer s.Delete(f.ID)
 
@@ -122,7 +123,10 @@ func BenchmarkUpload(b *testing.B) {
 
 			b.SetBytes(gigabyte)
 			for b.Loop() {
-				body := io.MultiReader(bytes.NewReader(head.Bytes()), newPattern(gigabyte), bytes.NewReader([]byte(tail)))
+				body := io.MultiReader(
+					bytes.NewReader(head.Bytes()), newPattern(gigabyte), strings.NewReader(tail),
+				)
+
 				req, err := http.NewRequest(http.MethodPost, server.URL, body)
 				must(b, err)
 				req.ContentLength = int64(head.Len()) + gigabyte + int64(len(tail))
@@ -156,6 +160,7 @@ func BenchmarkManyFiles(b *testing.B) {
 			Purpose:  PurposeBatch,
 			SHA256:   "ca3d163bab055381827226140568f3bef7eaac187cebd76878e0b63e9e442356",
 		}}
+
 		rec.ID, rec.CreatedAt = ids.next(filePrefix)
 		last = rec.ID
 
@@ -184,6 +189,7 @@ func BenchmarkManyFiles(b *testing.B) {
 			must(b, err)
 		}
 	})
+
 	b.Run("list", func(b *testing.B) {
 		for b.Loop() {
 			if n := len(s.List()); n < manyFiles {
@@ -191,11 +197,13 @@ func BenchmarkManyFiles(b *testing.B) {
 			}
 		}
 	})
+
 	b.Run("usage", func(b *testing.B) {
 		for b.Loop() {
 			s.Usage()
 		}
 	})
+
 	b.Run("create and delete", func(b *testing.B) {
 		for b.Loop() {
 			f, err := s.Create(b.Context(), File{}, strings.NewReader(""))

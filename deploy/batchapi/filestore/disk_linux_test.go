@@ -19,6 +19,7 @@ func TestFullDisk(t *testing.T) {
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
 		t.Skipf("SKIPPED: a full disk cannot be made here: mount tmpfs: %v", err)
 	}
+
 	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
 
 	s := openTest(t, dir)
@@ -36,6 +37,7 @@ func TestFullDisk(t *testing.T) {
 		if !errors.Is(err, syscall.ENOSPC) {
 			t.Errorf("%s: %v, want ENOSPC", what, err)
 		}
+
 		if diff := cmp.Diff(before, listTree(t, dir)); diff != "" {
 			t.Errorf("%s leaves (-before +after):\n%s", what, diff)
 		}
@@ -53,10 +55,12 @@ func TestFullDisk(t *testing.T) {
 	must(t, err)
 	fill, err := os.Create(dir + "/fill")
 	must(t, err)
+
 	_, err = fill.ReadFrom(newPattern(4 << 20))
 	if !errors.Is(err, syscall.ENOSPC) {
 		t.Fatal(err)
 	}
+
 	_, err = p.Commit(File{})
 	must(t, os.Remove(fill.Name()))
 	full("Commit", err)
@@ -67,8 +71,10 @@ func TestFullDisk(t *testing.T) {
 	if _, err := s.CancelUpload(up.ID); err != nil {
 		t.Errorf("CancelUpload: %v", err)
 	}
+
 	must(t, s.Delete(small.ID))
 	must(t, os.Remove(fill.Name()))
+
 	if got := listTree(t, dir); len(got) != 2 { // the lock, and the record of the upload
 		t.Errorf("left: %v", got)
 	}

@@ -35,6 +35,7 @@ func ExampleStore() {
 		fmt.Println(err)
 		return
 	}
+
 	fmt.Println(file.Filename, file.Bytes)
 
 	path, err := store.Path(file.ID)

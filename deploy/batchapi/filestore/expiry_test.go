@@ -64,13 +64,16 @@ func TestRemoveExpired(t *testing.T) {
 		for _, f := range s.List() {
 			names = append(names, f.Filename)
 		}
+
 		if diff := cmp.Diff([]string{"never", "later", "used"}, names); diff != "" {
 			t.Errorf("left (-want +got):\n%s", diff)
 		}
+
 		if n := len(listTree(t, s.filesDir)); n != 6 {
 			t.Errorf("%d files on disk, want 3 with their metadata", n)
 		}
 	}
+
 	check(s)
 	must(t, s.Close())
 	check(openTest(t, dir))
@@ -86,8 +89,10 @@ func TestUploadExpires(t *testing.T) {
 	if want := testStart.Add(time.Hour); !up.ExpiresAt.Equal(want) {
 		t.Errorf("the upload expires at %v, want %v", up.ExpiresAt, want)
 	}
+
 	part, err := s.AddPart(t.Context(), up.ID, strings.NewReader("abc"))
 	must(t, err)
+
 	if diff := cmp.Diff(map[string]int64{"key": 3}, s.Usage()); diff != "" {
 		t.Errorf("usage (-want +got):\n%s", diff)
 	}
@@ -111,9 +116,11 @@ func TestUploadExpires(t *testing.T) {
 	unused := func(string) bool { return false }
 	_, err = s.RemoveExpired(clock.time, unused)
 	must(t, err)
+
 	if diff := cmp.Diff([]string{up.ID + ".json"}, listTree(t, s.uploadsDir)); diff != "" {
 		t.Errorf("uploads on disk (-want +got):\n%s", diff)
 	}
+
 	if usage := s.Usage(); usage["key"] != 0 {
 		t.Errorf("usage %v", usage)
 	}
@@ -124,13 +131,14 @@ func TestUploadExpires(t *testing.T) {
 	if _, err := s.GetUpload(up.ID); !errors.Is(err, ErrNotFound) {
 		t.Errorf("GetUpload a day later: %v, want ErrNotFound", err)
 	}
+
 	if left := listTree(t, s.uploadsDir); len(left) > 0 {
 		t.Errorf("uploads on disk: %v", left)
 	}
 }
 
-// Ids sort in the order of their creation: in one microsecond, and if the clock is set back a bit. A
-// clock that is set back far is followed.
+// Ids sort in the order of their creation: in one microsecond, and if the clock is set back a
+// bit. A clock that is set back far is followed.
 func TestIDs(t *testing.T) {
 	t.Parallel()
 
@@ -147,9 +155,11 @@ func TestIDs(t *testing.T) {
 		if id <= last || !at.After(lastTime) {
 			t.Fatalf("%s at %v comes after %s at %v", id, at, last, lastTime)
 		}
+
 		if !isID(filePrefix, id) || !timeOfID(filePrefix, id).Equal(at) {
 			t.Fatalf("%s of %v: time %v", id, at, timeOfID(filePrefix, id))
 		}
+
 		last, lastTime = id, at
 	}
 
@@ -175,6 +185,7 @@ func TestListOrder(t *testing.T) {
 	if diff := cmp.Diff(want, s.List()); diff != "" {
 		t.Errorf("list (-want +got):\n%s", diff)
 	}
+
 	must(t, s.Close())
 	if diff := cmp.Diff(want, openTest(t, dir).List()); diff != "" {
 		t.Errorf("list after a restart (-want +got):\n%s", diff)
@@ -228,10 +239,12 @@ func TestDeleteWhileRead(t *testing.T) {
 	defer data.Close()
 
 	must(t, s.Delete(f.ID))
+
 	text := make([]byte, 3)
 	if _, err := data.Read(text); err != nil || string(text) != "abc" {
 		t.Errorf("read %q, %v", text, err)
 	}
+
 	if _, _, err := s.Open(f.ID); !errors.Is(err, ErrNotFound) {
 		t.Errorf("open: %v, want ErrNotFound", err)
 	}

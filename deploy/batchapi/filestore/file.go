@@ -50,7 +50,7 @@ const (
 type Upload struct {
 	// ID is upload_ and 24 letters and digits.
 	ID string `json:"id"`
-	// Owner, Filename and Purpose are those of the file, see [File].
+	// Owner, Filename and Purpose are copied to the file, see [File].
 	Owner    string `json:"owner,omitempty"`
 	Filename string `json:"filename"`
 	Purpose  string `json:"purpose"`
@@ -61,7 +61,8 @@ type Upload struct {
 	CreatedAt time.Time `json:"created_at"`
 	// ExpiresAt is the time at which a pending upload is removed.
 	ExpiresAt time.Time `json:"expires_at"`
-	// FileExpiresAfter is the time after the creation of the file at which the file is removed. 0: never.
+	// FileExpiresAfter is the time after the creation of the file at which the file is removed.
+	// 0: never.
 	FileExpiresAfter time.Duration `json:"file_expires_after,omitempty"`
 	// File is the file of a completed upload.
 	File *File `json:"file,omitempty"`

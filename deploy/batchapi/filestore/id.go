@@ -33,7 +33,8 @@ type idSource struct {
 	last time.Time
 }
 
-// maxSlip is how far ids may be ahead of the clock. A clock that was set back further is followed.
+// maxSlip limits how far ids may be ahead of the clock. A clock that was set back further is
+// followed.
 const maxSlip = time.Second
 
 // next returns a new id and the time in it, in UTC and in whole microseconds. The ids of one
@@ -46,6 +47,7 @@ func (s *idSource) next(prefix string) (string, time.Time) {
 	if !at.After(s.last) && s.last.Sub(at) < maxSlip {
 		at = s.last.Add(time.Microsecond)
 	}
+
 	s.last = at
 
 	digits := strconv.FormatInt(at.UnixMicro(), 36)
@@ -64,8 +66,8 @@ func isID(prefix, text string) bool {
 	return strings.Trim(digits, "0123456789abcdefghijklmnopqrstuvwxyz") == ""
 }
 
-// TimeOf returns the time at which a file was created, from its id alone: the file may be deleted. It
-// reports false for a text that is no id of a file.
+// TimeOf returns the time at which a file was created, from its id alone: the file may be
+// deleted. It reports false for a text that is no id of a file.
 func TimeOf(id string) (time.Time, bool) {
 	if !isID(filePrefix, id) {
 		return time.Time{}, false

@@ -77,6 +77,7 @@ func TestChild(t *testing.T) {
 			}
 		})
 	}
+
 	working.Wait()
 }
 
@@ -100,8 +101,10 @@ func (a *actor) doAll(t *testing.T) {
 				Size: partStep,
 				Seed: seed,
 			})
+
 			parts = append(parts, part.PartID)
 		}
+
 		a.do(t, operation{
 			Kind:  end,
 			ID:    up.ID,
@@ -123,6 +126,7 @@ func TestKill(t *testing.T) {
 	if testing.Short() {
 		seeds = 5
 	}
+
 	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
@@ -171,6 +175,7 @@ func runChild(t *testing.T, child *exec.Cmd, onLine func()) (m *storeModel, inte
 		if !strings.HasPrefix(lines.Text(), "{") { // PASS, ok
 			continue
 		}
+
 		if err := json.Unmarshal(lines.Bytes(), &o); err != nil {
 			t.Fatalf("line %q: %v", lines.Text(), err)
 		}
@@ -184,6 +189,7 @@ func runChild(t *testing.T, child *exec.Cmd, onLine func()) (m *storeModel, inte
 
 		onLine()
 	}
+
 	must(t, lines.Err())
 
 	err = child.Wait()
@@ -227,6 +233,7 @@ func TestKillAtEachStep(t *testing.T) {
 				if t.Failed() {
 					t.Fatalf("killed at %s number %d", call, n)
 				}
+
 				if !killed {
 					t.Logf("%d calls of %s", n-1, call)
 					return

@@ -36,7 +36,6 @@ func (s *Store) loadFiles() (map[string]fileRecord, error) {
 	for _, e := range entries {
 		name := e.Name()
 		id, isRecord := strings.CutSuffix(name, recordSuffix)
-
 		switch {
 		case isTemp(filePrefix, name):
 			s.removeLeft(filepath.Join(s.filesDir, name))
@@ -58,10 +57,12 @@ func (s *Store) loadFiles() (map[string]fileRecord, error) {
 
 		s.files[id] = &rec.File
 		s.order = append(s.order, &rec.File)
+
 		if rec.Upload != "" {
 			completed[rec.Upload] = rec
 		}
 	}
+
 	slices.SortFunc(s.order, compareFiles)
 
 	for id := range data {
@@ -109,7 +110,7 @@ func readRecord(path string, record any) error {
 	return json.Unmarshal(data, record)
 }
 
-// isTemp reports whether a name is that of a temporary file of the store.
+// isTemp reports whether the store names its temporary files so.
 func isTemp(prefix, name string) bool {
 	name, ok := strings.CutSuffix(name, atomicfile.TempSuffix)
 	return ok && isID(prefix, strings.TrimSuffix(name, recordSuffix))
@@ -118,7 +119,8 @@ func isTemp(prefix, name string) bool {
 // removeLeft removes a file or a folder that a crash has left.
 func (s *Store) removeLeft(path string) {
 	if err := os.RemoveAll(path); err != nil {
-		s.log.Warn().Str("file", path).Err(err).Msg("failed to remove the rest of an upload; it takes space on the disk")
+		s.log.Warn().Str("file", path).Err(err).
+			Msg("failed to remove the rest of an upload; it takes space on the disk")
 	}
 }
 
@@ -134,7 +136,6 @@ func (s *Store) loadUploads(completed map[string]fileRecord) error {
 	for _, e := range entries {
 		name := e.Name()
 		id, isRecord := strings.CutSuffix(name, recordSuffix)
-
 		switch {
 		case isTemp(uploadPrefix, name), isTemp(partPrefix, name):
 			s.removeLeft(filepath.Join(s.uploadsDir, name))
@@ -147,7 +148,9 @@ func (s *Store) loadUploads(completed map[string]fileRecord) error {
 			if err != nil {
 				damaged[id] = true
 				s.log.Error().Str("file", s.uploadPath(id)+recordSuffix).Err(err).
-					Msg("failed to read the metadata of an upload; the upload is left as it is, and clients do not see it")
+					Msg(
+						"failed to read the metadata of an upload; the upload is left as it is, and clients do not see it",
+					)
 				continue
 			}
 
@@ -169,6 +172,7 @@ func (s *Store) loadUploads(completed map[string]fileRecord) error {
 		if err := s.loadParts(id, u); err != nil {
 			return err
 		}
+
 		delete(folders, id)
 	}
 

@@ -30,6 +30,7 @@ func TestOpenFolder(t *testing.T) {
 		parts  = upload + "/" + testPart
 		record = `{"id":"` + testFile + `","bytes":3}`
 	)
+
 	pending := func(status string) string { return `{"id":"` + testUpload + `","status":"` + status + `"}` }
 
 	for _, tt := range []struct {
@@ -151,6 +152,7 @@ func TestOpenFolder(t *testing.T) {
 			if n := len(s.List()); n != tt.files1+1 {
 				t.Errorf("%d files, want %d", n, tt.files1+1)
 			}
+
 			if text := readFile(t, s, f.ID); text != "whole" {
 				t.Errorf("the whole file is %q", text)
 			}
@@ -159,6 +161,7 @@ func TestOpenFolder(t *testing.T) {
 			for _, path := range listTree(t, dir) {
 				got[path] = true
 			}
+
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("folder (-want +got):\n%s", diff)
 			}
@@ -176,6 +179,7 @@ func TestOpenRefused(t *testing.T) {
 
 	dir := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(dir, "files"), nil, 0o600))
+
 	_, err := Open(dir, zerolog.Nop())
 	if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "files")) {
 		t.Errorf("Open: %v, want an error with the path", err)
@@ -190,10 +194,13 @@ func FuzzRecord(f *testing.F) {
 			Status: status,
 			File:   &File{ID: "../../secret"},
 		}})
+
 		must(f, err)
 		f.Add(data)
 	}
-	f.Add([]byte(`{"id":"` + testFile + `","bytes":3,"created_at":"2026-01-01T00:00:00Z","upload":"` + testUpload + `"}`))
+
+	f.Add([]byte(`{"id":"` + testFile + `","bytes":3,"created_at":"2026-01-01T00:00:00Z","upload":"` +
+		testUpload + `"}`))
 	f.Add([]byte(`{"id":"../../secret"}`))
 
 	f.Fuzz(func(t *testing.T, record []byte) {
@@ -201,6 +208,7 @@ func FuzzRecord(f *testing.F) {
 		for _, folder := range []string{"files", "uploads", "uploads/" + testUpload} {
 			must(t, os.MkdirAll(filepath.Join(dir, folder), 0o700))
 		}
+
 		must(t, os.WriteFile(filepath.Join(dir, "files", testFile), []byte("abc"), 0o600))
 		must(t, os.WriteFile(filepath.Join(dir, "uploads", testUpload, testPart), []byte("abc"), 0o600))
 		must(t, os.WriteFile(filepath.Join(dir, "files", testFile+".json"), record, 0o600))
@@ -216,10 +224,12 @@ func FuzzRecord(f *testing.F) {
 			}
 			must(t, s.Delete(file.ID))
 		}
+
 		for id := range s.uploads {
 			s.CompleteUpload(t.Context(), id, []string{testPart}, "")
 			s.CancelUpload(id)
 		}
+
 		secret(t)
 	})
 }
@@ -259,13 +269,18 @@ func FuzzIDs(f *testing.F) {
 			t.Errorf("part %q: no error", id)
 		}
 
-		isID(filePrefix, id)
+		if isID(filePrefix, id) && (id == ".." || filepath.Base(id) != id) {
+			t.Errorf("%q counts as an id, and is a path", id)
+		}
+
 		if diff := cmp.Diff(before, listTree(t, dir)); diff != "" {
 			t.Errorf("folder (-before +after):\n%s", diff)
 		}
+
 		if text := readFile(t, s, file.ID); text != "abc" {
 			t.Errorf("the file is %q", text)
 		}
+
 		secret(t)
 	})
 }

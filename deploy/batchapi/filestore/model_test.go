@@ -19,7 +19,8 @@ import (
 
 // operation is a call of a store, in a form that a process can print.
 type operation struct {
-	// Actor is the caller. An actor makes one call at a time, and only for what it has made.
+	// Actor is the caller. An actor makes one call at a time, and only for files and uploads of
+	// its own.
 	Actor int
 	Kind  string
 	// ID is the file or the upload that the call is about, or has made when it is done.
@@ -42,7 +43,7 @@ func (o operation) bytes() string {
 	return string(b)
 }
 
-// storeModel is what a store must have.
+// storeModel has the files and uploads that a store must have.
 type storeModel struct {
 	files   map[string]string // the bytes, by id
 	uploads map[string]*uploadModel
@@ -112,6 +113,7 @@ func (a *actor) choose() operation {
 			pending = append(pending, id)
 		}
 	}
+
 	slices.Sort(pending)
 
 	switch n := a.rand.IntN(20); {
@@ -199,6 +201,7 @@ func (a *actor) do(t testing.TB, o operation) operation {
 			Bytes:            int64(o.Size),
 			FileExpiresAfter: time.Minute,
 		})
+
 		must(t, err)
 		o.ID = up.ID
 	case "part":
@@ -227,8 +230,8 @@ func (o operation) md5(m *storeModel) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// checkStore compares a store, in memory and on disk, with a model, after an operation of each actor may
-// have been interrupted.
+// checkStore compares a store, in memory and on disk, with a model, after an operation of each
+// actor may have been interrupted.
 func checkStore(t *testing.T, s *Store, m *storeModel, interrupted []operation) {
 	t.Helper()
 
@@ -319,6 +322,7 @@ func checkUploads(t *testing.T, s *Store, m *storeModel, is func(kind, id string
 			onDisk = append(onDisk, id+"/"+part)
 		}
 	}
+
 	slices.Sort(onDisk)
 	if diff := cmp.Diff(onDisk, listTree(t, s.uploadsDir)); diff != "" {
 		t.Errorf("folder of uploads (-want +got):\n%s", diff)
@@ -336,6 +340,7 @@ func listTree(t testing.TB, dir string) []string {
 		}
 		return err
 	}))
+
 	slices.Sort(paths)
 
 	return paths

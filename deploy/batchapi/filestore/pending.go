@@ -80,11 +80,13 @@ func (p *Pending) commitRecord(rec fileRecord) (File, error) {
 	if p.finished {
 		return File{}, errors.New("filestore: the pending file is committed or aborted already")
 	}
+
 	p.finished = true
 
 	rec.ID, rec.CreatedAt = p.store.ids.next(filePrefix)
 	rec.Bytes, rec.SHA256 = p.size, p.sum
 	rec.Filename = strings.ToValidUTF8(rec.Filename, "\uFFFD") // as JSON will have it
+
 	if rec.FileExpiresAfter > 0 {
 		rec.ExpiresAt = rec.CreatedAt.Add(rec.FileExpiresAfter)
 	}
@@ -172,11 +174,13 @@ func copyStream(ctx context.Context, w io.Writer, r io.Reader) (int64, error) {
 		if _, err := w.Write(buf[:n]); err != nil {
 			return size, fmt.Errorf("store the file: %w", err)
 		}
+
 		size += int64(n)
 
 		if errors.Is(readErr, io.EOF) {
 			return size, nil
 		}
+
 		if readErr != nil {
 			return size, fmt.Errorf("receive the file: %w", readErr)
 		}

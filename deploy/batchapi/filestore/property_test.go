@@ -60,6 +60,7 @@ func TestConcurrentOperations(t *testing.T) {
 			report: func(operation) {},
 			store:  s,
 		}
+
 		calls.Go(func() {
 			for range 60 {
 				actors[i].do(t, actors[i].choose())
@@ -67,6 +68,7 @@ func TestConcurrentOperations(t *testing.T) {
 			}
 		})
 	}
+
 	calls.Wait()
 
 	for _, a := range actors {

@@ -132,6 +132,7 @@ func writeRecord(path string, record any) error {
 	if err != nil {
 		return err
 	}
+
 	_, err = file.Write(append(data, '\n'))
 
 	return file.Commit(err)
@@ -179,7 +180,8 @@ func (s *Store) List() []File {
 	return list
 }
 
-// Path returns the absolute path of a file's data. The error is [ErrNotFound] if the file is not there.
+// Path returns the absolute path of a file's data. The error is [ErrNotFound] if the file is
+// not there.
 func (s *Store) Path(id string) (string, error) {
 	if _, err := s.Get(id); err != nil {
 		return "", err
@@ -238,8 +240,8 @@ func (s *Store) forgetFile(id string) error {
 	return nil
 }
 
-// removeData makes the removal of metadata durable and removes the data. If it fails, [Open] removes
-// the data.
+// removeData makes the removal of metadata durable and removes the data. If it fails, [Open]
+// removes the data.
 func (s *Store) removeData(ids []string) error {
 	if len(ids) == 0 {
 		return nil
@@ -261,9 +263,9 @@ func (s *Store) removeData(ids []string) error {
 	return nil
 }
 
-// RemoveExpired removes the files that expire at now or earlier, except those that inUse reports
-// to be in use, and what is left of uploads that have expired. It returns the removed files,
-// including if it returns an error.
+// RemoveExpired removes the files that expire at now or earlier, except files that are in use, and
+// the parts of uploads that have expired. It returns the removed files even if it returns an
+// error.
 func (s *Store) RemoveExpired(now time.Time, inUse func(id string) bool) ([]File, error) {
 	var (
 		removed []File
@@ -289,7 +291,7 @@ func (s *Store) RemoveExpired(now time.Time, inUse func(id string) bool) ([]File
 	return removed, errors.Join(errs...)
 }
 
-// Usage returns the bytes on disk of each owner: those of files and of the parts of pending uploads.
+// Usage returns the bytes on disk of each owner, in files and in parts of pending uploads.
 func (s *Store) Usage() map[string]int64 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -318,7 +320,9 @@ func (s *Store) FindTwin(f File, since time.Time) (File, bool) {
 		if twin.CreatedAt.Before(since) {
 			break
 		}
-		if twin.Owner == f.Owner && twin.SHA256 == f.SHA256 && twin.Filename == f.Filename && twin.Purpose == f.Purpose {
+
+		if twin.Owner == f.Owner && twin.SHA256 == f.SHA256 &&
+			twin.Filename == f.Filename && twin.Purpose == f.Purpose {
 			return *twin, true
 		}
 	}

@@ -59,6 +59,7 @@ func TestFileSurvivesReopen(t *testing.T) {
 		Purpose:   PurposeBatch,
 		ExpiresAt: expires,
 	}, strings.NewReader("{}\n"))
+
 	must(t, err)
 
 	want := File{
@@ -117,6 +118,7 @@ func TestUpload(t *testing.T) {
 		Bytes:            6,
 		FileExpiresAfter: time.Hour,
 	})
+
 	must(t, err)
 
 	second, err := s.AddPart(t.Context(), up.ID, strings.NewReader("def"))
@@ -134,7 +136,9 @@ func TestUpload(t *testing.T) {
 		md5   string
 		want  PartsError
 	}{
-		{[]string{first.ID}, "", PartsError{"part_ids", "the parts have 3 bytes together, but the upload was created with 6 bytes"}},
+		{[]string{first.ID}, "", PartsError{
+			"part_ids", "the parts have 3 bytes together, but the upload was created with 6 bytes",
+		}},
 		{[]string{first.ID, first.ID}, "", PartsError{"part_ids", "the part " + first.ID + " is named twice"}},
 		{[]string{"../x"}, "", PartsError{"part_ids", "the upload " + up.ID + ` has no part "../x"`}},
 		{
@@ -159,6 +163,7 @@ func TestUpload(t *testing.T) {
 	if text := readFile(t, s, done.File.ID); text != "abcdef" {
 		t.Errorf("file %q", text)
 	}
+
 	if want := done.File.CreatedAt.Add(time.Hour); !done.File.ExpiresAt.Equal(want) {
 		t.Errorf("the file expires at %v, want %v", done.File.ExpiresAt, want)
 	}
@@ -175,9 +180,11 @@ func TestUpload(t *testing.T) {
 	if _, err := s.AddPart(t.Context(), up.ID, strings.NewReader("g")); !errors.Is(err, ErrUploadEnded) {
 		t.Errorf("AddPart after the end: %v", err)
 	}
+
 	if _, err := s.CancelUpload(up.ID); !errors.Is(err, ErrUploadEnded) {
 		t.Errorf("CancelUpload after the end: %v", err)
 	}
+
 	if n := len(s.List()); n != 1 {
 		t.Errorf("%d files, want 1", n)
 	}

@@ -126,6 +126,7 @@ func TestCompleteAtOnce(t *testing.T) {
 			}
 			files[i] = done.File
 		})
+
 		calls.Go(func() {
 			_, err := s.AddPart(t.Context(), up.ID, strings.NewReader("def"))
 			if err != nil && !errors.Is(err, ErrUploadEnded) {
@@ -133,6 +134,7 @@ func TestCompleteAtOnce(t *testing.T) {
 			}
 		})
 	}
+
 	calls.Wait()
 
 	for _, f := range files {
@@ -140,6 +142,7 @@ func TestCompleteAtOnce(t *testing.T) {
 			t.Fatalf("files %v", files)
 		}
 	}
+
 	if got := append(listTree(t, s.filesDir), listTree(t, s.uploadsDir)...); len(got) != 3 {
 		t.Errorf("on disk: %v", got)
 	}
@@ -161,6 +164,7 @@ func TestCompleteWaits(t *testing.T) {
 	if _, err := s.CompleteUpload(ctx, up.ID, nil, ""); !errors.Is(err, context.Canceled) {
 		t.Errorf("CompleteUpload: %v, want the end of its context", err)
 	}
+
 	if _, err := s.AddPart(context.WithoutCancel(ctx), "upload_", nil); !errors.Is(err, ErrNotFound) {
 		t.Errorf("AddPart to an unknown upload: %v", err)
 	}

@@ -59,6 +59,7 @@ func (r *uploadRecord) check(id string) error {
 	case !slices.Contains([]string{UploadPending, UploadCompleted, UploadCancelled, UploadExpired}, r.Status):
 		return fmt.Errorf("it has the status %q", r.Status)
 	}
+
 	return nil
 }
 
@@ -95,9 +96,11 @@ func (s *Store) CreateUpload(up Upload) (Upload, error) {
 	up.Status, up.File = UploadPending, nil
 	up.Filename = strings.ToValidUTF8(up.Filename, "\uFFFD")
 	up.MimeType = strings.ToValidUTF8(up.MimeType, "\uFFFD")
+
 	if up.ExpiresAt.IsZero() {
 		up.ExpiresAt = up.CreatedAt.Add(UploadLifetime)
 	}
+
 	up.ExpiresAt = up.ExpiresAt.UTC().Round(0)
 
 	u := newActiveUpload()
@@ -201,7 +204,6 @@ func (s *Store) commitPart(ctx context.Context, uploadID string, temp *os.File, 
 
 	part := Part{UploadID: uploadID, Bytes: size}
 	part.ID, part.CreatedAt = s.ids.next(partPrefix)
-
 	if err := commitTemp(temp, filepath.Join(s.uploadPath(uploadID), part.ID)); err != nil {
 		return Part{}, fmt.Errorf("store the part: %w", err)
 	}
@@ -283,6 +285,7 @@ func (s *Store) CompleteUpload(ctx context.Context, id string, partIDs []string,
 		Completion:       completion,
 		FileExpiresAfter: up.FileExpiresAfter,
 	}
+
 	rec.File, err = p.commitRecord(rec)
 	if err != nil {
 		return Upload{}, err
@@ -313,13 +316,16 @@ func (u *activeUpload) checkParts(partIDs []string) error {
 		if seen[part] {
 			return &PartsError{"part_ids", fmt.Sprintf("the part %s is named twice", part)}
 		}
+
 		seen[part] = true
 		total += size
 	}
 
 	if total != u.record.Bytes {
-		return &PartsError{"part_ids", fmt.Sprintf("the parts have %d bytes together, but the upload was created with %d bytes",
-			total, u.record.Bytes)}
+		return &PartsError{
+			"part_ids", fmt.Sprintf("the parts have %d bytes together, but the upload was created with %d bytes",
+				total, u.record.Bytes),
+		}
 	}
 
 	return nil
@@ -349,6 +355,7 @@ func (s *Store) assembleParts(ctx context.Context, id string, partIDs []string, 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return appendParts(ctx, temp, paths) })
 	group.Go(func() error { return hashParts(ctx, sum, paths) })
+
 	if withMD5 {
 		group.Go(func() error { return hashParts(ctx, check, paths) })
 	}
@@ -394,6 +401,7 @@ func appendParts(ctx context.Context, w *os.File, paths []string) error {
 				n, err = io.Copy(w, io.LimitReader(part, appendStep))
 			}
 		}
+
 		part.Close()
 		if err != nil {
 			return err
@@ -491,12 +499,14 @@ func (s *Store) CancelUpload(id string) (Upload, error) {
 // ended long ago. It skips uploads at which another call is at work.
 func (s *Store) removeExpiredUploads(now time.Time) error {
 	s.mu.RLock()
+
 	var expired []*activeUpload
 	for _, u := range s.uploads {
 		if !now.Before(u.record.ExpiresAt) {
 			expired = append(expired, u)
 		}
 	}
+
 	s.mu.RUnlock()
 
 	var errs []error
@@ -516,7 +526,8 @@ func (s *Store) removeExpiredUploads(now time.Time) error {
 	return nil
 }
 
-// expireUpload removes what has expired of an upload. The caller has the turn.
+// expireUpload ends an upload that has expired, and forgets it a day later. The caller has the
+// turn.
 func (s *Store) expireUpload(u *activeUpload, now time.Time) error {
 	record := u.record
 	if record.Status == UploadPending {
