@@ -23,6 +23,13 @@ const PresenceBucket = "promptmill_presence"
 // results have come.
 const ReadersBucket = "promptmill_readers"
 
+// WebhooksBucket is the key-value bucket that holds an entry for each event and each endpoint that gets it.
+// Only a bus whose owner has webhooks has it. Each of its entries ends [WebhooksTTL] after its last change.
+const WebhooksBucket = "promptmill_webhooks"
+
+// WebhooksTTL is how long an entry of [WebhooksBucket] stays after its last change.
+const WebhooksTTL = 7 * 24 * time.Hour
+
 // Headers of shard and result messages.
 const (
 	// HeaderVersion is the version of the message format, [Version].

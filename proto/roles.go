@@ -109,6 +109,9 @@ func (r Role) Permissions() Permissions {
 			add("$JS.API.CONSUMER.CREATE.*."+name, "$JS.API.CONSUMER.MSG.NEXT.*."+name)
 		}
 
+		add(readBucket(WebhooksBucket)...)
+		add("$KV." + WebhooksBucket + ".>")
+
 		add("$JS.API.CONSUMER.DELETE.*.*", "$JS.API.STREAM.PURGE.*", "$JS.API.STREAM.DELETE.*",
 			"pm.*.results.*", "pm.*.answers.*", "$KV."+PresenceBucket+".collector.*")
 	case RoleReader:

@@ -165,7 +165,7 @@ func (r *runner) noteEndOnBus(ctx context.Context, meta *metadata.Run) error {
 		}
 	}
 
-	return sweepEnded(ctx, l.JS, runs, time.Now(), r.cfg.Hooks)
+	return sweepEnded(ctx, l.JS, runs, time.Now(), nil, r.cfg.Hooks)
 }
 
 // reopen makes a journal of a complete output whose failed requests are to be run again.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -61,6 +62,18 @@ type ServeConfig struct {
 	// Collects reports whether Serve collects a run that other servers leave alone, see
 	// [proto.RunPolicy.Attended]: a batch of the batch API here. Defaults to no such run.
 	Collects func(run string) bool
+	// OpenEvents, if not nil, is called once the bus is served and before a run is collected. What it returns
+	// gets the runs that end.
+	OpenEvents func(context.Context, *busconn.Connection) (Events, error)
+}
+
+// Events gets the runs of a server that end.
+type Events interface {
+	// AddRun takes a run that has ended. A run may come more than once, also after a restart of the server,
+	// and comes again after an error. Its time on the bus does not end before AddRun has taken it.
+	AddRun(context.Context, proto.Manifest) error
+	// Run works beside the collectors until ctx ends.
+	Run(context.Context) error
 }
 
 // Validate returns an error that names the field of a value that cannot be used.
@@ -142,6 +155,7 @@ type server struct {
 	link     *busconn.Connection
 	embedded *natsserver.Server // nil: the bus is not ours
 	runs     *bus.RunStore
+	ended    *endedRuns // nil: nothing gets them
 
 	// mu guards the field below.
 	mu         sync.Mutex
@@ -194,6 +208,14 @@ func (s *server) run(ctx context.Context) (err error) {
 
 	if err := s.reportRuns(ctx); err != nil {
 		return err
+	}
+
+	if s.OpenEvents != nil {
+		events, err := s.OpenEvents(ctx, s.link)
+		if err != nil {
+			return err
+		}
+		s.ended = newEndedRuns(events, s.collects, s.Log)
 	}
 
 	if err := s.restoreLost(ctx); err != nil {
@@ -256,6 +278,8 @@ func (s *server) collectAll(ctx context.Context) error {
 				return err
 			}
 
+			s.ended.follow(all)
+
 			for _, m := range all {
 				if stopped[m.Run] && m.State == proto.StateInProgress {
 					s.Hooks.printf("run %s is resumed", m.DisplayName())
@@ -272,6 +296,11 @@ func (s *server) collectAll(ctx context.Context) error {
 	})
 
 	group.Go(func() error { return s.sweep(working) })
+
+	if s.ended != nil {
+		group.Go(func() error { return s.ended.run(working) })
+		group.Go(func() error { return s.ended.events.Run(working) })
+	}
 
 	if s.API != nil {
 		group.Go(func() error { return s.API(working, s.link) })
@@ -297,7 +326,7 @@ func (s *server) sweep(ctx context.Context) error {
 			}
 		}
 
-		if err := sweepEnded(ctx, s.link.JS, s.runs, time.Now(), s.Hooks); err != nil && ctx.Err() == nil {
+		if err := sweepEnded(ctx, s.link.JS, s.runs, time.Now(), s.ended.pass, s.Hooks); err != nil && ctx.Err() == nil {
 			s.Log.Warn().Err(err).Msg("failed to delete runs whose time on the bus is over; retrying")
 		}
 
@@ -371,6 +400,7 @@ func (s *server) collectRun(ctx context.Context, m proto.Manifest) {
 		meta, err := c.collectUntilEnd(ctx)
 		switch {
 		case err == nil:
+			s.addEnded(ctx, m.Run)
 			r := meta.Results
 			s.Hooks.printf("run %s is %s: %s answered, %s failed, in %s", m.DisplayName(), meta.Status,
 				terminal.FormatCount(r.SuccessCount), terminal.FormatCount(r.FailureCount), c.Output.Results())
@@ -403,6 +433,17 @@ func (s *server) collectRun(ctx context.Context, m proto.Manifest) {
 			s.Hooks.printf("run %s is %s, in %s", m.Run, now.State, cmp.Or(now.Output, "no files"))
 			return // another process has ended it
 		}
+	}
+}
+
+// addEnded passes on a run that has just ended, before another process deletes it.
+func (s *server) addEnded(ctx context.Context, run string) {
+	if s.ended == nil {
+		return
+	}
+
+	if m, err := s.runs.Get(ctx, run); err == nil {
+		s.ended.add(slices.Values([]proto.Manifest{m}))
 	}
 }
 

@@ -21,12 +21,14 @@ func sweepEndedRuns(ctx context.Context, js jetstream.JetStream, hooks Hooks) er
 	if err != nil {
 		return err
 	}
-	return sweepEnded(ctx, js, b.Runs, time.Now(), hooks)
+	return sweepEnded(ctx, js, b.Runs, time.Now(), nil, hooks)
 }
 
-// sweepEnded deletes the ended runs whose time on the bus is over.
+// sweepEnded deletes the ended runs whose time on the bus is over. It calls before, if that is not nil, for
+// each of them first, and leaves a run for which that fails.
 func sweepEnded(
-	ctx context.Context, js jetstream.JetStream, runs *bus.RunStore, now time.Time, hooks Hooks,
+	ctx context.Context, js jetstream.JetStream, runs *bus.RunStore, now time.Time,
+	before func(context.Context, proto.Manifest) error, hooks Hooks,
 ) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -42,6 +44,13 @@ func sweepEnded(
 			continue
 		}
 
+		if before != nil {
+			if beforeErr := before(ctx, m); beforeErr != nil {
+				err = beforeErr
+				continue
+			}
+		}
+
 		if err := DeleteRun(ctx, js, runs, m); err != nil {
 			return err
 		}
@@ -49,7 +58,7 @@ func sweepEnded(
 		hooks.printf("run %s has left the bus: it ended %s ago", m.Run, terminal.FormatAge(now.Sub(*m.EndedAt)))
 	}
 
-	return nil
+	return err
 }
 
 // orphanAge is the age at which streams without a manifest are removed.

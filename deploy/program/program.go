@@ -111,7 +111,7 @@ func goRun(info *debug.BuildInfo, folder string) string {
 var Commands = []string{
 	"run", "sim", "doctor", "verify", "report", "compare", "history", "serve", "submit", "collect",
 	"join", "key", "nats-config",
-	"list", "status", "workers", "tail", "pause", "resume", "cancel", "retry", "delete", "completion", "man", "version",
+	"list", "status", "workers", "tail", "pause", "resume", "cancel", "retry", "delete", "webhooks", "completion", "man", "version",
 	"help",
 }
 

@@ -50,7 +50,7 @@ Exit codes:
 				joinCommand(env), keyCommand(env), natsConfigCommand(env)),
 			inGroup(groupRuns, slices.Concat([]*cli.Command{
 				listCommand(env), statusCommand(env), workersCommand(env), tailCommand(env),
-			}, control)...),
+			}, control, []*cli.Command{webhooksCommand(env)})...),
 			inGroup(groupOther, cmdline.NewCompletionCommands(completionValues(env))...),
 			inGroup(groupOther, cmdline.NewManCommand(), versionCommand(env), cmdline.NewHelpCommand()),
 		),

@@ -3,6 +3,7 @@ package main
 import (
 	"path/filepath"
 	"regexp"
+	"strings"
 
 	"github.com/urfave/cli/v3"
 
@@ -151,7 +152,7 @@ func parseConnect(env environment, c *cli.Command) busconn.Options {
 		Key:         c.String("tls-key"),
 		Replicas:    c.Int("replicas"), // 0 where the command has no such flag
 		State:       state,
-		Command:     c.Name,
+		Command:     strings.TrimPrefix(cmdline.NameOf(c), c.Root().Name+" "),
 	}
 	if env.getenv("PROMPTMILL_NATS") == "" && o.URL == env.getenv("NATS_URL") && !cmdline.IsTyped(c, "nats") {
 		o.URLVariable = "NATS_URL"

@@ -13,6 +13,7 @@ import (
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/onend"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/summary"
 	"github.com/promptmill/promptmill/proto"
@@ -37,7 +38,8 @@ func collectCommand(env environment) *cli.Command {
 				Value:    "auto",
 				Usage:    "`MODE`: how to show the progress: auto, bar, plain, json or none",
 			},
-		}, outputFlags(), reportFlags(), metricsFlags(), busFlags(), []cli.Flag{jsonFlag(), replicasFlag()}),
+		}, outputFlags(), reportFlags(), metricsFlags(), []cli.Flag{onEndFlag()}, busFlags(),
+			[]cli.Flag{jsonFlag(), replicasFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			run, err := parseRunID(c)
 			if err != nil {
@@ -55,15 +57,22 @@ func collectCommand(env environment) *cli.Command {
 				return err
 			}
 
+			onEnd, err := parseOnEnd(c)
+			if err != nil {
+				return err
+			}
+
 			s.Limits.Replicas = max(1, c.Int("replicas"))
 			cfg.Bus, cfg.Run = s.Connection, m.Run
 
-			return collect(ctx, env, parseCommon(c, c.String("progress")), *cfg, c.Bool("json"))
+			return collect(ctx, env, parseCommon(c, c.String("progress")), *cfg, onEnd, c.Bool("json"))
 		},
 	}
 }
 
-func collect(ctx context.Context, env environment, o commonOptions, cfg pipeline.CollectConfig, json bool) (err error) {
+func collect(
+	ctx context.Context, env environment, o commonOptions, cfg pipeline.CollectConfig, onEnd *onend.Command, json bool,
+) (err error) {
 	cmd, err := openCommand(ctx, env, o)
 	if err != nil {
 		return err
@@ -71,7 +80,7 @@ func collect(ctx context.Context, env environment, o commonOptions, cfg pipeline
 	defer cmd.Close()
 	defer func() { err = cmd.fail(err) }()
 
-	return collectRun(cmd, cfg, nil, json)
+	return collectRun(cmd, cfg, nil, onEnd, json)
 }
 
 // outputOf is the output that -o names, or else name in the working directory.
@@ -175,11 +184,14 @@ func parseCollect(env environment, c *cli.Command, name string) (cfg *pipeline.C
 
 // collectRun collects a run in the foreground, with progress and a summary. inputs are the
 // run's inputs as the user named them, if known.
-func collectRun(cmd *activeCommand, cfg pipeline.CollectConfig, inputs []string, json bool) error {
+func collectRun(
+	cmd *activeCommand, cfg pipeline.CollectConfig, inputs []string, onEnd *onend.Command, json bool,
+) error {
 	cfg.Log, cfg.Metrics, cfg.Hooks = cmd.log, cmd.metrics, cmd.hooks()
 	cmd.limitMemory()
 
-	res, err := pipeline.Collect(cmd.untilSignals("syncing the results received", cmd.countSafe, continueHint), cfg)
+	collecting := cmd.untilSignals("syncing the results received", cmd.countSafe, continueHint)
+	res, err := pipeline.Collect(collecting, cfg)
 	cmd.screen.Close()
 	if err != nil {
 		cmd.printCauses(err)
@@ -196,6 +208,10 @@ func collectRun(cmd *activeCommand, cfg pipeline.CollectConfig, inputs []string,
 		if err := printJSON(cmd.env.stdout, res.Metadata); err != nil {
 			return err
 		}
+	}
+
+	if !res.Copied {
+		cmd.runOnEndOf(collecting, onEnd, res)
 	}
 
 	return summary.Err(res.Metadata, res.Reached, report.ShellWords("promptmill", "retry", res.Run))

@@ -29,7 +29,7 @@ func TestCompletion(t *testing.T) {
 	t.Parallel()
 
 	const commands = "words: run sim doctor verify report compare history serve worker submit collect join " +
-		"key nats-config list status workers tail pause resume cancel retry delete completion man version help"
+		"key nats-config list status workers tail pause resume cancel retry delete webhooks completion man version help"
 
 	c := newCommand(t)
 	for line, want := range map[string]string{
@@ -87,6 +87,12 @@ func TestCompletion(t *testing.T) {
 		"key create --o":                     "words: --own-only",
 		"key create --api-key-file ":         "files:",
 		"key revoke ":                        "words:", // there is no key
+		"webhooks ":                          "words: list test redeliver secret",
+		"webhooks test --a":                  "words: --all",
+		"webhooks redeliver ":                "words:", // there is no event
+		"serve --webhook-s":                  "words: --webhook-secret-file",
+		"serve --webhook-secret-file ":       "files:",
+		"run --on-end ":                      "words:",
 		"help key ":                          "words: create list revoke",
 	} {
 		kind, values := c.complete(strings.Split(line, " ")...)

@@ -18,6 +18,7 @@ const (
 	groupPolicy  = "Run policy"
 	groupBus     = "Bus"
 	groupAPI     = "Batch API"
+	groupEvents  = "Ends of runs"
 	groupReport  = "Report"
 	groupSim     = "Simulator"
 	groupGeneral = cmdline.GeneralGroup
@@ -25,7 +26,7 @@ const (
 
 // flagGroups are the groups in the order of the help.
 var flagGroups = []string{
-	groupInput, groupOutput, groupModel, groupPolicy, groupBus, groupAPI, groupReport, groupSim, groupGeneral,
+	groupInput, groupOutput, groupModel, groupPolicy, groupBus, groupAPI, groupEvents, groupReport, groupSim, groupGeneral,
 }
 
 // The groups of the commands in the help of promptmill.

@@ -37,6 +37,16 @@ func flagRules() cmdline.Rules {
 				Commands: []string{"run", "serve"},
 			},
 			{
+				Flags:    []string{"webhook-secret-file"},
+				Any:      []string{"webhook"},
+				Commands: []string{"serve"},
+			},
+			{
+				Flags:    []string{"on-end"}, // else the command does not see the end
+				Any:      []string{"wait"},
+				Commands: []string{"submit"},
+			},
+			{
 				Flags:    []string{"keep", "priority"}, // the bus of run has no other run, and ends with it
 				Any:      []string{"nats", "join"},
 				Commands: []string{"run"},

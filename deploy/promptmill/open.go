@@ -51,6 +51,7 @@ type activeCommand struct {
 	stopMetrics func()
 	goroutines  sync.WaitGroup
 	counts      atomic.Pointer[func() collector.Progress] // of the run that is shown
+	doing       atomic.Pointer[string]                    // the work after the first signal, if it is not the usual one
 }
 
 // openCommand opens a command. It prints its status at each signal that asks for it.
@@ -98,6 +99,10 @@ func (c *activeCommand) untilSignals(doing string, safe func() string, hint stri
 		text := "Nothing is lost either way"
 		if kept := safe(); kept != "" {
 			text = "Safe either way: " + kept
+		}
+
+		if now := c.doing.Load(); now != nil {
+			doing = *now
 		}
 
 		c.screen.Printf("stopping: %s; press Ctrl-C again to stop now. %s", doing, text)

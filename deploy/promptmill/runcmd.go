@@ -15,6 +15,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/natsserver"
+	"github.com/promptmill/promptmill/deploy/onend"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/summary"
 	"github.com/promptmill/promptmill/deploy/terminal"
@@ -61,7 +62,7 @@ func runCommand(env environment) *cli.Command {
 			"format, or has one request body a line (messages, prompt or input). It may be compressed with gzip " +
 			"or zstd. The INPUT - is standard input.",
 		Flags: slices.Concat(flags, modelFlags(), inputFlags(), outputFlags(), listenFlags(), policyFlags(),
-			shardFlags(), metricsFlags(), ownBusFlags(), []cli.Flag{replicasFlag()}, reportFlags(), simFlags()),
+			shardFlags(), metricsFlags(), []cli.Flag{onEndFlag()}, ownBusFlags(), []cli.Flag{replicasFlag()}, reportFlags(), simFlags()),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			o, err := parseRun(env, c)
 			if err != nil {
@@ -77,7 +78,8 @@ type runOptions struct {
 	common commonOptions
 	run    pipeline.Config
 	json   bool
-	args   []string // the inputs, as they were named
+	args   []string       // the inputs, as they were named
+	onEnd  *onend.Command // nil: none
 }
 
 // parseRun reads and checks the flags of the run command.
@@ -121,6 +123,10 @@ func parseRun(env environment, c *cli.Command) (o runOptions, err error) {
 	}
 
 	if cfg.Report, err = parseReports(env, c); err != nil {
+		return o, err
+	}
+
+	if o.onEnd, err = parseOnEnd(c); err != nil {
 		return o, err
 	}
 
@@ -200,7 +206,8 @@ func runInputs(ctx context.Context, env environment, o runOptions) (err error) {
 	o.run.Log, o.run.Metrics, o.run.Hooks = cmd.log, cmd.metrics, cmd.hooks()
 
 	doing := fmt.Sprintf("finishing the requests in flight, at most %s", o.run.Workers.Grace)
-	res, err := pipeline.Run(cmd.untilSignals(doing, cmd.countSafe, continueHint), o.run)
+	running := cmd.untilSignals(doing, cmd.countSafe, continueHint)
+	res, err := pipeline.Run(running, o.run)
 	if err != nil {
 		cmd.printCauses(err)
 		return err
@@ -221,6 +228,10 @@ func runInputs(ctx context.Context, env environment, o runOptions) (err error) {
 		if err := printJSON(env.stdout, res.Metadata); err != nil {
 			return err
 		}
+	}
+
+	if !res.WasComplete {
+		cmd.runOnEndOf(running, o.onEnd, res)
 	}
 
 	retry := "the same command with --retry"

@@ -36,7 +36,7 @@ func secretOf(flag, value string) string {
 	}
 
 	switch strings.TrimLeft(flag, "-") {
-	case "join", "api-key":
+	case "join", "api-key", "webhook":
 		return value
 	case "nats-user":
 		if _, password, ok := strings.Cut(value, ":"); ok {

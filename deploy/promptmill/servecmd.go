@@ -35,8 +35,8 @@ func serveCommand(env environment) *cli.Command {
 				Value:    ".",
 				Usage:    "`DIR`: folder for the output files; it is created if it does not exist",
 			},
-		}, outputFlags(), reportFlags(), listenFlags(), metricsFlags(), apiFlags(), ownBusFlags(),
-			[]cli.Flag{replicasFlag()}),
+		}, outputFlags(), reportFlags(), listenFlags(), metricsFlags(), apiFlags(), webhookFlags(),
+			[]cli.Flag{onEndFlag()}, ownBusFlags(), []cli.Flag{replicasFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			cfg, err := parseServe(env, c)
 			if err != nil {
@@ -48,7 +48,12 @@ func serveCommand(env environment) *cli.Command {
 				return err
 			}
 
-			return serve(ctx, env, parseCommon(c, "plain"), cfg, api)
+			events, err := parseEvents(c)
+			if err != nil {
+				return err
+			}
+
+			return serve(ctx, env, parseCommon(c, "plain"), cfg, api, events)
 		},
 	}
 }
@@ -138,7 +143,9 @@ func checkFolder(flag, dir string) error {
 	}
 }
 
-func serve(ctx context.Context, env environment, o commonOptions, cfg pipeline.ServeConfig, api apiOptions) error {
+func serve(
+	ctx context.Context, env environment, o commonOptions, cfg pipeline.ServeConfig, api apiOptions, events eventOptions,
+) error {
 	cmd, err := openCommand(ctx, env, o)
 	if err != nil {
 		return err
@@ -148,6 +155,10 @@ func serve(ctx context.Context, env environment, o commonOptions, cfg pipeline.S
 	cmd.limitMemory()
 	noteUnusedURL(env, cfg.Bus, cmd.screen)
 	cfg.Log, cfg.Metrics, cfg.Hooks = cmd.log, cmd.metrics, cmd.hooks()
+
+	if cfg.OpenEvents, err = openEvents(cmd, events, cfg.State); err != nil {
+		return err
+	}
 
 	if api.enabled() {
 		server, closeAPI, err := openAPI(cmd, cfg, api)

@@ -12,6 +12,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/cmdline"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/onend"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/status"
 	"github.com/promptmill/promptmill/deploy/terminal"
@@ -44,8 +45,8 @@ func submitCommand(env environment) *cli.Command {
 				Value:    "auto",
 				Usage:    "`MODE`: how to show the progress: auto, bar, plain, json or none",
 			},
-		}, inputFlags(), policyFlags(), shardFlags(), outputFlags(), reportFlags(), metricsFlags(), busFlags(),
-			[]cli.Flag{jsonFlag(), replicasFlag()}),
+		}, inputFlags(), policyFlags(), shardFlags(), outputFlags(), reportFlags(), metricsFlags(),
+			[]cli.Flag{onEndFlag()}, busFlags(), []cli.Flag{jsonFlag(), replicasFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			o, err := parseSubmit(env, c)
 			if err != nil {
@@ -65,7 +66,8 @@ type submitOptions struct {
 	json   bool
 	// collect is for a run that this command collects. Nil if it does not.
 	collect *pipeline.CollectConfig
-	args    []string // the inputs, as they were named
+	args    []string       // the inputs, as they were named
+	onEnd   *onend.Command // nil: none
 }
 
 // parseSubmit reads and checks the flags of the submit command.
@@ -106,6 +108,10 @@ func parseSubmit(env environment, c *cli.Command) (o submitOptions, err error) {
 	}
 
 	if _, err := parseReports(env, c); err != nil {
+		return o, err
+	}
+
+	if o.onEnd, err = parseOnEnd(c); err != nil {
 		return o, err
 	}
 
@@ -167,7 +173,7 @@ func submit(ctx context.Context, env environment, o submitOptions) (err error) {
 
 	if o.collect != nil {
 		o.collect.Bus, o.collect.Run = l, m.Run
-		return collectRun(cmd, *o.collect, o.args, o.json)
+		return collectRun(cmd, *o.collect, o.args, o.onEnd, o.json)
 	}
 
 	return cmd.reportSubmitted(ctx, l, m, o)
@@ -198,11 +204,8 @@ func (c *activeCommand) reportSubmitted(
 		}
 	} else {
 		now, err := s.Runs.Get(ctx, m.Run)
-		if err == nil && now.State == proto.StateFailed {
-			return pipeline.RefusedRunError(now)
-		}
 		if err == nil && now.State.Ended() {
-			return c.reportAdopted(now, o.wait)
+			return c.reportEndedAtOnce(now, o)
 		}
 		c.screen.Printf("no process collects it yet: %s", status.CollectFix(m))
 	}
@@ -214,22 +217,30 @@ func (c *activeCommand) reportSubmitted(
 		return nil
 	}
 
-	m, err = pipeline.AwaitEnd(c.untilSignals("the run continues without this command", nothingToCount, "promptmill status "+m.Run), l, m, c.hooks())
+	waiting := c.untilSignals("the run continues without this command", nothingToCount, "promptmill status "+m.Run)
+	m, err = pipeline.AwaitEnd(waiting, l, m, c.hooks())
 	if err != nil {
 		c.printCauses(err)
 		return err
 	}
 
-	return c.reportEnd(m)
+	err = c.reportEnd(m)
+	c.runOnEnd(waiting, o.onEnd, m)
+
+	return err
 }
 
-// reportAdopted reports a run that has ended at once, since its collector has the files of an
-// earlier run with its id, input and settings.
-func (c *activeCommand) reportAdopted(m proto.Manifest, wait bool) error {
-	c.screen.Printf("its files are there already, of an earlier run with this id, input and settings")
+// reportEndedAtOnce reports a run that has ended at once: its collector has refused it, or has the files of
+// an earlier run with its id, input and settings.
+func (c *activeCommand) reportEndedAtOnce(m proto.Manifest, o submitOptions) error {
+	if m.State != proto.StateFailed {
+		c.screen.Printf("its files are there already, of an earlier run with this id, input and settings")
+	}
 
 	err := c.reportEnd(m)
-	if !wait {
+	if o.wait {
+		c.runOnEnd(c.untilSignals("", nothingToCount, ""), o.onEnd, m)
+	} else if m.State != proto.StateFailed {
 		return nil
 	}
 

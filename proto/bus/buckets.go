@@ -15,44 +15,51 @@ import (
 	"github.com/synadia-io/orbit.go/jetstreamext"
 )
 
-// BucketConfigs returns the streams of the key-value buckets that all runs share. The library's
-// own have no bounds, and let every writer empty the bucket by a header (Nats-Rollup).
+// BucketConfigs returns the streams of the key-value buckets that all runs share.
 func BucketConfigs(l Limits) []jetstream.StreamConfig {
-	bucket := func(name, holds string, size, value int64, ttl time.Duration) jetstream.StreamConfig {
-		if l.ResultsBytes > 0 { // on a small disk
-			size = min(size, max(l.ResultsBytes/4, 1<<20))
-		}
-
-		cfg := jetstream.StreamConfig{
-			Name:              "KV_" + name,
-			Description:       "promptmill: " + holds,
-			Subjects:          []string{"$KV." + name + ".>"},
-			Storage:           jetstream.FileStorage,
-			Discard:           jetstream.DiscardNew,
-			MaxMsgsPerSubject: 1,
-			MaxBytes:          size,
-			MaxMsgSize:        int32(min(value, size)),
-			MaxAge:            ttl,
-			Duplicates:        2 * time.Minute,
-			Replicas:          max(1, l.Replicas),
-			AllowDirect:       true,
-			DenyDelete:        true,
-		}
-		if ttl > 0 {
-			cfg.Duplicates = min(cfg.Duplicates, ttl)
-		}
-
-		return cfg
-	}
-
-	manifests := bucket(proto.RunsBucket, "manifests", 64<<20, 4<<20, 0)
+	manifests := l.bucketConfig(proto.RunsBucket, "manifests", 64<<20, 4<<20, 0)
 	manifests.RePublish = republishStored()
 
 	return []jetstream.StreamConfig{
 		manifests,
-		bucket(proto.PresenceBucket, "workers and collectors", 16<<20, 256<<10, proto.PresenceTTL),
-		bucket(proto.ReadersBucket, "positions of readers", 64<<20, 8<<20, 0),
+		l.bucketConfig(proto.PresenceBucket, "workers and collectors", 16<<20, 256<<10, proto.PresenceTTL),
+		l.bucketConfig(proto.ReadersBucket, "positions of readers", 64<<20, 8<<20, 0),
 	}
+}
+
+// WebhooksConfig returns the stream of the bucket of webhooks, which only a bus with webhooks has.
+func WebhooksConfig(l Limits) jetstream.StreamConfig {
+	return l.bucketConfig(proto.WebhooksBucket, "webhooks", 64<<20, 16<<10, proto.WebhooksTTL)
+}
+
+// bucketConfig returns the stream of a key-value bucket of a size, in bytes, whose values have a size at
+// most and end after a time; 0: never. The library's own have no bounds, and let every writer empty the
+// bucket by a header (Nats-Rollup).
+func (l Limits) bucketConfig(name, holds string, size, value int64, ttl time.Duration) jetstream.StreamConfig {
+	if l.ResultsBytes > 0 { // on a small disk
+		size = min(size, max(l.ResultsBytes/4, 1<<20))
+	}
+
+	cfg := jetstream.StreamConfig{
+		Name:              "KV_" + name,
+		Description:       "promptmill: " + holds,
+		Subjects:          []string{"$KV." + name + ".>"},
+		Storage:           jetstream.FileStorage,
+		Discard:           jetstream.DiscardNew,
+		MaxMsgsPerSubject: 1,
+		MaxBytes:          size,
+		MaxMsgSize:        int32(min(value, size)),
+		MaxAge:            ttl,
+		Duplicates:        2 * time.Minute,
+		Replicas:          max(1, l.Replicas),
+		AllowDirect:       true,
+		DenyDelete:        true,
+	}
+	if ttl > 0 {
+		cfg.Duplicates = min(cfg.Duplicates, ttl)
+	}
+
+	return cfg
 }
 
 // CreateBuckets makes the missing buckets of [BucketConfigs]. A cluster that has no leader is

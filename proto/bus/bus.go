@@ -20,6 +20,8 @@ type Bus struct {
 	Leases *Leases
 	// Heartbeats has the announcements of the workers.
 	Heartbeats *Heartbeats
+	// Webhooks has the events for webhooks. Only a bus with webhooks has that bucket, see [Bucket.Make].
+	Webhooks *Bucket
 
 	js jetstream.JetStream
 }
@@ -30,6 +32,7 @@ func New(js jetstream.JetStream) *Bus {
 		Runs:       &RunStore{js: js},
 		Leases:     &Leases{js: js},
 		Heartbeats: &Heartbeats{js: js},
+		Webhooks:   &Bucket{js: js, name: proto.WebhooksBucket},
 		js:         js,
 	}
 }

@@ -10,6 +10,7 @@
 //	b.Heartbeats    which workers there are: Send, Workers
 //	b.Objects(run)  requests too large for a message, and the input
 //	b.Answers(run)  answers too large for a message
+//	b.Webhooks      the bucket of webhooks, which only a bus with webhooks has
 //
 // The owner of a bus makes its buckets with [CreateBuckets]. The process that begins a run
 // makes its streams with [EnsureStreams], and then its manifest. A producer publishes into the

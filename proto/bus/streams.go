@@ -113,7 +113,7 @@ func RunStreamConfigs(run string, l Limits) []jetstream.StreamConfig {
 // StreamConfigByName returns the configuration of a stream or a bucket of promptmill; false: the
 // name is another.
 func StreamConfigByName(name string, l Limits) (jetstream.StreamConfig, bool) {
-	list := BucketConfigs(l)
+	list := append(BucketConfigs(l), WebhooksConfig(l))
 	if rest, ok := strings.CutPrefix(strings.TrimPrefix(name, "OBJ_"), "pm_"); ok {
 		if i := strings.LastIndexByte(rest, '_'); i > 0 {
 			list = append(list, RunStreamConfigs(rest[:i], l)...)

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"net/url"
+	"slices"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/promptmill/promptmill/deploy/busconn"
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/onend"
+	"github.com/promptmill/promptmill/deploy/pipeline"
+	"github.com/promptmill/promptmill/deploy/webhook"
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
+)
+
+// webhookFlags returns the flags of webhooks.
+func webhookFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringSliceFlag{
+			Name:     "webhook",
+			Category: groupEvents,
+			Usage:    "`URL`: gets a signed event when a run has ended, as from OpenAI's batch API",
+		},
+		secretFileFlag(),
+	}
+}
+
+// secretFileFlag is the flag of commands that sign events.
+func secretFileFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name:        "webhook-secret-file",
+		Category:    groupEvents,
+		Usage:       "`FILE`: signing secret of the events, whsec_ and base64; a second line is a second secret",
+		DefaultText: "webhook-secret in the state folder",
+	}
+}
+
+// onEndFlag is the flag of commands that wait for the ends of runs.
+func onEndFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name:     "on-end",
+		Category: groupEvents,
+		Usage:    "`CMD`: run this in a shell when a run has ended, with the run in PROMPTMILL_END_RUN, PROMPTMILL_END_STATE and others",
+	}
+}
+
+// parseOnEnd reads the flag of the command at the end of a run. It returns nil if there is none.
+func parseOnEnd(c *cli.Command) (*onend.Command, error) {
+	script := c.String("on-end")
+	if script == "" {
+		return nil, nil
+	}
+
+	if err := onend.Check(script); err != nil {
+		return nil, exit.Usage(`for example --on-end 'notify-send "$PROMPTMILL_END_RUN is $PROMPTMILL_END_STATE"'`,
+			"--on-end: %w", err)
+	}
+
+	return &onend.Command{Script: script, Host: pipeline.HostName()}, nil
+}
+
+// eventOptions are the flags of serve for the ends of runs.
+type eventOptions struct {
+	urls []*url.URL
+	// secrets sign the events. Empty: the secret of the state folder does.
+	secrets []string
+	// onEnd is a command. Nil: there is none.
+	onEnd *onend.Command
+}
+
+// parseEvents reads and checks the flags for the ends of runs.
+func parseEvents(c *cli.Command) (o eventOptions, err error) {
+	for _, text := range c.StringSlice("webhook") {
+		u, err := parseWebhook("--webhook "+text, text)
+		if err != nil {
+			return o, err
+		}
+
+		if slices.ContainsFunc(o.urls, func(other *url.URL) bool { return other.String() == u.String() }) {
+			return o, exit.Usage("leave out one of them", "--webhook %s is given twice", webhook.NameOf(u))
+		}
+
+		o.urls = append(o.urls, u)
+	}
+
+	if o.secrets, err = parseSecretFile(c); err != nil {
+		return o, err
+	}
+
+	o.onEnd, err = parseOnEnd(c)
+
+	return o, err
+}
+
+// parseWebhook reads the address of an endpoint. what is how a person gave it.
+func parseWebhook(what, text string) (*url.URL, error) {
+	u, err := webhook.ParseURL(text)
+	if err != nil {
+		return nil, exit.Usage("for example https://example.com/hooks", "%s: %w", what, err)
+	}
+	return u, nil
+}
+
+// parseSecretFile returns the secrets of the file that the flags name, if they name one.
+func parseSecretFile(c *cli.Command) ([]string, error) {
+	path := c.String("webhook-secret-file")
+	if path == "" {
+		return nil, nil
+	}
+
+	secrets, err := webhook.LoadSecrets(path)
+	if err != nil && !exit.IsError(err) {
+		return nil, exit.Usage("promptmill webhooks secret prints the secret of this machine, for such a file",
+			"--webhook-secret-file: %w", err)
+	}
+
+	return secrets, err
+}
+
+// newSigner returns the signer with some secrets, or with the secret of a state folder.
+func newSigner(secrets []string, state string) (*webhook.Signer, error) {
+	if len(secrets) == 0 {
+		var err error
+		if secrets, err = webhook.LoadOwnSecrets(state); err != nil {
+			return nil, err
+		}
+	}
+
+	return webhook.NewSigner(secrets)
+}
+
+// webhookAgent is the User-Agent of events.
+func webhookAgent() string { return "promptmill/" + versionText() }
+
+// listEndpoints returns the endpoints that get the ends of runs.
+func (o eventOptions) listEndpoints(cmd *activeCommand, process, state string) (list []webhook.Endpoint, err error) {
+	if len(o.urls) > 0 {
+		signer, err := newSigner(o.secrets, state)
+		if err != nil {
+			return nil, err
+		}
+
+		client := webhook.NewClient()
+		for _, u := range o.urls {
+			list = append(list, webhook.NewURLEndpoint(u, signer, client, webhookAgent()))
+		}
+	}
+
+	if o.onEnd != nil {
+		o.onEnd.Print = cmd.printOnEnd
+		list = append(list, o.onEnd.Endpoint(process))
+	}
+
+	return list, nil
+}
+
+// openEvents returns what opens the events of a serve; nil without any.
+func openEvents(
+	cmd *activeCommand, o eventOptions, state string,
+) (func(context.Context, *busconn.Connection) (pipeline.Events, error), error) {
+	process := pipeline.HostName() + ":" + state
+	endpoints, err := o.listEndpoints(cmd, process, state)
+	if err != nil || len(endpoints) == 0 {
+		return nil, err
+	}
+
+	return func(ctx context.Context, link *busconn.Connection) (pipeline.Events, error) {
+		ctx, cancel := context.WithTimeout(ctx, answerTime)
+		defer cancel()
+
+		sender, err := webhook.Open(ctx, webhook.Config{
+			Bucket:    newWebhookBucket(link),
+			Limits:    link.Limits,
+			Endpoints: endpoints,
+			Process:   process,
+			Log:       cmd.log,
+		})
+		if err != nil {
+			return nil, link.Explain(link.DescribeStreamError(err))
+		}
+
+		for _, e := range endpoints {
+			cmd.screen.Printf("ends of runs go to %s", e.Name)
+		}
+
+		return sender, nil
+	}, nil
+}
+
+// newWebhookBucket returns the bucket of webhooks of a bus.
+func newWebhookBucket(link *busconn.Connection) webhook.Bucket { return bus.New(link.JS).Webhooks }
+
+// runOnEnd runs the command at the end of a run, if there is one, until it is done or ctx, of
+// untilSignals, ends. A failure is a warning.
+func (c *activeCommand) runOnEnd(ctx context.Context, command *onend.Command, m proto.Manifest) {
+	if command == nil || !m.State.Ended() {
+		return
+	}
+
+	c.doing.Store(new("ending the command of --on-end"))
+	command.Print = c.printOnEnd
+	if err := command.Run(ctx, webhook.NewRunEvent(m)); err != nil {
+		c.log.Warn().Err(err).Str("run", m.Run).Msg("the command of --on-end has failed; the run is as it was")
+	}
+}
+
+// runOnEndOf is runOnEnd for a run that this process has written.
+func (c *activeCommand) runOnEndOf(ctx context.Context, command *onend.Command, res *pipeline.Result) {
+	m := *res.Metadata.Manifest
+	m.State, m.Output = res.Metadata.Status, pipeline.HostName()+":"+string(res.Output)
+	c.runOnEnd(ctx, command, m)
+}
+
+// printOnEnd prints a line of the command at the end of a run.
+func (c *activeCommand) printOnEnd(line string) { c.screen.Printf("--on-end: %s", line) }
