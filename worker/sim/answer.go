@@ -141,7 +141,7 @@ func (p plan) encodeScores(path, model string, parts int) ([]byte, error) {
 	})
 }
 
-// encodeResponse returns a response, with the few fields that clients read.
+// encodeResponse returns a response, with the fields of vLLM's and llama.cpp's that clients read.
 func (p plan) encodeResponse(model, finish string) ([]byte, error) {
 	status, details := "completed", any(nil)
 	if finish == "length" {
@@ -151,14 +151,23 @@ func (p plan) encodeResponse(model, finish string) ([]byte, error) {
 	return json.Marshal(object{
 		"id":                 fmt.Sprintf("resp-%016x", p.hash),
 		"object":             "response",
+		"created_at":         0,
 		"model":              model,
 		"status":             status,
 		"incomplete_details": details,
 		"output": []object{
 			{
-				"type":    "message",
-				"role":    "assistant",
-				"content": []object{{"type": "output_text", "text": p.answerText()}},
+				"id":     fmt.Sprintf("msg-%016x", p.hash),
+				"type":   "message",
+				"role":   "assistant",
+				"status": status,
+				"content": []object{
+					{
+						"type":        "output_text",
+						"text":        p.answerText(),
+						"annotations": []object{},
+					},
+				},
 			},
 		},
 		"usage": object{
