@@ -168,6 +168,7 @@ func addMeasures(r *metadata.Results, s *journal.State) {
 	if stats.CachedTokens > 0 {
 		r.CachedPromptTokens = &stats.CachedTokens
 	}
+	r.ReasoningTokens = stats.ReasoningTokens
 
 	r.Slowest, r.Longest, r.FailureExamples = stats.Slowest, stats.Longest, stats.Examples
 }

@@ -18,12 +18,13 @@ func checkStats(t *testing.T, want *journal.FrameStats, meta metadata.Run) {
 
 	r := meta.Results
 	got := &journal.FrameStats{
-		Attempts:     r.AttemptsHistogram,
-		Retried:      r.AttemptFailures,
-		Finish:       r.FinishReasons,
-		Failures:     r.Failures,
-		Workers:      map[string]int64{},
-		CachedTokens: metadata.OrZero(r.CachedPromptTokens),
+		Attempts:        r.AttemptsHistogram,
+		Retried:         r.AttemptFailures,
+		Finish:          r.FinishReasons,
+		Failures:        r.Failures,
+		Workers:         map[string]int64{},
+		CachedTokens:    metadata.OrZero(r.CachedPromptTokens),
+		ReasoningTokens: r.ReasoningTokens,
 	}
 	for _, w := range meta.Workers {
 		if *w.Requests > 0 {

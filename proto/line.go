@@ -26,6 +26,9 @@ type Line struct {
 	// CachedTokens counts the tokens of the prompt that came from the server's prefix cache; 0 if
 	// the answer does not report it.
 	CachedTokens int64
+	// ReasoningTokens counts the tokens of the completion that are the model's reasoning; 0 if the
+	// answer does not report it.
+	ReasoningTokens int64
 	// Finish is the reason why the answer ended: the finish_reason of its first choice or, in the
 	// responses API, [openai.FinishOfResponse]. Empty if the answer has none.
 	Finish string
@@ -103,7 +106,7 @@ func scanLine(s *jsonscan.Scanner, line []byte) (l Line, head lineHead, err erro
 					a := openai.ScanAnswer(s)
 					l.Model, l.Finish = a.Model, a.Finish
 					l.PromptTokens, l.CompletionTokens = a.Usage.Prompt, a.Usage.Completion
-					l.CachedTokens = a.Usage.Cached
+					l.CachedTokens, l.ReasoningTokens = a.Usage.Cached, a.Usage.Reasoning
 				}
 			}
 		case "promptmill":

@@ -36,6 +36,8 @@ type FrameStats struct {
 	Completion *Sketch `json:"completion,omitempty"`
 	// CachedTokens are the prompt tokens that servers had cached, as far as they report it.
 	CachedTokens int64 `json:"cached_tokens,omitempty"`
+	// ReasoningTokens are the completion tokens of the models' reasoning, as far as servers report it.
+	ReasoningTokens int64 `json:"reasoning_tokens,omitempty"`
 	// Slowest and Longest are a few answered requests, by latency and by completion tokens.
 	Slowest []metadata.Outlier `json:"slowest,omitempty"`
 	Longest []metadata.Outlier `json:"longest,omitempty"`
@@ -103,6 +105,7 @@ func (s *FrameStats) addMeasures(l proto.Line) {
 		addValue(&s.Prompt, float64(l.PromptTokens))
 		addValue(&s.Completion, float64(l.CompletionTokens))
 		s.CachedTokens += l.CachedTokens
+		s.ReasoningTokens += l.ReasoningTokens
 		o.CompletionTokens = &l.CompletionTokens
 	}
 
@@ -160,6 +163,7 @@ func (s *FrameStats) Merge(other FrameStats) {
 	}
 
 	s.CachedTokens += other.CachedTokens
+	s.ReasoningTokens += other.ReasoningTokens
 	mergeSketch(&s.Latency, other.Latency)
 	mergeSketch(&s.Prompt, other.Prompt)
 	mergeSketch(&s.Completion, other.Completion)

@@ -67,7 +67,7 @@ func TestFrameStats(t *testing.T) {
 			f.Add(0, tt.line, info)
 			f.Stats.Latency, f.Stats.Prompt, f.Stats.Completion, f.Stats.Slowest, f.Stats.Longest,
 				f.Stats.Examples = nil, nil, nil, nil, nil, nil
-			f.Stats.CachedTokens = 0 // for all these see TestFrameStatsMeasures
+			f.Stats.CachedTokens, f.Stats.ReasoningTokens = 0, 0 // for all these see TestFrameStatsMeasures
 			if diff := cmp.Diff(tt.want, f.Stats); diff != "" {
 				t.Errorf("stats (-want +got):\n%s", diff)
 			}
@@ -89,7 +89,8 @@ func TestFrameStatsMeasures(t *testing.T) {
 			line := fixture.ResultLine(index, func(r *proto.Result) {
 				r.Latency = time.Duration(index) * time.Second
 				r.Body = fmt.Appendf(nil,
-					`{"choices":[{}],"usage":{"prompt_tokens":10,"completion_tokens":%d,"prompt_tokens_details":{"cached_tokens":8}}}`,
+					`{"choices":[{}],"usage":{"prompt_tokens":10,"completion_tokens":%d,"prompt_tokens_details":{"cached_tokens":8},`+
+						`"completion_tokens_details":{"reasoning_tokens":1}}}`,
 					99-index)
 				if i == 9 {
 					r.Status, r.Err, r.Body = 0, &proto.ResultError{Code: "timeout"}, nil
@@ -114,6 +115,10 @@ func TestFrameStatsMeasures(t *testing.T) {
 
 	if whole.CachedTokens != 90*8 {
 		t.Errorf("%d cached tokens, want those of 90 answers", whole.CachedTokens)
+	}
+
+	if whole.ReasoningTokens != 90 {
+		t.Errorf("%d reasoning tokens, want those of 90 answers", whole.ReasoningTokens)
 	}
 
 	if d := whole.Prompt.Distribution(1, 91); d != nil {

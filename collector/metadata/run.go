@@ -86,8 +86,11 @@ type Results struct {
 	PromptTokens *int64 `json:"prompt_tokens"`
 	// CachedPromptTokens are the prompt tokens that came from the prefix caches of
 	// model servers, as far as answers report them; null if none does.
-	CachedPromptTokens       *int64   `json:"cached_prompt_tokens"`
-	CompletionTokens         *int64   `json:"completion_tokens"`
+	CachedPromptTokens *int64 `json:"cached_prompt_tokens"`
+	CompletionTokens   *int64 `json:"completion_tokens"`
+	// ReasoningTokens are the completion tokens of the models' reasoning, as far as answers report
+	// them; 0 if none does.
+	ReasoningTokens          int64    `json:"reasoning_tokens,omitempty"`
 	TotalTokens              *int64   `json:"total_tokens"`
 	ThroughputTokensPerSec   *float64 `json:"throughput_tokens_per_sec"` // prompt and completion
 	ThroughputRequestsPerSec *float64 `json:"throughput_requests_per_sec"`

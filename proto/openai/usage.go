@@ -9,6 +9,9 @@ type Usage struct {
 	// reports them with --enable-prompt-tokens-details, and only if there are any; SGLang with
 	// --enable-cache-report.
 	Cached int64
+	// Reasoning counts the tokens of the completion that the model has thought with, where its server
+	// counts them apart.
+	Reasoning int64
 }
 
 // scanUsage reads the token counts from an answer's usage, the object that comes next.
@@ -29,6 +32,16 @@ func scanUsage(s *jsonscan.Scanner) (u Usage) {
 			for s.Enter(); s.Next(); {
 				if string(s.Name()) == "cached_tokens" {
 					u.Cached = parseTokens(s.Value())
+				}
+			}
+		case "completion_tokens_details", "output_tokens_details":
+			if s.Kind() != '{' {
+				continue
+			}
+
+			for s.Enter(); s.Next(); {
+				if string(s.Name()) == "reasoning_tokens" {
+					u.Reasoning = parseTokens(s.Value())
 				}
 			}
 		}

@@ -82,7 +82,10 @@ type InputError struct {
 	Line int
 }
 
-// Usage counts tokens.
+// Usage counts the tokens of prompts and of answers, as the model servers do.
 type Usage struct {
-	Input, CachedInput, Output, ReasoningOutput int64
+	Input, Output int64
+	// CachedInput and ReasoningOutput are parts of Input and Output, as far as the answers report them.
+	// They are 0 until the batch has ended.
+	CachedInput, ReasoningOutput int64
 }

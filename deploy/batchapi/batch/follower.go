@@ -131,8 +131,9 @@ func (s *Service) findElsewhere(m proto.Manifest) string {
 
 // addMetadata adds what the metadata of the output has and the manifest has not.
 func (s *Service) addMetadata(r *record) {
-	if meta := s.readMeta(r.Run); meta != nil && meta.Results.CachedPromptTokens != nil {
-		r.Counts.CachedInput = *meta.Results.CachedPromptTokens
+	if meta := s.readMeta(r.Run); meta != nil {
+		r.Counts.CachedInput = metadata.OrZero(meta.Results.CachedPromptTokens)
+		r.Counts.Reasoning = meta.Results.ReasoningTokens
 	}
 }
 

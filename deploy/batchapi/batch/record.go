@@ -78,6 +78,7 @@ type counts struct {
 	Input       int64 `json:"input_tokens,omitempty"`
 	CachedInput int64 `json:"cached_input_tokens,omitempty"`
 	Output      int64 `json:"output_tokens,omitempty"`
+	Reasoning   int64 `json:"reasoning_tokens,omitempty"`
 }
 
 // idPrefix begins the ids of batches.
@@ -107,6 +108,7 @@ func (c counts) most(d counts) counts {
 		Input:       max(c.Input, d.Input),
 		CachedInput: max(c.CachedInput, d.CachedInput),
 		Output:      max(c.Output, d.Output),
+		Reasoning:   max(c.Reasoning, d.Reasoning),
 	}
 }
 
@@ -295,7 +297,12 @@ func (r *record) describe() Batch {
 
 	if r.hasAnswers() {
 		b.OutputFileID = r.OutputFileID
-		b.Usage = &Usage{Input: r.Counts.Input, CachedInput: r.Counts.CachedInput, Output: r.Counts.Output}
+		b.Usage = &Usage{
+			Input:           r.Counts.Input,
+			CachedInput:     r.Counts.CachedInput,
+			Output:          r.Counts.Output,
+			ReasoningOutput: r.Counts.Reasoning,
+		}
 	}
 
 	if r.hasFailures() {
