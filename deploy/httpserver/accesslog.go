@@ -103,10 +103,10 @@ func (s *Server) answerAll(next http.Handler) http.Handler {
 		begun := time.Now()
 		e := &exchange{id: "req_" + rand.Text()}
 		w.Header().Set(RequestIDHeader, e.id)
-		a, received, finish := newAnswer(w, r, s.cfg.StallTimeout)
+		a := newAnswer(w, r, s.cfg.StallTimeout)
 		defer func() {
-			finish()
 			a.begin()
+			a.renewDeadline()
 			took := time.Since(begun)
 			if s.cfg.AccessLog != nil {
 				remote, _, _ := net.SplitHostPort(r.RemoteAddr) // the connection's; headers can be forged
@@ -127,7 +127,7 @@ func (s *Server) answerAll(next http.Handler) http.Handler {
 				s.cfg.Observe(Exchange{
 					Route:    e.route,
 					Status:   a.status,
-					Received: received(),
+					Received: a.received(),
 					Sent:     a.bytes,
 					Took:     took,
 				})

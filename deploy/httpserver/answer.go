@@ -19,6 +19,9 @@ type answer struct {
 	control *http.ResponseController
 	stall   time.Duration
 
+	// body is the body of the request; nil if it has none.
+	body *requestBody
+
 	// status is the status that was sent; 0 until then.
 	status int
 	// bytes is the number of bytes of the body.
@@ -27,29 +30,43 @@ type answer struct {
 
 // newAnswer returns the answer of a request, and replaces the request's body by one whose bytes must
 // arrive steadily.
-func newAnswer(
-	w http.ResponseWriter, r *http.Request, stall time.Duration,
-) (a *answer, received func() int64, finish func()) {
-	a = &answer{ResponseWriter: w, control: http.NewResponseController(w), stall: stall}
-	body := &requestBody{ReadCloser: r.Body, control: a.control, stall: stall}
+func newAnswer(w http.ResponseWriter, r *http.Request, stall time.Duration) *answer {
+	a := &answer{ResponseWriter: w, control: http.NewResponseController(w), stall: stall}
 	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = body
+		a.body = &requestBody{ReadCloser: r.Body, control: a.control, stall: stall}
+		r.Body = a.body
 	}
 
-	return a, func() int64 { return body.bytes }, func() {
-		// net/http reads what is left of the body, and writes what is left of the answer.
-		a.renewDeadline()
-		if body.begun && !body.ended {
-			a.control.SetReadDeadline(time.Now().Add(stall))
-		}
+	return a
+}
+
+// received returns the number of bytes of the request's body that were read.
+func (a *answer) received() int64 {
+	if a.body == nil {
+		return 0
+	}
+	return a.body.bytes
+}
+
+// renewDeadline gives the next bytes their time. Before the first ones, and after the last, net/http also
+// reads a part of the body that the handler has left.
+func (a *answer) renewDeadline() {
+	next := time.Now().Add(a.stall)
+	a.control.SetWriteDeadline(next) // fails only for a connection that is closed
+	if a.body != nil && !a.body.ended {
+		a.control.SetReadDeadline(next)
 	}
 }
 
-// renewDeadline gives the next bytes their time.
-func (a *answer) renewDeadline() { a.control.SetWriteDeadline(time.Now().Add(a.stall)) }
-
 // Unwrap is for http.ResponseController.
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// Flush implements http.Flusher, which handlers ask for without http.ResponseController.
+func (a *answer) Flush() {
+	a.begin()
+	a.renewDeadline()
+	a.control.Flush() // the next write reports a connection that is gone
+}
 
 // WriteHeader implements http.ResponseWriter.
 func (a *answer) WriteHeader(status int) {
@@ -103,20 +120,21 @@ func (a *answer) begin() {
 type requestBody struct {
 	io.ReadCloser
 
-	control      *http.ResponseController
-	stall        time.Duration
-	begun, ended bool
-	bytes        int64
+	control *http.ResponseController
+	stall   time.Duration
+	// ended reports that the last byte was read.
+	ended bool
+	// bytes is the number of bytes that were read.
+	bytes int64
 }
 
 // Read implements io.Reader. The limit holds for this read alone: after the last one net/http waits
 // for the end of the connection, and cancels the request when a limit ends that wait.
 func (b *requestBody) Read(p []byte) (int, error) {
-	b.begun = true
-	b.control.SetReadDeadline(time.Now().Add(b.stall)) // fails only for a connection that is closed
+	b.control.SetReadDeadline(time.Now().Add(b.stall))
 	n, err := b.ReadCloser.Read(p)
 	b.control.SetReadDeadline(time.Time{})
-	b.ended = b.ended || err != nil
+	b.ended = b.ended || err == io.EOF
 	b.bytes += int64(n)
 
 	return n, err

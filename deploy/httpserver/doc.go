@@ -12,7 +12,7 @@
 //
 //   - server.go: the server and its way from the start to the stop.
 //   - listen.go: addresses, and why one cannot be had.
-//   - stall.go: time limits that are renewed while bytes move.
+//   - answer.go: time limits that are renewed while bytes move.
 //   - connections.go: the most connections at once.
 //   - health.go: /healthz and /readyz.
 //   - accesslog.go: a line for each request, and the ids of requests.
