@@ -191,7 +191,7 @@ type fakeOutput struct {
 	text     string
 	complete bool
 	packed   *os.File
-	failAt   int64 // the byte at which reading fails; 0: none
+	failAt   int64 // the byte at which reading fails; 0: none, negative: the first
 	closed   int
 }
 
@@ -202,8 +202,10 @@ func (o *fakeOutput) Lines() int64 { return int64(bytes.Count([]byte(o.text), []
 func (o *fakeOutput) Complete() bool { return o.complete }
 
 func (o *fakeOutput) CopyRange(_ context.Context, w io.Writer, offset, n int64) error {
-	if o.failAt > 0 {
-		io.WriteString(w, o.text[offset:o.failAt])
+	if o.failAt != 0 {
+		if o.failAt > 0 {
+			io.WriteString(w, o.text[offset:o.failAt])
+		}
 		return fmt.Errorf("the disk fails at byte %d", o.failAt)
 	}
 

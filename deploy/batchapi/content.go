@@ -77,14 +77,30 @@ func (s *server) answerInput(x *exchange, file filestore.File) (*contentOutput, 
 		return nil, err
 	}
 
+	header := http.Header{}
+	setContentHeader(header, file.Filename)
+	header.Set("ETag", `"`+file.SHA256+`"`)
+
+	part, status, refused := choosePart(x.request, header, file.Bytes)
+	if refused != nil {
+		data.Close()
+		return nil, refused
+	}
+
 	return &contentOutput{func(huma.Context) {
 		defer data.Close()
-
-		setContentHeader(x.writer.Header(), file.Filename)
-		x.writer.Header().Set("ETag", `"`+file.SHA256+`"`)
-		http.ServeContent(x.writer, x.request, "", file.CreatedAt, data)
-		s.abortShort(x)
+		s.sendBody(x, file.ID, status, header, func(w io.Writer) error { return copyFile(w, data, part) })
 	}}, nil
+}
+
+// copyFile copies a part of a file, in the kernel where that is possible.
+func copyFile(w io.Writer, file *os.File, part byteRange) error {
+	if _, err := file.Seek(part.offset, io.SeekStart); err != nil {
+		return err
+	}
+	_, err := io.CopyN(w, file, part.length)
+
+	return err
 }
 
 // abortShort cuts the connection if a handler has written less than it has announced: a client must
@@ -102,7 +118,6 @@ func (s *server) answerOutput(
 ) (*contentOutput, error) {
 	header := http.Header{}
 	setContentHeader(header, file.Filename)
-	header.Set("Accept-Ranges", "bytes")
 	if !out.Complete() {
 		header.Set(headerIncomplete, "true")
 		header.Set("Cache-Control", "no-store")
@@ -125,16 +140,14 @@ func (s *server) answerOutput(
 	}
 
 	copyBody := func(w io.Writer) error { return out.CopyRange(ctx, w, part.offset, part.length) }
-	header.Set("Content-Length", strconv.FormatInt(part.length, 10))
 
 	if packed != nil && status == http.StatusOK && acceptsZstd(x.request.Header.Values("Accept-Encoding")) {
 		header.Set("Content-Encoding", "zstd")
 		header.Set("ETag", formatETag(file.ID, packed, "-zstd"))
 		header.Set("Content-Length", strconv.FormatInt(packed.Size(), 10))
 		copyBody = func(w io.Writer) error {
-			data, _ := out.Packed()
-			_, err := io.Copy(w, io.NewSectionReader(data, 0, packed.Size()))
-			return err
+			file, _ := out.Packed()
+			return copyFile(w, file, byteRange{length: packed.Size()})
 		}
 	}
 
@@ -168,6 +181,8 @@ func formatETag(id string, packed fs.FileInfo, encoding string) string {
 // describes the part in the header.
 func choosePart(r *http.Request, header http.Header, size int64) (byteRange, int, *failure) {
 	whole := byteRange{length: size}
+	header.Set("Accept-Ranges", "bytes")
+	header.Set("Content-Length", strconv.FormatInt(size, 10))
 
 	asked := r.Header.Get("Range")
 	if asked == "" || !rangeApplies(r, header.Get("ETag")) {
@@ -177,6 +192,8 @@ func choosePart(r *http.Request, header http.Header, size int64) (byteRange, int
 	switch part, kind := parseRange(asked, size); kind {
 	case partOfFile:
 		header.Set("Content-Range", part.contentRange(size))
+		header.Set("Content-Length", strconv.FormatInt(part.length, 10))
+
 		return part, http.StatusPartialContent, nil
 	case outsideFile:
 		refused := newFailure(http.StatusRequestedRangeNotSatisfiable, "", "range_not_satisfiable",
@@ -212,7 +229,7 @@ func (s *server) sendBody(x *exchange, id string, status int, header http.Header
 
 	err := copyBody(x.writer)
 	if err != nil && x.request.Context().Err() == nil {
-		s.Log.Error().Err(err).Str("file", id).Msg("failed to read a file that is being sent")
+		s.logError(x.request).Err(err).Str("file", id).Msg("failed to read a file that is being sent")
 	}
 
 	switch {

@@ -1,6 +1,7 @@
 package batchapi
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -55,10 +56,11 @@ type bodyDecoder struct {
 	source *budgetReader
 }
 
-// newBodyDecoder returns a decoder of a body with at most maxJSON bytes.
+// newBodyDecoder returns a decoder of a body with at most maxJSON bytes. Names that are there twice are
+// the business of the model server if they are in the body of a request.
 func newBodyDecoder(body io.Reader) *bodyDecoder {
 	source := &budgetReader{Reader: body, left: maxJSON}
-	return &bodyDecoder{jsontext.NewDecoder(source), source}
+	return &bodyDecoder{jsontext.NewDecoder(source, jsontext.AllowDuplicateNames(true)), source}
 }
 
 // readMembers reads the object of a body into fields, which has pointers by the names of members.
@@ -72,6 +74,7 @@ func (d *bodyDecoder) readMembers(fields map[string]any, readOther func(name str
 		return refuse("", "The body is %s, and must be a JSON object.", describeKind(token.Kind()))
 	}
 
+	seen := map[string]bool{}
 	for d.PeekKind() != '}' {
 		token, err := d.ReadToken()
 		if err != nil {
@@ -79,6 +82,11 @@ func (d *bodyDecoder) readMembers(fields map[string]any, readOther func(name str
 		}
 
 		name := token.String()
+		if seen[name] {
+			return refuse(name, "The member %s is there twice.", name)
+		}
+		seen[name] = true
+
 		before := d.InputOffset()
 		if field, wanted := fields[name]; wanted {
 			err = json.UnmarshalDecode(d.Decoder, field)
@@ -126,11 +134,7 @@ func (d *bodyDecoder) describeError(err error) error {
 	}
 
 	if wrong, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
-		switch {
-		case errors.Is(err, jsontext.ErrDuplicateName):
-			param := describePointer(wrong.JSONPointer)
-			return refuse(param, "The member %s is there twice.", param)
-		case !isCutOff(err):
+		if !isCutOff(err) {
 			return refuse("", "The body is no JSON: the fault is at byte %d.", wrong.ByteOffset)
 		}
 	}
@@ -270,55 +274,43 @@ func (l *requestLines) nextLine() ([]byte, error) {
 // formatLine returns the line of a request. Its body stays as the client wrote it, except for the
 // white space between tokens.
 func formatLine(value jsontext.Value, where, endpoint string) ([]byte, error) {
-	var request struct {
-		CustomID jsontext.Value `json:"custom_id"`
-		Method   jsontext.Value `json:"method"`
-		URL      jsontext.Value `json:"url"`
-		Body     jsontext.Value `json:"body"`
-		Params   jsontext.Value `json:"params"`
-	}
-
 	if kind := value.Kind(); kind != '{' {
 		return nil, refuse(where, "The request %s is %s, and must be an object with custom_id and body.", where,
 			describeKind(kind))
 	}
 
-	if err := json.Unmarshal(value, &request, jsontext.AllowDuplicateNames(true)); err != nil {
-		return nil, refuse(where, "The request %s cannot be read.", where)
+	members, err := splitRequest(value, where)
+	if err != nil {
+		return nil, err
 	}
 
-	body := request.Body
+	body, params := members["body"], members["params"]
 	switch {
-	case body != nil && request.Params != nil:
+	case body != nil && params != nil:
 		return nil, refuse(where, "The request %s has body and params, which mean the same: give one of them.", where)
-	case body == nil && request.Params == nil:
+	case body == nil && params == nil:
 		return nil, refuse(where+".body", "The request %s has no body.", where)
 	case body == nil:
-		body = request.Params
+		members["body"] = params
+	}
+
+	if members["method"] == nil {
+		members["method"] = jsontext.Value(`"POST"`)
+	}
+	if members["url"] == nil && endpoint != "" {
+		members["url"], _ = jsontext.AppendQuote(nil, endpoint) // an endpoint that was decoded is valid
 	}
 
 	line := []byte("{")
-	appendMember := func(name string, value jsontext.Value) {
-		if len(value) == 0 || value.Kind() == 'n' {
-			return
+	for _, name := range []string{"custom_id", "method", "url", "body"} {
+		if members[name] == nil {
+			continue
 		}
 		if len(line) > 1 {
 			line = append(line, ',')
 		}
-		line = append(append(append(line, '"'), name...), `":`...)
-		line = append(line, value...)
+		line = append(fmt.Appendf(line, "%q:", name), members[name]...)
 	}
-
-	appendMember("custom_id", request.CustomID)
-	if request.Method == nil {
-		request.Method = jsontext.Value(`"POST"`)
-	}
-	appendMember("method", request.Method)
-	if request.URL == nil && endpoint != "" {
-		request.URL, _ = jsontext.AppendQuote(nil, endpoint)
-	}
-	appendMember("url", request.URL)
-	appendMember("body", body)
 
 	compact := jsontext.Value(append(line, '}'))
 	if err := compact.Compact(); err != nil {
@@ -326,6 +318,37 @@ func formatLine(value jsontext.Value, where, endpoint string) ([]byte, error) {
 	}
 
 	return append(compact, '\n'), nil
+}
+
+// splitRequest returns the members of a request. Null is as good as no member.
+func splitRequest(value jsontext.Value, where string) (map[string]jsontext.Value, error) {
+	d := jsontext.NewDecoder(bytes.NewReader(value), jsontext.AllowDuplicateNames(true))
+	unreadable := refuse(where, "The request %s is no JSON.", where)
+
+	if _, err := d.ReadToken(); err != nil {
+		return nil, unreadable
+	}
+
+	members := map[string]jsontext.Value{}
+	for d.PeekKind() == '"' {
+		token, err := d.ReadToken()
+		if err != nil {
+			return nil, unreadable
+		}
+		name := token.String()
+
+		member, err := d.ReadValue()
+		switch {
+		case err != nil:
+			return nil, unreadable
+		case members[name] != nil:
+			return nil, refuse(where, "The request %s has the member %s twice.", where, name)
+		case member.Kind() != 'n':
+			members[name] = member.Clone()
+		}
+	}
+
+	return members, nil
 }
 
 // readCreateBatch reads the body that creates a batch. store puts the requests of the body into a

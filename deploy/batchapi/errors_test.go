@@ -89,6 +89,8 @@ func TestErrors(t *testing.T) {
 			"The request requests[1] has no body."},
 		{"POST", "/v1/batches", `{"requests":[{"body":{},"params":{}}]}`, 400, "requests[0]", "",
 			"The request requests[0] has body and params, which mean the same: give one of them."},
+		{"POST", "/v1/batches", `{"requests":[{"body":{},"body":{}}]}`, 400, "requests[0]", "",
+			"The request requests[0] has the member body twice."},
 		{"POST", "/v1/batches", `{"requests":[{"body":{}}`, 400, "", "",
 			"The body ends in the middle, and nothing was created: send it again."},
 		{"POST", "/v1/batches", `{"requests":[{"body":{}}]`, 400, "", "",

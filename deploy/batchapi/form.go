@@ -2,6 +2,7 @@ package batchapi
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"io"
 	"mime"
@@ -24,6 +25,8 @@ type form struct {
 	// fields are the names of the other fields that are wanted. Fields that are not wanted are ignored.
 	fields []string
 
+	body   *tailReader
+	end    []byte // the delimiter that ends the form
 	reader *multipart.Reader
 	values map[string]string
 }
@@ -40,10 +43,14 @@ func openForm(r *http.Request, fileField string, fields ...string) (*form, error
 		return nil, refuse("", "The content type has no boundary: "+usage, fileField)
 	}
 
+	body := &tailReader{Reader: r.Body}
+
 	return &form{
 		fileField: fileField,
 		fields:    fields,
-		reader:    multipart.NewReader(bufio.NewReaderSize(r.Body, 256<<10), params["boundary"]),
+		body:      body,
+		end:       []byte("--" + params["boundary"] + "--"),
+		reader:    multipart.NewReader(bufio.NewReaderSize(body, 256<<10), params["boundary"]),
 		values:    map[string]string{},
 	}, nil
 }
@@ -84,7 +91,7 @@ func (f *form) nextPart() (*multipart.Part, error) {
 	for {
 		part, err := f.reader.NextRawPart()
 		switch {
-		case err == io.EOF: //nolint:errorlint // a wrapped one is a body that is cut off
+		case err == io.EOF && bytes.Contains(f.body.tail, f.end): //nolint:errorlint // a wrapped one is no end
 			return nil, io.EOF
 		case err != nil:
 			return nil, describeFormError(err)
@@ -110,6 +117,28 @@ func (f *form) nextPart() (*multipart.Part, error) {
 		}
 		f.values[name] = string(value)
 	}
+}
+
+// maxTail is more than a form has behind its last part.
+const maxTail = 8 << 10
+
+// tailReader keeps the last bytes that were read: package mime/multipart returns the same error for the
+// end of a form and for a body that ends in the header of a part.
+type tailReader struct {
+	io.Reader
+
+	tail []byte
+}
+
+// Read implements io.Reader.
+func (r *tailReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	r.tail = append(r.tail, p[max(n-maxTail, 0):n]...)
+	if len(r.tail) > 2*maxTail {
+		r.tail = append(r.tail[:0], r.tail[len(r.tail)-maxTail:]...)
+	}
+
+	return n, err
 }
 
 // describeFormError returns the error of a body that is no form, or ends in the middle of one.

@@ -53,7 +53,7 @@ func (f *fixture) checkDescribed(r *http.Request, a answer) {
 	for i, p := range place {
 		place[i] = strings.NewReplacer("~", "~0", "/", "~1", "{", "%7B", "}", "%7D").Replace(p)
 	}
-	schema, err := compileDescription(f.t, f.handler).Compile("api.json#/" + strings.Join(place, "/"))
+	schema, err := f.description().Compile("api.json#/" + strings.Join(place, "/"))
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -68,26 +68,30 @@ func (f *fixture) checkDescribed(r *http.Request, a answer) {
 	}
 }
 
-// compileDescription returns a compiler that has the description.
-func compileDescription(t *testing.T, s *server) *jsonschema.Compiler {
-	t.Helper()
+// description returns a compiler that has the description.
+func (f *fixture) description() *jsonschema.Compiler {
+	f.t.Helper()
 
-	text, err := s.api.OpenAPI().MarshalJSON()
+	if f.compiler != nil {
+		return f.compiler
+	}
+
+	text, err := f.handler.api.OpenAPI().MarshalJSON()
 	if err != nil {
-		t.Fatal(err)
+		f.t.Fatal(err)
 	}
 
 	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	if err != nil {
-		t.Fatal(err)
+		f.t.Fatal(err)
 	}
 
-	compiler := jsonschema.NewCompiler()
-	if err := compiler.AddResource("api.json", value); err != nil {
-		t.Fatal(err)
+	f.compiler = jsonschema.NewCompiler()
+	if err := f.compiler.AddResource("api.json", value); err != nil {
+		f.t.Fatal(err)
 	}
 
-	return compiler
+	return f.compiler
 }
 
 // TestDescriptionIsComplete compares the routes with the description, both ways.

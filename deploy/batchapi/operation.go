@@ -10,6 +10,9 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/deploy/httpserver"
 )
 
 // openAPIPath is the path of the description of the API. It needs no key: it has nothing of anyone.
@@ -152,11 +155,15 @@ func operationOf(api *huma.OpenAPI, method, path string) *huma.Operation {
 func (s *server) logFault(ctx context.Context, err error) *failure {
 	f, fault := toFailure(err)
 	if fault && ctx.Err() == nil { // otherwise the client has gone
-		r := exchangeOf(ctx).request
-		s.Log.Error().Err(err).Str("method", r.Method).Str("path", r.URL.Path).Msg("failed to handle a request")
+		s.logError(exchangeOf(ctx).request).Err(err).Msg("failed to handle a request")
 	}
 
 	return f
+}
+
+// logError begins a line of the log about a request.
+func (s *server) logError(r *http.Request) *zerolog.Event {
+	return s.Log.Error().Str("method", r.Method).Str("path", r.URL.Path).Str("request", httpserver.RequestID(r.Context()))
 }
 
 // describeJSON describes a body with the JSON of a type.

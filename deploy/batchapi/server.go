@@ -38,8 +38,8 @@ type Config struct {
 
 // Keys knows the API keys. [apikey.File] is one.
 type Keys interface {
-	// Authenticate returns the key with a secret, and whether there is one. The secret is empty for a
-	// request without one, which has the zero Key while no keys are needed.
+	// Authenticate returns the key with a secret, which may be empty, and whether there is one. While no
+	// key is needed, it returns the zero Key for any secret.
 	Authenticate(secret string) (apikey.Key, bool, error)
 }
 
@@ -131,6 +131,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // authenticate returns the key of a request, or the error 401.
 func (s *server) authenticate(r *http.Request) (apikey.Key, *failure) {
 	secret := apikey.SecretOf(r)
+
 	key, known, err := s.Keys.Authenticate(secret)
 	switch {
 	case err != nil:
@@ -161,8 +162,7 @@ func (s *server) recoverPanic(x *exchange) {
 		panic(v) // net/http cuts the connection
 	}
 
-	s.Log.Error().Str("method", x.request.Method).Str("path", x.request.URL.Path).
-		Str("error", fmt.Sprint(v)).Bytes("stack", debug.Stack()).Msg("the handler of a request panicked")
+	s.logError(x.request).Str("error", fmt.Sprint(v)).Bytes("stack", debug.Stack()).Msg("the handler of a request panicked")
 
 	if x.writer.started {
 		panic(http.ErrAbortHandler)

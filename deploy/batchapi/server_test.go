@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/promptmill/promptmill/deploy/apikey"
 	"github.com/promptmill/promptmill/deploy/batchapi/filestore"
@@ -33,7 +34,10 @@ type fixture struct {
 	log     bytes.Buffer
 
 	handler *server
-	url     string
+	server  *httptest.Server
+	// compiler has the description, see checkDescribed.
+	compiler *jsonschema.Compiler
+	url      string
 }
 
 // fakeKeys has keys by their secrets. Nil: none are needed.
@@ -78,9 +82,9 @@ func start(t *testing.T, options ...func(*fixture)) *fixture {
 	}
 	f.handler = handler.(*server)
 
-	srv := httptest.NewServer(handler)
-	t.Cleanup(srv.Close)
-	f.url = srv.URL
+	f.server = httptest.NewServer(handler)
+	t.Cleanup(f.server.Close)
+	f.url = f.server.URL
 
 	return f
 }
@@ -210,7 +214,7 @@ func (f *fixture) countStored() int {
 	return found
 }
 
-// since returns an announcement of a worker.
+// workerOf returns the announcement of a worker.
 func workerOf(flavour string, at int64, models ...string) proto.WorkerInfo {
 	return proto.WorkerInfo{Ready: true, Flavour: flavour, Models: models, Since: time.Unix(at, 0)}
 }
