@@ -106,7 +106,7 @@ func checkContent(t testing.TB, rnd *rand.Rand, c *Content, want string) {
 }
 
 // A client that has read a part of the text while the run worked continues after its end: each
-// range of the journal's text is that of the final file.
+// range of the journal's text is the same in the final file.
 func TestSameText(t *testing.T) {
 	t.Parallel()
 
@@ -285,14 +285,14 @@ func TestCopyRangeStopped(t *testing.T) {
 			c := openContent(t, Config{Output: out, Done: all})
 
 			full := errors.New("full")
-			if err := c.CopyRange(t.Context(), &failingWriter{5_000_000, full}, 0, c.Size()); err != full {
+			if err := c.CopyRange(t.Context(), &failingWriter{5_000_000, full}, 0, c.Size()); !errors.Is(err, full) {
 				t.Errorf("CopyRange: %v, want the writer's error", err)
 			}
 
 			stopped := errors.New("stopped")
 			ctx, cancel := context.WithCancelCause(t.Context())
 			cancel(stopped)
-			if err := c.CopyRange(ctx, io.Discard, 0, c.Size()); err != stopped {
+			if err := c.CopyRange(ctx, io.Discard, 0, c.Size()); !errors.Is(err, stopped) {
 				t.Errorf("CopyRange: %v, want the cause of the context's end", err)
 			}
 		})

@@ -3,18 +3,18 @@ package content
 import (
 	"context"
 	"io"
+	"runtime"
 	"sort"
 	"sync"
+
+	"golang.org/x/sync/semaphore"
 
 	"github.com/promptmill/promptmill/collector/output"
 )
 
-// mostKept is the most memory that is kept for the next frame, in bytes. Only frames of one
-// very long line need more.
-const mostKept = 32 << 20
-
-// decoders keeps decoders of frames with their memory.
-var decoders sync.Pool
+// secondLanes are the lanes beyond its first that copies may use: more than there are
+// processors would cost memory for nothing.
+var secondLanes = semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0)))
 
 // frameText is a text in frames that can be unpacked one by one.
 type frameText struct {
@@ -47,23 +47,33 @@ func (t *frameText) startOf(i int) int64 {
 	return t.frames[i-1].end
 }
 
+// copyRange unpacks a frame while it writes the one before, and two at once if writing is
+// faster than that.
 func (t *frameText) copyRange(ctx context.Context, w io.Writer, offset, n int64) error {
 	end := offset + n
 	first := sort.Search(len(t.frames), func(i int) bool { return t.frames[i].end > offset })
 	last := sort.Search(len(t.frames), func(i int) bool { return t.frames[i].end >= end })
 
-	dec, err := takeDecoder()
-	if err != nil {
-		return err
+	lanes := make([]lane, 1, 2)
+	if first < last && secondLanes.TryAcquire(1) {
+		defer secondLanes.Release(1)
+		lanes = lanes[:2]
 	}
-	defer giveDecoder(dec)
+
+	ctx, cancel := context.WithCancel(ctx)
+	var unpacking sync.WaitGroup
+	defer unpacking.Wait()
+	defer cancel()
+
+	for k := range lanes {
+		lanes[k] = lane{texts: make(chan frameResult), written: make(chan struct{}, 1)}
+		unpacking.Go(func() { t.unpackLane(ctx, lanes[k], first+k, last, len(lanes)) })
+	}
 
 	for i := first; i <= last; i++ {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
+		lane := lanes[(i-first)%len(lanes)]
 
-		text, err := t.read(t.frames[i].frame, dec)
+		text, err := lane.next(ctx)
 		if err != nil {
 			return err
 		}
@@ -72,10 +82,79 @@ func (t *frameText) copyRange(ctx context.Context, w io.Writer, offset, n int64)
 		if _, err := w.Write(text[max(0, offset-start):min(int64(len(text)), end-start)]); err != nil {
 			return err
 		}
+
+		lane.written <- struct{}{}
 	}
 
 	return nil
 }
+
+// unpackLane unpacks the frames of a lane: each step-th one from i to last.
+func (t *frameText) unpackLane(ctx context.Context, to lane, i, last, step int) {
+	dec, err := takeDecoder()
+	if err != nil {
+		to.give(ctx, frameResult{err: err})
+		return
+	}
+	defer giveDecoder(dec)
+
+	for ; i <= last; i += step {
+		text, err := t.read(t.frames[i].frame, dec)
+		if !to.give(ctx, frameResult{text, err}) {
+			return
+		}
+	}
+}
+
+// lane passes texts from the goroutine that unpacks them to the one that writes them.
+type lane struct {
+	texts   chan frameResult
+	written chan struct{} // the text may be overwritten
+}
+
+// frameResult is the text of a frame, or why there is none.
+type frameResult struct {
+	text []byte
+	err  error
+}
+
+// give passes on a text and waits until it is written. It reports whether another is wanted.
+func (l lane) give(ctx context.Context, r frameResult) bool {
+	select {
+	case l.texts <- r:
+	case <-ctx.Done():
+		return false
+	}
+
+	select {
+	case <-l.written:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// next returns the next text, valid until written has a value. It returns the cause of the end
+// of ctx.
+func (l lane) next(ctx context.Context) ([]byte, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+
+	select {
+	case r := <-l.texts:
+		return r.text, r.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// mostKept is the most memory that is kept for the next copy, in bytes. Only a frame of one
+// very long line needs more.
+const mostKept = 16 << 20
+
+// decoders keeps decoders of frames with their memory.
+var decoders sync.Pool
 
 // takeDecoder returns a decoder that giveDecoder takes back.
 func takeDecoder() (*output.FrameDecoder, error) {
@@ -85,7 +164,7 @@ func takeDecoder() (*output.FrameDecoder, error) {
 	return output.NewFrameDecoder()
 }
 
-// giveDecoder keeps a decoder for the next one who needs it.
+// giveDecoder keeps a decoder for another copy.
 func giveDecoder(dec *output.FrameDecoder) {
 	if dec.Capacity() > mostKept {
 		dec.Close()

@@ -46,7 +46,9 @@ func openStream(path string, file *os.File, packed int64) (*streamText, error) {
 	switch err := h.Decode(start[:n]); {
 	case err != nil:
 		return nil, corruption(path, 0, err)
-	case h.HasFCS && !h.Skippable && h.FrameContentSize < 1<<62:
+	case h.Skippable || h.FrameContentSize > 1<<62:
+		return nil, corruption(path, 0, errNoSize)
+	case h.HasFCS:
 		t.bytes = int64(h.FrameContentSize)
 		return t, nil
 	}
@@ -73,7 +75,8 @@ func openStream(path string, file *os.File, packed int64) (*streamText, error) {
 
 // newDecoder returns a decoder of the file.
 func (t *streamText) newDecoder() (*zstd.Decoder, error) {
-	dec, err := zstd.NewReader(io.NewSectionReader(t.file, 0, t.packed), zstd.WithDecoderMaxWindow(mostWindow))
+	dec, err := zstd.NewReader(io.NewSectionReader(t.file, 0, t.packed),
+		zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(mostWindow))
 	if err != nil {
 		return nil, fmt.Errorf("zstd decoder: %w", err)
 	}

@@ -83,6 +83,38 @@ func retried(requests int) proto.Manifest {
 	return m
 }
 
+// A client that has read a part of the answers reads the rest after a retry: the journal has
+// the lines in the order of the output, also if they do not ascend.
+func TestReopenOrder(t *testing.T) {
+	t.Parallel()
+
+	j, _, _ := newTestJournal(t, 10, shuffled...)
+	out := testOutput(j)
+	fixture.Must(t, j.Rewrite(t.Context(), out, output.Format{}))
+	fixture.Must(t, j.Remove())
+	want := fixture.Unpack(t, out.Results())
+
+	_, meta := written(t, 10, 0, false)
+	j, err := CreateFromOutput(out, meta, retried(10), Position{})
+	fixture.Must(t, err)
+	t.Cleanup(func() { j.Close() })
+
+	appendFrame(t, j, 1, 2, 5) // fail again
+	j = reopen(t, j)           // the frames are whole
+
+	var got strings.Builder
+	fixture.Must(t, j.allLines(t.Context(), func(_ uint32, failed bool, line []byte) error {
+		if !failed {
+			got.Write(line)
+		}
+		return nil
+	}))
+
+	if diff := cmp.Diff(want, got.String()); diff != "" {
+		t.Errorf("the answers (-output +journal):\n%s", diff)
+	}
+}
+
 func TestReopen(t *testing.T) {
 	t.Parallel()
 

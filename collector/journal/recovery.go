@@ -64,7 +64,7 @@ func (j *Journal) recoverFrames(all bool) error {
 	}
 
 	if !r.described {
-		if len(r.good) == 0 && j.isPartialFirstFrame() {
+		if len(r.good) == 0 && frames.isPartialFirstFrame() {
 			// The process that created the journal died before its first frame was whole.
 			return errors.Join(os.Remove(j.path), os.ErrNotExist)
 		}
@@ -156,11 +156,11 @@ func (r *recovery) settlePending(last bool) error {
 
 // isPartialFirstFrame reports whether the file is empty, or the beginning of a journal
 // without a whole frame.
-func (j *Journal) isPartialFirstFrame() bool {
+func (r *frameReader) isPartialFirstFrame() bool {
 	const start = len(fileStart)
 	var got [start + 12]byte
 
-	n, err := j.file.ReadAt(got[:], 0)
+	n, err := r.file.ReadAt(got[:], 0)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return false
 	}

@@ -9,7 +9,11 @@ import (
 
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
+
+// errNoCounts reports a header that does not count the lines.
+var errNoCounts = errors.New("it does not count the lines")
 
 // errSizes reports a frame whose lines are not as long as its header says.
 var errSizes = errors.New("the lines have another size than their header says")
@@ -40,23 +44,42 @@ type snapshotRef struct {
 
 // summary is the part of a frame's header that is read of every frame.
 type summary struct {
-	Bytes  int64 `json:"bytes"`
-	Packed int64 `json:"packed"`
-	Sizes  Sizes `json:"sizes"`
-	Counts struct {
+	bytes, packed int64
+	sizes         Sizes
+	counts        struct {
 		Done   int `json:"done"`
 		Failed int `json:"failed"`
-	} `json:"counts"`
+	}
+}
+
+// parseSummary reads the beginning of a header: an old run has thousands of frames, and most of
+// a header are statistics.
+func parseSummary(scan *jsonscan.Scanner, text []byte) (s summary, err error) {
+	scan.Reset(text)
+	for scan.Enter(); scan.Next(); {
+		switch string(scan.Name()) {
+		case "bytes":
+			s.bytes = jsonscan.Count(scan.Value())
+		case "packed":
+			s.packed = jsonscan.Count(scan.Value())
+		case "sizes":
+			err = json.Unmarshal(scan.Value(), &s.sizes)
+		case "counts": // follows the others
+			return s, errors.Join(err, json.Unmarshal(scan.Value(), &s.counts), s.check())
+		}
+	}
+
+	return s, errors.Join(scan.End(), errNoCounts)
 }
 
 // check returns an error for a header that no program has written.
 func (s *summary) check() error {
-	z, c := s.Sizes, s.Counts
+	z, c := s.sizes, s.counts
 	switch {
-	case c.Failed < 0 || c.Done < c.Failed:
-		return fmt.Errorf("%d failed of %d requests", c.Failed, c.Done)
+	case c.Failed < 0 || c.Done < c.Failed || s.bytes < int64(c.Done):
+		return fmt.Errorf("%d failed of %d requests in %d bytes", c.Failed, c.Done, s.bytes)
 	case z.OKPlain < 0 || z.FailedPlain < 0 || z.OK < z.OKPlain || z.Failed < z.FailedPlain ||
-		s.Bytes != z.OK+z.Failed:
+		s.bytes != z.OK+z.Failed || s.bytes > output.MaxFrame:
 		return errSizes
 	}
 
@@ -100,60 +123,65 @@ func (s *Snapshot) readIndex(path string, done int) error {
 
 	s.frames = &frameReader{path: path, file: s.file, size: info.Size()}
 
-	offset, err := s.frames.firstFrame()
+	first, err := s.frames.firstFrame()
 	if err != nil {
 		return err
 	}
 
-	last := -1 // the frame of refs that ends where the reading did
-	for total := 0; offset < s.frames.size; {
+	var (
+		scan   jsonscan.Scanner
+		offset = first
+		total  = 0  // lines so far
+		last   = -1 // place of the frame before offset; -1: it has no lines
+	)
+	for offset < s.frames.size {
 		text, length, err := s.frames.readHeaderText(offset)
 		if isCorruption(err) {
-			break
+			return s.checkTail(offset, first)
 		}
 		if err != nil {
 			return err
 		}
 
-		var h summary
-		if err := json.Unmarshal(text, &h); err != nil {
+		h, err := parseSummary(&scan, text)
+		if err != nil {
 			return s.frames.corruption(offset, fmt.Errorf("frame header: %w", err))
 		}
 
-		if err := h.check(); err != nil {
-			return s.frames.corruption(offset, err)
-		}
-
-		if total += h.Counts.Done; total > done || !s.frames.fits(offset+length, h.Packed) {
-			return s.dropTornFrame(last)
+		if total += h.counts.Done; total > done || !s.frames.fits(offset+length, h.packed) {
+			return nil
 		}
 
 		last = -1
-		if h.Counts.Done > 0 {
+		if h.counts.Done > 0 {
 			last = len(s.refs)
 			s.refs = append(s.refs, snapshotRef{offset, offset + length})
-			s.index = append(s.index, SnapshotFrame{h.Sizes, h.Counts.Done, h.Counts.Failed})
+			s.index = append(s.index, SnapshotFrame{h.sizes, h.counts.Done, h.counts.Failed})
 		}
 
-		offset += length + h.Packed
-	}
-
-	if offset < s.frames.size {
-		next, err := s.frames.nextHeader(offset + 1)
-		if err != nil {
-			return err
-		}
-
-		if next >= 0 {
-			return s.frames.corruption(offset, errNoFrame)
-		}
+		offset += length + h.packed
 	}
 
 	return s.dropTornFrame(last)
 }
 
-// dropTornFrame takes the last frame out if its lines are not whole, as [Open] does. last is
-// its place, or -1 if it has no lines.
+// checkTail returns an error if the rest of the file from an offset on is not the beginning of
+// a frame that is being written. Whole frames in it show that it is damaged.
+func (s *Snapshot) checkTail(offset, first int64) error {
+	next, err := s.frames.nextHeader(offset + 1)
+	if err != nil {
+		return err
+	}
+
+	if next >= 0 || offset == first && !s.frames.isPartialFirstFrame() {
+		return s.frames.corruption(offset, errNoFrame)
+	}
+
+	return nil
+}
+
+// dropTornFrame takes the frame at the end of the file out if its lines are not whole, as
+// [Open] does. last is its place, or -1 if it has no lines.
 func (s *Snapshot) dropTornFrame(last int) error {
 	if last < 0 {
 		return nil

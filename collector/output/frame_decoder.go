@@ -10,9 +10,9 @@ import (
 // mostPreallocated bounds the memory that is allocated because a file says so, in bytes.
 const mostPreallocated = 64 << 20
 
-// mostUnpacked bounds the text of one frame, in bytes. A frame has 4 MiB of lines, or one
-// longer line, and an answer has 256 MiB at most.
-const mostUnpacked = 1 << 30
+// MaxFrame is the largest content of one frame that is unpacked, in bytes. A frame has 4 MiB of
+// lines, or one longer line, and an answer has 256 MiB at most.
+const MaxFrame = 1 << 30
 
 // FrameDecoder unpacks one zstd frame after the other into the same memory. It is not safe for
 // concurrent use.
@@ -21,9 +21,9 @@ type FrameDecoder struct {
 	packed, text []byte
 }
 
-// NewFrameDecoder returns a decoder. The caller closes it.
+// NewFrameDecoder returns a decoder of frames of MaxFrame bytes at most. The caller closes it.
 func NewFrameDecoder() (*FrameDecoder, error) {
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(mostUnpacked))
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxFrame))
 	if err != nil {
 		return nil, fmt.Errorf("zstd decoder: %w", err)
 	}
