@@ -49,12 +49,13 @@ func (a *answer) received() int64 {
 }
 
 // renewDeadline gives the next bytes their time. Before the first ones, and after the last, net/http also
-// reads a part of the body that the handler has left.
+// reads a part of the body that the handler has left: half of the time is for that, so that a refusal
+// still goes out.
 func (a *answer) renewDeadline() {
-	next := time.Now().Add(a.stall)
-	a.control.SetWriteDeadline(next) // fails only for a connection that is closed
+	now := time.Now()
+	a.control.SetWriteDeadline(now.Add(a.stall)) // fails only for a connection that is closed
 	if a.body != nil && !a.body.ended {
-		a.control.SetReadDeadline(next)
+		a.control.SetReadDeadline(now.Add(a.stall / 2))
 	}
 }
 
