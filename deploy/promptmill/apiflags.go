@@ -14,6 +14,7 @@ import (
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/apikey"
 	"github.com/promptmill/promptmill/deploy/apiserver"
+	"github.com/promptmill/promptmill/deploy/cmdline"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/httpserver"
 	"github.com/promptmill/promptmill/deploy/localbus"
@@ -92,6 +93,10 @@ func parseAPI(env environment, c *cli.Command) (o apiOptions, err error) {
 		log:       c.String("api-log"),
 		advertise: c.String("advertise"),
 	}
+	if o.tls && o.cert != "" {
+		return o, exit.Usage("leave out one of them", "--api-tls makes a certificate, and --api-cert names another one")
+	}
+
 	if o.address, err = httpserver.ParseAddress(address); err != nil {
 		return o, exit.Usage("for example --api 8080 or --api 0.0.0.0:8080", "--api %s: %w", address, err)
 	}
@@ -115,8 +120,8 @@ func (o apiOptions) checkKeys(c *cli.Command) error {
 
 	create := "promptmill key create"
 	for _, name := range []string{"api-key-file", "state"} {
-		if value := c.String(name); value != "" {
-			create += " --" + name + " " + report.ShellWords(value)
+		if cmdline.IsTyped(c, name) { // a variable holds for the command too
+			create += " --" + name + " " + report.ShellWords(c.String(name))
 			break // the file, or the folder with it
 		}
 	}
