@@ -44,6 +44,8 @@ type Config struct {
 	Metrics *metrics.Exporter
 	// Log gets warnings and errors. The zero value discards them.
 	Log zerolog.Logger
+	// Ended is called for each batch that has ended, see [batch.Config]. Defaults to nothing.
+	Ended func(context.Context, batch.Batch) error
 	// Started is called when clients can use the batch API, with its base URL. Defaults to nothing.
 	Started func(url string)
 }
@@ -133,6 +135,7 @@ func (s *Server) Serve(ctx context.Context, link *busconn.Connection) (err error
 		State:   s.cfg.State,
 		Format:  s.cfg.Format,
 		Log:     s.cfg.Log,
+		Ended:   s.cfg.Ended,
 	})
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/apikey"
 	"github.com/promptmill/promptmill/deploy/apiserver"
+	"github.com/promptmill/promptmill/deploy/batchapi/batch"
 	"github.com/promptmill/promptmill/deploy/cmdline"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/httpserver"
@@ -130,8 +132,10 @@ func (o apiOptions) checkKeys(c *cli.Command) error {
 		o.address, o.keys.Path()), "make one: ", create)
 }
 
-// openAPI listens for clients of the batch API.
-func openAPI(cmd *activeCommand, cfg pipeline.ServeConfig, o apiOptions) (api *apiserver.Server, closeAll func(), err error) {
+// openAPI listens for clients of the batch API. ends gets the batches that have ended; nil: nothing does.
+func openAPI(
+	cmd *activeCommand, cfg pipeline.ServeConfig, o apiOptions, ends *endEvents,
+) (api *apiserver.Server, closeAll func(), err error) {
 	if err := httpserver.CheckListen("--api", o.address); err != nil { // before files are made
 		return nil, nil, err
 	}
@@ -153,6 +157,11 @@ func openAPI(cmd *activeCommand, cfg pipeline.ServeConfig, o apiOptions) (api *a
 		o.keys.Require()
 	}
 
+	var ended func(context.Context, batch.Batch) error
+	if ends != nil {
+		ended = ends.addBatch
+	}
+
 	api, err = apiserver.Open(apiserver.Config{
 		Listen:    listen,
 		Advertise: hostOf(o.advertise),
@@ -163,6 +172,7 @@ func openAPI(cmd *activeCommand, cfg pipeline.ServeConfig, o apiOptions) (api *a
 		Version:   cfg.Version,
 		Metrics:   cmd.metrics,
 		Log:       log,
+		Ended:     ended,
 		Started:   func(url string) { o.printStart(cmd, url, authority) },
 	})
 	if err != nil {

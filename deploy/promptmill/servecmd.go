@@ -156,18 +156,25 @@ func serve(
 	noteUnusedURL(env, cfg.Bus, cmd.screen)
 	cfg.Log, cfg.Metrics, cfg.Hooks = cmd.log, cmd.metrics, cmd.hooks()
 
-	if cfg.OpenEvents, err = openEvents(cmd, events, cfg.State); err != nil {
+	ends, err := newEndEvents(cmd, events, cfg)
+	if err != nil {
 		return err
+	}
+	if ends != nil {
+		cfg.OpenEvents = ends.open
 	}
 
 	if api.enabled() {
-		server, closeAPI, err := openAPI(cmd, cfg, api)
+		server, closeAPI, err := openAPI(cmd, cfg, api, ends)
 		if err != nil {
 			return err
 		}
 		defer closeAPI()
 
 		cfg.API, cfg.Collects = server.Serve, server.Collects
+		if ends != nil {
+			ends.isBatch = server.Collects
+		}
 	}
 
 	err = pipeline.Serve(cmd.untilSignals("syncing the results received", nothingToCount, continueHint), cfg)

@@ -3,10 +3,13 @@ package main
 import (
 	"context"
 	"net/url"
+	"path/filepath"
 	"slices"
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/promptmill/promptmill/deploy/apiserver"
+	"github.com/promptmill/promptmill/deploy/batchapi/batch"
 	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/onend"
@@ -157,38 +160,73 @@ func (o eventOptions) listEndpoints(cmd *activeCommand, process, state string) (
 	return list, nil
 }
 
-// openEvents returns what opens the events of a serve; nil without any.
-func openEvents(
-	cmd *activeCommand, o eventOptions, state string,
-) (func(context.Context, *busconn.Connection) (pipeline.Events, error), error) {
-	process := pipeline.HostName() + ":" + state
-	endpoints, err := o.listEndpoints(cmd, process, state)
-	if err != nil || len(endpoints) == 0 {
+// endEvents passes the ends of runs and of batches to the sender of a serve.
+type endEvents struct {
+	cmd       *activeCommand
+	endpoints []webhook.Endpoint
+	// process names this process for the sender.
+	process string
+	// dir is the folder of the outputs.
+	dir string
+	// isBatch reports whether a run is a batch of the batch API, which passes on its end itself. Nil: none is.
+	isBatch func(run string) bool
+	// sender is set by open.
+	sender *webhook.Sender
+}
+
+var _ pipeline.Events = (*endEvents)(nil)
+
+// newEndEvents returns the events of a serve; nil if nothing gets them.
+func newEndEvents(cmd *activeCommand, o eventOptions, cfg pipeline.ServeConfig) (*endEvents, error) {
+	e := &endEvents{cmd: cmd, process: pipeline.HostName() + ":" + cfg.State, dir: cfg.Dir}
+
+	var err error
+	if e.endpoints, err = o.listEndpoints(cmd, e.process, cfg.State); err != nil || len(e.endpoints) == 0 {
 		return nil, err
 	}
 
-	return func(ctx context.Context, link *busconn.Connection) (pipeline.Events, error) {
-		ctx, cancel := context.WithTimeout(ctx, answerTime)
-		defer cancel()
-
-		sender, err := webhook.Open(ctx, webhook.Config{
-			Bucket:    newWebhookBucket(link),
-			Limits:    link.Limits,
-			Endpoints: endpoints,
-			Process:   process,
-			Log:       cmd.log,
-		})
-		if err != nil {
-			return nil, link.Explain(link.DescribeStreamError(err))
-		}
-
-		for _, e := range endpoints {
-			cmd.screen.Printf("ends of runs go to %s", e.Name)
-		}
-
-		return sender, nil
-	}, nil
+	return e, nil
 }
+
+// open opens the sender on a bus. It is for [pipeline.ServeConfig].
+func (e *endEvents) open(ctx context.Context, link *busconn.Connection) (pipeline.Events, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+
+	var err error
+	e.sender, err = webhook.Open(ctx, webhook.Config{
+		Bucket:    newWebhookBucket(link),
+		Limits:    link.Limits,
+		Endpoints: e.endpoints,
+		Process:   e.process,
+		Log:       e.cmd.log,
+	})
+	if err != nil {
+		return nil, link.Explain(link.DescribeStreamError(err))
+	}
+
+	for _, endpoint := range e.endpoints {
+		e.cmd.screen.Printf("ends of runs go to %s", endpoint.Name)
+	}
+
+	return e, nil
+}
+
+// AddRun implements [pipeline.Events].
+func (e *endEvents) AddRun(ctx context.Context, m proto.Manifest) error {
+	if e.isBatch != nil && e.isBatch(m.Run) {
+		return nil
+	}
+	return e.sender.AddRun(ctx, m)
+}
+
+// addBatch adds the end of a batch of the batch API, which may have no run. It is for [apiserver.Config].
+func (e *endEvents) addBatch(ctx context.Context, b batch.Batch) error {
+	return e.sender.Add(ctx, apiserver.NewEvent(b, pipeline.HostName()+":"+filepath.Join(e.dir, b.Run)))
+}
+
+// Run implements [pipeline.Events].
+func (e *endEvents) Run(ctx context.Context) error { return e.sender.Run(ctx) }
 
 // newWebhookBucket returns the bucket of webhooks of a bus.
 func newWebhookBucket(link *busconn.Connection) webhook.Bucket { return bus.New(link.JS).Webhooks }

@@ -22,7 +22,7 @@ const (
 
 // Event is the end of a batch.
 type Event struct {
-	// ID names the event. Defaults to a hash of the other fields' BatchID, Type and At.
+	// ID names the event. Defaults to a hash of BatchID and Type: a batch ends once.
 	ID string `json:"id"`
 	// Type is the type, such as [Completed]. Required.
 	Type string `json:"type"`
@@ -73,7 +73,7 @@ func NewRunEvent(m proto.Manifest) Event {
 // withID returns the event with its id.
 func (e Event) withID() Event {
 	if e.ID == "" {
-		e.ID = hashID(e.BatchID, e.Type, e.At.UTC().Format(time.RFC3339Nano))
+		e.ID = hashID(e.BatchID, e.Type)
 	}
 	return e
 }

@@ -100,7 +100,7 @@ func Open(ctx context.Context, cfg Config) (*Sender, error) {
 // was there first.
 func (s *Sender) announce(ctx context.Context, e Endpoint) (time.Time, error) {
 	key := knownPrefix + e.ID
-	now := known{Name: e.Name, Command: e.Command, Since: time.Now().UTC().Truncate(time.Second)}
+	now := known{Name: e.Name, Command: e.Command, Since: time.Now().UTC()}
 	value, _, err := s.Bucket.Get(ctx, key)
 	if err != nil && !errors.Is(err, jetstream.ErrKeyNotFound) && !errors.Is(err, proto.ErrFormat) {
 		return time.Time{}, err
