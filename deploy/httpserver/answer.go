@@ -2,6 +2,7 @@ package httpserver
 
 import (
 	"io"
+	"math"
 	"net/http"
 	"time"
 )
@@ -93,12 +94,19 @@ func (a *answer) Write(p []byte) (written int, err error) {
 	}
 }
 
-// ReadFrom implements io.ReaderFrom: net/http sends files without copying them.
+// ReadFrom implements io.ReaderFrom: net/http sends files without copying them. It does so for a part
+// of a file only if no second limit is around that of the part.
 func (a *answer) ReadFrom(from io.Reader) (read int64, err error) {
+	part, ok := from.(*io.LimitedReader)
+	if !ok {
+		part = &io.LimitedReader{R: from, N: math.MaxInt64}
+	}
+
 	a.begin()
-	for {
+	for part.N > 0 {
 		a.renewDeadline()
-		n, err := io.CopyN(a.ResponseWriter, from, movedBytes)
+		n, err := io.CopyN(a.ResponseWriter, part.R, min(part.N, movedBytes))
+		part.N -= n
 		read += n
 		a.bytes += n
 		switch {
@@ -108,6 +116,8 @@ func (a *answer) ReadFrom(from io.Reader) (read int64, err error) {
 			return read, err
 		}
 	}
+
+	return read, nil
 }
 
 // begin notes the status of an answer without one.
