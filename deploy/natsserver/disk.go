@@ -1,6 +1,7 @@
 package natsserver
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
@@ -18,12 +19,15 @@ func availableBytes(dir string) (int64, error) {
 	}
 
 	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
+		var info fs.FileInfo
+		if err == nil && d.Type().IsRegular() {
+			info, err = d.Info()
 		}
 
-		info, err := d.Info()
-		if err == nil {
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // a server that has stopped still removes a deleted stream
+			return nil
+		case err == nil && info != nil:
 			room += info.Size()
 		}
 

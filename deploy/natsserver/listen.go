@@ -21,9 +21,9 @@ import (
 // serverName is the name of each server of ours, which it sends to each client.
 const serverName = "promptmill"
 
-// CheckListen returns an error with a hint if this process cannot listen at an address, HOST:PORT. An
-// empty one is [Loopback]. state is the state folder, which lists the buses of this machine. The
-// server itself only reports that it does not get ready.
+// CheckListen returns an error with a hint if this process cannot listen at an address,
+// HOST:PORT. An empty one is [Loopback]. state is the state folder, which lists the buses of
+// this machine. The server itself only reports that it does not get ready.
 func CheckListen(address, state string) error {
 	if address == "" {
 		return nil // the default

@@ -68,6 +68,7 @@ func TestFamilies(t *testing.T) {
 		if err := joinAt(t, s, "127.0.0.1"); err != nil {
 			t.Errorf("%s over IPv4: %v", address, err)
 		}
+
 		if err := joinAt(t, s, "::1"); (err == nil) != six {
 			t.Errorf("%s over IPv6: %v", address, err)
 		}

@@ -336,8 +336,8 @@ func ParseAddress(address string) (host string, port int, err error) {
 	return host, int(n), nil
 }
 
-// ExampleAddress returns the hint for an address that [ParseAddress] refuses. It has the port, if the
-// address is a port alone.
+// ExampleAddress returns the hint for an address that [ParseAddress] refuses. It has the port,
+// if the address is a port alone.
 func ExampleAddress(address string) string {
 	port, err := strconv.ParseUint(address, 10, 16)
 	if err != nil {

@@ -326,7 +326,8 @@ func (s *server) sweep(ctx context.Context) error {
 			}
 		}
 
-		if err := sweepEnded(ctx, s.link.JS, s.runs, time.Now(), s.ended.pass, s.Hooks); err != nil && ctx.Err() == nil {
+		err := sweepEnded(ctx, s.link.JS, s.runs, time.Now(), s.ended.pass, s.Hooks)
+		if err != nil && ctx.Err() == nil {
 			s.Log.Warn().Err(err).Msg("failed to delete runs whose time on the bus is over; retrying")
 		}
 

@@ -18,7 +18,7 @@ var (
 // RequestError is the error of a request that a client has to change. It has the fields of OpenAI's
 // errors.
 type RequestError struct {
-	// Message is a sentence that says what is wrong and how to repair it.
+	// Message is a sentence that names the fault and the way to repair it.
 	Message string
 	// Param is the parameter of the request that is wrong; empty if none is.
 	Param string
@@ -85,7 +85,7 @@ type InputError struct {
 // Usage counts the tokens of prompts and of answers, as the model servers do.
 type Usage struct {
 	Input, Output int64
-	// CachedInput and ReasoningOutput are parts of Input and Output, as far as the answers report them.
-	// They are 0 until the batch has ended.
+	// CachedInput and ReasoningOutput are parts of Input and Output, as far as the answers
+	// report them. They are 0 until the batch has ended.
 	CachedInput, ReasoningOutput int64
 }

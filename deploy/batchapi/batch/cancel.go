@@ -21,25 +21,44 @@ func (s *Service) Cancel(ctx context.Context, id string) (Batch, error) {
 		return Batch{}, ErrNotFound
 	}
 
-	if r.State != proto.StateValidating {
-		return s.cancelRun(ctx, r.Run)
+	if answer, err, done := answerCancel(r); done {
+		return answer, err
 	}
 
 	isFresh, release, err := s.holdSubmission(ctx, r.Run)
 	defer release()
 
-	if err != nil {
+	switch {
+	case err != nil:
 		return r.describe(), err
-	}
-
-	if isFresh {
+	case isFresh:
 		return s.cancelUnsubmitted(r.Run, false)
 	}
 
-	ctx, cancel := context.WithTimeout(ctx, shortAnswerTime)
+	wait := answerTime
+	if s.find(id).State == proto.StateValidating {
+		wait = shortAnswerTime
+	}
+
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 
 	return s.cancelRun(ctx, r.Run)
+}
+
+// answerCancel returns the answer for a batch that need not be cancelled, or cannot be.
+func answerCancel(r *record) (b Batch, err error, done bool) {
+	switch {
+	case r.State == proto.StateCancelling, r.State == proto.StateCancelled:
+		return r.describe(), nil, true
+	case r.State == proto.StateFinalizing, r.State.Ended():
+		return r.describe(), &RequestError{
+			Message: fmt.Sprintf("Batch %s is %s and cannot be cancelled.", r.id(), r.State),
+			Code:    "batch_not_cancellable",
+		}, true
+	}
+
+	return Batch{}, nil, false
 }
 
 // shortAnswerTime is the time that a cancellation waits for the bus to say whether it has the
@@ -57,29 +76,28 @@ func (s *Service) cancelUnsubmitted(run string, hasParts bool) (Batch, error) {
 		now.RemoveRun = hasParts
 		return nil
 	})
+	if err != nil {
+		return r.describe(), err
+	}
 
-	return r.describe(), err
+	b, err, _ := answerCancel(r)
+
+	return b, err
 }
 
 // cancelRun cancels the run of a batch if it is on the bus, and else the batch.
 func (s *Service) cancelRun(ctx context.Context, run string) (Batch, error) {
-	ctx, done := context.WithTimeout(ctx, answerTime)
-	defer done()
-
 	m, err := s.bus.Runs.Get(ctx, run)
 	if err == nil {
 		s.followOne(m)
 	}
 
 	r := s.find(idPrefix + run)
+	if answer, err, done := answerCancel(r); done {
+		return answer, err
+	}
+
 	switch {
-	case r.State == proto.StateCancelling, r.State == proto.StateCancelled:
-		return r.describe(), nil
-	case r.State == proto.StateFinalizing, r.State.Ended():
-		return r.describe(), &RequestError{
-			Message: fmt.Sprintf("Batch %s is %s and cannot be cancelled.", r.id(), r.State),
-			Code:    "batch_not_cancellable",
-		}
 	case r.State == proto.StateValidating || errors.Is(err, proto.ErrNoRun):
 		return s.cancelUnsubmitted(run, true)
 	case err != nil:
@@ -101,8 +119,13 @@ func (s *Service) cancelRun(ctx context.Context, run string) (Batch, error) {
 			now.FinalizingAt)
 		return nil
 	})
+	if err != nil {
+		return r.describe(), err
+	}
 
-	return r.describe(), err
+	b, err, _ := answerCancel(r)
+
+	return b, err
 }
 
 // removeRun removes the parts of a cancelled run from the bus.

@@ -28,7 +28,8 @@ func (s *Service) followRuns(ctx context.Context) error {
 	return nil
 }
 
-// sighting is what of a manifest matters to a batch. Two that are equal move it nowhere.
+// sighting has the fields of a manifest that matter to a batch. After an equal one, the batch
+// stays as it is.
 type sighting struct {
 	state   proto.State
 	at      time.Time
@@ -244,11 +245,11 @@ func (s *Service) settle(ctx context.Context, run string) (settled bool, err err
 		case now.State == proto.StateCancelling:
 			now.cancel(time.Now().UTC())
 		default:
-			now.fail(time.Now().UTC(), []InputError{{
-				Code: codeDeleted,
-				Message: "Run " + run + " was deleted on the server before it had ended. " +
-					"The requests that had an answer by then are in the output file.",
-			}})
+			text := "Run " + run + " was deleted on the server before it had ended."
+			if now.hasAnswers() {
+				text += " The requests that had an answer by then are in the output file."
+			}
+			now.fail(time.Now().UTC(), []InputError{{Code: codeDeleted, Message: text}})
 		}
 
 		return nil

@@ -11,8 +11,8 @@ import (
 	"github.com/promptmill/promptmill/deploy/batchapi/filestore"
 )
 
-// outputSize is the size of a file of an output that has so many lines, after so many retries
-// of the run.
+// outputSize is the size of an output file with a number of lines, after a number of retries of
+// the run.
 type outputSize struct {
 	lines, retries int
 	bytes          int64

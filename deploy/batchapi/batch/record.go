@@ -9,7 +9,7 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// record is what is kept of a batch on disk. A record that readers have does not change:
+// record has the fields of a batch that are on disk. A record that readers have does not change:
 // changes are made to a copy.
 type record struct {
 	// Version is the version of the format.
@@ -25,7 +25,7 @@ type record struct {
 	InputSHA256 string `json:"input_sha256,omitempty"`
 	// InputName is the name of the input file, as the client gave it.
 	InputName string `json:"input_name,omitempty"`
-	// Settings are the settings of the run as they were when the batch was created.
+	// Settings are the settings of the run at the creation of the batch.
 	Settings proto.Settings `json:"settings"`
 	// OutputExpiresAfter is the time in seconds after the end at which the output is removed.
 	// 0: never.

@@ -40,6 +40,10 @@ func openRecords(dir string) (*records, error) {
 		return nil, fmt.Errorf("make the folder of batches: %w", err)
 	}
 
+	if err := errors.Join(atomicfile.SyncDir(dir), atomicfile.SyncDir(filepath.Dir(dir))); err != nil {
+		return nil, fmt.Errorf("make the folder of batches: %w", err)
+	}
+
 	path := filepath.Join(dir, "lock")
 	lock, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

@@ -142,12 +142,11 @@ func (s *Service) Run(ctx context.Context) error {
 	group.Go(func() error { return s.notifyEnded(working) })
 	group.Go(func() error { return s.sweep(working) })
 
-	err := group.Wait()
-	if ctx.Err() != nil {
-		return nil
+	if err := group.Wait(); ctx.Err() == nil {
+		return err
 	}
 
-	return err
+	return nil
 }
 
 // Get returns a batch, or [ErrNotFound].
@@ -373,7 +372,7 @@ func (s *Service) change(run string, apply func(*record) error) (*record, error)
 	return &r, nil
 }
 
-// observe changes a record by what is seen of its run. Readers see the change also if it cannot be
+// observe stores a record that has followed its run. Readers see the change also if it cannot be
 // written, and the sweeper writes it later: the run is as it is. The caller holds changes.
 func (s *Service) observe(r *record) {
 	old := s.find(r.id())
@@ -405,7 +404,7 @@ func (s *Service) isUnsaved(run string) bool {
 	return s.unsaved[run]
 }
 
-// replace shows a changed record to readers, and wakes whoever has work with it.
+// replace shows a changed record to readers, and wakes the goroutines that have work with it.
 func (s *Service) replace(r *record, unsaved bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -77,9 +77,9 @@ func (s *Service) awaitSubmission(ctx context.Context) (*record, context.Context
 			return nil, nil, context.Cause(ctx)
 		}
 
-		r, wait := s.nextSubmission(time.Now())
+		r, attempt, wait := s.beginSubmission(ctx, time.Now())
 		if r != nil {
-			return r, s.beginSubmission(ctx, r.Run), nil
+			return r, attempt, nil
 		}
 
 		if err := s.submitter.wait(ctx, wait); err != nil {
@@ -88,11 +88,13 @@ func (s *Service) awaitSubmission(ctx context.Context) (*record, context.Context
 	}
 }
 
-// nextSubmission returns the oldest batch to put on the bus now, or the time until there may be
-// one.
-func (s *Service) nextSubmission(now time.Time) (next *record, wait time.Duration) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
+// beginSubmission begins an attempt for the oldest batch to put on the bus now. If there is
+// none, it returns the time until there may be one.
+func (s *Service) beginSubmission(
+	ctx context.Context, now time.Time,
+) (next *record, attempt context.Context, wait time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 
 	wait = longWait
 	for run := range s.live {
@@ -117,24 +119,20 @@ func (s *Service) nextSubmission(now time.Time) (next *record, wait time.Duratio
 		}
 	}
 
-	return next, wait
-}
-
-// beginSubmission begins an attempt.
-func (s *Service) beginSubmission(ctx context.Context, run string) context.Context {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-
-	at := s.submissions[run]
-	if at == nil {
-		at = &submission{}
-		s.submissions[run] = at
+	if next == nil {
+		return nil, nil, wait
 	}
 
-	ctx, at.stop = context.WithCancelCause(ctx)
+	at := s.submissions[next.Run]
+	if at == nil {
+		at = &submission{}
+		s.submissions[next.Run] = at
+	}
+
+	attempt, at.stop = context.WithCancelCause(ctx)
 	at.done = make(chan struct{})
 
-	return ctx
+	return next, attempt, 0
 }
 
 // endSubmission ends an attempt. The error of one that is to be repeated sets the time of the

@@ -5,10 +5,11 @@ import (
 	"time"
 )
 
-// sweepInterval is the interval at which the sweeper looks for what is to be removed.
+// sweepInterval is the interval at which the sweeper looks for expired files and left parts.
 const sweepInterval = 30 * time.Second
 
-// sweep removes what is over, and writes what could not be written, until ctx ends.
+// sweep removes expired files and left parts, and writes records that could not be written,
+// until ctx ends.
 func (s *Service) sweep(ctx context.Context) error {
 	s.removeLeft()
 	for {
