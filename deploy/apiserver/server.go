@@ -172,7 +172,7 @@ func (s *Server) newHandler(
 	mux.Handle("GET "+metricsPath, s.guard(metrics.Handler(s.cfg.Metrics, collectors...)))
 	mux.Handle("/", api)
 
-	return mux, nil
+	return s.refuseBrowsers(mux), nil
 }
 
 // run answers requests and works for the batches until ctx ends. The batches stop after the last

@@ -79,6 +79,25 @@ func TestAPIKeys(t *testing.T) {
 		check(path, "any", 200)
 	}
 
+	// A page in a browser of this machine is refused while no key keeps it away.
+	for _, header := range []http.Header{
+		{"Origin": {"https://site.example"}},
+		{"Sec-Fetch-Site": {"cross-site"}},
+		{"Host": {"rebound.example:8080"}},
+	} {
+		request, err := http.NewRequest("POST", url+"/v1/batches", strings.NewReader("{}"))
+		must(t, err)
+		request.Header, request.Host = header, header.Get("Host")
+
+		answer, err := http.DefaultClient.Do(request)
+		must(t, err)
+		text, _ := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		if answer.StatusCode != 403 || !strings.Contains(string(text), `"code":"api_key_required"`) {
+			t.Errorf("with %v: %d %s", header, answer.StatusCode, text)
+		}
+	}
+
 	secret := strings.TrimSpace(c.must("key", "create", "--name", "alice"))
 	own := strings.TrimSpace(c.must("key", "create", "--own-only"))
 	for _, path := range []string{"/v1/files", "/v1/batches", "/v1/models", "/metrics"} {
