@@ -72,6 +72,12 @@ func (p *Pending) SHA256() string { return p.sum }
 // Commit puts the file into the store with the owner, name, purpose and expiry of f. All of it is
 // durable when Commit returns. If Commit fails, it leaves nothing behind.
 func (p *Pending) Commit(f File) (File, error) {
+	if err := p.store.beginChange(); err != nil {
+		p.Abort()
+		return File{}, err
+	}
+	defer p.store.endChange()
+
 	return p.commitRecord(fileRecord{File: f})
 }
 

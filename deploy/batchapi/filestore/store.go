@@ -2,6 +2,7 @@ package filestore
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,8 +17,12 @@ import (
 	"github.com/promptmill/promptmill/collector/atomicfile"
 )
 
-// ErrLocked is returned when another process has the store open.
-var ErrLocked = errors.New("another promptmill has the files of the batch API open")
+var (
+	// ErrLocked is returned when another process has the store open.
+	ErrLocked = errors.New("another promptmill has the files of the batch API open")
+	// ErrClosed is returned after [Store.Close] for calls that would change the store.
+	ErrClosed = errors.New("the files of the batch API are closed")
+)
 
 // Store is an open store. It is safe for concurrent use.
 type Store struct {
@@ -26,6 +31,15 @@ type Store struct {
 	log        zerolog.Logger
 	lock       *os.File
 	ids        *idSource
+
+	// ctx ends with Close, by stop.
+	ctx  context.Context
+	stop context.CancelCauseFunc
+
+	// changing is held for reading by each call that changes the store, and for writing by Close.
+	// It guards closed.
+	changing sync.RWMutex
+	closed   bool
 
 	// mu guards the fields below.
 	mu      sync.RWMutex
@@ -76,6 +90,8 @@ func openStore(dir string, log zerolog.Logger, now func() time.Time) (*Store, er
 		uploads:    map[string]*activeUpload{},
 	}
 
+	s.ctx, s.stop = context.WithCancelCause(context.Background())
+
 	for _, folder := range []string{s.filesDir, s.uploadsDir} {
 		if err := os.MkdirAll(folder, 0o700); err != nil {
 			return nil, fmt.Errorf("open the files of the batch API: %w", err)
@@ -115,8 +131,37 @@ func lockStore(dir string) (*os.File, error) {
 	return file, nil
 }
 
-// Close releases the folder. All other calls must have returned.
-func (s *Store) Close() error { return atomicfile.Unlock(s.lock) }
+// Close releases the folder. It waits for calls that change the store, and stops those that
+// complete uploads.
+func (s *Store) Close() error {
+	s.stop(ErrClosed)
+
+	s.changing.Lock()
+	defer s.changing.Unlock()
+
+	if s.closed {
+		return nil
+	}
+
+	s.closed = true
+
+	return atomicfile.Unlock(s.lock)
+}
+
+// beginChange begins a change of the store, which must end with endChange. The error is
+// [ErrClosed].
+func (s *Store) beginChange() error {
+	s.changing.RLock()
+	if s.closed {
+		s.changing.RUnlock()
+		return ErrClosed
+	}
+
+	return nil
+}
+
+// endChange ends a change of the store.
+func (s *Store) endChange() { s.changing.RUnlock() }
 
 // filePath returns the path of a file's data.
 func (s *Store) filePath(id string) string { return filepath.Join(s.filesDir, id) }
@@ -212,9 +257,16 @@ func (s *Store) Open(id string) (*os.File, File, error) {
 
 // Delete removes a file. The error is [ErrNotFound] if the file is not there.
 func (s *Store) Delete(id string) error {
+	if err := s.beginChange(); err != nil {
+		return err
+	}
+
+	defer s.endChange()
+
 	if err := s.forgetFile(id); err != nil {
 		return err
 	}
+
 	return s.removeData([]string{id})
 }
 
@@ -267,6 +319,12 @@ func (s *Store) removeData(ids []string) error {
 // the parts of uploads that have expired. It returns the removed files even if it returns an
 // error.
 func (s *Store) RemoveExpired(now time.Time, inUse func(id string) bool) ([]File, error) {
+	if err := s.beginChange(); err != nil {
+		return nil, err
+	}
+
+	defer s.endChange()
+
 	var (
 		removed []File
 		ids     []string

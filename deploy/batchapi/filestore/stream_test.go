@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -146,6 +147,95 @@ func TestCompleteAtOnce(t *testing.T) {
 	if got := append(listTree(t, s.filesDir), listTree(t, s.uploadsDir)...); len(got) != 3 {
 		t.Errorf("on disk: %v", got)
 	}
+}
+
+// goneContext is a context that ends just after the call had its turn.
+type goneContext struct{ context.Context }
+
+func (goneContext) Done() <-chan struct{} { return nil }
+func (goneContext) Err() error            { return context.Canceled }
+
+// A completion does not stop when its client has waited too long.
+func TestCompleteOutlivesRequest(t *testing.T) {
+	t.Parallel()
+
+	s := openTest(t, t.TempDir())
+	up, err := s.CreateUpload(Upload{Bytes: 3})
+	must(t, err)
+	part, err := s.AddPart(t.Context(), up.ID, strings.NewReader("abc"))
+	must(t, err)
+
+	done, err := s.CompleteUpload(goneContext{t.Context()}, up.ID, []string{part.ID}, "")
+	must(t, err)
+	if text := readFile(t, s, done.File.ID); text != "abc" {
+		t.Errorf("file %q", text)
+	}
+}
+
+// After Close, calls that change the store are refused, and change nothing.
+func TestClosed(t *testing.T) {
+	t.Parallel()
+
+	dir := t.TempDir()
+	s := openTest(t, dir)
+	f, err := s.Create(t.Context(), File{}, strings.NewReader("abc"))
+	must(t, err)
+	up, err := s.CreateUpload(Upload{Bytes: 3})
+	must(t, err)
+	part, err := s.AddPart(t.Context(), up.ID, strings.NewReader("abc"))
+	must(t, err)
+	p, err := s.Begin(t.Context(), strings.NewReader("abc"))
+	must(t, err)
+	defer p.Abort()
+
+	must(t, s.Close())
+	must(t, s.Close())
+
+	_, createErr := s.Create(t.Context(), File{}, strings.NewReader("abc"))
+	_, commitErr := p.Commit(File{})
+	_, uploadErr := s.CreateUpload(Upload{})
+	_, partErr := s.AddPart(t.Context(), up.ID, strings.NewReader("abc"))
+	_, completeErr := s.CompleteUpload(t.Context(), up.ID, []string{part.ID}, "")
+	_, cancelErr := s.CancelUpload(up.ID)
+	_, expireErr := s.RemoveExpired(time.Now(), func(string) bool { return false })
+	for i, err := range []error{
+		createErr, commitErr, uploadErr, partErr, completeErr, cancelErr, expireErr, s.Delete(f.ID),
+	} {
+		if !errors.Is(err, ErrClosed) {
+			t.Errorf("call %d: %v, want ErrClosed", i, err)
+		}
+	}
+
+	want := []string{
+		"files/" + f.ID, "files/" + f.ID + ".json", "lock", "uploads/" + up.ID + ".json",
+		"uploads/" + up.ID + "/" + part.ID,
+	}
+	if diff := cmp.Diff(want, listTree(t, dir)); diff != "" {
+		t.Errorf("folder (-want +got):\n%s", diff)
+	}
+}
+
+// Close stops a completion, which leaves the upload as it was.
+func TestCloseStopsCompletion(t *testing.T) {
+	t.Parallel()
+
+	dir := t.TempDir()
+	s := openTest(t, dir)
+	up, err := s.CreateUpload(Upload{Bytes: 3})
+	must(t, err)
+	part, err := s.AddPart(t.Context(), up.ID, strings.NewReader("abc"))
+	must(t, err)
+
+	s.stop(ErrClosed) // as Close does first
+	if _, err := s.CompleteUpload(t.Context(), up.ID, []string{part.ID}, ""); !errors.Is(err, ErrClosed) {
+		t.Errorf("CompleteUpload: %v, want ErrClosed", err)
+	}
+
+	must(t, s.Close())
+
+	s = openTest(t, dir)
+	_, err = s.CompleteUpload(t.Context(), up.ID, []string{part.ID}, "")
+	must(t, err)
 }
 
 // A call that waits for another to end an upload stops waiting with its context.

@@ -92,6 +92,12 @@ func (s *Store) uploadPath(id string) string { return filepath.Join(s.uploadsDir
 // CreateUpload begins an upload with the owner, name, purpose, type, size and expiry of up.
 // ExpiresAt defaults to [UploadLifetime] after the creation.
 func (s *Store) CreateUpload(up Upload) (Upload, error) {
+	if err := s.beginChange(); err != nil {
+		return Upload{}, err
+	}
+
+	defer s.endChange()
+
 	up.ID, up.CreatedAt = s.ids.next(uploadPrefix)
 	up.Status, up.File = UploadPending, nil
 	up.Filename = strings.ToValidUTF8(up.Filename, "\uFFFD")
@@ -134,7 +140,8 @@ func (s *Store) GetUpload(id string) (Upload, error) {
 	return u.at(s.ids.now()), nil
 }
 
-// takeUpload waits for the turn to change an upload. The caller must call release.
+// takeUpload waits for the turn to change an upload, and begins a change of the store. The
+// caller must call release.
 func (s *Store) takeUpload(ctx context.Context, id string) (u *activeUpload, release func(), err error) {
 	s.mu.RLock()
 	u = s.uploads[id]
@@ -146,10 +153,21 @@ func (s *Store) takeUpload(ctx context.Context, id string) (u *activeUpload, rel
 
 	select {
 	case u.turn <- struct{}{}:
-		return u, func() { <-u.turn }, nil
 	case <-ctx.Done():
 		return nil, nil, context.Cause(ctx)
+	case <-s.ctx.Done():
+		return nil, nil, context.Cause(s.ctx)
 	}
+
+	if err := s.beginChange(); err != nil {
+		<-u.turn
+		return nil, nil, err
+	}
+
+	return u, func() {
+		s.endChange()
+		<-u.turn
+	}, nil
 }
 
 // AddPart stores the bytes of r as a part of a pending upload, durably. It leaves nothing behind if
@@ -238,7 +256,12 @@ func (s *Store) makeUploadFolder(id string) error {
 // with. The call takes as much space on the disk as the file, until it returns.
 //
 // Whatever ends the process, the upload is either pending with all of its parts afterwards, or
-// completed with its file. A repeated call with the same parts returns the same file.
+// completed with its file. A repeated call with the same parts returns the same file, even if that
+// was deleted since.
+//
+// ctx is for the time in which other calls work at the upload. The end of ctx does not stop this
+// call from completing the upload: a client that has waited too long repeats its request, and
+// would start from the beginning each time.
 //
 // The error is [ErrNotFound], [ErrUploadEnded] or a [*PartsError], or wraps syscall.ENOSPC if the
 // disk is full.
@@ -265,7 +288,7 @@ func (s *Store) CompleteUpload(ctx context.Context, id string, partIDs []string,
 		return Upload{}, err
 	}
 
-	p, sum, err := s.assembleParts(ctx, id, partIDs, md5sum != "")
+	p, sum, err := s.assembleParts(id, partIDs, md5sum != "")
 	if err != nil {
 		return Upload{}, err
 	}
@@ -332,7 +355,7 @@ func (u *activeUpload) checkParts(partIDs []string) error {
 }
 
 // assembleParts makes a pending file from parts, and returns its MD5 if that is wanted.
-func (s *Store) assembleParts(ctx context.Context, id string, partIDs []string, withMD5 bool) (
+func (s *Store) assembleParts(id string, partIDs []string, withMD5 bool) (
 	p *Pending, md5sum string, err error,
 ) {
 	temp, err := s.createTemp(s.filesDir, filePrefix)
@@ -352,7 +375,7 @@ func (s *Store) assembleParts(ctx context.Context, id string, partIDs []string, 
 	}
 
 	sum, check := sha256.New(), md5.New()
-	group, ctx := errgroup.WithContext(ctx)
+	group, ctx := errgroup.WithContext(s.ctx)
 	group.Go(func() error { return appendParts(ctx, temp, paths) })
 	group.Go(func() error { return hashParts(ctx, sum, paths) })
 
@@ -397,7 +420,7 @@ func appendParts(ctx context.Context, w *os.File, paths []string) error {
 		}
 
 		for n := int64(1); n > 0 && err == nil; {
-			if err = ctx.Err(); err == nil {
+			if err = context.Cause(ctx); err == nil {
 				n, err = io.Copy(w, io.LimitReader(part, appendStep))
 			}
 		}
