@@ -1,6 +1,7 @@
 package httpserver
 
 import (
+	"errors"
 	"io"
 	"math"
 	"net/http"
@@ -110,7 +111,7 @@ func (a *answer) ReadFrom(from io.Reader) (read int64, err error) {
 		read += n
 		a.bytes += n
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return read, nil
 		case err != nil:
 			return read, err
@@ -145,7 +146,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	b.control.SetReadDeadline(time.Now().Add(b.stall))
 	n, err := b.ReadCloser.Read(p)
 	b.control.SetReadDeadline(time.Time{})
-	b.ended = b.ended || err == io.EOF
+	b.ended = b.ended || errors.Is(err, io.EOF)
 	b.bytes += int64(n)
 
 	return n, err

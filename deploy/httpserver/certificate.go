@@ -116,6 +116,7 @@ func describePairError(certFile, keyFile, cert, key string, err error) error {
 	case strings.Contains(err.Error(), "does not match"):
 		return fmt.Errorf("the private key in %s is not that of the certificate in %s", keyFile, certFile)
 	}
+
 	return fmt.Errorf("the certificate in %s or the private key in %s is damaged", certFile, keyFile)
 }
 

@@ -116,11 +116,11 @@ func readAuthority(path string, key *ecdsa.PrivateKey) (*x509.Certificate, error
 	}
 
 	certificate, err := x509.ParseCertificate(block.Bytes)
-	if err != nil || !certificate.IsCA || !key.PublicKey.Equal(certificate.PublicKey) {
-		return nil, nil // of an identity that was deleted
+	if err == nil && certificate.IsCA && key.PublicKey.Equal(certificate.PublicKey) {
+		return certificate, nil
 	}
 
-	return certificate, nil
+	return nil, nil // it is of an identity that was deleted, or damaged
 }
 
 // makeAuthority makes the certificate of an authority and writes its file.

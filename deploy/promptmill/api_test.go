@@ -6,8 +6,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"mime/multipart"
 	"net/http"
 	"os"
 	"os/exec"
@@ -416,4 +418,57 @@ func pollWithClients(t *testing.T, url string, clients, times int) time.Duration
 	}
 
 	return all[len(all)*99/100]
+}
+
+// The memory of a server does not grow with the files that go in and come out.
+func TestAPILargeFileMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+
+	c := newCommand(t)
+	cmd, _, url := c.startAPI("--api", "0")
+	before := residentBytes(t, cmd.Process.Pid)
+
+	const size = 200 << 20
+	line := []byte(`{"custom_id":"a","body":{"messages":[{"role":"user","content":"` + strings.Repeat("x", 4000) + `"}]}}` + "\n")
+	body, send := io.Pipe()
+	w := multipart.NewWriter(send)
+	go func() {
+		w.WriteField("purpose", "batch")
+		part, err := w.CreateFormFile("file", "in.jsonl")
+		for sent := 0; sent < size && err == nil; sent += len(line) {
+			_, err = part.Write(line)
+		}
+		send.CloseWithError(errors.Join(err, w.Close()))
+	}()
+
+	answer, err := http.Post(url+"/v1/files", w.FormDataContentType(), body)
+	must(t, err)
+	defer answer.Body.Close()
+
+	var file struct {
+		ID    string
+		Bytes int64
+	}
+	must(t, json.NewDecoder(answer.Body).Decode(&file))
+	if file.Bytes < size {
+		t.Fatalf("%s: a file of %d bytes, want %d and more", answer.Status, file.Bytes, size)
+	}
+	after := residentBytes(t, cmd.Process.Pid)
+
+	content, err := http.Get(url + "/v1/files/" + file.ID + "/content")
+	must(t, err)
+	defer content.Body.Close()
+
+	n, err := io.Copy(io.Discard, content.Body)
+	if err != nil || n != file.Bytes {
+		t.Errorf("%d bytes come out, want %d: %v", n, file.Bytes, err)
+	}
+
+	end := residentBytes(t, cmd.Process.Pid)
+	t.Logf("memory: %d MB before, %d MB with %d MB in, %d MB with them out", before>>20, after>>20, size>>20, end>>20)
+	if most := max(after, end); most > before+64<<20 {
+		t.Errorf("memory grew from %d to %d MB", before>>20, most>>20)
+	}
 }

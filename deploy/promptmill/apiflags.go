@@ -148,10 +148,12 @@ func openAPI(
 		return nil, nil, err
 	}
 
-	closeLog := func() {}
-	if listen.AccessLog, closeLog, err = o.openLog(cmd.env); err != nil {
+	accessLog, closeLog, err := o.openLog(cmd.env)
+	if err != nil {
 		return nil, nil, err
 	}
+
+	listen.AccessLog = accessLog
 
 	if !httpserver.IsLoopback(o.address) {
 		o.keys.Require()

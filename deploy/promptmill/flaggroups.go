@@ -26,7 +26,8 @@ const (
 
 // flagGroups are the groups in the order of the help.
 var flagGroups = []string{
-	groupInput, groupOutput, groupModel, groupPolicy, groupBus, groupAPI, groupEvents, groupReport, groupSim, groupGeneral,
+	groupInput, groupOutput, groupModel, groupPolicy, groupBus, groupAPI, groupEvents, groupReport, groupSim,
+	groupGeneral,
 }
 
 // The groups of the commands in the help of promptmill.

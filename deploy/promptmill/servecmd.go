@@ -144,7 +144,8 @@ func checkFolder(flag, dir string) error {
 }
 
 func serve(
-	ctx context.Context, env environment, o commonOptions, cfg pipeline.ServeConfig, api apiOptions, events eventOptions,
+	ctx context.Context, env environment, o commonOptions, cfg pipeline.ServeConfig, api apiOptions,
+	events eventOptions,
 ) error {
 	cmd, err := openCommand(ctx, env, o)
 	if err != nil {
