@@ -13,7 +13,8 @@ func BenchmarkForm(b *testing.B) {
 	b.SetBytes(int64(len(body)))
 
 	for b.Loop() {
-		form, err := openForm(&http.Request{Header: header, Body: io.NopCloser(strings.NewReader(body))}, "file", "purpose")
+		r := &http.Request{Header: header, Body: io.NopCloser(strings.NewReader(body))}
+		form, err := openForm(r, "file", "purpose")
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -21,7 +22,7 @@ func BenchmarkForm(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{part}, make([]byte, 256<<10)); err != nil {
+		if _, err := io.Copy(io.Discard, bodyReader{part}); err != nil {
 			b.Fatal(err)
 		}
 		if err := form.finish(); err != nil {

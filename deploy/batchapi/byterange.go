@@ -16,7 +16,7 @@ func (r byteRange) contentRange(size int64) string {
 	return fmt.Sprintf("bytes %d-%d/%d", r.offset, r.offset+r.length-1, size)
 }
 
-// rangeRequest is what a header Range asks for.
+// rangeRequest is the meaning of a header Range.
 type rangeRequest int
 
 const (

@@ -30,7 +30,7 @@ type errorResponse struct {
 
 // errorObject describes an error to programs and people.
 type errorObject struct {
-	// Message is a sentence that says what is wrong, and how to repair it.
+	// Message is a sentence with the fault and the way to repair it.
 	Message string `json:"message"`
 	Type    string `json:"type" enum:"invalid_request_error,server_error"`
 	// Param is the parameter that is wrong; null if none is.
@@ -162,7 +162,7 @@ func toFailure(err error) (f *failure, fault bool) {
 
 // isBusAway reports whether an error says that the bus does not answer.
 func isBusAway(err error) bool {
-	return errors.Is(err, batch.ErrUnavailable) || exit.Code(err) == exit.CodeUnreachable || bus.IsNoLeader(err) || errors.Is(err, context.Canceled) ||
-		errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrDisconnected) ||
+	return errors.Is(err, batch.ErrUnavailable) || exit.Code(err) == exit.CodeUnreachable || bus.IsNoLeader(err) ||
+		errors.Is(err, context.Canceled) || errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrDisconnected) ||
 		errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrReconnectBufExceeded)
 }

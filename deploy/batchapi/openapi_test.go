@@ -138,3 +138,36 @@ func TestDescriptionIsComplete(t *testing.T) {
 		t.Errorf("routes\n%s", strings.Join(routes, "\n"))
 	}
 }
+
+// TestDescriptionIsValid checks what clients get with the schema of OpenAPI 3.1, of
+// https://spec.openapis.org/oas/3.1/schema (Apache License 2.0), and each schema in it with JSON Schema 2020-12.
+func TestDescriptionIsValid(t *testing.T) {
+	f := start(t)
+
+	a := f.get(openAPIPath)
+	description, err := jsonschema.UnmarshalJSON(strings.NewReader(a.body))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	schema, err := jsonschema.NewCompiler().Compile("testdata/openapi-3.1.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := schema.Validate(description); err != nil {
+		t.Error(err)
+	}
+
+	// All references lead somewhere, too.
+	compiler := f.description()
+	for name := range f.handler.api.OpenAPI().Components.Schemas.Map() {
+		if _, err := compiler.Compile("api.json#/components/schemas/" + name); err != nil {
+			t.Error(err)
+		}
+	}
+
+	info := description.(map[string]any)["info"].(map[string]any)
+	if info["version"] != "1.2.3" {
+		t.Errorf("%v", info)
+	}
+}

@@ -197,7 +197,8 @@ func TestGoOpenAI(t *testing.T) {
 		t.Errorf("%+v, %v", file, err)
 	}
 
-	if list, err := c.ListBatch(ctx, nil, nil); err != nil || len(list.Data) != 1 || list.HasMore || list.LastID != b.ID {
+	list, err := c.ListBatch(ctx, nil, nil)
+	if err != nil || len(list.Data) != 1 || list.HasMore || list.LastID != b.ID {
 		t.Errorf("%+v, %v", list, err)
 	}
 	if files, err := c.ListFiles(ctx); err != nil || len(files.Files) != 1 {

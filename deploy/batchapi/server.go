@@ -204,7 +204,7 @@ func (r *headerRecorder) WriteHeader(status int) { r.status = status }
 // Write implements http.ResponseWriter.
 func (r *headerRecorder) Write(p []byte) (int, error) { return len(p), nil }
 
-// router is net/http's router, which knows what it has.
+// router is net/http's router with a list of its routes.
 type router struct {
 	mux      *http.ServeMux
 	patterns []string
