@@ -157,7 +157,9 @@ type killer struct {
 
 // run kills the server now and then, and leaves one that serves, until the client is done. It returns the error of the
 // client. most bounds the kills: a server that lives for milliseconds has no time to get on.
-func (k *killer) run(client <-chan error, most int) error {
+func (k *killer) run(t *testing.T, client <-chan error, most int) error {
+	t.Helper()
+
 	for before := k.kills; ; {
 		select {
 		case err := <-client:
@@ -172,8 +174,8 @@ func (k *killer) run(client <-chan error, most int) error {
 		// In the middle of the request: most take some milliseconds.
 		timer := time.NewTimer(time.Duration(k.random.ExpFloat64() * float64(4*time.Millisecond)))
 		<-timer.C
-		k.api.kill()
-		k.api.startServing()
+		k.api.kill(t)
+		k.api.startServing(t)
 		k.kills++
 	}
 }
@@ -225,7 +227,7 @@ func (a *batchAPI) checkDeaths(t *testing.T, seed uint64) {
 		done := make(chan error, 1)
 		go func() { done <- part(ctx) }()
 
-		if err := k.run(done, 8); err != nil {
+		if err := k.run(t, done, 8); err != nil {
 			t.Fatalf("%v\nserve:\n%.8000s", err, a.said)
 		}
 	}

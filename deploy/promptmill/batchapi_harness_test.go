@@ -3,12 +3,15 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -36,13 +39,13 @@ func startBatchAPI(t *testing.T, args ...string) *batchAPI {
 
 	a := &batchAPI{
 		command: newCommand(t),
-		address: freeAddress(t),
+		address: lastingAddress(t),
 	}
 	a.args = append([]string{
-		"serve", "--api", a.address, "--dir", ".", "--listen", freeAddress(t), "--advertise", "127.0.0.1",
+		"serve", "--api", a.address, "--dir", ".", "--listen", lastingAddress(t), "--advertise", "127.0.0.1",
 		"--flush", "50ms",
 	}, args...)
-	a.startServing()
+	a.startServing(t)
 
 	for model, cfg := range map[string]sim.Config{
 		"fast": {TTFT: time.Millisecond, Slots: 64},
@@ -59,25 +62,50 @@ func startBatchAPI(t *testing.T, args ...string) *batchAPI {
 }
 
 // startServing starts the server, and waits until clients can use it.
-func (a *batchAPI) startServing() {
-	a.t.Helper()
+func (a *batchAPI) startServing(t *testing.T) {
+	t.Helper()
 
 	a.serving, a.said = a.start(a.args...)
-	poll(a.t, pollTime, "the batch API", func() bool {
+	for deadline := time.Now().Add(pollTime); ; {
 		res, err := http.Get("http://" + a.address + "/readyz")
-		if err != nil {
-			return false
+		if err == nil {
+			res.Body.Close()
+			if res.StatusCode == http.StatusOK {
+				return
+			}
 		}
-		res.Body.Close()
-		return res.StatusCode == http.StatusOK
-	})
+
+		if time.Now().After(deadline) {
+			a.serving.Process.Signal(syscall.SIGQUIT) // it prints where it stands
+			a.serving.Wait()
+			t.Fatalf("the batch API is not ready within %s:\n%s", pollTime, a.said)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // kill kills the server at once.
-func (a *batchAPI) kill() {
-	a.t.Helper()
-	must(a.t, a.serving.Process.Kill())
+func (a *batchAPI) kill(t *testing.T) {
+	t.Helper()
+	must(t, a.serving.Process.Kill())
 	a.serving.Wait()
+}
+
+// lastingAddress returns an address whose port no connection of others takes while there is no listener: it is below
+// the ports that systems choose from.
+func lastingAddress(t *testing.T) string {
+	t.Helper()
+
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(10000)))
+		if err == nil {
+			l.Close()
+			return l.Addr().String()
+		}
+	}
+
+	t.Fatal("no port is free")
+	return ""
 }
 
 // url is the base URL for clients.

@@ -12,7 +12,7 @@ const nodeVariable = "PROMPTMILL_TEST_NODE"
 
 // prepareNode makes a process of a program of testdata/clients. Node looks for packages beside the
 // program, so it runs from a folder of its own.
-func (a *batchAPI) prepareNode(t *testing.T, program string) (*exec.Cmd, *lockedBuffer) {
+func (a *batchAPI) prepareNode(t *testing.T, program string, args ...string) (*exec.Cmd, *lockedBuffer) {
 	t.Helper()
 
 	dir := t.TempDir()
@@ -21,7 +21,7 @@ func (a *batchAPI) prepareNode(t *testing.T, program string) (*exec.Cmd, *locked
 	must(t, os.WriteFile(filepath.Join(dir, program), text, 0o600))
 	must(t, os.Symlink(filepath.Join(os.Getenv(nodeVariable), "node_modules"), filepath.Join(dir, "node_modules")))
 
-	return a.prepareClient("node", filepath.Join(dir, program))
+	return a.prepareClient("node", append([]string{filepath.Join(dir, program)}, args...)...)
 }
 
 // OpenAI's SDK for Node and Vercel's AI SDK run their batches here.

@@ -77,8 +77,8 @@ func TestBatchAPIKilledUnderPython(t *testing.T) {
 			m, ok := a.manifest(run)
 			return ok && m.Counts.Done > 100*kill || m.State.Ended()
 		})
-		a.kill()
-		a.startServing()
+		a.kill(t)
+		a.startServing(t)
 	}
 
 	if code := waitExit(t, cmd, out, clientTime); code != 0 {
