@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
@@ -104,7 +105,14 @@ func (b *Server) recoverStreams(
 		why := startup.findAbout(name)
 		cfg, ours := bus.StreamConfigByName(name, b.Limits)
 		if ours && errors.Is(err, jetstream.ErrStreamNotFound) && isDamaged(why) {
-			if _, err = b.JS.CreateStream(ctx, cfg); err == nil {
+			// A description that is there, and not empty, would be kept with its missing or wrong checksum, and the
+			// stream would be lost again at each start.
+			err = os.Remove(filepath.Join(StreamsFolder(b.store), name, server.JetStreamMetaFile))
+			if err == nil || errors.Is(err, fs.ErrNotExist) {
+				_, err = b.JS.CreateStream(ctx, cfg)
+			}
+
+			if err == nil {
 				log.Warn().Str("stream", name).Str("cause", why).
 					Msg("the description of a stream was damaged; created it again")
 				continue
@@ -112,7 +120,7 @@ func (b *Server) recoverStreams(
 		}
 
 		if why != "" {
-			err = errors.New(why)
+			err = fmt.Errorf("%s (%w)", why, err)
 		}
 
 		return storeError(b.store, fmt.Errorf("stream %s: %w", name, err))

@@ -273,6 +273,7 @@ func (s *server) collectAll(ctx context.Context) error {
 
 	group.Go(func() error {
 		stopped := map[string]bool{} // runs that a limit has stopped
+		freed := map[string]bool{}   // runs whose results the bus has no room set aside for
 		for all, err := range s.runs.WatchAll(working) {
 			if err != nil {
 				return err
@@ -285,6 +286,11 @@ func (s *server) collectAll(ctx context.Context) error {
 					s.Hooks.printf("run %s is resumed", m.DisplayName())
 				}
 				stopped[m.Run] = m.StoppedBy != nil
+
+				if ended, known := freed[m.Run]; !known || ended != m.State.Ended() {
+					s.setRoom(working, m)
+					freed[m.Run] = m.State.Ended()
+				}
 
 				if !m.State.Ended() && m.State != proto.StateValidating && s.collects(m) {
 					s.startCollector(working, m)
@@ -310,6 +316,25 @@ func (s *server) collectAll(ctx context.Context) error {
 	s.collectors.Wait()
 
 	return err
+}
+
+// setRoom has the bus of this server set aside room for the results of a run that works, and for none that has ended:
+// ended runs stay for a day, and would leave no room for others.
+func (s *server) setRoom(ctx context.Context, m proto.Manifest) {
+	if s.embedded == nil || m.Policy.KeepResults {
+		return // another's bus, or results without a bound
+	}
+
+	var err error
+	if m.State.Ended() {
+		err = bus.FreeResults(ctx, s.link.JS, m.Run)
+	} else {
+		err = bus.BoundResults(ctx, s.link.JS, m.Run, s.link.Limits)
+	}
+
+	if err != nil && ctx.Err() == nil {
+		s.Log.Warn().Err(err).Str("run", m.Run).Msg("failed to change the room for the results of the run")
+	}
 }
 
 // collects reports whether this server collects a run.

@@ -46,6 +46,7 @@ func TestBatchAPIWithPython(t *testing.T) {
 		{"uploads.py", "openai", nil},
 		{"early.py", "openai", nil},
 		{"raw.py", "openai", nil},
+		{"retries.py", "openai", nil},
 		{"concurrent_polls.py", "openai", nil},
 		{"large.py", "openai", []string{size}},
 		{"litellm_client.py", "litellm", nil},

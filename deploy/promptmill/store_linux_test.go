@@ -191,13 +191,19 @@ func TestStoreDescribedAgain(t *testing.T) {
 				c.must("submit", in, "--model", "sim", "--run", "out")
 				terminate(t, serving, said)
 				damage(t, filepath.Join(natsserver.StreamsFolder(filepath.Join(c.state, "serve", "nats")), stream))
-				_, said = c.serve()
+				serving, said = c.serve()
 				m := newModel(t, sim.Config{})
 				c.start("worker", "--url", m.url)
 				c.ended("out", pollTime)
 				c.verified(in, "out")
 				if !strings.Contains(said.String(), "the description of a stream was damaged; created it again") {
 					t.Errorf("serve does not report it:\n%s", said)
+				}
+
+				must(t, serving.Process.Kill())
+				serving.Wait()
+				if _, said = c.serve(); strings.Contains(said.String(), "was damaged") {
+					t.Errorf("it is still damaged at the next start:\n%s", said)
 				}
 			})
 		}

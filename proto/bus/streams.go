@@ -164,6 +164,38 @@ func EnsureStreams(ctx context.Context, js jetstream.JetStream, m proto.Manifest
 	return nil
 }
 
+// FreeResults gives back the room that the bus has set aside for results that an ended run could still get. Its
+// results stay. It is for the owner of the bus, and no error if the run has no stream.
+func FreeResults(ctx context.Context, js jetstream.JetStream, run string) error {
+	return changeResults(ctx, js, run, func(has *jetstream.StreamConfig) { has.MaxBytes = -1 })
+}
+
+// BoundResults bounds the results of a run that works again after [FreeResults].
+func BoundResults(ctx context.Context, js jetstream.JetStream, run string, l Limits) error {
+	l, err := l.withDefaults().clampToBus(ctx, js)
+	if err != nil {
+		return err
+	}
+
+	return changeResults(ctx, js, run, func(has *jetstream.StreamConfig) {
+		if has.MaxBytes <= 0 {
+			has.MaxBytes = l.ResultsBytes
+		}
+	})
+}
+
+// changeResults changes the results stream of a run.
+func changeResults(ctx context.Context, js jetstream.JetStream, run string, change func(*jetstream.StreamConfig)) error {
+	err := updateStream(ctx, js, proto.ResultsStream(run), func(has *jetstream.StreamConfig, _ jetstream.StreamState) {
+		change(has)
+	})
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil
+	}
+
+	return err
+}
+
 // ResetConsumers makes every shard that is out with a worker available again at once. It is for
 // the only user of a bus, whose own earlier workers are known to be gone.
 func ResetConsumers(ctx context.Context, js jetstream.JetStream, m proto.Manifest) error {

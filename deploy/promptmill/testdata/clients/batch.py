@@ -16,6 +16,7 @@ assert file.id.startswith("file-") and file.object == "file", file
 assert file.filename == "requests.jsonl" and file.purpose == "batch", file
 assert file.bytes == len(shared.chats(requests)) and file.created_at > 1_700_000_000, file
 assert client.files.content(file.id).read() == shared.chats(requests)
+assert client.files.wait_for_processing(file.id).status == "processed"
 
 metadata = {"customer": "Zoë", "empty": "", "x" * 64: "y" * 512}
 batch = client.batches.create(
