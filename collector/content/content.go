@@ -99,7 +99,10 @@ func Open(cfg Config) (*Content, error) {
 func openJournal(cfg Config, s *journal.Snapshot) *Content {
 	failed := cfg.Kind == Failures
 	t := &frameText{
-		read: func(i int, dec *output.FrameDecoder) ([]byte, error) { return s.ReadText(i, failed, cfg.Plain, dec) },
+		read: func(i int, dec *output.FrameDecoder) ([]byte, error) {
+			return s.ReadText(i, failed, cfg.Plain, dec)
+		},
+		decoders: &journalDecoders,
 	}
 
 	lines := int64(0)
@@ -168,7 +171,7 @@ func openText(path string, file *os.File) (text, error) {
 		return openStream(path, file, info.Size())
 	}
 
-	t := &frameText{}
+	t := &frameText{decoders: &outputDecoders}
 	t.read = func(i int, dec *output.FrameDecoder) ([]byte, error) {
 		text, err := dec.ReadSeekFrame(file, frames[i])
 		if err != nil {

@@ -11,12 +11,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/RoaringBitmap/roaring/v2"
 
 	"github.com/promptmill/promptmill/collector/internal/fixture"
 	"github.com/promptmill/promptmill/collector/journal"
+	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/jsonscan"
@@ -224,6 +226,78 @@ func checkSameText(t *testing.T, rnd *rand.Rand) {
 			t.Error("a content that was opened while the run worked is complete")
 		}
 	}
+}
+
+// Open finds the text at each moment while the run completes, is retried and completes again,
+// and the text of the answers only grows.
+func TestOpenWhileCompleting(t *testing.T) {
+	t.Parallel()
+
+	for range 10 {
+		out := testOutput(t)
+		j := createJournal(t, out, 9)
+
+		var writing sync.WaitGroup
+		ended := make(chan struct{})
+		writing.Go(func() {
+			defer close(ended)
+			completeAndRetry(t, j, out)
+		})
+
+		text := ""
+		for last := false; !last; {
+			select {
+			case <-ended:
+				last = true
+			default:
+			}
+
+			for kind := range Kind(2) {
+				c, err := Open(Config{Output: out, Kind: kind, Done: all})
+				if err != nil {
+					t.Errorf("Open: %v", err)
+					continue
+				}
+
+				got := readRange(t, c, 0, c.Size())
+				if kind == Answers {
+					if !strings.HasPrefix(got, text) {
+						t.Errorf("%q, and before: %q", got, text)
+					}
+					text = got
+				}
+
+				fixture.Must(t, c.Close())
+			}
+		}
+		writing.Wait()
+
+		if want := 9; strings.Count(text, "\n") != want {
+			t.Errorf("%d answers at the end, want %d", strings.Count(text, "\n"), want)
+		}
+	}
+}
+
+// completeAndRetry completes a run of nine requests, and runs the failed ones again.
+func completeAndRetry(t *testing.T, j *journal.Journal, out output.Prefix) {
+	for _, index := range []uint32{4, 2, 7, 0, 8, 1, 6, 5, 3} {
+		appendLines(t, j, fixture.Line(index, 0))
+	}
+	completeRun(t, j, out, output.Format{})
+	fixture.Must(t, j.Close())
+
+	m := fixture.Manifest(9)
+	m.Retries = 1
+	meta := &metadata.Run{Test: metadata.Test{NumRequests: 9}, Series: &metadata.Series{}}
+
+	j, err := journal.CreateFromOutput(out, meta, m, journal.Position{})
+	fixture.Must(t, err)
+	defer j.Close()
+
+	for _, index := range []uint32{8, 2, 5} {
+		appendLines(t, j, fixture.RetriedLine(index))
+	}
+	completeRun(t, j, out, output.Format{})
 }
 
 func TestOpenMissing(t *testing.T) {

@@ -16,4 +16,12 @@
 //
 // A [Content] is the text at the moment of [Open]. It holds the open files, so it stays
 // readable when the run completes meanwhile, or is retried or deleted.
+//
+// How a range is found depends on the file:
+//
+//	journal            the headers of its frames have the sizes of both kinds of lines
+//	seekable output    its seek table ([output.ReadSeekTable])
+//	one large frame    it is unpacked from its beginning
+//
+// Frames are unpacked several at a time, and written when their checksum is right.
 package content

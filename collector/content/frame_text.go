@@ -12,14 +12,19 @@ import (
 	"github.com/promptmill/promptmill/collector/output"
 )
 
-// secondLanes are the lanes beyond its first that copies may use: more than there are
-// processors would cost memory for nothing.
-var secondLanes = semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0)))
+// mostLanes is the number of frames that a copy unpacks at once. Writing is slower than that.
+const mostLanes = 4
+
+// furtherLanes are the lanes beyond the first that all copies share: more than there are
+// processors would only cost memory, about 6 MB for each.
+var furtherLanes = semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0)))
 
 // frameText is a text in frames that can be unpacked one by one.
 type frameText struct {
 	// read returns the text of a frame, valid until the next use of dec.
 	read func(i int, dec *output.FrameDecoder) ([]byte, error)
+	// decoders are for read.
+	decoders *decoderPool
 
 	frames []textFrame // those with text
 }
@@ -47,17 +52,16 @@ func (t *frameText) startOf(i int) int64 {
 	return t.frames[i-1].end
 }
 
-// copyRange unpacks a frame while it writes the one before, and two at once if writing is
-// faster than that.
+// copyRange unpacks the next frames while it writes one.
 func (t *frameText) copyRange(ctx context.Context, w io.Writer, offset, n int64) error {
 	end := offset + n
 	first := sort.Search(len(t.frames), func(i int) bool { return t.frames[i].end > offset })
 	last := sort.Search(len(t.frames), func(i int) bool { return t.frames[i].end >= end })
 
-	lanes := make([]lane, 1, 2)
-	if first < last && secondLanes.TryAcquire(1) {
-		defer secondLanes.Release(1)
-		lanes = lanes[:2]
+	lanes := make([]lane, 1, mostLanes)
+	for len(lanes) < min(mostLanes, last-first+1) && furtherLanes.TryAcquire(1) {
+		defer furtherLanes.Release(1)
+		lanes = lanes[:len(lanes)+1]
 	}
 
 	ctx, cancel := context.WithCancel(ctx)
@@ -91,12 +95,12 @@ func (t *frameText) copyRange(ctx context.Context, w io.Writer, offset, n int64)
 
 // unpackLane unpacks the frames of a lane: each step-th one from i to last.
 func (t *frameText) unpackLane(ctx context.Context, to lane, i, last, step int) {
-	dec, err := takeDecoder()
+	dec, err := t.decoders.take()
 	if err != nil {
 		to.give(ctx, frameResult{err: err})
 		return
 	}
-	defer giveDecoder(dec)
+	defer t.decoders.give(dec)
 
 	for ; i <= last; i += step {
 		text, err := t.read(t.frames[i].frame, dec)
@@ -153,22 +157,31 @@ func (l lane) next(ctx context.Context) ([]byte, error) {
 // very long line needs more.
 const mostKept = 16 << 20
 
-// decoders keeps decoders of frames with their memory.
-var decoders sync.Pool
+// decoderPool keeps decoders of frames with their memory.
+type decoderPool struct {
+	sync.Pool
 
-// takeDecoder returns a decoder that giveDecoder takes back.
-func takeDecoder() (*output.FrameDecoder, error) {
-	if dec, ok := decoders.Get().(*output.FrameDecoder); ok {
-		return dec, nil
-	}
-	return output.NewFrameDecoder()
+	create func() (*output.FrameDecoder, error)
 }
 
-// giveDecoder keeps a decoder for another copy.
-func giveDecoder(dec *output.FrameDecoder) {
+var (
+	journalDecoders = decoderPool{create: output.NewCheckedFrameDecoder}
+	outputDecoders  = decoderPool{create: output.NewFrameDecoder}
+)
+
+// take returns a decoder that give takes back.
+func (p *decoderPool) take() (*output.FrameDecoder, error) {
+	if dec, ok := p.Get().(*output.FrameDecoder); ok {
+		return dec, nil
+	}
+	return p.create()
+}
+
+// give keeps a decoder for another copy.
+func (p *decoderPool) give(dec *output.FrameDecoder) {
 	if dec.Capacity() > mostKept {
 		dec.Close()
 		return
 	}
-	decoders.Put(dec)
+	p.Put(dec)
 }

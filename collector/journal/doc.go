@@ -24,6 +24,10 @@
 // the place in the results stream up to which it was filled ([Position]), and otherwise
 // nothing of the bus.
 //
+// Others may read it meanwhile, without the lock and as far as its lines are synced: a
+// [Snapshot] has the frames of one moment. It keeps the file open, so the disk has the space of
+// a removed journal again when the last snapshot is closed.
+//
 // Damage is reported as a [CorruptionError]. [Open] checks the headers and the last frame's
 // lines. If [Journal.Lines] or [Journal.Rewrite] finds damage in older lines,
 // [Journal.Repair] cuts those frames out, and their requests count as not done.

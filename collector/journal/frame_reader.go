@@ -224,7 +224,7 @@ func (r *frameReader) parseIndexes(f frameRef) ([]uint32, error) {
 type lineDecoder struct{ *output.FrameDecoder }
 
 func newLineDecoder() (*lineDecoder, error) {
-	dec, err := output.NewFrameDecoder()
+	dec, err := output.NewCheckedFrameDecoder()
 	if err != nil {
 		return nil, err
 	}
@@ -234,6 +234,20 @@ func newLineDecoder() (*lineDecoder, error) {
 // decode returns the lines of a frame, valid until the next call. It returns a
 // CorruptionError if they are not those that the header describes.
 func (d *lineDecoder) decode(r *frameReader, f frameRef) ([]byte, error) {
+	lines, err := d.unpack(r, f)
+	if err != nil {
+		return nil, err
+	}
+
+	if n := bytes.Count(lines, []byte{'\n'}); n != f.Counts.Done {
+		return nil, r.corruption(f.offset, fmt.Errorf("%d lines for %d requests", n, f.Counts.Done))
+	}
+
+	return lines, nil
+}
+
+// unpack is decode without a look at the lines: their packed bytes are as they were written.
+func (d *lineDecoder) unpack(r *frameReader, f frameRef) ([]byte, error) {
 	packed := d.Packed(f.Packed)
 	if err := r.readAt(packed, f.packed); err != nil {
 		return nil, err
@@ -250,10 +264,6 @@ func (d *lineDecoder) decode(r *frameReader, f frameRef) ([]byte, error) {
 	lines, err := d.Unpack(f.Bytes)
 	if err != nil {
 		return nil, r.corruption(f.offset, err)
-	}
-
-	if n := bytes.Count(lines, []byte{'\n'}); n != f.Counts.Done {
-		return nil, r.corruption(f.offset, fmt.Errorf("%d lines for %d requests", n, f.Counts.Done))
 	}
 
 	return lines, nil

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
+	"io"
 	"os"
 
 	"github.com/promptmill/promptmill/collector/output"
@@ -187,41 +189,29 @@ func (s *Snapshot) dropTornFrame(last int) error {
 		return nil
 	}
 
-	lines, err := newLineDecoder()
+	ref := s.refs[last]
+
+	h, _, err := s.frames.readHeader(ref.offset)
 	if err != nil {
 		return err
 	}
-	defer lines.Close()
 
-	_, _, err = s.readLines(last, lines.FrameDecoder)
-	if isCorruption(err) {
+	sum := crc32.New(crcTable)
+	if _, err := io.Copy(sum, io.NewSectionReader(s.file, ref.packed, h.Packed)); err != nil {
+		return fmt.Errorf("read journal: %w", err)
+	}
+
+	if sum.Sum32() != h.CRC {
 		s.refs, s.index = s.refs[:last], s.index[:last]
-		return nil
 	}
 
-	return err
-}
-
-// readLines returns the header and the lines of a frame. The lines are valid until the next
-// use of dec.
-func (s *Snapshot) readLines(i int, dec *output.FrameDecoder) (h header, text []byte, err error) {
-	ref := s.refs[i]
-
-	h, _, err = s.frames.readHeader(ref.offset)
-	if err != nil {
-		return h, nil, err
-	}
-
-	lines := lineDecoder{dec}
-	text, err = lines.decode(s.frames, frameRef{header: h, offset: ref.offset, packed: ref.packed})
-
-	return h, text, err
+	return nil
 }
 
 // ReadText returns the lines of the failed or of the answered requests of a frame as
 // [Journal.Rewrite] writes them, with the extras or plain. They are valid until the next use
-// of dec. The error is a [CorruptionError] if the lines are not those that the header
-// describes.
+// of dec, a decoder of [output.NewCheckedFrameDecoder]. The error is a [CorruptionError] if the
+// lines are not those that the header describes.
 func (s *Snapshot) ReadText(i int, failed, plain bool, dec *output.FrameDecoder) ([]byte, error) {
 	ref, of := s.refs[i], s.index[i]
 	size := of.Sizes.Of(failed, plain)
@@ -229,7 +219,14 @@ func (s *Snapshot) ReadText(i int, failed, plain bool, dec *output.FrameDecoder)
 		return nil, nil
 	}
 
-	h, text, err := s.readLines(i, dec)
+	h, _, err := s.frames.readHeader(ref.offset)
+	if err != nil {
+		return nil, err
+	}
+
+	lines := lineDecoder{dec}
+
+	text, err := lines.unpack(s.frames, frameRef{header: h, offset: ref.offset, packed: ref.packed})
 	if err != nil {
 		return nil, err
 	}
@@ -266,7 +263,7 @@ func selectLines(text []byte, h header, failed, plain bool) ([]byte, error) {
 
 	kept := text[:0]
 	for _, index := range indexes {
-		end := bytes.IndexByte(text, '\n') + 1 // decode has counted the lines
+		end := bytes.IndexByte(text, '\n') + 1
 		line := text[:end]
 		text = text[end:]
 

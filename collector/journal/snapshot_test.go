@@ -25,7 +25,7 @@ import (
 
 // readSnapshot returns the text of the failed or of the answered lines.
 func readSnapshot(s *Snapshot, failed, plain bool) (string, error) {
-	dec, err := output.NewFrameDecoder()
+	dec, err := output.NewCheckedFrameDecoder()
 	if err != nil {
 		return "", err
 	}
