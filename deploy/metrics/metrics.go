@@ -20,6 +20,7 @@ import (
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/progress"
+	"github.com/promptmill/promptmill/deploy/webhook"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/worker"
 )
@@ -37,6 +38,7 @@ type Exporter struct {
 	mu      sync.Mutex
 	workers []progress.LocalWorker
 	runs    []namedRun
+	events  *webhook.Stats // nil: nothing gets events
 }
 
 var _ prometheus.Collector = (*Exporter)(nil)
@@ -78,6 +80,18 @@ func (e *Exporter) AddRun(id string, p *producer.Producer, c *collector.Collecto
 	}
 }
 
+// SetEvents sets the counts of the events of ended runs.
+func (e *Exporter) SetEvents(s *webhook.Stats) {
+	if e == nil {
+		return
+	}
+
+	e.mu.Lock()
+	defer e.mu.Unlock()
+
+	e.events = s
+}
+
 func newDesc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("promptmill_"+name, help, labels, nil)
 }
@@ -104,6 +118,10 @@ var (
 	metricStopped    = newDesc("collector_stopped", "1 while a limit has stopped the run.", "run")
 	metricDuplicates = newDesc("collector_duplicates_total", "Lines dropped, since their requests had one.", "run")
 	metricRunTokens  = newDesc("collector_tokens_total", "Tokens, as the answers report.", "run", "direction")
+
+	metricEventAttempts = newDesc("webhook_attempts_total", "Attempts to deliver an event.", "outcome")
+	metricEventsGivenUp = newDesc("webhook_given_up_total", "Events that were given up.")
+	metricEventsPending = newDesc("webhook_pending", "Events that are to be delivered.")
 )
 
 // Describe implements prometheus.Collector. It describes nothing, which makes the metrics
@@ -140,6 +158,13 @@ func (e *Exporter) Collect(out chan<- prometheus.Metric) {
 		counter(metricTokens, float64(s.TokensOut.Load()), w.Name, "out")
 		counter(metricAcks, float64(s.Shards.Load()), w.Name)
 		counter(metricRedelivered, float64(s.Redelivered.Load()), w.Name)
+	}
+
+	if e.events != nil {
+		counter(metricEventAttempts, float64(e.events.Delivered.Load()), "delivered")
+		counter(metricEventAttempts, float64(e.events.Failed.Load()), "failed")
+		counter(metricEventsGivenUp, float64(e.events.GivenUp.Load()))
+		gauge(metricEventsPending, float64(e.events.Pending.Load()))
 	}
 
 	for _, r := range e.runs {

@@ -23,6 +23,9 @@ type endedRuns struct {
 	log      zerolog.Logger
 	wake     chan struct{}
 
+	// passing is held while a run is passed: one at a time, so that a run is not passed twice at once.
+	passing sync.Mutex
+
 	// mu guards the fields below.
 	mu      sync.Mutex
 	waiting map[string]proto.Manifest // to be passed, by id
@@ -128,17 +131,23 @@ func (e *endedRuns) listWaiting() (list []proto.Manifest) {
 	return list
 }
 
+// isPassed reports whether an end of a run was passed.
+func (e *endedRuns) isPassed(m proto.Manifest) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.passed[m.Run] == endOf(m)
+}
+
 // pass passes an ended run, unless it was passed.
 func (e *endedRuns) pass(ctx context.Context, m proto.Manifest) error {
 	if e == nil || !e.collects(m) {
 		return nil
 	}
 
-	e.mu.Lock()
-	known := e.passed[m.Run] == endOf(m)
-	e.mu.Unlock()
+	e.passing.Lock()
+	defer e.passing.Unlock()
 
-	if !known {
+	if !e.isPassed(m) {
 		if err := e.events.AddRun(ctx, m); err != nil {
 			return err
 		}

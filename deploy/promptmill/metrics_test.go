@@ -44,7 +44,11 @@ func scrape(t *testing.T, port string) map[string]float64 {
 
 	values := map[string]float64{}
 	for line := range strings.Lines(string(text)) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), "} ")
+		name, value, labels := strings.Cut(strings.TrimSpace(line), "} ")
+		if !labels {
+			name, value, _ = strings.Cut(name, " ")
+		}
+
 		name, ours := strings.CutPrefix(name, "promptmill_") // the rest is Go's
 		if !ours || strings.Contains(line, "_bucket{") {
 			continue

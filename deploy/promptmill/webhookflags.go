@@ -205,6 +205,8 @@ func (e *endEvents) open(ctx context.Context, link *busconn.Connection) (pipelin
 		return nil, link.Explain(link.DescribeStreamError(err))
 	}
 
+	e.cmd.metrics.SetEvents(e.sender.Stats())
+
 	for _, endpoint := range e.endpoints {
 		e.cmd.screen.Printf("ends of runs go to %s", endpoint.Name)
 	}

@@ -138,7 +138,8 @@ func TestWebhooks(t *testing.T) {
 	}
 	c.expect(1, "promptmill: error: "+second.url+": 500 Internal Server Error\n", "webhooks", "test", second.url)
 
-	_, said := c.serve("--webhook", first.url+"/?token=secret", "--webhook", second.url)
+	port := loopbackPort(t)
+	_, said := c.serve("--webhook", first.url+"/?token=secret", "--webhook", second.url, "--metrics", port)
 	c.expect(0, "no events yet\n", "webhooks", "list")
 	c.start("worker", "--url", model.url)
 	in := c.input("in.jsonl", 3)
@@ -173,6 +174,21 @@ func TestWebhooks(t *testing.T) {
 	}
 
 	c.awaitDeliveries(webhook.Delivered)
+	counts := map[string]float64{
+		`webhook_attempts_total{outcome="delivered"}`: 4,
+		`webhook_given_up_total}`:                     2,
+		`webhook_pending}`:                            0,
+	}
+	poll(t, pollTime, "no pending event", func() bool { return scrape(t, port)["webhook_pending}"] == 0 })
+	got := only(scrape(t, port), "webhook_")
+	if got[`webhook_attempts_total{outcome="failed"}`] < 4 { // each was refused, and then gone
+		t.Errorf("metrics %v", got)
+	}
+	delete(got, `webhook_attempts_total{outcome="failed"}`)
+	if diff := cmp.Diff(counts, got); diff != "" {
+		t.Errorf("metrics (-want +got):\n%s", diff)
+	}
+
 	c.expect(0, "no event was given up\n", "webhooks", "redeliver", "--failed")
 
 	if kind, values := c.complete("webhooks", "redeliver", ids[1]); kind != "words" || len(values) == 0 {

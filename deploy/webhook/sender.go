@@ -197,6 +197,7 @@ func (s *Sender) Run(ctx context.Context) error {
 	}
 	for {
 		s.read(ctx, sc)
+		s.stats.Pending.Store(int64(len(sc.due)))
 		for key, e := range s.takeDue(sc) {
 			sending.Go(func() {
 				s.deliver(ctx, key, e)

@@ -4,12 +4,12 @@ import "sync/atomic"
 
 // Stats counts the attempts of a sender.
 type Stats struct {
-	// Delivered counts events that an endpoint has taken.
-	Delivered atomic.Int64
-	// Failed counts attempts that have failed.
-	Failed atomic.Int64
-	// GivenUp counts events that are not sent again.
+	// Delivered and Failed count attempts: of events that an endpoint has taken, and others.
+	Delivered, Failed atomic.Int64
+	// GivenUp counts events that are not sent again by themselves.
 	GivenUp atomic.Int64
+	// Pending is the number of events that are to be sent.
+	Pending atomic.Int64
 }
 
 // Stats returns the counts of the sender, which change.
