@@ -1,13 +1,13 @@
 // Package onend runs a command of the user when a run has ended.
 //
-// A [Command] runs in a shell, with the run in its environment (PROMPTMILL_END_RUN and others) and its event
-// on standard input. It has 10 minutes, and is stopped with all its processes when they are over, or when
-// promptmill is to end. What it does changes nothing about the run: its failure is an error in words, for a
-// warning.
+// A [Command] runs in a shell, with the run in its environment (PROMPTMILL_END_RUN and others)
+// and its event on standard input. It has 10 minutes, and is stopped with all its processes
+// when they are over, or when promptmill is to end. What it does changes nothing about the run:
+// its failure is an error in words, for a warning.
 //
-// [Command.Run] runs it for one run, in the foreground. [Command.Endpoint] makes it an endpoint of package
-// webhook, whose sender runs it for each run of a server, one after the other, and remembers that on the
-// bus.
+// [Command.Run] runs it for one run, in the foreground. [Command.Endpoint] makes it an endpoint
+// of package webhook, whose sender runs it for each run of a server, one after the other, and
+// remembers that on the bus.
 package onend
 
 import (
@@ -31,19 +31,20 @@ import (
 // Timeout is the longest time that a command may take.
 const Timeout = 10 * time.Minute
 
-// grace is the time from SIGTERM to SIGKILL, and how long the output of a command is read that leaves
-// processes behind.
+// grace is the time from SIGTERM to SIGKILL, and how long the output of a command is read that
+// leaves processes behind.
 const grace = 5 * time.Second
 
-// variable begins the names of the variables of a command. Flags have none that begin so: the command may
-// call promptmill.
+// variable begins the names of the variables of a command. Flags have none that begin so: the
+// command may call promptmill.
 const variable = "PROMPTMILL_END_"
 
 // Command is a command of the user.
 type Command struct {
 	// Script is a script of the shell, see [Check]. Required.
 	Script string
-	// Host is the name of this machine: only of a run whose output is here the command gets paths. Required.
+	// Host is the name of this machine: only of a run whose output is here the command gets
+	// paths. Required.
 	Host string
 	// Print, if not nil, gets each line that the command prints.
 	Print func(line string)
@@ -63,8 +64,8 @@ func Check(script string) error {
 	return err
 }
 
-// Run runs the command for an event and waits for its end. The error says in words how it failed; it wraps
-// the cause of ctx's end.
+// Run runs the command for an event and waits for its end. The error says in words how it
+// failed; it wraps the cause of ctx's end.
 func (c Command) Run(ctx context.Context, e webhook.Event) error {
 	return c.runFor(ctx, e, Timeout)
 }
@@ -104,8 +105,8 @@ func (c Command) runFor(ctx context.Context, e webhook.Event, timeout time.Durat
 	return err
 }
 
-// environment returns the environment of the command: that of this process, without the command itself, and
-// the run.
+// environment returns the environment of the command: that of this process, without the command
+// itself, and the run.
 func (c Command) environment(e webhook.Event) []string {
 	env := slices.DeleteFunc(os.Environ(), func(pair string) bool {
 		return strings.HasPrefix(pair, "PROMPTMILL_ON_END=") || strings.HasPrefix(pair, variable)

@@ -21,6 +21,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // nightly is the event of a run.
 func nightly() webhook.Event {
 	at := time.Unix(1_795_000_000, 0)
+
 	return webhook.NewRunEvent(proto.Manifest{
 		Run:       "nightly",
 		Label:     "the label; true",
@@ -40,8 +41,8 @@ func runScript(t *testing.T, script string, e webhook.Event) (lines []string, er
 	return lines, err
 }
 
-// A command has the run in its environment and the event on standard input, and not itself: it may call
-// promptmill.
+// A command has the run in its environment and the event on standard input, and not itself: it
+// may call promptmill.
 func TestCommand(t *testing.T) {
 	t.Setenv("PROMPTMILL_ON_END", "again and again")
 	t.Setenv("PROMPTMILL_END_RUN", "another")
@@ -106,6 +107,7 @@ func TestFailures(t *testing.T) {
 		if err != nil {
 			got = err.Error()
 		}
+
 		if got != want {
 			t.Errorf("%s: %q, want %q", script, got, want)
 		}
@@ -157,6 +159,7 @@ func TestCheck(t *testing.T) {
 		if err := Check(script); err != nil {
 			got = err.Error()
 		}
+
 		if got != want {
 			t.Errorf("%s: %q, want %q", script, got, want)
 		}
@@ -198,6 +201,7 @@ func FuzzLines(f *testing.F) {
 			w.Write([]byte(part))
 			i += len(part)
 		}
+
 		w.flush()
 
 		for _, line := range lines {
@@ -205,6 +209,7 @@ func FuzzLines(f *testing.F) {
 				t.Errorf("line %q", line)
 			}
 		}
+
 		if len(lines) > strings.Count(text, "\n")+1 {
 			t.Errorf("%d lines of %q", len(lines), text)
 		}

@@ -18,12 +18,14 @@ func ExampleCommand_Run() {
 		Host:   "head",
 		Print:  func(line string) { fmt.Println(line) },
 	}
+
 	err := command.Run(context.Background(), webhook.NewRunEvent(proto.Manifest{
 		Run:       "nightly",
 		State:     proto.StateCompleted,
 		CreatedAt: now,
 		EndedAt:   &now,
 	}))
+
 	fmt.Println(err)
 	// Output:
 	// nightly is completed

@@ -62,7 +62,8 @@ func runCommand(env environment) *cli.Command {
 			"format, or has one request body a line (messages, prompt or input). It may be compressed with gzip " +
 			"or zstd. The INPUT - is standard input.",
 		Flags: slices.Concat(flags, modelFlags(), inputFlags(), outputFlags(), listenFlags(), policyFlags(),
-			shardFlags(), metricsFlags(), []cli.Flag{onEndFlag()}, ownBusFlags(), []cli.Flag{replicasFlag()}, reportFlags(), simFlags()),
+			shardFlags(), metricsFlags(), []cli.Flag{onEndFlag()}, ownBusFlags(), []cli.Flag{replicasFlag()},
+			reportFlags(), simFlags()),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			o, err := parseRun(env, c)
 			if err != nil {

@@ -30,8 +30,8 @@ type Delivery struct {
 	Since time.Time `json:"since"`
 	// NextAt is the earliest time of the next attempt, if the delivery is pending.
 	NextAt time.Time `json:"next_attempt_at,omitzero"`
-	// LastAt is the time of the latest attempt's answer, and Answer the answer in words. Status is the HTTP
-	// status; 0: there was none.
+	// LastAt is the time of the latest attempt's answer, and Answer the answer in words. Status
+	// is the HTTP status; 0: there was none.
 	LastAt time.Time `json:"last_attempt_at,omitzero"`
 	Answer string    `json:"last_answer,omitempty"`
 	Status int       `json:"last_status,omitempty"`

@@ -17,8 +17,8 @@ type Endpoint struct {
 	ID string
 	// Name is the name for people, see [NameOf]. The bus has it. Required.
 	Name string
-	// Send sends an event, and returns the answer. The context ends after Timeout, or when the sender is to
-	// end. Required.
+	// Send sends an event, and returns the answer. The context ends after Timeout, or when the
+	// sender is to end. Required.
 	Send func(context.Context, Event) Answer
 	// Timeout is the longest time of an attempt. Required.
 	Timeout time.Duration
@@ -48,7 +48,8 @@ func HashAddress(address string) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// ParseURL reads the address of an endpoint. The error completes a sentence that begins with the address.
+// ParseURL reads the address of an endpoint. The error completes a sentence that begins with
+// the address.
 func ParseURL(address string) (*url.URL, error) {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -72,12 +73,12 @@ func ParseURL(address string) (*url.URL, error) {
 	return u, nil
 }
 
-// maxPathPart is the longest part of a path in the name of an endpoint. Longer ones are secrets more often
-// than names.
+// maxPathPart is the longest part of a path in the name of an endpoint. Longer ones are secrets
+// more often than names.
 const maxPathPart = 16
 
-// NameOf returns the name of an endpoint for people: its address without the parts that may be secret,
-// which are the query and long parts of the path.
+// NameOf returns the name of an endpoint for people: its address without the parts that may be
+// secret, which are the query and long parts of the path.
 func NameOf(u *url.URL) string {
 	parts := strings.Split(u.EscapedPath(), "/")
 	for i, part := range parts {

@@ -39,15 +39,16 @@ type Run struct {
 	ID    string      `json:"id"`
 	Label string      `json:"label,omitempty"`
 	State proto.State `json:"state"`
-	// Output is the run's output, as HOST:PATH without the suffixes of the files; empty if there is none.
+	// Output is the run's output, as HOST:PATH without the suffixes of the files; empty if
+	// there is none.
 	Output string `json:"output,omitempty"`
 	// Answered and Failed count the requests.
 	Answered int `json:"answered"`
 	Failed   int `json:"failed"`
 }
 
-// NewRunEvent returns the event of a run that has ended. A run that was retried, or made again under the id
-// of an earlier one, has another event.
+// NewRunEvent returns the event of a run that has ended. A run that was retried, or made again
+// under the id of an earlier one, has another event.
 func NewRunEvent(m proto.Manifest) Event {
 	at := m.StateSince()
 	if m.EndedAt != nil {
@@ -84,8 +85,8 @@ func hashID(parts ...string) string {
 	return "evt_" + hex.EncodeToString(sum[:10])
 }
 
-// Body returns the event as its receivers get it, in the shape of OpenAI's events. It is the same with each
-// attempt.
+// Body returns the event as its receivers get it, in the shape of OpenAI's events. It is the
+// same with each attempt.
 func (e Event) Body() []byte {
 	type data struct {
 		ID string `json:"id"`
@@ -105,7 +106,8 @@ func (e Event) Body() []byte {
 	return body
 }
 
-// OutputFiles returns the paths of the answers and of the metadata on a host; empty if they are not there.
+// OutputFiles returns the paths of the answers and of the metadata on a host; empty if they are
+// not there.
 func (r *Run) OutputFiles(host string) (results, meta string) {
 	if r == nil {
 		return "", ""

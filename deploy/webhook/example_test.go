@@ -19,6 +19,7 @@ func ExampleNewRunEvent() {
 		CreatedAt: created,
 		EndedAt:   &ended,
 	})
+
 	fmt.Println(string(e.Body()))
 	// Output: {"id":"evt_555aceeea1d93e870d99","object":"event","created_at":1795003600,"type":"batch.completed","data":{"id":"batch_nightly"}}
 }

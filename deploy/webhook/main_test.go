@@ -114,6 +114,7 @@ func (b *memoryBucket) Update(_ context.Context, key string, value []byte, revis
 	if b.down {
 		return errAway
 	}
+
 	if b.entries[key].revision != revision {
 		return &jetstream.APIError{Code: 400, ErrorCode: jetstream.JSErrCodeStreamWrongLastSequence}
 	}
@@ -154,11 +155,10 @@ func (b *memoryBucket) lose() {
 
 // attempts records what an endpoint gets, and answers it.
 type attempts struct {
+	// mu guards the fields below.
+	mu sync.Mutex
 	// answer returns the answer to the n-th attempt, from 1.
 	answer func(ctx context.Context, n int) Answer
-
-	// mu guards the fields below.
-	mu     sync.Mutex
 	at     []time.Duration // since begun
 	events []Event
 	begun  time.Time
@@ -174,10 +174,10 @@ func (a *attempts) endpoint(name string) Endpoint {
 		Send: func(ctx context.Context, e Event) Answer {
 			a.mu.Lock()
 			a.at, a.events = append(a.at, time.Since(a.begun)), append(a.events, e)
-			n := len(a.at)
+			n, answer := len(a.at), a.answer
 			a.mu.Unlock()
 
-			return a.answer(ctx, n)
+			return answer(ctx, n)
 		},
 		Timeout: answerTime,
 		AtOnce:  atOnce,
@@ -189,6 +189,20 @@ func (a *attempts) times() []time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return slices.Clone(a.at)
+}
+
+// list returns the events that came.
+func (a *attempts) list() []Event {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.events)
+}
+
+// answerWith changes the answer.
+func (a *attempts) answerWith(answer func(ctx context.Context, n int) Answer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.answer = answer
 }
 
 // taken answers each attempt with success, and refused none.
@@ -213,6 +227,7 @@ func startSender(t *testing.T, b Bucket, endpoints ...Endpoint) (s *Sender, stop
 		cancel()
 		<-done
 	})
+
 	t.Cleanup(stop)
 
 	return s, stop

@@ -29,8 +29,8 @@ const (
 	atOnce = 4
 )
 
-// NewClient returns a client for [NewURLEndpoint]. It follows no redirects: an event goes to the address
-// that the user gave, or nowhere.
+// NewClient returns a client for [NewURLEndpoint]. It follows no redirects: an event goes to
+// the address that the user gave, or nowhere.
 func NewClient() *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
@@ -100,7 +100,8 @@ func readAnswer(resp *http.Response, text []byte) Answer {
 		a.Delivered = true
 		return a
 	case resp.StatusCode/100 == 3:
-		a.Text += describeRedirect(resp) + ", and redirects are not followed: give --webhook the address that it leads to"
+		a.Text += describeRedirect(resp) +
+			", and redirects are not followed: give --webhook the address that it leads to"
 		return a
 	case resp.StatusCode == http.StatusGone:
 		a.Final = true

@@ -66,8 +66,9 @@ func TestOpenAIUnwraps(t *testing.T) {
 					t.Errorf("%s: %v", kind, err)
 					return
 				}
+
 				if got.Type != kind || got.ID != r.Header.Get("webhook-id") || got.Data.ID != "batch_r" ||
-					got.CreatedAt != 1795000000 || string(got.Object) != "event" {
+					got.CreatedAt != 1795000000 || got.Object != "event" {
 					t.Errorf("%s: %+v", kind, got)
 				}
 			}
@@ -103,18 +104,25 @@ func TestAnswers(t *testing.T) {
 		answer http.HandlerFunc
 		want   Answer
 	}{
-		"taken":           {answer(201, "thanks"), Answer{Delivered: true, Status: 201, Text: "201 Created"}},
-		"endless answer":  {answer(200, strings.Repeat("x", 1<<20)), Answer{Delivered: true, Status: 200, Text: "200 OK"}},
-		"refused":         {answer(401, "no\nthanks"), Answer{Status: 401, Text: "401 Unauthorized: no"}},
-		"unknown status":  {answer(599, ""), Answer{Status: 599, Text: "599"}},
-		"escapes":         {answer(500, "\x1b[31mred\x00"), Answer{Status: 500, Text: "500 Internal Server Error:  [31mred "}},
-		"gone":            {answer(410, "bye"), Answer{Final: true, Status: 410, Text: "410 Gone: the endpoint does not want the event"}},
-		"seconds":         {answer(503, "", "Retry-After", "120"), Answer{Status: 503, Text: "503 Service Unavailable", RetryAfter: 2 * time.Minute}},
-		"negative":        {answer(503, "", "Retry-After", "-1"), Answer{Status: 503, Text: "503 Service Unavailable"}},
-		"a long pause":    {answer(429, "", "Retry-After", "99999999999999999"), Answer{Status: 429, Text: "429 Too Many Requests", RetryAfter: maxRetryAfter}},
-		"a year":          {answer(429, "", "Retry-After", "31536000"), Answer{Status: 429, Text: "429 Too Many Requests", RetryAfter: maxRetryAfter}},
-		"no time":         {answer(429, "", "Retry-After", "soon"), Answer{Status: 429, Text: "429 Too Many Requests"}},
-		"a date that was": {answer(429, "", "Retry-After", "Sun, 06 Nov 1994 08:49:37 GMT"), Answer{Status: 429, Text: "429 Too Many Requests"}},
+		"taken": {answer(201, "thanks"), Answer{Delivered: true, Status: 201, Text: "201 Created"}},
+		"endless answer": {answer(200, strings.Repeat("x", 1<<20)),
+			Answer{Delivered: true, Status: 200, Text: "200 OK"}},
+		"refused":        {answer(401, "no\nthanks"), Answer{Status: 401, Text: "401 Unauthorized: no"}},
+		"unknown status": {answer(599, ""), Answer{Status: 599, Text: "599"}},
+		"escapes": {answer(500, "\x1b[31mred\x00"),
+			Answer{Status: 500, Text: "500 Internal Server Error:  [31mred "}},
+		"gone": {answer(410, "bye"),
+			Answer{Final: true, Status: 410, Text: "410 Gone: the endpoint does not want the event"}},
+		"seconds": {answer(503, "", "Retry-After", "120"),
+			Answer{Status: 503, Text: "503 Service Unavailable", RetryAfter: 2 * time.Minute}},
+		"negative": {answer(503, "", "Retry-After", "-1"), Answer{Status: 503, Text: "503 Service Unavailable"}},
+		"a long pause": {answer(429, "", "Retry-After", "99999999999999999"),
+			Answer{Status: 429, Text: "429 Too Many Requests", RetryAfter: maxRetryAfter}},
+		"a year": {answer(429, "", "Retry-After", "31536000"),
+			Answer{Status: 429, Text: "429 Too Many Requests", RetryAfter: maxRetryAfter}},
+		"no time": {answer(429, "", "Retry-After", "soon"), Answer{Status: 429, Text: "429 Too Many Requests"}},
+		"a date that was": {answer(429, "", "Retry-After", "Sun, 06 Nov 1994 08:49:37 GMT"),
+			Answer{Status: 429, Text: "429 Too Many Requests"}},
 		"redirect": {answer(307, "", "Location", "https://u:p@example.com/a/0123456789abcdefghij?token=x"), Answer{
 			Status: 307,
 			Text: "307 Temporary Redirect to https://example.com/a/0123...?..., and redirects are not followed: " +
@@ -143,6 +151,7 @@ func TestNoAnswer(t *testing.T) {
 		c, _, _ := w.(http.Hijacker).Hijack()
 		c.Close()
 	})
+
 	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
 	secure.Config.ErrorLog = quiet
 	secure.StartTLS()
@@ -155,16 +164,19 @@ func TestNoAnswer(t *testing.T) {
 	l.Close()
 
 	for address, want := range map[string]string{
-		"http://" + l.Addr().String() + "/secret":                  "connection refused",
-		"http://nosuch.invalid/secret":                             "no address has the name nosuch.invalid",
-		closing.URL + "/secret":                                    "it closed the connection without an answer",
-		secure.URL + "/secret":                                     "the authority of its certificate is not known here",
-		strings.Replace(plain.URL, "http", "https", 1) + "/secret": "it does not use TLS: give --webhook its address with http://",
+		"http://" + l.Addr().String() + "/secret": "connection refused",
+		"http://nosuch.invalid/secret":            "no address has the name nosuch.invalid",
+		closing.URL + "/secret":                   "it closed the connection without an answer",
+		secure.URL +
+			"/secret": "the authority of its certificate is not known here",
+		strings.Replace(plain.URL, "http", "https", 1) +
+			"/secret": "it does not use TLS: give --webhook its address with http://",
 	} {
 		got := send(t, address, NewTestEvent())
 		if strings.Contains(address, "nosuch") && strings.HasPrefix(got.Text, "the address of") {
 			continue // no name server here
 		}
+
 		if got != (Answer{Text: want}) {
 			t.Errorf("%s: %+v, want %q", address, got, want)
 		}
@@ -192,7 +204,8 @@ func TestHangingReceiver(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 
-	if a := NewURLEndpoint(u, &Signer{}, client, "").Send(ctx, NewTestEvent()); a != (Answer{Text: "no answer within 15s"}) {
+	if a := NewURLEndpoint(u, &Signer{}, client, "").
+		Send(ctx, NewTestEvent()); a != (Answer{Text: "no answer within 15s"}) {
 		t.Errorf("%+v", a)
 	}
 }
@@ -234,6 +247,7 @@ func TestParseURL(t *testing.T) {
 		if err != nil {
 			got = err.Error()
 		}
+
 		if got != want {
 			t.Errorf("%s: %q, want %q", address, got, want)
 		}
@@ -290,6 +304,7 @@ func TestSecrets(t *testing.T) {
 		if err != nil {
 			got = err.Error()
 		}
+
 		if got != want {
 			t.Errorf("%s: %q, want %q", strconv.Quote(text), got, want)
 		}

@@ -35,8 +35,8 @@ type Signer struct{ keys []*standardwebhooks.Webhook }
 // SecretFile is the file of the signing secret in a state folder.
 func SecretFile(state string) string { return filepath.Join(state, "webhook-secret") }
 
-// LoadOwnSecrets returns the secrets of a state folder, the first for new receivers. The first call makes
-// one.
+// LoadOwnSecrets returns the secrets of a state folder, the first for new receivers. The first
+// call makes one.
 func LoadOwnSecrets(state string) ([]string, error) {
 	path := SecretFile(state)
 	secrets, err := LoadSecrets(path)
@@ -56,7 +56,8 @@ func LoadOwnSecrets(state string) ([]string, error) {
 	return LoadSecrets(path)
 }
 
-// makeSecret writes a file with a new secret. It returns [fs.ErrExist] if another process was faster.
+// makeSecret writes a file with a new secret. It returns [fs.ErrExist] if another process was
+// faster.
 func makeSecret(path string) error {
 	file, err := atomicfile.Create(path, 0o600)
 	if err != nil {
@@ -77,8 +78,8 @@ func makeSecret(path string) error {
 	return file.Commit(err)
 }
 
-// LoadSecrets reads a file of secrets, one a line. More than one is for the time in which receivers change
-// from one to the other: events are signed with all.
+// LoadSecrets reads a file of secrets, one a line. More than one is for the time in which
+// receivers change from one to the other: events are signed with all.
 func LoadSecrets(path string) (secrets []string, err error) {
 	text, err := os.ReadFile(path)
 	if err != nil {

@@ -29,17 +29,21 @@ type Bucket interface {
 }
 
 const (
-	// pollEvery is the interval at which the bucket is read for deliveries that other processes have changed.
-	// A read takes the bus two direct gets. No role may make a consumer that would report a change.
+	// pollEvery is the interval at which the bucket is read for deliveries that other processes
+	// have changed. A read takes the bus two direct gets. No role may make a consumer that
+	// would report a change.
 	pollEvery = 2 * time.Second
-	// checkEvery is the interval at which the bucket is looked for: a bus that has lost it gets it again.
+	// checkEvery is the interval at which the bucket is looked for: a bus that has lost it gets
+	// it again.
 	checkEvery = 15 * time.Second
-	// announceEvery is the interval at which the entries of endpoints are stored again, before they end.
+	// announceEvery is the interval at which the entries of endpoints are stored again, before
+	// they end.
 	announceEvery = 24 * time.Hour
-	// claimTime is how much longer a claim holds than an attempt may take: for its answer to be stored.
+	// claimTime is how much longer a claim holds than an attempt may take: for its answer to be
+	// stored.
 	claimTime = 15 * time.Second
-	// maxAge is the age from which on an event is not added any more. An entry stays longer, so an event
-	// that is added again finds it.
+	// maxAge is the age from which on an event is not added any more. An entry stays longer, so
+	// an event that is added again finds it.
 	maxAge = giveUpAfter
 )
 
@@ -51,8 +55,8 @@ type Config struct {
 	Limits bus.Limits
 	// Endpoints get the events. Required.
 	Endpoints []Endpoint
-	// Process names this process, and is the same when it starts again. No other process may have the name
-	// at the same time. Required.
+	// Process names this process, and is the same when it starts again. No other process may
+	// have the name at the same time. Required.
 	Process string
 	// Log gets the outcomes. The zero value discards them.
 	Log zerolog.Logger
@@ -68,8 +72,8 @@ type Sender struct {
 	stats Stats
 }
 
-// Open returns the sender of a bus. It makes the bucket, and announces the endpoints there. An endpoint that
-// is new gets no event of before: the runs that are on the bus may be many.
+// Open returns the sender of a bus. It makes the bucket, and announces the endpoints there. An
+// endpoint that is new gets no event of before: the runs that are on the bus may be many.
 func Open(ctx context.Context, cfg Config) (*Sender, error) {
 	switch {
 	case cfg.Bucket == nil:
@@ -80,7 +84,13 @@ func Open(ctx context.Context, cfg Config) (*Sender, error) {
 		return nil, errors.New("webhook: Config.Process is required")
 	}
 
-	s := &Sender{Config: cfg, since: map[string]time.Time{}, wake: make(chan struct{}, 1), done: make(chan string)}
+	s := &Sender{
+		Config: cfg,
+		since:  map[string]time.Time{},
+		wake:   make(chan struct{}, 1),
+		done:   make(chan string),
+	}
+
 	if err := cfg.Bucket.Make(ctx, cfg.Limits); err != nil {
 		return nil, err
 	}
@@ -96,11 +106,12 @@ func Open(ctx context.Context, cfg Config) (*Sender, error) {
 	return s, nil
 }
 
-// announce stores the entry of an endpoint, or stores it again, and returns the time at which the endpoint
-// was there first.
+// announce stores the entry of an endpoint, or stores it again, and returns the time at which
+// the endpoint was there first.
 func (s *Sender) announce(ctx context.Context, e Endpoint) (time.Time, error) {
 	key := knownPrefix + e.ID
 	now := known{Name: e.Name, Command: e.Command, Since: time.Now().UTC()}
+
 	value, _, err := s.Bucket.Get(ctx, key)
 	if err != nil && !errors.Is(err, jetstream.ErrKeyNotFound) && !errors.Is(err, proto.ErrFormat) {
 		return time.Time{}, err
@@ -124,8 +135,8 @@ func (s *Sender) AddRun(ctx context.Context, m proto.Manifest) error {
 	return s.Add(ctx, NewRunEvent(m))
 }
 
-// Add adds an event for each endpoint, unless it was added before. An event of a time before the endpoint
-// was there is left out, and so is one that is older than 3 days.
+// Add adds an event for each endpoint, unless it was added before. An event of a time before
+// the endpoint was there is left out, and so is one that is older than 3 days.
 func (s *Sender) Add(ctx context.Context, e Event) error {
 	e = e.withID()
 	now := time.Now().UTC()
@@ -176,15 +187,15 @@ type schedule struct {
 	// made and last are the time at which the bucket was made, and its sequence that was read last.
 	made time.Time
 	last uint64
-	// checkedAt is the time at which the bucket was looked for, and announcedAt the one at which the endpoints
-	// were announced.
+	// checkedAt is the time at which the bucket was looked for, and announcedAt the one at
+	// which the endpoints were announced.
 	checkedAt, announcedAt time.Time
 	// failed reports that the bucket could not be read, and that this is in the log.
 	failed bool
 }
 
-// Run sends the deliveries of the bus until ctx ends. The attempts that it breaks off then are made again by
-// the next sender of the same process name.
+// Run sends the deliveries of the bus until ctx ends. The attempts that it breaks off then are
+// made again by the next sender of the same process name.
 func (s *Sender) Run(ctx context.Context) error {
 	var sending sync.WaitGroup
 	defer sending.Wait()
@@ -198,6 +209,7 @@ func (s *Sender) Run(ctx context.Context) error {
 	for {
 		s.read(ctx, sc)
 		s.stats.Pending.Store(int64(len(sc.due)))
+
 		for key, e := range s.takeDue(sc) {
 			sending.Go(func() {
 				s.deliver(ctx, key, e)
@@ -250,7 +262,8 @@ func (sc *schedule) delay(key string, until time.Time) {
 	}
 }
 
-// takeDue returns the deliveries whose time has come, as far as their endpoints have room, the oldest first.
+// takeDue returns the deliveries whose time has come, as far as their endpoints have room, the
+// oldest first.
 func (s *Sender) takeDue(sc *schedule) map[string]Endpoint {
 	var keys []string
 	for key, at := range sc.due {
@@ -273,8 +286,8 @@ func (s *Sender) takeDue(sc *schedule) map[string]Endpoint {
 	return taken
 }
 
-// read reads what has changed in the bucket. If it cannot, that is in the log once, and the next call
-// continues.
+// read reads what has changed in the bucket. If it cannot, that is in the log once, and the
+// next call continues.
 func (s *Sender) read(ctx context.Context, sc *schedule) {
 	err := s.readChanges(ctx, sc)
 	if err != nil && ctx.Err() == nil && !sc.failed {
@@ -284,7 +297,8 @@ func (s *Sender) read(ctx context.Context, sc *schedule) {
 	sc.failed = err != nil
 }
 
-// readChanges reads what has changed in the bucket. It makes the bucket again if the bus has lost it.
+// readChanges reads what has changed in the bucket. It makes the bucket again if the bus has
+// lost it.
 func (s *Sender) readChanges(ctx context.Context, sc *schedule) error {
 	if time.Since(sc.announcedAt) >= announceEvery {
 		for _, e := range s.Endpoints {
@@ -309,6 +323,7 @@ func (s *Sender) readChanges(ctx context.Context, sc *schedule) error {
 			sc.made, sc.last = made, 0
 			clear(sc.due)
 		}
+
 		sc.checkedAt = time.Now()
 	}
 
@@ -339,14 +354,15 @@ func (s *Sender) note(sc *schedule, entry bus.Entry) {
 	}
 }
 
-// deliver makes one attempt, unless another process does. An error is in the log, and the attempt is made
-// again.
+// deliver makes one attempt, unless another process does. An error is in the log, and the
+// attempt is made again.
 func (s *Sender) deliver(ctx context.Context, key string, e Endpoint) {
 	d, claimed, err := s.claim(ctx, key, e)
 	if err != nil && ctx.Err() == nil {
 		s.Log.Warn().Err(err).Str("event", key).Msg("failed to claim an event; retrying")
 		bus.Sleep(ctx, time.Second)
 	}
+
 	if !claimed {
 		return
 	}
@@ -372,9 +388,13 @@ func (s *Sender) claim(ctx context.Context, key string, e Endpoint) (d Delivery,
 		return d, false, err
 	}
 
-	now := time.Now().UTC()
 	d, err = parseDelivery(key, value)
-	if err != nil || d.State != Pending || d.NextAt.After(now) && d.ClaimedBy != s.Process {
+	if err != nil {
+		return d, false, err
+	}
+
+	now := time.Now().UTC()
+	if d.State != Pending || d.NextAt.After(now) && d.ClaimedBy != s.Process {
 		return d, false, nil
 	}
 
@@ -418,7 +438,11 @@ func (s *Sender) storeOnce(ctx context.Context, key string, d Delivery, e Endpoi
 	}
 
 	now, err := parseDelivery(key, value)
-	if err != nil || now.ClaimedBy != s.Process || now.Attempts != d.Attempts {
+	if err != nil {
+		return err
+	}
+
+	if now.ClaimedBy != s.Process || now.Attempts != d.Attempts {
 		return nil // it was wanted again meanwhile
 	}
 

@@ -32,8 +32,9 @@ func states(t *testing.T, b Bucket) (list []Delivery, states []string) {
 	return list, states
 }
 
-// An endpoint that refuses an event gets it again after 5 s, 30 s, 2 min, 10 min, 30 min, 2 h and then every
-// 6 h, each time up to a fifth later, for 3 days. Then it is given up, until a person wants it again.
+// An endpoint that refuses an event gets it again after 5 s, 30 s, 2 min, 10 min, 30 min, 2 h
+// and then every 6 h, each time up to a fifth later, for 3 days. Then it is given up, until a
+// person wants it again.
 func TestBackOff(t *testing.T) {
 	t.Parallel()
 
@@ -66,7 +67,7 @@ func TestBackOff(t *testing.T) {
 			t.Errorf("wanted again: %+v", again)
 		}
 
-		a.answer = taken
+		a.answerWith(taken)
 		time.Sleep(pollEvery)
 		synctest.Wait()
 
@@ -74,8 +75,8 @@ func TestBackOff(t *testing.T) {
 			t.Errorf("after it was wanted again: %+v", list)
 		}
 
-		for _, e := range a.events {
-			if diff := cmp.Diff(string(a.events[0].Body()), string(e.Body())); diff != "" {
+		for _, e := range a.list() {
+			if diff := cmp.Diff(string(a.list()[0].Body()), string(e.Body())); diff != "" {
 				t.Errorf("the body is another one in a later attempt:\n%s", diff)
 			}
 		}
@@ -99,6 +100,7 @@ func TestRetryAfter(t *testing.T) {
 				}
 				return Answer{Status: 503, RetryAfter: ask}
 			}}
+
 			s, _ := startSender(t, &memoryBucket{}, a.endpoint("e"))
 			must(t, s.AddRun(t.Context(), ended("r")))
 			time.Sleep(2 * maxRetryAfter)
@@ -121,6 +123,7 @@ func TestGone(t *testing.T) {
 			}
 			return Answer{Final: true, Status: 410}
 		}}, &memoryBucket{}
+
 		s, _ := startSender(t, b, a.endpoint("e"))
 		must(t, s.AddRun(t.Context(), ended("r1")))
 		time.Sleep(time.Hour)
@@ -142,15 +145,18 @@ func TestSlowEndpoint(t *testing.T) {
 			<-ctx.Done()
 			return Answer{Text: "no answer"}
 		}}, &attempts{answer: taken}
+
 		s, _ := startSender(t, &memoryBucket{}, slow.endpoint("slow"), quick.endpoint("quick"))
 
 		for _, run := range []string{"r1", "r2", "r3", "r4", "r5", "r6"} {
 			must(t, s.AddRun(t.Context(), ended(run)))
 		}
+
 		synctest.Wait()
 
 		if len(quick.times()) != 6 || len(slow.times()) != atOnce {
-			t.Errorf("at once: %d attempts at the quick endpoint, %d at the slow one", len(quick.times()), len(slow.times()))
+			t.Errorf("at once: %d attempts at the quick endpoint, %d at the slow one",
+				len(quick.times()), len(slow.times()))
 		}
 
 		time.Sleep(answerTime + time.Second)
@@ -160,7 +166,8 @@ func TestSlowEndpoint(t *testing.T) {
 	})
 }
 
-// An event that is added again is one event; a run that was retried, or is another of its id, has another.
+// An event that is added again is one event; a run that was retried, or is another of its id,
+// has another.
 func TestAddAgain(t *testing.T) {
 	t.Parallel()
 
@@ -188,9 +195,10 @@ func TestAddAgain(t *testing.T) {
 		time.Sleep(time.Hour)
 
 		ids := map[string]bool{}
-		for _, e := range a.events {
+		for _, e := range a.list() {
 			ids[e.ID] = true
 		}
+
 		if len(a.times()) != 5 || len(ids) != 5 {
 			t.Errorf("%d attempts of %d events, want 5", len(a.times()), len(ids))
 		}
@@ -219,8 +227,8 @@ func TestOldEvents(t *testing.T) {
 		must(t, s.AddRun(t.Context(), missed))
 		time.Sleep(time.Minute)
 
-		if len(first.events) != 1 || first.events[0].BatchID != "batch_missed" || len(second.events) != 0 {
-			t.Errorf("events %v and %v, want the missed one for the first endpoint alone", first.events, second.events)
+		if len(first.list()) != 1 || first.list()[0].BatchID != "batch_missed" || len(second.list()) != 0 {
+			t.Errorf("events %v and %v, want the missed one for the first endpoint alone", first.list(), second.list())
 		}
 
 		time.Sleep(2 * announceEvery)
@@ -231,14 +239,14 @@ func TestOldEvents(t *testing.T) {
 		must(t, s.AddRun(t.Context(), old))
 		time.Sleep(time.Minute)
 
-		if len(first.events) != 1 {
-			t.Errorf("an event of 3 days ago is sent: %v", first.events)
+		if len(first.list()) != 1 {
+			t.Errorf("an event of 3 days ago is sent: %v", first.list())
 		}
 	})
 }
 
-// A process that ends in an attempt leaves its claim behind: it makes the attempt again when it starts, and
-// another process when the claim is over.
+// A process that ends in an attempt leaves its claim behind: it makes the attempt again when it
+// starts, and another process when the claim is over.
 func TestClaims(t *testing.T) {
 	t.Parallel()
 
@@ -272,6 +280,7 @@ func TestClaims(t *testing.T) {
 				defer close(done)
 				s.Run(ctx)
 			}()
+
 			time.Sleep(time.Hour)
 			cancel()
 			<-done
@@ -324,6 +333,7 @@ func TestBucketAway(t *testing.T) {
 
 		b.setDown(true)
 		time.Sleep(time.Hour)
+
 		if err := s.AddRun(t.Context(), ended("r1")); err == nil {
 			t.Error("an event is added to a bucket that is away")
 		}
@@ -390,7 +400,7 @@ func TestOfEndpoints(t *testing.T) {
 			t.Errorf("test: %+v", d)
 		}
 
-		a.answer = taken
+		a.answerWith(taken)
 		if d := test(); d.State != Delivered {
 			t.Errorf("test: %+v", d)
 		}

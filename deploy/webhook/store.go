@@ -16,8 +16,8 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-// Store lists the deliveries of a bus, and changes them. The sender of a serving process notices that within
-// seconds.
+// Store lists the deliveries of a bus, and changes them. The sender of a serving process
+// notices that within seconds.
 type Store struct{ bucket Bucket }
 
 // NewStore returns the deliveries in a bucket, which need not be there.
@@ -33,8 +33,9 @@ type KnownEndpoint struct {
 	Command bool
 }
 
-// List returns all deliveries, the latest events first, and the endpoints of the bus. Entries that cannot be
-// read, of another version, are left out. The error wraps [ErrNone] if the bus has no webhooks.
+// List returns all deliveries, the latest events first, and the endpoints of the bus. Entries
+// that cannot be read, of another version, are left out. The error wraps [ErrNone] if the bus
+// has no webhooks.
 func (s *Store) List(ctx context.Context) (list []Delivery, endpoints []KnownEndpoint, err error) {
 	if _, _, err := s.bucket.State(ctx); err != nil {
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -69,7 +70,8 @@ func (s *Store) List(ctx context.Context) (list []Delivery, endpoints []KnownEnd
 	return list, endpoints, nil
 }
 
-// Redeliver has a delivery sent again, from its first attempt on. It returns the delivery as it is then.
+// Redeliver has a delivery sent again, from its first attempt on. It returns the delivery as it
+// is then.
 func (s *Store) Redeliver(ctx context.Context, d Delivery) (Delivery, error) {
 	return s.change(ctx, d, func(d *Delivery) {
 		now := time.Now().UTC()
@@ -109,8 +111,8 @@ func NewTestEvent() Event {
 	}
 }
 
-// Test has the sender of an endpoint send an event, once, and waits for the answer until ctx ends. Then the
-// event is given up.
+// Test has the sender of an endpoint send an event, once, and waits for the answer until ctx
+// ends. Then the event is given up.
 func (s *Store) Test(ctx context.Context, to KnownEndpoint, e Event) (Delivery, error) {
 	d := newDelivery(e, to.ID, to.Name, time.Now().UTC())
 	d.Test = true

@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 	"net/http"
@@ -42,7 +43,7 @@ func TestOverBus(t *testing.T) {
 
 	b := newBucket(t)
 	store := NewStore(b)
-	if _, _, err := store.List(t.Context()); err != ErrNone {
+	if _, _, err := store.List(t.Context()); !errors.Is(err, ErrNone) {
 		t.Fatalf("before there is a webhook: %v", err)
 	}
 
@@ -80,6 +81,7 @@ func TestOverBus(t *testing.T) {
 	list, _ := states(t, b)
 	_, err := store.Redeliver(t.Context(), list[1])
 	must(t, err)
+
 	if text := <-got; text != "/1 "+body && text != "/2 "+body {
 		t.Errorf("sent again: %q", text)
 	}
@@ -104,14 +106,19 @@ func TestForeignEntries(t *testing.T) {
 	d := newDelivery(NewRunEvent(ended("r")), e.ID, e.Name, time.Now())
 	other := d
 	other.State = "asleep"
+
 	for key, value := range map[string][]byte{
-		"x":                               []byte("{"),
-		"evt_1." + e.ID:                   d.encode(),
-		other.Event.ID + "." + e.ID:       other.encode(),
-		knownPrefix + e.ID:                []byte("no JSON"),
-		"evt_2.0123456789abcdef":          nil,
-		knownPrefix + "fedcba9876543210":  []byte(`{"name":"gone","since":"2020-01-01T00:00:00Z"}`),
-		"evt_0.fedcba9876543210":          Delivery{Event: Event{ID: "evt_0"}, EndpointID: "fedcba9876543210", State: Pending}.encode(),
+		"x":                              []byte("{"),
+		"evt_1." + e.ID:                  d.encode(),
+		other.Event.ID + "." + e.ID:      other.encode(),
+		knownPrefix + e.ID:               []byte("no JSON"),
+		"evt_2.0123456789abcdef":         nil,
+		knownPrefix + "fedcba9876543210": []byte(`{"name":"gone","since":"2020-01-01T00:00:00Z"}`),
+		"evt_0.fedcba9876543210": Delivery{
+			Event:      Event{ID: "evt_0"},
+			EndpointID: "fedcba9876543210",
+			State:      Pending,
+		}.encode(),
 		"evt_0.fedcba9876543210.and.more": []byte("null"),
 	} {
 		must(t, b.Put(t.Context(), key, value))
@@ -174,9 +181,11 @@ func TestRunEvent(t *testing.T) {
 		t.Errorf("body %s\nwant %s", got, body)
 	}
 
-	if results, meta := e.Run.OutputFiles("head"); results != "/data/nightly.jsonl.zst" || meta != "/data/nightly.meta.json" {
+	if results, meta := e.Run.OutputFiles("head"); results != "/data/nightly.jsonl.zst" ||
+		meta != "/data/nightly.meta.json" {
 		t.Errorf("files %s, %s", results, meta)
 	}
+
 	if results, meta := e.Run.OutputFiles("other"); results+meta != "" {
 		t.Errorf("files of another machine: %s, %s", results, meta)
 	}
@@ -185,13 +194,15 @@ func TestRunEvent(t *testing.T) {
 func FuzzParseDelivery(f *testing.F) {
 	d := newDelivery(NewTestEvent(), HashAddress("x"), "x", time.Unix(1e9, 0).UTC())
 	f.Add(d.key(), d.encode())
-	f.Add("evt_1.0123456789abcdef", []byte(`{"event":{"id":"evt_1"},"endpoint_id":"0123456789abcdef","state":"pending"}`))
+	f.Add("evt_1.0123456789abcdef",
+		[]byte(`{"event":{"id":"evt_1"},"endpoint_id":"0123456789abcdef","state":"pending"}`))
 	f.Add("", []byte("null"))
 	f.Fuzz(func(t *testing.T, key string, value []byte) {
 		d, err := parseDelivery(key, value)
 		if err != nil {
 			return
 		}
+
 		again, err := parseDelivery(d.key(), d.encode())
 		if err != nil || cmp.Diff(d, again) != "" {
 			t.Errorf("%s: %+v becomes %+v, %v", key, d, again, err)
