@@ -326,6 +326,10 @@ func TestNextCommand(t *testing.T) {
 		{run(1, true), Options{},
 			[]string{`promptmill run '/in/my prompts.jsonl' -o '/out/it'\''s.jsonl.zst' --retry`}},
 		{run(1, false), Options{}, []string{`promptmill retry this`}},
+		{some(func(r *metadata.Run) { // a batch of the batch API
+			*r = *run(1, true)
+			r.Manifest.Policy.Batch = true
+		}), Options{}, []string{`promptmill retry this`}},
 		{some(nil), Options{Path: "a.meta.json", BaselinePath: "b.meta.json", Baseline: some(nil)},
 			[]string{"promptmill compare a.meta.json b.meta.json"}},
 		{some(nil), Options{Path: "a.meta.json"}, []string{"promptmill report a.meta.json --baseline META"}},

@@ -111,6 +111,25 @@ func TestMeasureProgress(t *testing.T) {
 	}
 }
 
+// A batch that is validating for long names the server that stores its input.
+func TestBatchIsValidating(t *testing.T) {
+	t.Parallel()
+
+	now := time.Now()
+	r := Run{Manifest: proto.Manifest{
+		Run:       "r",
+		State:     proto.StateValidating,
+		CreatedAt: now.Add(-time.Minute),
+		Policy:    proto.RunPolicy{Attended: true, Batch: true},
+	}}
+
+	const want = "its promptmill serve --api stores the input, or was stopped: it resumes when it starts again, " +
+		"promptmill delete --force r removes it"
+	if got := r.findProblem(now); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 // The hint for a run that no process collects names only what collects this run.
 func TestCollectFix(t *testing.T) {
 	t.Parallel()
@@ -140,6 +159,21 @@ func TestCollectFix(t *testing.T) {
 			name: "of submit that had no output yet",
 			m:    proto.Manifest{Run: "r", Policy: proto.RunPolicy{Attended: true}, Input: proto.Input{Stored: true}},
 			want: "promptmill collect r -o OUT, or the same promptmill submit with --run r",
+		},
+		{
+			name: "of a batch",
+			m: proto.Manifest{
+				Run:    "r",
+				Policy: proto.RunPolicy{Attended: true, Batch: true},
+				Input:  proto.Input{Stored: true},
+				Output: "box:/o/r",
+			},
+			want: "the same promptmill serve --api on box continues it",
+		},
+		{
+			name: "of a batch that had no collector yet",
+			m:    proto.Manifest{Run: "r", Policy: proto.RunPolicy{Attended: true, Batch: true}},
+			want: "the promptmill serve --api that made it continues it",
 		},
 	} {
 		if got := CollectFix(tt.m); got != tt.want {

@@ -181,3 +181,41 @@ func (h *head) awaitNoParts(run string) {
 		time.Sleep(5 * time.Millisecond)
 	}
 }
+
+// An operator has the failed requests of an ended batch run again. The batch stays as it ended, and has
+// the further answers.
+func TestRunRetried(t *testing.T) {
+	t.Parallel()
+
+	h := newHead(t)
+	h.sim = &sim.Config{Slots: 2, TTFT: 10 * time.Millisecond, Tokens: 1}
+	h.start()
+
+	const requests = 300
+	b := h.create(request(h.upload(questions(requests))))
+	h.await(b.ID, "some answers", func(b Batch) bool { return b.Completed > 0 })
+	_, err := h.svc.Cancel(t.Context(), b.ID)
+	must(t, err)
+	then := h.awaitState(b.ID, proto.StateCancelled)
+	before := h.read(then.OutputFileID)
+
+	must(t, h.svc.bus.Runs.Retry(t.Context(), b.Run))
+
+	now := h.await(b.ID, "all have an answer", func(b Batch) bool {
+		if b.State != proto.StateCancelled || !b.CancelledAt.Equal(then.CancelledAt) {
+			t.Fatalf("the batch is %+v", b)
+		}
+		return b.Completed == requests
+	})
+	if now.Failed != 0 || now.ErrorFileID != "" || now.OutputFileID != then.OutputFileID {
+		t.Errorf("got %+v", now)
+	}
+	if text := h.read(now.OutputFileID); !strings.HasPrefix(text, before) {
+		t.Errorf("the output does not begin as before")
+	}
+	h.checkOutput(now, requests)
+
+	if f, err := h.svc.OutputFile(now.OutputFileID); err != nil || f.Bytes != int64(len(h.read(now.OutputFileID))) {
+		t.Errorf("the file is %+v, %v", f, err)
+	}
+}
