@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/deploy/busconn"
@@ -168,6 +169,43 @@ func TestExternalBusLosesItsStore(t *testing.T) {
 	h.start()
 
 	h.checkOutput(h.awaitState(b.ID, proto.StateCompleted), requests)
+}
+
+// A bus with room for few runs has more batches than that: those that have ended make room, and the
+// others wait for their turn.
+func TestBusIsFull(t *testing.T) {
+	t.Parallel()
+
+	nats, err := server.NewServer(&server.Options{
+		Host:              "127.0.0.1",
+		Port:              -1,
+		JetStream:         true,
+		StoreDir:          t.TempDir(),
+		JetStreamMaxStore: 5 * busconn.SharedStreamBytes, // two runs, or one and three that have ended
+		NoLog:             true,
+		NoSigs:            true,
+	})
+
+	must(t, err)
+	nats.Start()
+	t.Cleanup(func() { nats.Shutdown(); nats.WaitForShutdown() })
+
+	if !nats.ReadyForConnections(awaitTime) {
+		t.Fatal("the bus does not start")
+	}
+
+	h := newHead(t)
+	h.bus = busconn.Options{URL: nats.ClientURL(), Command: "serve"}
+	h.start()
+
+	var ids []string
+	for i := range 8 {
+		ids = append(ids, h.create(request(h.upload(questions(10+i)))).ID)
+	}
+
+	for i, id := range ids {
+		h.checkOutput(h.awaitState(id, proto.StateCompleted), 10+i)
+	}
 }
 
 // A second server with the folder of the first is refused.

@@ -42,6 +42,8 @@ type Service struct {
 	unsaved map[string]bool
 	// submissions are the attempts to put runs on the bus, by the runs.
 	submissions map[string]*submission
+	// noRoomUntil is the time until which nothing is put on the bus, since it has no room.
+	noRoomUntil time.Time
 	// fresh are the runs that were created since Open and that no attempt has put on the bus.
 	fresh map[string]bool
 	// missing are the runs that the bus has lost, though their batches began.
@@ -319,6 +321,10 @@ func (s *Service) put(r *record) {
 	}
 
 	if r.State.Ended() {
+		if s.live[r.Run] { // it leaves room
+			s.noRoomUntil = time.Time{}
+			s.submitter.wake()
+		}
 		delete(s.live, r.Run)
 		delete(s.missing, r.Run)
 	} else {

@@ -182,8 +182,8 @@ func (h *head) awaitNoParts(run string) {
 	}
 }
 
-// An operator has the failed requests of an ended batch run again. The batch stays as it ended, and has
-// the further answers.
+// An operator has the failed requests of an ended batch run again. The batch stays as it ended,
+// and has the further answers.
 func TestRunRetried(t *testing.T) {
 	t.Parallel()
 
@@ -210,9 +210,11 @@ func TestRunRetried(t *testing.T) {
 	if now.Failed != 0 || now.ErrorFileID != "" || now.OutputFileID != then.OutputFileID {
 		t.Errorf("got %+v", now)
 	}
+
 	if text := h.read(now.OutputFileID); !strings.HasPrefix(text, before) {
 		t.Errorf("the output does not begin as before")
 	}
+
 	h.checkOutput(now, requests)
 
 	if f, err := h.svc.OutputFile(now.OutputFileID); err != nil || f.Bytes != int64(len(h.read(now.OutputFileID))) {

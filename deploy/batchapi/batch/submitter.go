@@ -18,6 +18,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/jsonl"
 )
 
@@ -96,6 +97,10 @@ func (s *Service) beginSubmission(
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
+	if left := s.noRoomUntil.Sub(now); left > 0 {
+		return nil, nil, left
+	}
+
 	wait = longWait
 	for run := range s.live {
 		r := s.all[run]
@@ -146,10 +151,15 @@ func (s *Service) endSubmission(run string, err error) (wait time.Duration) {
 	close(at.done)
 	at.stop = nil
 
-	if err == nil {
+	switch {
+	case err == nil || errors.Is(err, errMadeRoom):
 		at.failures, at.next = 0, time.Time{}
 		s.dropSubmission(run)
-	} else {
+	case bus.IsNoStorage(err): // the oldest batch is the next one, whenever there is room
+		wait = noRoomWait
+		s.noRoomUntil = time.Now().Add(wait)
+		s.dropSubmission(run)
+	default:
 		at.failures++
 		wait = min(firstRetry<<min(at.failures-1, 10), lastRetry)
 		at.next = time.Now().Add(wait)
@@ -158,6 +168,45 @@ func (s *Service) endSubmission(run string, err error) (wait time.Duration) {
 	s.submitter.wake()
 
 	return wait
+}
+
+// noRoomWait is the time until the bus is asked for room again, unless a batch ends before.
+const noRoomWait = 10 * time.Second
+
+// errMadeRoom is returned when the bus had no room for a run and has some now.
+var errMadeRoom = errors.New("there is room for the run now")
+
+// makeRoom deletes the batch from the bus that ended first. Its output is in its files, and it
+// stayed there for readers alone. Without one, it returns the error noRoom.
+func (s *Service) makeRoom(ctx context.Context, noRoom error) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+
+	runs, err := s.bus.Runs.List(ctx)
+	if err != nil {
+		return err
+	}
+
+	var first *proto.Manifest
+	for _, m := range runs {
+		r := s.find(idPrefix + m.Run)
+		if r == nil || !r.State.Ended() || !m.State.Ended() || m.EndedAt == nil {
+			continue
+		}
+
+		if first == nil || m.EndedAt.Before(*first.EndedAt) {
+			first = &m
+		}
+	}
+
+	if first == nil {
+		return noRoom
+	}
+
+	s.cfg.Log.Info().Str("run", first.Run).
+		Msg("the bus has no room for another batch; deleted one there that has ended")
+
+	return cmp.Or(pipeline.DeleteRun(ctx, s.cfg.Bus.JS, s.bus.Runs, *first), errMadeRoom)
 }
 
 // dropSubmission forgets a submission that has nothing to say. The caller holds mu.
@@ -214,8 +263,11 @@ func (s *Service) submit(ctx context.Context, r *record) {
 	err := s.trySubmit(ctx, r)
 	stopped := ctx.Err() != nil
 	wait := s.endSubmission(r.Run, err)
-
-	if err != nil && !stopped {
+	switch {
+	case err == nil, stopped, errors.Is(err, errMadeRoom):
+	case bus.IsNoStorage(err):
+		s.cfg.Log.Info().Str("run", r.Run).Msg("the bus has no room for the batch now; waiting until others have ended")
+	default:
 		s.cfg.Log.Warn().Err(err).Str("run", r.Run).Stringer("again_in", wait).
 			Msg("failed to put the batch on the bus; retrying")
 	}
@@ -237,6 +289,8 @@ func (s *Service) trySubmit(ctx context.Context, r *record) error {
 	}
 
 	switch faults := describeFaults(err, r.InputName); {
+	case bus.IsNoStorage(err):
+		return s.makeRoom(ctx, err)
 	case err == nil:
 		return s.noteSubmitted(m)
 	case ctx.Err() != nil:
