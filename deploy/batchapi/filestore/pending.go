@@ -46,7 +46,7 @@ func (s *Store) Begin(ctx context.Context, r io.Reader) (*Pending, error) {
 
 	hash := sha256.New()
 
-	size, err := copyStream(ctx, io.MultiWriter(temp, hash), r)
+	size, err := copyStream(ctx, io.MultiWriter(&eagerFile{File: temp}, hash), r)
 	if err == nil {
 		err = syncTemp(temp)
 	}

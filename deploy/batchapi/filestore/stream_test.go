@@ -2,6 +2,8 @@ package filestore
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
 	"strings"
@@ -100,6 +102,27 @@ func TestBodyInSteps(t *testing.T) {
 		if readFile(t, s, f.ID) != text {
 			t.Errorf("the file has other bytes")
 		}
+	}
+}
+
+// A file that goes to the disk in several steps is stored whole.
+func TestLargeFile(t *testing.T) {
+	t.Parallel()
+
+	const size = 2*writebackStep + 12345
+
+	hash := sha256.New()
+	_, err := io.Copy(hash, newPattern(size))
+	must(t, err)
+
+	s := openTest(t, t.TempDir())
+	f, err := s.Create(t.Context(), File{}, newPattern(size))
+	must(t, err)
+
+	stored := sha256.Sum256([]byte(readFile(t, s, f.ID)))
+	want := hex.EncodeToString(hash.Sum(nil))
+	if f.Bytes != size || f.SHA256 != want || hex.EncodeToString(stored[:]) != want {
+		t.Errorf("%d bytes with %s and %x on disk, want %d with %s", f.Bytes, f.SHA256, stored, size, want)
 	}
 }
 

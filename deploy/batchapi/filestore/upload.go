@@ -191,7 +191,7 @@ func (s *Store) AddPart(ctx context.Context, uploadID string, r io.Reader) (Part
 		return Part{}, fmt.Errorf("store the part: %w", err)
 	}
 
-	size, err := copyStream(ctx, temp, r)
+	size, err := copyStream(ctx, &eagerFile{File: temp}, r)
 	if err == nil {
 		err = syncTemp(temp)
 	}
