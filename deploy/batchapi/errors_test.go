@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"syscall"
 	"testing"
@@ -195,3 +196,29 @@ func TestPanic(t *testing.T) {
 		t.Errorf("log: %s", f.log.String())
 	}
 }
+
+// TestClientIsGone ensures that a client that takes no answer is no fault in the log.
+func TestClientIsGone(t *testing.T) {
+	f := start(t)
+	f.upload("{}\n")
+
+	for _, path := range []string{"/v1/files", "/v1/files?limit=0", "/v1/files/x"} {
+		func() {
+			defer func() {
+				if v := recover(); v != nil && v != http.ErrAbortHandler {
+					t.Errorf("%s panics: %v", path, v)
+				}
+			}()
+			f.handler.ServeHTTP(goneClient{httptest.NewRecorder()}, httptest.NewRequest(http.MethodGet, path, nil))
+		}()
+	}
+
+	if f.log.Len() > 0 {
+		t.Error(f.log.String())
+	}
+}
+
+// goneClient is the writer to a client that has gone.
+type goneClient struct{ *httptest.ResponseRecorder }
+
+func (goneClient) Write([]byte) (int, error) { return 0, syscall.EPIPE }

@@ -48,6 +48,8 @@ type answerWriter struct {
 	started bool
 	// written counts the bytes of the body.
 	written int64
+	// failed reports that the client has gone, or takes no more bytes.
+	failed bool
 }
 
 // begin sends the header, unless it is sent.
@@ -57,8 +59,12 @@ func (w *answerWriter) begin() {
 	}
 }
 
-// WriteHeader implements http.ResponseWriter.
+// WriteHeader implements http.ResponseWriter. huma sends a second header when a client has gone.
 func (w *answerWriter) WriteHeader(status int) {
+	if w.started {
+		return
+	}
+
 	w.started = true
 	w.ResponseWriter.WriteHeader(status)
 }
@@ -68,6 +74,7 @@ func (w *answerWriter) Write(p []byte) (int, error) {
 	w.begin()
 	n, err := w.ResponseWriter.Write(p)
 	w.written += int64(n)
+	w.failed = w.failed || err != nil
 
 	return n, err
 }

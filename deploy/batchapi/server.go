@@ -158,8 +158,9 @@ func (s *server) recoverPanic(x *exchange) {
 		return
 	}
 
-	if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
-		panic(v) // net/http cuts the connection
+	// net/http cuts the connection. huma panics when a client has gone.
+	if err, ok := v.(error); x.writer.failed || ok && errors.Is(err, http.ErrAbortHandler) {
+		panic(http.ErrAbortHandler)
 	}
 
 	s.logError(x.request).Str("error", fmt.Sprint(v)).Bytes("stack", debug.Stack()).Msg("the handler of a request panicked")
