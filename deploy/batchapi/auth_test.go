@@ -99,6 +99,11 @@ func TestOwnOnly(t *testing.T) {
 		}
 	}
 
+	// A refusal does not name the batch of another key.
+	f.batches.add(batch.Batch{ID: "batch_foreign", Owner: "key_3", State: proto.StateInProgress, InputFileID: file.ID})
+	f.send(http.MethodDelete, "/v1/files/"+file.ID, asKey("own"), nil).
+		checkError(t, 400, "", "file_in_use", "A batch needs the file.")
+
 	b := decode[batchObject](t, f.send(http.MethodPost, "/v1/batches", asKey("own"), strings.NewReader(create)))
 	if q := f.batches.requests[0]; b.InputFileID != file.ID || q.Owner != "key_1" {
 		t.Errorf("%+v", q)

@@ -112,7 +112,12 @@ func (f *fakeBatches) Cancel(_ context.Context, id string) (batch.Batch, error) 
 	return batch.Batch{}, batch.ErrNotFound
 }
 
-func (f *fakeBatches) DeleteFile(fileID string) error { return f.files.Delete(fileID) }
+func (f *fakeBatches) DeleteFile(fileID string) error {
+	if f.Uses(fileID) {
+		return &batch.RequestError{Message: "A batch needs the file.", Code: "file_in_use"}
+	}
+	return f.files.Delete(fileID)
+}
 
 func (f *fakeBatches) Uses(fileID string) bool {
 	return slices.ContainsFunc(f.List(), func(b batch.Batch) bool {

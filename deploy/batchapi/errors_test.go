@@ -1,17 +1,23 @@
 package batchapi
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"github.com/promptmill/promptmill/deploy/batchapi/batch"
+	"github.com/promptmill/promptmill/deploy/batchapi/filestore"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -183,6 +189,37 @@ func TestServerErrors(t *testing.T) {
 
 	if list := f.files.List(); len(list) != 1 || list[0].ID != file.ID {
 		t.Errorf("the requests of refused batches are stored: %+v", list)
+	}
+}
+
+// TestDiskFullOfRequests ensures that a disk that fills up under the requests of a body is no fault of the
+// body: syscall.Errno counts as a net.Error.
+func TestDiskFullOfRequests(t *testing.T) {
+	full := fmt.Errorf("store the file: %w", &fs.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC})
+	_, _, err := readCreateBatch(strings.NewReader(`{"requests":[{"body":{}}]}`),
+		func(io.Reader) (*filestore.Pending, error) { return nil, full })
+
+	if f, fault := toFailure(err); f.status != http.StatusInsufficientStorage || !fault {
+		t.Errorf("%d: %v", f.status, f)
+	}
+}
+
+// TestExpectContinue ensures that a client that asks before it sends its body is refused without it.
+func TestExpectContinue(t *testing.T) {
+	f := start(t)
+
+	conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+
+	fmt.Fprint(conn, "POST /v1/uploads/upload_none/parts HTTP/1.1\r\nHost: x\r\nContent-Length: 60000000\r\n"+
+		"Content-Type: multipart/form-data; boundary=b\r\nExpect: 100-continue\r\n\r\n")
+
+	if line, err := bufio.NewReader(conn).ReadString('\n'); line != "HTTP/1.1 404 Not Found\r\n" {
+		t.Errorf("%q, %v", line, err)
 	}
 }
 

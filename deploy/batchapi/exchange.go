@@ -13,9 +13,24 @@ import (
 // exchange is a request and its answer. Handlers find it in their context.
 type exchange struct {
 	request *http.Request
-	writer  *answerWriter
+	// body is the body of request.
+	body   *requestBody
+	writer *answerWriter
 	// key is the API key of the client. The zero value: no keys are needed.
 	key apikey.Key
+}
+
+// requestBody is a body that knows whether it has been read from.
+type requestBody struct {
+	io.ReadCloser
+
+	begun bool
+}
+
+// Read implements io.Reader.
+func (b *requestBody) Read(p []byte) (int, error) {
+	b.begun = true
+	return b.ReadCloser.Read(p)
 }
 
 // exchangeKey is the key of an exchange in a context.

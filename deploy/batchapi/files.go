@@ -274,7 +274,9 @@ type deleteFileOutput struct{ Body deletedObject }
 
 // deleteFile deletes a file that no batch needs.
 func (s *server) deleteFile(ctx context.Context, in *fileInput) (*deleteFileOutput, error) {
-	_, isOutput, err := s.findFile(exchangeOf(ctx), in.ID)
+	x := exchangeOf(ctx)
+
+	_, isOutput, err := s.findFile(x, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -282,7 +284,7 @@ func (s *server) deleteFile(ctx context.Context, in *fileInput) (*deleteFileOutp
 	if isOutput {
 		err = s.Batches.DeleteOutput(in.ID)
 	} else {
-		err = s.deleteInput(in.ID)
+		err = s.deleteInput(x, in.ID)
 	}
 	switch {
 	case errors.Is(err, filestore.ErrNotFound):
@@ -294,11 +296,12 @@ func (s *server) deleteFile(ctx context.Context, in *fileInput) (*deleteFileOutp
 	return &deleteFileOutput{deletedObject{ID: in.ID, Object: "file", Deleted: true}}, nil
 }
 
-// deleteInput deletes a file of the store, unless a batch needs it.
-func (s *server) deleteInput(id string) error {
+// deleteInput deletes a file of the store, unless a batch needs it. The refusal names only a batch that the
+// client sees.
+func (s *server) deleteInput(x *exchange, id string) error {
 	if s.Batches.Uses(id) {
 		for _, b := range s.Batches.List() {
-			if b.InputFileID == id && !b.State.Ended() {
+			if b.InputFileID == id && !b.State.Ended() && x.sees(b.Owner) {
 				return newFailure(http.StatusBadRequest, "id", "file_in_use",
 					"File %s is the input of %s: cancel this batch, or wait until it has ended.", id, b.ID)
 			}
@@ -328,15 +331,18 @@ func (r bodyReader) Read(p []byte) (n int, err error) {
 }
 
 // drainBody reads the rest of a body whose request is refused, for a limited time: many clients read no
-// answer before they have sent all.
+// answer before they have sent all. A client that waits for a word before it sends its body
+// (Expect: 100-continue) gets the refusal instead.
 func drainBody(x *exchange) {
-	const (
-		longest = 10 * time.Second
-		step    = 1 << 20
-	)
+	const longest = 10 * time.Second
 
+	if !x.body.begun && x.request.Header.Get("Expect") != "" {
+		return
+	}
+
+	step := make([]byte, 64<<10)
 	for begin := time.Now(); time.Since(begin) < longest; {
-		if _, err := io.CopyN(io.Discard, x.request.Body, step); err != nil {
+		if _, err := x.body.Read(step); err != nil {
 			return
 		}
 	}

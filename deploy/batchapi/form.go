@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"io/fs"
 	"mime"
 	"mime/multipart"
 	"net"
@@ -149,9 +150,14 @@ func describeFormError(err error) error {
 	return refuse("", "The body is no well-formed multipart/form-data with the boundary of its header.")
 }
 
-// isCutOff reports whether a body has ended before its end.
+// isCutOff reports whether a body has ended before its end. A fault of the disk is none: the number that
+// the system gives to it counts as a net.Error.
 func isCutOff(err error) bool {
+	if _, disk := errors.AsType[*fs.PathError](err); disk {
+		return false
+	}
 	_, network := errors.AsType[net.Error](err)
+
 	return network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 

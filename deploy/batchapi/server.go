@@ -103,7 +103,7 @@ type server struct {
 
 // ServeHTTP implements http.Handler.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := &exchange{request: r, writer: &answerWriter{ResponseWriter: w}}
+	x := &exchange{request: r, body: &requestBody{ReadCloser: r.Body}, writer: &answerWriter{ResponseWriter: w}}
 	defer s.recoverPanic(x)
 
 	handler, pattern := s.router.mux.Handler(r)
@@ -124,7 +124,8 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		httpserver.SetKeyID(r.Context(), key.ID)
 	}
 
-	x.request = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
+	x.request = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)) // net/http needs the body of r
+	x.request.Body = x.body
 	s.router.mux.ServeHTTP(x.writer, x.request)
 }
 

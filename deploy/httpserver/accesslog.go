@@ -103,6 +103,7 @@ func (s *Server) answerAll(next http.Handler) http.Handler {
 		begun := time.Now()
 		e := &exchange{id: "req_" + rand.Text()}
 		w.Header().Set(RequestIDHeader, e.id)
+		r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, e))
 		a := newAnswer(w, r, s.cfg.StallTimeout)
 		defer func() {
 			a.begin()
@@ -134,6 +135,6 @@ func (s *Server) answerAll(next http.Handler) http.Handler {
 			}
 		}()
 
-		next.ServeHTTP(a, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, e)))
+		next.ServeHTTP(a, r)
 	})
 }

@@ -31,7 +31,9 @@ type answer struct {
 }
 
 // newAnswer returns the answer of a request, and replaces the request's body by one whose bytes must
-// arrive steadily.
+// arrive steadily. r must be a copy of net/http's request: of the body there, net/http sees whether the client
+// waits for a word before it sends it (Expect: 100-continue), and would wait for the body of a refused
+// request otherwise.
 func newAnswer(w http.ResponseWriter, r *http.Request, stall time.Duration) *answer {
 	a := &answer{ResponseWriter: w, control: http.NewResponseController(w), stall: stall}
 	if r.Body != nil && r.Body != http.NoBody {

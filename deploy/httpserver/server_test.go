@@ -506,6 +506,20 @@ func TestRefusedUpload(t *testing.T) {
 	}
 }
 
+// A client that waits for a word before it sends its body gets a refusal at once.
+func TestRefusedExpectation(t *testing.T) {
+	t.Parallel()
+
+	s, _ := start(t, Config{}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "no key", http.StatusUnauthorized)
+	}))
+	conn := dial(t, s, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 60000000\r\nExpect: 100-continue\r\n\r\n")
+
+	if text, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(text), "HTTP/1.1 401") {
+		t.Errorf("%v: %s", err, text)
+	}
+}
+
 // zeros are zeros without end.
 type zeros struct{}
 
