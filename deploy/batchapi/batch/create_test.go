@@ -108,6 +108,10 @@ func TestCreateRefuses(t *testing.T) {
 			"output_expires_after must not be negative.",
 		},
 		{
+			func(q *Request) { q.Model = strings.Repeat("m", 1025) }, "model", "invalid_model",
+			"The model has 1025 bytes: use at most 1024.",
+		},
+		{
 			func(q *Request) { q.IdempotencyKey = strings.Repeat("k", 256) }, "", "invalid_idempotency_key",
 			"The idempotency key has 256 bytes: use at most 255.",
 		},

@@ -127,3 +127,6 @@ func (d *records) write(r *record) error {
 	}
 	return err
 }
+
+// remove removes a record, if it is there.
+func (d *records) remove(r *record) error { return atomicfile.Unlink(recordPath(d.dir, r.Run)) }

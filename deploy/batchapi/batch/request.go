@@ -30,8 +30,8 @@ type Request struct {
 	CompletionWindow string
 	// Metadata are pairs that the client keeps with the batch, at most [MaxPairs].
 	Metadata map[string]string
-	// Model is the model of requests that name none. Defaults to the model of Config.Settings,
-	// or else to the one model that the workers serve.
+	// Model is the model of requests that name none, of at most [MaxModel] bytes. Defaults to the
+	// model of Config.Settings, or else to the one model that the workers serve.
 	Model string
 	// OutputExpiresAfter is the time after the end at which the output is removed, in whole
 	// seconds. 0: never.
@@ -55,6 +55,9 @@ const (
 	MaxWindow = 365 * 24 * time.Hour
 	// MaxIdempotencyKey is the longest idempotency key, in bytes.
 	MaxIdempotencyKey = 255
+	// MaxModel is the longest name of a model, in bytes. The run's manifest has it, which must
+	// fit into a message of the bus.
+	MaxModel = 1024
 )
 
 // retryTime is the time in which an equal request is taken for the same one.
@@ -88,6 +91,12 @@ func (q Request) check() (window time.Duration, err error) {
 			Message: "output_expires_after must not be negative.",
 			Param:   "output_expires_after",
 			Code:    "invalid_output_expires_after",
+		}
+	case len(q.Model) > MaxModel:
+		return 0, &RequestError{
+			Message: fmt.Sprintf("The model has %d bytes: use at most %d.", len(q.Model), MaxModel),
+			Param:   "model",
+			Code:    "invalid_model",
 		}
 	case len(q.IdempotencyKey) > MaxIdempotencyKey:
 		return 0, &RequestError{

@@ -211,7 +211,9 @@ func (s *Service) Create(ctx context.Context, q Request) (b Batch, existing bool
 	}
 
 	if err := s.disk.write(r); err != nil {
-		return Batch{}, false, err
+		// The record may be in its place, and only its folder was not synced: the next start would
+		// begin a batch that the client was refused.
+		return Batch{}, false, errors.Join(err, s.disk.remove(r))
 	}
 
 	s.add(r)
