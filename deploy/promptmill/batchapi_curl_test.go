@@ -33,16 +33,21 @@ func TestBatchAPIWithCurl(t *testing.T) {
 	a := startBatchAPI(t)
 	curl := func(args ...string) []byte {
 		t.Helper()
-		cmd := exec.Command("curl", append([]string{"-sS", "--noproxy", "*", "-H", "Authorization: Bearer unused"}, args...)...)
+
+		cmd := exec.Command("curl", append([]string{"-sS", "--noproxy", "*", "-H", "Authorization: Bearer unused"},
+			args...)...)
 		cmd.Dir = a.dir
 		said := &lockedBuffer{}
 		cmd.Stderr = said
+
 		out, err := cmd.Output()
 		if err != nil {
 			t.Fatalf("curl %s: %v: %s", strings.Join(args, " "), err, said)
 		}
+
 		return out
 	}
+
 	ask := func(path string, args ...string) (answer curlAnswer) {
 		t.Helper()
 		text := curl(append(args, a.url()+path)...)
@@ -91,6 +96,7 @@ func TestBatchAPIWithCurl(t *testing.T) {
 		batch = ask("/batches/" + batch.ID)
 		return slices.Contains(endedStates, batch.Status)
 	})
+
 	if batch.Status != "completed" {
 		t.Fatalf("batch %+v", batch)
 	}
@@ -104,6 +110,7 @@ func TestBatchAPIWithCurl(t *testing.T) {
 	// A download that was cut off continues.
 	must(t, os.WriteFile(filepath.Join(a.dir, "cut.jsonl"), whole[:len(whole)/3], 0o600))
 	curl("-f", "-C", "-", "-o", "cut.jsonl", content)
+
 	if text, err := os.ReadFile(filepath.Join(a.dir, "cut.jsonl")); err != nil || string(text) != string(whole) {
 		t.Errorf("the continued download has %d bytes, want %d: %v", len(text), len(whole), err)
 	}

@@ -22,8 +22,9 @@ import (
 // apiSeedsVariable is the number of seeds of TestBatchAPIDies.
 const apiSeedsVariable = "PROMPTMILL_TEST_API_SEEDS"
 
-// retryingClient is a client that repeats requests as OpenAI's SDKs do: after an error of the connection and the
-// statuses that may pass, with the number of the attempt in a header. It waits less between two.
+// retryingClient is a client that repeats requests as OpenAI's SDKs do: after an error of the
+// connection and the statuses that may pass, with the number of the attempt in a header. It
+// waits less between two.
 type retryingClient struct {
 	url  string
 	http *http.Client
@@ -40,7 +41,8 @@ type apiAnswer struct {
 	body   []byte
 }
 
-// ask sends a request until it is answered. contentType is that of the body; empty if there is none.
+// ask sends a request until it is answered. contentType is the type of the body; empty: there is
+// no body.
 func (c *retryingClient) ask(
 	ctx context.Context, method, path, contentType string, body []byte, header ...string,
 ) (apiAnswer, error) {
@@ -77,9 +79,11 @@ func (c *retryingClient) try(
 
 	req.Header.Set("Authorization", "Bearer unused")
 	req.Header.Set("X-Stainless-Retry-Count", strconv.Itoa(attempt))
+
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
 	}
+
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
@@ -139,6 +143,7 @@ func form(fileField, filename, text string, fields map[string]string) (contentTy
 	for name, value := range fields {
 		w.WriteField(name, value)
 	}
+
 	part, _ := w.CreateFormFile(fileField, filename) // the buffer takes all
 	io.WriteString(part, text)
 	w.Close()
@@ -155,8 +160,9 @@ type killer struct {
 	kills    int
 }
 
-// run kills the server now and then, and leaves one that serves, until the client is done. It returns the error of the
-// client. most bounds the kills: a server that lives for milliseconds has no time to get on.
+// run kills the server now and then, and leaves one that serves, until the client is done. It
+// returns the error of the client. most bounds the kills: a server that lives for milliseconds
+// has no time to get on.
 func (k *killer) run(t *testing.T, client <-chan error, most int) error {
 	t.Helper()
 
@@ -180,8 +186,9 @@ func (k *killer) run(t *testing.T, client <-chan error, most int) error {
 	}
 }
 
-// A client that repeats its requests, as SDKs do, sees no more of the deaths of its server than that it waits: each
-// file, upload and batch is there once, with its id, and each request is answered once.
+// A client that repeats its requests, as SDKs do, sees no more of the deaths of its server than
+// that it waits: each file, upload and batch is there once, with its id, and each request is
+// answered once.
 func TestBatchAPIDies(t *testing.T) {
 	t.Parallel()
 
@@ -207,6 +214,7 @@ func (a *batchAPI) checkDeaths(t *testing.T, seed uint64) {
 		random:   rand.New(rand.NewPCG(seed, 2)),
 		requests: make(chan struct{}),
 	}
+
 	s := &deathScenario{
 		client: &retryingClient{
 			url:  a.url(),
@@ -231,10 +239,11 @@ func (a *batchAPI) checkDeaths(t *testing.T, seed uint64) {
 			t.Fatalf("%v\nserve:\n%.8000s", err, a.said)
 		}
 	}
+
 	t.Logf("%d kills, %d requests repeated", k.kills, s.client.repeated)
 }
 
-// deathScenario is a client that makes batches, and knows what it made.
+// deathScenario is a client that makes batches, and remembers them.
 type deathScenario struct {
 	client *retryingClient
 	random *rand.Rand
@@ -256,11 +265,16 @@ func (s *deathScenario) runBatch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	s.files = append(s.files, file.ID)
 
 	stored, err := s.client.ask(ctx, "GET", "/files/"+file.ID+"/content", "", nil)
-	if err != nil || string(stored.body) != text {
-		return fmt.Errorf("file %s: %w: %d bytes of %d come back: %.200s", file.ID, err, len(stored.body), len(text), stored.body)
+	if err != nil {
+		return err
+	}
+
+	if string(stored.body) != text {
+		return fmt.Errorf("file %s: %d bytes of %d come back: %.200s", file.ID, len(stored.body), len(text), stored.body)
 	}
 
 	batch, err := s.client.askFor(ctx, "POST", "/batches", "application/json", []byte(
@@ -268,6 +282,7 @@ func (s *deathScenario) runBatch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	s.batches = append(s.batches, batch)
 
 	ended, err := s.follow(ctx, batch, s.random.IntN(3) == 0)
@@ -307,8 +322,12 @@ func (s *deathScenario) sendFile(ctx context.Context, text string) (apiObject, e
 
 	whole, err := s.client.askFor(ctx, "POST", "/uploads/"+upload.ID+"/complete", "application/json",
 		[]byte(`{"part_ids":[`+strings.Join(parts, ",")+`]}`))
-	if err != nil || whole.File == nil {
-		return whole, fmt.Errorf("upload %+v: %w", whole, err)
+	if err != nil {
+		return whole, err
+	}
+
+	if whole.File == nil {
+		return whole, fmt.Errorf("upload %+v has no file", whole)
 	}
 
 	return *whole.File, nil
@@ -337,8 +356,12 @@ func (s *deathScenario) follow(ctx context.Context, batch apiObject, cancel bool
 		output, done = now.OutputFileID, now.RequestCounts.Completed
 		if cancel && done > 0 {
 			answer, err := s.client.ask(ctx, "POST", "/batches/"+batch.ID+"/cancel", "", nil)
-			if err != nil || answer.status != http.StatusOK && answer.status != http.StatusBadRequest { // it has ended
-				return now, fmt.Errorf("cancel: %w: status %d: %s", err, answer.status, answer.body)
+			if err != nil {
+				return now, err
+			}
+
+			if answer.status != http.StatusOK && answer.status != http.StatusBadRequest { // it has ended
+				return now, fmt.Errorf("cancel: status %d: %s", answer.status, answer.body)
 			}
 		}
 	}
@@ -356,18 +379,28 @@ func (s *deathScenario) checkOutput(ctx context.Context, batch apiObject, reques
 		for {
 			answer, err := s.client.ask(ctx, "GET", "/files/"+id+"/content", "", nil,
 				"Range", fmt.Sprintf("bytes=%d-%d", len(parts), len(parts)+2000+s.random.IntN(8000)))
-			if err != nil || answer.status != http.StatusPartialContent && answer.status != http.StatusRequestedRangeNotSatisfiable {
-				return fmt.Errorf("content of %s: %w: status %d: %.200s", id, err, answer.status, answer.body)
+			if err != nil {
+				return err
 			}
+
+			if answer.status != http.StatusPartialContent && answer.status != http.StatusRequestedRangeNotSatisfiable {
+				return fmt.Errorf("content of %s: status %d: %.200s", id, answer.status, answer.body)
+			}
+
 			if answer.status == http.StatusRequestedRangeNotSatisfiable {
 				break
 			}
+
 			parts = append(parts, answer.body...)
 		}
 
 		whole, err := s.client.ask(ctx, "GET", "/files/"+id+"/content", "", nil)
-		if err != nil || !bytes.Equal(whole.body, parts) {
-			return fmt.Errorf("content of %s: %w: %d bytes in parts, %d at once", id, err, len(parts), len(whole.body))
+		if err != nil {
+			return err
+		}
+
+		if !bytes.Equal(whole.body, parts) {
+			return fmt.Errorf("content of %s: %d bytes in parts, %d at once", id, len(parts), len(whole.body))
 		}
 
 		for line := range bytes.Lines(whole.body) {
@@ -377,9 +410,11 @@ func (s *deathScenario) checkOutput(ctx context.Context, batch apiObject, reques
 			if err := json.Unmarshal(line, &l); err != nil {
 				return fmt.Errorf("a line of %s: %w: %s", id, err, line)
 			}
+
 			if lines[l.CustomID] != "" {
 				return fmt.Errorf("%s has two lines in %+v", l.CustomID, batch)
 			}
+
 			lines[l.CustomID] = id
 		}
 	}
@@ -392,7 +427,7 @@ func (s *deathScenario) checkOutput(ctx context.Context, batch apiObject, reques
 	return nil
 }
 
-// checkLists looks for what was made twice, or is lost.
+// checkLists returns an error if a batch or a file is there twice, or is lost.
 func (s *deathScenario) checkLists(ctx context.Context) error {
 	batches, err := s.list(ctx, "/batches", func(o apiObject) bool { return slices.Contains(s.files, o.InputFileID) })
 	if err != nil {
@@ -403,6 +438,7 @@ func (s *deathScenario) checkLists(ctx context.Context) error {
 	for _, b := range slices.Backward(s.batches) {
 		made = append(made, b.ID)
 	}
+
 	if !slices.Equal(batches, made) {
 		return fmt.Errorf("the batches %q were made, and there are %q", made, batches)
 	}
@@ -411,6 +447,7 @@ func (s *deathScenario) checkLists(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	slices.Reverse(files)
 	if !slices.Equal(files, s.files) {
 		return fmt.Errorf("the files %q were made, and there are %q", s.files, files)
@@ -437,6 +474,7 @@ func (s *deathScenario) list(ctx context.Context, path string, wanted func(apiOb
 		if !page.HasMore {
 			return ids, nil
 		}
+
 		after = "&after=" + page.Data[len(page.Data)-1].ID
 	}
 }

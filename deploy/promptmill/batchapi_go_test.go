@@ -36,10 +36,12 @@ func (a *batchAPI) checkOfficialClient(t *testing.T) {
 
 	create := func(text, name string) *official.Batch {
 		t.Helper()
+
 		file, err := client.Files.New(ctx, official.FileNewParams{
 			File:    official.File(strings.NewReader(text), name, "application/jsonl"),
 			Purpose: official.FilePurposeBatch,
 		})
+
 		must(t, err)
 		if file.Bytes != int64(len(text)) || file.Filename != name {
 			t.Errorf("file %+v", file)
@@ -51,6 +53,7 @@ func (a *batchAPI) checkOfficialClient(t *testing.T) {
 			CompletionWindow: official.BatchNewParamsCompletionWindow24h,
 			Metadata:         map[string]string{"of": "go"},
 		})
+
 		must(t, err)
 
 		return b
@@ -58,12 +61,14 @@ func (a *batchAPI) checkOfficialClient(t *testing.T) {
 
 	awaitEnd := func(id string) (b *official.Batch) {
 		t.Helper()
+
 		poll(t, patience, "the end of "+id, func() bool {
 			var err error
 			b, err = client.Batches.Get(ctx, id)
 			must(t, err)
 			return slices.Contains(endedStates, string(b.Status))
 		})
+
 		return b
 	}
 
@@ -87,6 +92,7 @@ func (a *batchAPI) checkOfficialClient(t *testing.T) {
 	for pages.Next() {
 		ids[pages.Current().ID]++
 	}
+
 	must(t, pages.Err())
 	if ids[b.ID] != 1 {
 		t.Errorf("it is listed %d times: %v", ids[b.ID], ids)
@@ -98,8 +104,10 @@ func (a *batchAPI) checkOfficialClient(t *testing.T) {
 		must(t, err)
 		return b.Status != official.BatchStatusValidating
 	})
+
 	_, err = client.Batches.Cancel(ctx, slow.ID)
 	must(t, err)
+
 	if ended := awaitEnd(slow.ID); ended.Status != official.BatchStatusCancelled ||
 		ended.RequestCounts.Completed+ended.RequestCounts.Failed != 400 {
 		t.Errorf("batch %s", ended.RawJSON())
@@ -123,13 +131,17 @@ func (a *batchAPI) checkOfficialClient(t *testing.T) {
 		MimeType: "application/jsonl",
 		Purpose:  official.FilePurposeBatch,
 	})
+
 	must(t, err)
+
 	var parts []string
 	for _, data := range []string{"abc", "def"} {
-		part, err := client.Uploads.Parts.New(ctx, upload.ID, official.UploadPartNewParams{Data: strings.NewReader(data)})
+		part, err := client.Uploads.Parts.New(ctx, upload.ID,
+			official.UploadPartNewParams{Data: strings.NewReader(data)})
 		must(t, err)
 		parts = append(parts, part.ID)
 	}
+
 	whole, err := client.Uploads.Complete(ctx, upload.ID, official.UploadCompleteParams{PartIDs: parts})
 	must(t, err)
 	if whole.File.Bytes != 6 || whole.Status != official.UploadStatusCompleted {
@@ -142,8 +154,8 @@ func (a *batchAPI) checkOfficialClient(t *testing.T) {
 	}
 }
 
-// checkGoOpenAI runs batches through go-openai, which sends the purpose of a file first, and its lines
-// without a line feed at the end.
+// checkGoOpenAI runs batches through go-openai, which sends the purpose of a file first, and
+// its lines without a line feed at the end.
 func (a *batchAPI) checkGoOpenAI(t *testing.T) {
 	t.Helper()
 
@@ -200,14 +212,18 @@ func (a *batchAPI) checkGoOpenAI(t *testing.T) {
 		if len(page.Data) != 1 || page.FirstID != page.Data[0].ID || page.LastID != page.Data[0].ID {
 			t.Fatalf("page %+v", page)
 		}
+
 		if page.LastID == created.ID {
 			found++
 		}
+
 		if !page.HasMore {
 			break
 		}
+
 		after = &page.LastID
 	}
+
 	if found != 1 {
 		t.Errorf("it is listed %d times", found)
 	}
@@ -217,20 +233,24 @@ func (a *batchAPI) checkGoOpenAI(t *testing.T) {
 		Bytes:   []byte(chatLines(400, "slow")),
 		Purpose: openai.PurposeType("batch"),
 	})
+
 	must(t, err)
 	slow, err := client.CreateBatch(ctx, openai.CreateBatchRequest{
 		InputFileID: file.ID,
 		Endpoint:    openai.BatchEndpointChatCompletions,
 	})
+
 	must(t, err)
 	poll(t, pollTime, "its validation", func() bool {
 		b, err = client.RetrieveBatch(ctx, slow.ID)
 		must(t, err)
 		return b.Status != "validating"
 	})
+
 	_, err = client.CancelBatch(ctx, slow.ID)
 	must(t, err)
 	awaitEnd(slow.ID)
+
 	if b.Status != "cancelled" || b.RequestCounts.Completed+b.RequestCounts.Failed != 400 {
 		t.Errorf("batch %+v", b.Batch)
 	}

@@ -41,10 +41,12 @@ func startBatchAPI(t *testing.T, args ...string) *batchAPI {
 		command: newCommand(t),
 		address: lastingAddress(t),
 	}
+
 	a.args = append([]string{
 		"serve", "--api", a.address, "--dir", ".", "--listen", lastingAddress(t), "--advertise", "127.0.0.1",
 		"--flush", "50ms",
 	}, args...)
+
 	a.startServing(t)
 
 	for model, cfg := range map[string]sim.Config{
@@ -56,6 +58,7 @@ func startBatchAPI(t *testing.T, args ...string) *batchAPI {
 		t.Cleanup(server.Close)
 		a.start("worker", "--url", server.URL, "--join", strings.TrimSpace(a.must("join")))
 	}
+
 	a.workers(2)
 
 	return a
@@ -80,6 +83,7 @@ func (a *batchAPI) startServing(t *testing.T) {
 			a.serving.Wait()
 			t.Fatalf("the batch API is not ready within %s:\n%s", pollTime, a.said)
 		}
+
 		time.Sleep(10 * time.Millisecond)
 	}
 }
@@ -91,8 +95,8 @@ func (a *batchAPI) kill(t *testing.T) {
 	a.serving.Wait()
 }
 
-// lastingAddress returns an address whose port no connection of others takes while there is no listener: it is below
-// the ports that systems choose from.
+// lastingAddress returns an address whose port no connection of others takes while there is no
+// listener: it is below the ports that systems choose from.
 func lastingAddress(t *testing.T) string {
 	t.Helper()
 
@@ -105,15 +109,17 @@ func lastingAddress(t *testing.T) string {
 	}
 
 	t.Fatal("no port is free")
+
 	return ""
 }
 
 // url is the base URL for clients.
 func (a *batchAPI) url() string { return "http://" + a.address + "/v1" }
 
-// environment is what clients of OpenAI's API take from their environment.
+// environment is the environment of clients of OpenAI's API.
 func (a *batchAPI) environment(more ...string) []string {
-	return append(append(os.Environ(), "OPENAI_BASE_URL="+a.url(), "OPENAI_API_KEY=unused", "NO_PROXY=127.0.0.1"), more...)
+	return append(append(os.Environ(), "OPENAI_BASE_URL="+a.url(), "OPENAI_API_KEY=unused", "NO_PROXY=127.0.0.1"),
+		more...)
 }
 
 // prepareClient makes a process of another's client.
@@ -144,7 +150,7 @@ func clientProgram(t *testing.T, name string) string {
 	return path
 }
 
-// chatLines is a batch file of so many chats with a model.
+// chatLines returns a batch file of chats with a model.
 func chatLines(count int, model string) string {
 	var b bytes.Buffer
 	for i := range count {

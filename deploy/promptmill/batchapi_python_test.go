@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// preparePython makes a process of a program of testdata/clients. It skips the test where Python or a
-// module is missing.
+// preparePython makes a process of a program of testdata/clients. It skips the test where
+// Python or a module is missing.
 func (a *batchAPI) preparePython(t *testing.T, module, program string, args ...string) (*exec.Cmd, *lockedBuffer) {
 	t.Helper()
 
@@ -87,7 +87,7 @@ func TestBatchAPIKilledUnderPython(t *testing.T) {
 	}
 }
 
-// A key sees what it may, and a wrong one nothing.
+// A key sees its own files and batches, or all of them. A wrong key sees none.
 func TestBatchAPIKeysWithPython(t *testing.T) {
 	t.Parallel()
 

@@ -57,6 +57,7 @@ func (r *eventReceiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	for name := range req.Header {
 		e.Headers[strings.ToLower(name)] = req.Header.Get(name)
 	}
+
 	r.events = append(r.events, e)
 }
 
@@ -70,21 +71,26 @@ func TestBatchAPIWebhooks(t *testing.T) {
 
 	a := startBatchAPI(t, "--webhook", server.URL+"/hook")
 	secret := strings.TrimSpace(a.must("webhooks", "secret"))
-	client := official.NewClient(option.WithBaseURL(a.url()), option.WithAPIKey("unused"), option.WithWebhookSecret(secret))
+	client := official.NewClient(option.WithBaseURL(a.url()), option.WithAPIKey("unused"),
+		option.WithWebhookSecret(secret))
 
 	create := func(text, window string) string {
 		t.Helper()
+
 		file, err := client.Files.New(t.Context(), official.FileNewParams{
 			File:    official.File(strings.NewReader(text), "in.jsonl", "application/jsonl"),
 			Purpose: official.FilePurposeBatch,
 		})
+
 		must(t, err)
 		b, err := client.Batches.New(t.Context(), official.BatchNewParams{
 			InputFileID:      file.ID,
 			Endpoint:         official.BatchNewParamsEndpointV1ChatCompletions,
 			CompletionWindow: official.BatchNewParamsCompletionWindow(window),
 		})
+
 		must(t, err)
+
 		return b.ID
 	}
 
@@ -93,6 +99,7 @@ func TestBatchAPIWebhooks(t *testing.T) {
 		create("nonsense", "24h"):             "batch.failed",
 		create(chatLines(2000, "slow"), "1s"): "batch.expired",
 	}
+
 	cancelled := create(chatLines(500, "slow"), "24h")
 	wanted[cancelled] = "batch.cancelled"
 	_, err := client.Batches.Cancel(t.Context(), cancelled)
@@ -120,6 +127,7 @@ func TestBatchAPIWebhooks(t *testing.T) {
 		if unwrapped.Type != wanted[id] {
 			t.Errorf("the event of %s is %s, want %s", id, unwrapped.Type, wanted[id])
 		}
+
 		delete(wanted, id)
 
 		if _, err := client.Webhooks.Unwrap([]byte(e.Body+" "), e.header); err == nil {
@@ -149,6 +157,7 @@ func (a *batchAPI) checkUnwrap(t *testing.T, events []receivedEvent, secret, wan
 			return a.prepareClient(python, "-B", clientProgram(t, "webhook.py"), secret)
 		}
 	}
+
 	if os.Getenv(nodeVariable) != "" {
 		programs["Node"] = func() (*exec.Cmd, *lockedBuffer) { return a.prepareNode(t, "webhook.mjs", secret) }
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// An ended run leaves the room on the bus to others: runs stay there for a day, and there may be hundreds. It has room
-// again when its failed requests run once more.
+// An ended run leaves the room on the bus to others: runs stay there for a day, and there may
+// be hundreds. It has room again when its failed requests run once more.
 func TestEndedRunLeavesRoom(t *testing.T) {
 	t.Parallel()
 
@@ -22,6 +22,7 @@ func TestEndedRunLeavesRoom(t *testing.T) {
 	link, err := busconn.Connect(busconn.Options{
 		Join: strings.TrimSpace(c.must("join", "collector")),
 	}, proto.RoleCollector, zerolog.Nop())
+
 	must(t, err)
 	t.Cleanup(func() { link.Close() })
 
@@ -33,6 +34,7 @@ func TestEndedRunLeavesRoom(t *testing.T) {
 	}
 
 	c.must("submit", c.input("in.jsonl", 20), "--model", "sim", "--run", "out")
+
 	before := room()
 	if before < 1<<20 {
 		t.Fatalf("the results have room for %d bytes", before)
