@@ -242,7 +242,8 @@ func TestClientIsGone(t *testing.T) {
 	for _, path := range []string{"/v1/files", "/v1/files?limit=0", "/v1/files/x"} {
 		func() {
 			defer func() {
-				if v := recover(); v != nil && v != http.ErrAbortHandler {
+				v := recover()
+				if err, ok := v.(error); v != nil && (!ok || !errors.Is(err, http.ErrAbortHandler)) {
 					t.Errorf("%s panics: %v", path, v)
 				}
 			}()

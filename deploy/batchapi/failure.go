@@ -163,6 +163,7 @@ func toFailure(err error) (f *failure, fault bool) {
 // isBusAway reports whether an error says that the bus does not answer.
 func isBusAway(err error) bool {
 	return errors.Is(err, batch.ErrUnavailable) || exit.Code(err) == exit.CodeUnreachable || bus.IsNoLeader(err) ||
-		errors.Is(err, context.Canceled) || errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrDisconnected) ||
+		errors.Is(err, context.Canceled) || errors.Is(err, nats.ErrConnectionClosed) ||
+		errors.Is(err, nats.ErrDisconnected) ||
 		errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrReconnectBufExceeded)
 }
