@@ -18,7 +18,7 @@
 // An upload is a file that comes in parts, as OpenAI's API has it: [Store.CreateUpload],
 // [Store.AddPart], [Store.CompleteUpload]. The metadata of the file names the upload, and so it
 // completes the upload in the same step. OpenAI's limits (64 MB a part, 8 GB an upload) do not
-// apply: the disk is the limit.
+// apply: the disk is the limit, less a reserve for the bus and the outputs (room.go).
 //
 // Expired files stay until [Store.RemoveExpired] is called, which its owner does now and then.
 package filestore

@@ -37,7 +37,8 @@ func (s *Store) Create(ctx context.Context, f File, r io.Reader) (File, error) {
 // Begin writes the bytes of r to the disk, syncs and hashes them, in little memory. It leaves
 // nothing behind if r fails or ctx ends. A call of r.Read that blocks is not interrupted.
 //
-// The error wraps the error of r, and syscall.ENOSPC if the disk is full.
+// The error wraps the error of r, and syscall.ENOSPC if the disk is full or would have less than
+// its reserve, of a twentieth and 1 GiB at most.
 func (s *Store) Begin(ctx context.Context, r io.Reader) (*Pending, error) {
 	temp, err := s.createTemp(s.filesDir, filePrefix)
 	if err != nil {
@@ -46,7 +47,7 @@ func (s *Store) Begin(ctx context.Context, r io.Reader) (*Pending, error) {
 
 	hash := sha256.New()
 
-	size, err := copyStream(ctx, io.MultiWriter(&eagerFile{File: temp}, hash), r)
+	size, err := copyStream(ctx, io.MultiWriter(newRoomWriter(temp, s.filesDir), hash), r)
 	if err == nil {
 		err = syncTemp(temp)
 	}
