@@ -52,9 +52,11 @@ type Batch struct {
 	// Errors are the lines of the input that were refused, at most [MaxErrors], and then the
 	// number of the others; or the reason why the batch failed. Empty unless the batch failed.
 	Errors []InputError
-	// OutputFileID is the file of answers; empty until the first answers are synced.
+	// OutputFileID is the file of answers; empty until the first answers are synced, or with ordered
+	// outputs until the batch has ended.
 	OutputFileID string
-	// ErrorFileID is the file of failed requests; empty while none has failed.
+	// ErrorFileID is the file of failed requests; empty while none has failed, and with ordered outputs
+	// until the batch has ended.
 	ErrorFileID string
 	// Total, Completed and Failed count the requests.
 	Total, Completed, Failed int

@@ -246,10 +246,11 @@ func (s *Service) settle(ctx context.Context, run string) (settled bool, err err
 			now.cancel(time.Now().UTC())
 		default:
 			text := "Run " + run + " was deleted on the server before it had ended."
+			now.fail(time.Now().UTC(), nil)
 			if now.hasAnswers() {
 				text += " The requests that had an answer by then are in the output file."
 			}
-			now.fail(time.Now().UTC(), []InputError{{Code: codeDeleted, Message: text}})
+			now.Errors = []InputError{{Code: codeDeleted, Message: text}}
 		}
 
 		return nil

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/batchapi/filestore"
 	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/modelservers"
@@ -43,6 +44,8 @@ type head struct {
 	// ended is [Config.Ended].
 	ended func(context.Context, Batch) error
 	log   zerolog.Logger
+	// format is the format of the outputs.
+	format output.Format
 	// paused leaves out Run: nothing is submitted or followed.
 	paused bool
 
@@ -78,6 +81,7 @@ func (h *head) start() {
 		State:         filepath.Join(h.dir, "state"),
 		Bus:           h.bus,
 		FlushInterval: 100 * time.Millisecond,
+		Format:        h.format,
 		Log:           h.log,
 		Collects:      IsIn(records),
 		API: func(ctx context.Context, link *busconn.Connection) error {
@@ -129,6 +133,7 @@ func (h *head) serve(ctx context.Context, link *busconn.Connection, records stri
 		Records: records,
 		Files:   h.files,
 		State:   filepath.Join(h.dir, "state"),
+		Format:  h.format,
 		Log:     h.log,
 		Ended:   h.ended,
 	})

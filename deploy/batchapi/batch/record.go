@@ -64,6 +64,10 @@ type record struct {
 	ErrorsDeleted bool `json:"errors_deleted,omitempty"`
 	// Notified reports that [Config.Ended] has been called with success.
 	Notified bool `json:"notified,omitempty"`
+
+	// ordered reports that the server writes ordered outputs. The lines of the journal have another order,
+	// so the files appear at the end of the batch. It is not on disk.
+	ordered bool
 }
 
 // recordVersion is the version of the format of records.
@@ -297,6 +301,9 @@ func (r *record) describe() Batch {
 
 	if r.hasAnswers() {
 		b.OutputFileID = r.OutputFileID
+	}
+
+	if r.Counts.Completed > 0 && r.Elsewhere == "" {
 		b.Usage = &Usage{
 			Input:           r.Counts.Input,
 			CachedInput:     r.Counts.CachedInput,
@@ -312,11 +319,14 @@ func (r *record) describe() Batch {
 	return b
 }
 
-// hasAnswers reports whether the output has answers, and is here.
-func (r *record) hasAnswers() bool { return r.Counts.Completed > 0 && r.Elsewhere == "" }
+// hasAnswers reports whether the output has answers, and can be read here.
+func (r *record) hasAnswers() bool { return r.Counts.Completed > 0 && r.isReadable() }
 
-// hasFailures reports whether the output has failed requests, and is here.
-func (r *record) hasFailures() bool { return r.Counts.Failed > 0 && r.Elsewhere == "" }
+// hasFailures reports whether the output has failed requests, and can be read here.
+func (r *record) hasFailures() bool { return r.Counts.Failed > 0 && r.isReadable() }
+
+// isReadable reports whether the output is here, and its lines stay where they are.
+func (r *record) isReadable() bool { return r.Elsewhere == "" && (!r.ordered || r.State.Ended()) }
 
 // isSame reports whether a record is, on disk, as another one. Counts alone are no difference while
 // the batch is at work: the manifest has them.

@@ -111,6 +111,7 @@ func (s *Service) load(ctx context.Context) error {
 	}
 
 	for _, r := range list {
+		r.ordered = s.cfg.Format.Ordered
 		s.put(r)
 	}
 
@@ -192,6 +193,7 @@ func (s *Service) Create(ctx context.Context, q Request) (b Batch, existing bool
 	now := time.Now().UTC()
 	input, inputErr := s.getInput(q.InputFileID, now)
 	r := q.newRecord(input, s.cfg.Settings, window, now)
+	r.ordered = s.cfg.Format.Ordered
 
 	earlier, err := s.findEarlier(r, q.Retried)
 	if err != nil {

@@ -78,6 +78,39 @@ func TestBatchCompletes(t *testing.T) {
 	}
 }
 
+// The output of a server that orders lines has no file before the end: the lines that it has until then
+// move. Its counts and usage are there.
+func TestOrderedOutput(t *testing.T) {
+	t.Parallel()
+
+	h := newHead(t)
+	h.format.Ordered = true
+	h.sim = &sim.Config{Slots: 2, TTFT: 20 * time.Millisecond, Tokens: 1}
+	h.start()
+
+	const requests = 300
+	b := h.create(request(h.upload(questions(requests))))
+	for range 2 {
+		now := h.await(b.ID, "some answers", func(b Batch) bool { return b.Completed > 0 })
+		if now.State.Ended() || now.OutputFileID != "" || now.ErrorFileID != "" || now.Usage == nil {
+			t.Errorf("at work: %+v", now)
+		}
+
+		_, _, err := h.svc.OpenOutput(h.svc.find(b.ID).OutputFileID)
+		if !errors.Is(err, filestore.ErrNotFound) || len(h.svc.OutputFiles()) != 0 {
+			t.Errorf("the output of the batch at work can be read: %v", err)
+		}
+
+		h.restart()
+	}
+
+	got := h.awaitState(b.ID, proto.StateCompleted)
+	h.checkOutput(got, requests)
+	if first, _, _ := strings.Cut(h.read(got.OutputFileID), "\n"); !strings.Contains(first, `"custom_id":"q-0"`) {
+		t.Errorf("the output begins with %s", first)
+	}
+}
+
 // A batch whose input cannot be sent fails with each line, and leaves nothing on the bus.
 func TestBatchFails(t *testing.T) {
 	t.Parallel()
