@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"time"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
@@ -69,6 +70,8 @@ type Server struct {
 	cfg     Config
 	http    *httpserver.Server
 	traffic *traffic
+	// keysLog gets the faults of the keys, one a minute.
+	keysLog zerolog.Logger
 }
 
 // Open listens for clients, who are asked to wait until [Server.Serve] is called. Errors of the address
@@ -78,7 +81,11 @@ func Open(cfg Config) (*Server, error) {
 		return nil, err
 	}
 
-	s := &Server{cfg: cfg, traffic: newTraffic()}
+	s := &Server{
+		cfg:     cfg,
+		traffic: newTraffic(),
+		keysLog: cfg.Log.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute}),
+	}
 	cfg.Listen.Observe = s.traffic.observe
 
 	var err error
@@ -197,7 +204,7 @@ func (s *Server) run(
 	return group.Wait()
 }
 
-// guard lets requests with a key through, or all while none is needed.
+// guard lets requests with a key that sees everything through, or all while none is needed.
 func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		httpserver.SetRoute(r.Context(), r.Pattern)
@@ -205,11 +212,14 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		key, known, err := s.cfg.Keys.Authenticate(apikey.SecretOf(r))
 		switch {
 		case err != nil:
-			s.cfg.Log.Error().Err(err).Msg("failed to read the API keys; all requests are refused")
+			s.keysLog.Error().Err(err).Msg("failed to read the API keys; all requests are refused")
 			http.Error(w, "the server cannot read its API keys; its log has the reason", http.StatusServiceUnavailable)
 		case !known:
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			http.Error(w, "this page needs an API key, in the header Authorization: Bearer KEY", http.StatusUnauthorized)
+		case key.OwnOnly:
+			httpserver.SetKeyID(r.Context(), key.ID)
+			http.Error(w, "this page is for the operator: this API key sees only what it made itself", http.StatusForbidden)
 		default:
 			httpserver.SetKeyID(r.Context(), key.ID)
 			next.ServeHTTP(w, r)

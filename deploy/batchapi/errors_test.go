@@ -170,6 +170,8 @@ func TestServerErrors(t *testing.T) {
 				"or free space on the server, and send it again.", http.Header{"X-Should-Retry": {"false"}}, true},
 		{nats.ErrTimeout, 503, "bus_unavailable", "The message bus does not answer now: try again in a few seconds.",
 			http.Header{"Retry-After": {"5"}}, true},
+		{fmt.Errorf("store: %w", filestore.ErrClosed), 503, "", "The server is stopping: try again in a few seconds.",
+			http.Header{"Retry-After": {"5"}}, false},
 		{errors.New("secret"), 500, "", "The server failed to handle the request. Its log has the reason.", nil, true},
 	} {
 		f.batches.err = c.err
@@ -201,6 +203,19 @@ func TestDiskFullOfRequests(t *testing.T) {
 
 	if f, fault := toFailure(err); f.status != http.StatusInsufficientStorage || !fault {
 		t.Errorf("%d: %v", f.status, f)
+	}
+}
+
+// TestBrokenKeys ensures that keys that cannot be read take one line of the log, not one for each request.
+func TestBrokenKeys(t *testing.T) {
+	f := start(t, func(f *fixture) { f.keysErr = errors.New("the file of keys is broken") })
+
+	for range 3 {
+		f.get("/v1/files").checkError(t, 503, "", "",
+			"The server failed to read its API keys. Its log has the reason.")
+	}
+	if n := strings.Count(f.log.String(), f.keysErr.Error()); n != 1 {
+		t.Errorf("%d lines: %s", n, f.log.String())
 	}
 }
 

@@ -123,6 +123,12 @@ func busAway() *failure {
 		"The message bus does not answer now: try again in a few seconds.").with("Retry-After", "5")
 }
 
+// stopping is the error of a server whose files are closed already.
+func stopping() *failure {
+	return newFailure(http.StatusServiceUnavailable, "", "",
+		"The server is stopping: try again in a few seconds.").with("Retry-After", "5")
+}
+
 // diskFull is the error of a disk without room. Trying again at once is in vain, and would send a
 // large body a second time.
 func diskFull() *failure {
@@ -152,6 +158,8 @@ func toFailure(err error) (f *failure, fault bool) {
 		return refuse("", "The upload is completed, cancelled or expired: create another one."), false
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return diskFull(), true
+	case errors.Is(err, filestore.ErrClosed):
+		return stopping(), false
 	case isBusAway(err):
 		return busAway(), true
 	}

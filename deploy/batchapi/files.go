@@ -130,16 +130,12 @@ func (s *server) receiveFile(ctx context.Context, x *exchange) (filestore.File, 
 		return filestore.File{}, err
 	}
 
-	file := filestore.File{
-		Owner:    x.key.ID,
-		Filename: cleanFilename(part.FileName()),
-		Purpose:  form.values["purpose"],
-	}
-	if expiry > 0 {
-		file.ExpiresAt = time.Now().Add(expiry)
-	}
-
-	file, _, err = s.commitFile(x, pending, file)
+	file, _, err := s.commitFile(x, pending, filestore.File{
+		Owner:        x.key.ID,
+		Filename:     cleanFilename(part.FileName()),
+		Purpose:      form.values["purpose"],
+		ExpiresAfter: expiry,
+	})
 
 	return file, err
 }

@@ -66,7 +66,7 @@ func TestFileOnTheWire(t *testing.T) {
 	if strings.TrimSpace(a.body) != want {
 		t.Errorf("%s, want %s", a.body, want)
 	}
-	if lifetime := *file.ExpiresAt - file.CreatedAt; lifetime < 3599 || lifetime > 3600 {
+	if lifetime := *file.ExpiresAt - file.CreatedAt; lifetime != 3600 {
 		t.Errorf("the file expires after %d s", lifetime)
 	}
 }

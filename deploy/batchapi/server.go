@@ -78,7 +78,11 @@ func New(cfg Config) (http.Handler, error) {
 		return nil, errors.New("batchapi: Config.Models is required")
 	}
 
-	s := &server{Config: cfg, router: router{mux: http.NewServeMux()}}
+	s := &server{
+		Config:  cfg,
+		router:  router{mux: http.NewServeMux()},
+		keysLog: cfg.Log.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute}),
+	}
 	s.describeAPI()
 	s.addFiles()
 	s.addUploads()
@@ -95,6 +99,8 @@ type server struct {
 
 	router router
 	api    huma.API
+	// keysLog gets the faults of Keys. Each request has the same one, so it takes one line a minute.
+	keysLog zerolog.Logger
 
 	// commits is locked while a file is compared with its twins and stored. Of two equal ones that
 	// arrive at once, the second finds the first.
@@ -136,7 +142,7 @@ func (s *server) authenticate(r *http.Request) (apikey.Key, *failure) {
 	key, known, err := s.Keys.Authenticate(secret)
 	switch {
 	case err != nil:
-		s.Log.Error().Err(err).Msg("failed to read the API keys; a request was refused")
+		s.keysLog.Error().Err(err).Msg("failed to read the API keys; all requests are refused")
 		return apikey.Key{}, newFailure(http.StatusServiceUnavailable, "", "",
 			"The server failed to read its API keys. Its log has the reason.")
 	case !known && secret == "":

@@ -31,6 +31,7 @@ type fixture struct {
 	keys    fakeKeys
 	workers []proto.WorkerInfo
 	busErr  error
+	keysErr error
 	log     bytes.Buffer
 
 	handler *server
@@ -47,6 +48,11 @@ func (k fakeKeys) Authenticate(secret string) (apikey.Key, bool, error) {
 	key, ok := k[secret]
 	return key, ok, nil
 }
+
+// brokenKeys are keys that cannot be read.
+type brokenKeys struct{ err error }
+
+func (k brokenKeys) Authenticate(string) (apikey.Key, bool, error) { return apikey.Key{}, false, k.err }
 
 // start starts a server. Options change it first.
 func start(t *testing.T, options ...func(*fixture)) *fixture {
@@ -74,6 +80,9 @@ func start(t *testing.T, options ...func(*fixture)) *fixture {
 	}
 	if f.keys != nil {
 		cfg.Keys = f.keys
+	}
+	if f.keysErr != nil {
+		cfg.Keys = brokenKeys{f.keysErr}
 	}
 
 	handler, err := New(cfg)

@@ -11,6 +11,9 @@ import (
 	"github.com/promptmill/promptmill/deploy/batchapi/filestore"
 )
 
+// maxMimeType is the most bytes of a MIME type, see RFC 6838.
+const maxMimeType = 255
+
 // uploadInput has the id of an upload.
 type uploadInput struct {
 	ID string `path:"upload_id" doc:"The id of the upload."`
@@ -28,7 +31,7 @@ type createUploadBody struct {
 	Filename     string        `json:"filename"`
 	Purpose      string        `json:"purpose" enum:"assistants,batch,fine-tune,vision,user_data,evals"`
 	Bytes        int64         `json:"bytes" minimum:"1" doc:"The size of the file. No limit but the disk."`
-	MimeType     string        `json:"mime_type,omitempty"`
+	MimeType     string        `json:"mime_type,omitempty" maxLength:"255"`
 	ExpiresAfter *expiresAfter `json:"expires_after,omitempty"`
 }
 
@@ -100,6 +103,9 @@ func (s *server) createUpload(ctx context.Context, _ *struct{}) (*uploadOutput, 
 	switch {
 	case upload.Filename == "":
 		return nil, refuse("filename", "The member filename is missing.")
+	case len(upload.MimeType) > maxMimeType:
+		return nil, refuse("mime_type", "The member mime_type has %d bytes: use at most %d.", len(upload.MimeType),
+			maxMimeType)
 	case upload.Bytes < 1:
 		return nil, refuse("bytes", "The member bytes is %d, and must be the size of the file, of at least 1.", upload.Bytes)
 	}

@@ -8,6 +8,18 @@ import (
 	"testing"
 )
 
+// TestLongMimeType ensures that a MIME type is not a place for large texts.
+func TestLongMimeType(t *testing.T) {
+	f := start(t)
+
+	create := func(n int) answer {
+		return f.post("/v1/uploads", fmt.Sprintf(`{"filename":"a","purpose":"batch","bytes":1,"mime_type":%q}`,
+			strings.Repeat("x", n)))
+	}
+	decode[uploadObject](t, create(255))
+	create(256).checkError(t, 400, "mime_type", "", "The member mime_type has 256 bytes: use at most 255.")
+}
+
 // addPart adds a part to an upload.
 func (f *fixture) addPart(uploadID, text string) answer {
 	f.t.Helper()

@@ -36,6 +36,9 @@ type File struct {
 	CreatedAt time.Time `json:"created_at"`
 	// ExpiresAt is the time at which the file is removed. Zero: never.
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
+	// ExpiresAfter is for [Pending.Commit], which sets ExpiresAt to the creation and this time. 0:
+	// ExpiresAt is set already.
+	ExpiresAfter time.Duration `json:"-"`
 }
 
 // The states of uploads, in the words of OpenAI's API.

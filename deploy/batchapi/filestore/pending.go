@@ -94,8 +94,9 @@ func (p *Pending) commitRecord(rec fileRecord) (File, error) {
 	rec.Bytes, rec.SHA256 = p.size, p.sum
 	rec.Filename = strings.ToValidUTF8(rec.Filename, "\uFFFD") // as JSON will have it
 
-	if rec.FileExpiresAfter > 0 {
-		rec.ExpiresAt = rec.CreatedAt.Add(rec.FileExpiresAfter)
+	if rec.ExpiresAfter > 0 {
+		rec.ExpiresAt = rec.CreatedAt.Add(rec.ExpiresAfter)
+		rec.ExpiresAfter = 0
 	}
 	if !rec.ExpiresAt.IsZero() {
 		rec.ExpiresAt = rec.ExpiresAt.UTC().Round(0)

@@ -60,9 +60,6 @@ type fileRecord struct {
 	Upload string `json:"upload,omitempty"`
 	// Completion identifies the parts of the upload, see identifyCompletion.
 	Completion string `json:"completion,omitempty"`
-
-	// FileExpiresAfter is the time from the creation to ExpiresAt. 0: ExpiresAt is set already.
-	FileExpiresAfter time.Duration `json:"-"`
 }
 
 // Open opens the store in a folder, and makes the folder for this user alone. It removes the rest

@@ -234,14 +234,11 @@ func (s *Store) commitPart(ctx context.Context, uploadID string, temp *os.File, 
 	return part, nil
 }
 
-// makeUploadFolder makes the folder of an upload's parts, durably, unless it exists.
+// makeUploadFolder makes the folder of an upload's parts, unless it exists, and makes it durable.
 func (s *Store) makeUploadFolder(id string) error {
 	err := os.Mkdir(s.uploadPath(id), 0o700)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err == nil {
-		err = atomicfile.SyncDir(s.uploadPath(id))
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		err = atomicfile.SyncDir(s.uploadPath(id)) // an earlier call may have failed here
 	}
 	if err != nil {
 		return fmt.Errorf("store the part: %w", err)
@@ -304,13 +301,13 @@ func (s *Store) CompleteUpload(ctx context.Context, id string, partIDs []string,
 
 	rec := fileRecord{
 		File: File{
-			Owner:    up.Owner,
-			Filename: up.Filename,
-			Purpose:  up.Purpose,
+			Owner:        up.Owner,
+			Filename:     up.Filename,
+			Purpose:      up.Purpose,
+			ExpiresAfter: up.FileExpiresAfter,
 		},
-		Upload:           id,
-		Completion:       completion,
-		FileExpiresAfter: up.FileExpiresAfter,
+		Upload:     id,
+		Completion: completion,
 	}
 
 	rec.File, err = p.commitRecord(rec)
