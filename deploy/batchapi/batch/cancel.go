@@ -128,7 +128,7 @@ func (s *Service) cancelRun(ctx context.Context, run string) (Batch, error) {
 	return b, err
 }
 
-// removeRun removes the parts of a cancelled run from the bus.
+// removeRun removes the parts of a cancelled or expired run from the bus.
 func (s *Service) removeRun(ctx context.Context, run string) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()

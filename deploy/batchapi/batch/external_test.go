@@ -176,12 +176,68 @@ func TestExternalBusLosesItsStore(t *testing.T) {
 func TestBusIsFull(t *testing.T) {
 	t.Parallel()
 
+	h := newHead(t)
+	h.bus = busconn.Options{URL: startSmallBus(t), Command: "serve"}
+	h.start()
+
+	var ids []string
+	for i := range 8 {
+		ids = append(ids, h.create(request(h.upload(questions(10+i)))).ID)
+	}
+
+	for i, id := range ids {
+		h.checkOutput(h.awaitState(id, proto.StateCompleted), 10+i)
+	}
+}
+
+// A batch that finds no room on the bus until its time is over has expired, and others keep their place.
+func TestExpiresBeforeItIsOnTheBus(t *testing.T) {
+	t.Parallel()
+
+	h := newHead(t)
+	h.bus = busconn.Options{URL: startSmallBus(t), Command: "serve"}
+	h.sim = nil
+	h.start()
+
+	var working []Batch
+	for range 2 {
+		working = append(working, h.create(request(h.upload(questions(3)))))
+		h.awaitState(working[len(working)-1].ID, proto.StateInProgress)
+	}
+
+	waiting := h.create(request(h.upload(questions(3))))
+	q := request(h.upload(questions(3)))
+	q.CompletionWindow = "2s"
+	late := h.create(q)
+
+	got := h.awaitState(late.ID, proto.StateExpired)
+	if got.ExpiredAt.Before(got.ExpiresAt) || got.ExpiredAt.Sub(got.ExpiresAt) > 10*time.Second ||
+		!got.InProgressAt.IsZero() || got.OutputFileID != "" {
+		t.Errorf("got %+v", got)
+	}
+
+	h.awaitNoParts(late.Run)
+
+	if b, err := h.svc.Get(waiting.ID); err != nil || b.State != proto.StateValidating {
+		t.Errorf("the batch that has time is %+v, %v", b, err)
+	}
+
+	for _, b := range working {
+		h.awaitState(b.ID, proto.StateInProgress)
+	}
+}
+
+// startSmallBus starts a bus with room for two runs, or for one and three that have ended, and returns its
+// address.
+func startSmallBus(t testing.TB) string {
+	t.Helper()
+
 	nats, err := server.NewServer(&server.Options{
 		Host:              "127.0.0.1",
 		Port:              -1,
 		JetStream:         true,
 		StoreDir:          t.TempDir(),
-		JetStreamMaxStore: 5 * busconn.SharedStreamBytes, // two runs, or one and three that have ended
+		JetStreamMaxStore: 5 * busconn.SharedStreamBytes,
 		NoLog:             true,
 		NoSigs:            true,
 	})
@@ -194,18 +250,7 @@ func TestBusIsFull(t *testing.T) {
 		t.Fatal("the bus does not start")
 	}
 
-	h := newHead(t)
-	h.bus = busconn.Options{URL: nats.ClientURL(), Command: "serve"}
-	h.start()
-
-	var ids []string
-	for i := range 8 {
-		ids = append(ids, h.create(request(h.upload(questions(10+i)))).ID)
-	}
-
-	for i, id := range ids {
-		h.checkOutput(h.awaitState(id, proto.StateCompleted), 10+i)
-	}
+	return nats.ClientURL()
 }
 
 // A second server with the folder of the first is refused.

@@ -57,7 +57,7 @@ type record struct {
 
 	// Elsewhere is the output of a run that another process has collected, as HOST:PATH.
 	Elsewhere string `json:"elsewhere,omitempty"`
-	// RemoveRun reports that parts of the cancelled run may be on the bus.
+	// RemoveRun reports that parts of the cancelled or expired run may be on the bus.
 	RemoveRun bool `json:"remove_run,omitempty"`
 	// OutputDeleted and ErrorsDeleted report that the file was deleted.
 	OutputDeleted bool `json:"output_deleted,omitempty"`
@@ -224,6 +224,11 @@ const codeRefused = "run_refused"
 // fail ends the batch without a run.
 func (r *record) fail(now time.Time, errors []InputError) {
 	r.State, r.FailedAt, r.Errors = proto.StateFailed, latest(now, r.CreatedAt, r.InProgressAt), errors
+}
+
+// expire ends the batch without a run.
+func (r *record) expire(now time.Time) {
+	r.State, r.ExpiredAt = proto.StateExpired, latest(now, r.CreatedAt)
 }
 
 // cancel ends the batch without a run.

@@ -312,6 +312,9 @@ func (s *Service) add(r *record) {
 	s.put(r)
 	s.fresh[r.Run] = true
 	s.submitter.wake()
+	if time.Until(r.ExpiresAt) < sweepInterval {
+		s.sweeper.wake()
+	}
 }
 
 // put puts a record into the index, in place of that of its run if there is one. The caller

@@ -245,7 +245,7 @@ func (s *Service) holdSubmission(ctx context.Context, run string) (isFresh bool,
 		return isFresh, release, nil
 	}
 
-	stop(errCancelled)
+	stop(errHeld)
 	select {
 	case <-done:
 	case <-ctx.Done():
@@ -255,8 +255,8 @@ func (s *Service) holdSubmission(ctx context.Context, run string) (isFresh bool,
 	return false, release, err
 }
 
-// errCancelled stops the submission of a batch that a client cancels.
-var errCancelled = errors.New("the batch is cancelled")
+// errHeld stops the submission of a batch that is cancelled or expires.
+var errHeld = errors.New("the batch is to end")
 
 // submit puts a batch on the bus.
 func (s *Service) submit(ctx context.Context, r *record) {

@@ -3,24 +3,87 @@ package batch
 import (
 	"context"
 	"time"
+
+	"github.com/promptmill/promptmill/proto"
 )
 
-// sweepInterval is the interval at which the sweeper looks for expired files and left parts.
+// sweepInterval is the longest time until the sweeper looks again for expired batches and files, and for
+// left parts.
 const sweepInterval = 30 * time.Second
 
-// sweep removes expired files and left parts, and writes records that could not be written,
-// until ctx ends.
+// sweep ends the batches that expire before they are on the bus, removes expired files and left parts, and
+// writes records that could not be written, until ctx ends.
 func (s *Service) sweep(ctx context.Context) error {
 	s.removeLeft()
 	for {
 		s.saveUnsaved()
+		s.expireValidating(ctx, time.Now())
 		s.removeRuns(ctx)
 		s.removeExpired(time.Now())
 
-		if err := s.sweeper.wait(ctx, sweepInterval); err != nil {
+		if err := s.sweeper.wait(ctx, s.untilExpiry(time.Now())); err != nil {
 			return err
 		}
 	}
+}
+
+// expireValidating ends the batches whose time is over while they are put on the bus: without a run, no
+// collector ends them.
+func (s *Service) expireValidating(ctx context.Context, now time.Time) {
+	overdue := s.listRecords(func(r *record) bool {
+		return r.State == proto.StateValidating && !now.Before(r.ExpiresAt)
+	})
+	for _, r := range overdue {
+		if err := s.expire(ctx, r.Run); err != nil {
+			if ctx.Err() == nil {
+				s.cfg.Log.Warn().Err(err).Str("run", r.Run).Msg("failed to end the expired batch; retrying")
+			}
+			return // the bus or the disk fails, for the others too
+		}
+	}
+}
+
+// expire ends a batch that is validating, unless its run is on the bus by now.
+func (s *Service) expire(ctx context.Context, run string) error {
+	isFresh, release, err := s.holdSubmission(ctx, run)
+	defer release()
+
+	if err != nil {
+		return err
+	}
+
+	if !isFresh {
+		if settled, err := s.settle(ctx, run); settled || err != nil {
+			return err
+		}
+	}
+
+	_, err = s.change(run, func(now *record) error {
+		if now.State != proto.StateValidating {
+			return errUnchanged
+		}
+		now.expire(time.Now().UTC())
+		now.RemoveRun = !isFresh
+		return nil
+	})
+
+	return err
+}
+
+// untilExpiry returns the time until the next batch that is validating expires, [sweepInterval] at most.
+func (s *Service) untilExpiry(now time.Time) time.Duration {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+
+	left := sweepInterval
+	for run := range s.live {
+		r := s.all[run]
+		if until := r.ExpiresAt.Sub(now); r.State == proto.StateValidating && until > 0 {
+			left = min(left, until)
+		}
+	}
+
+	return left
 }
 
 // removeLeft removes the files of deleted outputs that a crash has left.
@@ -41,12 +104,12 @@ func (s *Service) saveUnsaved() {
 	}
 }
 
-// removeRuns removes the parts of cancelled runs from the bus.
+// removeRuns removes the parts of cancelled and expired runs from the bus.
 func (s *Service) removeRuns(ctx context.Context) {
 	for _, r := range s.listRecords(func(r *record) bool { return r.RemoveRun }) {
 		if err := s.removeRun(ctx, r.Run); err != nil && ctx.Err() == nil {
 			s.cfg.Log.Warn().Err(err).Str("run", r.Run).
-				Msg("failed to remove the parts of the cancelled batch from the bus; retrying")
+				Msg("failed to remove the parts of the batch from the bus; retrying")
 		}
 	}
 }
