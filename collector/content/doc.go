@@ -23,5 +23,6 @@
 //	seekable output    its seek table ([output.ReadSeekTable])
 //	one large frame    it is unpacked from its beginning
 //
-// Frames are unpacked several at a time, and written when their checksum is right.
+// Frames are unpacked several at a time, and written when their checksum is right. One large frame is
+// unpacked while its bytes before are written.
 package content

@@ -85,7 +85,18 @@ func (t *streamText) newDecoder() (*zstd.Decoder, error) {
 
 func (t *streamText) size() int64 { return t.bytes }
 
+// copyRange unpacks the next bytes while it writes some, unless other copies use all processors.
 func (t *streamText) copyRange(ctx context.Context, w io.Writer, offset, n int64) error {
+	if n <= overlapStep || !furtherLanes.TryAcquire(1) {
+		return t.unpackRange(ctx, w, offset, n)
+	}
+	defer furtherLanes.Release(1)
+
+	return copyOverlapped(w, func(w io.Writer) error { return t.unpackRange(ctx, w, offset, n) })
+}
+
+// unpackRange unpacks a range and writes it.
+func (t *streamText) unpackRange(ctx context.Context, w io.Writer, offset, n int64) error {
 	out := &rangeWriter{
 		ctx:  ctx,
 		w:    w,
