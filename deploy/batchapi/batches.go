@@ -132,14 +132,16 @@ func (s *server) receiveBatch(ctx context.Context, x *exchange) (batch.Batch, er
 	return b, err
 }
 
-// createInline creates a batch of the requests of a body.
+// createInline creates a batch of the requests of a body. The batches know a repetition by the bytes of its
+// requests, so the file of a repetition is stored and deleted.
 func (s *server) createInline(
 	ctx context.Context, x *exchange, request batch.Request, requests *filestore.Pending,
 ) (batch.Batch, error) {
-	file, stored, err := s.commitFile(x, requests, filestore.File{
+	file, err := requests.Commit(filestore.File{
 		Owner:    x.key.ID,
 		Filename: requestsName,
 		Purpose:  filestore.PurposeBatch,
+		Inline:   true,
 	})
 	if err != nil {
 		return batch.Batch{}, err
@@ -148,7 +150,7 @@ func (s *server) createInline(
 	request.InputFileID = file.ID
 	b, _, err := s.Batches.Create(ctx, request)
 
-	if stored && (err != nil || b.InputFileID != file.ID) {
+	if err != nil || b.InputFileID != file.ID {
 		if err := s.Batches.DeleteFile(file.ID); err != nil {
 			s.Log.Warn().Err(err).Str("file", file.ID).Msg("failed to delete the requests of a batch that exists already")
 		}

@@ -50,9 +50,11 @@ func (f *fakeBatches) Create(_ context.Context, q batch.Request) (batch.Batch, b
 		return batch.Batch{}, false, f.err
 	}
 
-	if q.Retried {
+	if q.Retried || q.IdempotencyKey != "" {
+		input, _ := f.files.Get(q.InputFileID)
 		for i, earlier := range f.requests {
-			if earlier.InputFileID == q.InputFileID {
+			file, _ := f.files.Get(earlier.InputFileID)
+			if file.SHA256 == input.SHA256 {
 				return f.batches[i], true, nil
 			}
 		}

@@ -44,11 +44,10 @@ func exchangeOf(ctx context.Context) *exchange {
 // sees reports whether the client sees the objects of an owner.
 func (x *exchange) sees(owner string) bool { return !x.key.OwnOnly || owner == x.key.ID }
 
-// retried reports whether the client may have sent the request before: its SDK says so, or it has an
-// idempotency key.
+// retried reports whether the client has sent the request before, as its SDK says.
 func (x *exchange) retried() bool {
 	attempts, err := strconv.Atoi(x.request.Header.Get("X-Stainless-Retry-Count"))
-	return err == nil && attempts > 0 || x.idempotencyKey() != ""
+	return err == nil && attempts > 0
 }
 
 // idempotencyKey returns the client's name for this request and its repetitions, empty for none.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/promptmill/promptmill/deploy/batchapi/batch"
 	"github.com/promptmill/promptmill/deploy/batchapi/filestore"
 )
 
@@ -94,6 +95,11 @@ func (s *server) createFile(ctx context.Context, _ *struct{}) (*fileOutput, erro
 
 // receiveFile stores the file of a form, unless the request is a repetition.
 func (s *server) receiveFile(ctx context.Context, x *exchange) (filestore.File, error) {
+	if n := len(x.idempotencyKey()); n > batch.MaxIdempotencyKey {
+		return filestore.File{}, newFailure(http.StatusBadRequest, "", "invalid_idempotency_key",
+			"The idempotency key has %d bytes: use at most %d.", n, batch.MaxIdempotencyKey)
+	}
+
 	form, err := openForm(x.request, "file", "purpose", "expires_after[anchor]", "expires_after[seconds]")
 	if err != nil {
 		return filestore.File{}, err
@@ -130,34 +136,41 @@ func (s *server) receiveFile(ctx context.Context, x *exchange) (filestore.File, 
 		return filestore.File{}, err
 	}
 
-	file, _, err := s.commitFile(x, pending, filestore.File{
-		Owner:        x.key.ID,
-		Filename:     cleanFilename(part.FileName()),
-		Purpose:      form.values["purpose"],
-		ExpiresAfter: expiry,
+	return s.commitFile(x, pending, filestore.File{
+		Owner:          x.key.ID,
+		Filename:       cleanFilename(part.FileName()),
+		Purpose:        form.values["purpose"],
+		SHA256:         pending.SHA256(),
+		ExpiresAfter:   expiry,
+		IdempotencyKey: x.idempotencyKey(),
 	})
-
-	return file, err
 }
 
 // commitFile puts a file into the store, or returns the file that an earlier attempt of the client
 // has stored.
 func (s *server) commitFile(
 	x *exchange, pending *filestore.Pending, file filestore.File,
-) (stored filestore.File, isNew bool, err error) {
+) (filestore.File, error) {
 	s.commits.Lock()
 	defer s.commits.Unlock()
 
-	if x.retried() {
-		file.SHA256 = pending.SHA256()
+	if file.IdempotencyKey != "" {
+		earlier, ok := s.Files.FindKeyed(file.Owner, file.IdempotencyKey)
+		switch {
+		case ok && earlier.IsTwin(file):
+			return earlier, nil
+		case ok:
+			return filestore.File{}, newFailure(http.StatusBadRequest, "", "idempotency_key_reused",
+				"The idempotency key was used for file %s, with other bytes, another name or another purpose: use a new key.",
+				earlier.ID)
+		}
+	} else if x.retried() {
 		if twin, ok := s.Files.FindTwin(file, time.Now().Add(-twinAge)); ok {
-			return twin, false, nil
+			return twin, nil
 		}
 	}
 
-	stored, err = pending.Commit(file)
-
-	return stored, err == nil, err
+	return pending.Commit(file)
 }
 
 // checkPurpose checks the purpose of a file.

@@ -240,16 +240,51 @@ func TestRetriedUpload(t *testing.T) {
 		latest = got
 	}
 
-	for _, h := range [][2]string{{"X-Stainless-Retry-Count", "1"}, {"Idempotency-Key", "k"}} {
-		if got := retry(h[0], h[1], "a\n"); got != latest {
-			t.Errorf("%s: %+v, want %+v", h[0], got, latest)
-		}
+	if got := retry("X-Stainless-Retry-Count", "1", "a\n"); got != latest {
+		t.Errorf("%+v, want %+v", got, latest)
 	}
 	if got := retry("X-Stainless-Retry-Count", "2", "b\n"); got.Bytes != 2 || got.ID == latest.ID {
 		t.Errorf("%+v", got)
 	}
 
 	if n := f.countStored(); n != 2*5 {
+		t.Errorf("%d files are stored", n)
+	}
+}
+
+// TestIdempotencyKeyOfFile repeats uploads under keys: a key has one file, and a file one key.
+func TestIdempotencyKeyOfFile(t *testing.T) {
+	f := start(t)
+	f.upload("a\n") // has no key
+
+	upload := func(key, text string, header ...string) answer {
+		h, body := formOf(formPart{name: "purpose", value: "batch"}, formPart{"file", "input.jsonl", text})
+		h.Set("Idempotency-Key", key)
+		for i := 0; i < len(header); i += 2 {
+			h.Set(header[i], header[i+1])
+		}
+		return f.send(http.MethodPost, "/v1/files", h, strings.NewReader(body))
+	}
+
+	first := decode[fileObject](t, upload("k", "a\n"))
+	if again := decode[fileObject](t, upload("k", "a\n", "X-Stainless-Retry-Count", "1")); again != first {
+		t.Errorf("%+v, want %+v", again, first)
+	}
+	other := decode[fileObject](t, upload("k2", "a\n", "X-Stainless-Retry-Count", "1"))
+	if other.ID == first.ID {
+		t.Error("two keys have one file")
+	}
+	upload("k", "b\n").checkError(t, 400, "", "idempotency_key_reused", "The idempotency key was used for file "+first.ID+
+		", with other bytes, another name or another purpose: use a new key.")
+	upload(strings.Repeat("k", 256), "a\n").checkError(t, 400, "", "invalid_idempotency_key",
+		"The idempotency key has 256 bytes: use at most 255.")
+
+	// The deletion of one leaves the other, and makes its key free.
+	f.send(http.MethodDelete, "/v1/files/"+first.ID, nil, nil)
+	decode[fileObject](t, f.get("/v1/files/"+other.ID))
+	decode[fileObject](t, upload("k", "b\n"))
+
+	if n := f.countStored(); n != 2*3 {
 		t.Errorf("%d files are stored", n)
 	}
 }

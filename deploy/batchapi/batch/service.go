@@ -103,7 +103,9 @@ func Open(ctx context.Context, cfg Config) (*Service, error) {
 
 // load reads the records and the manifests of the runs that have not ended.
 func (s *Service) load(ctx context.Context) error {
+	damaged := false
 	list, err := s.disk.load(func(path string, err error) {
+		damaged = true
 		s.cfg.Log.Error().Err(err).Str("file", path).Msg("failed to read the record of a batch; leaving it alone")
 	})
 	if err != nil {
@@ -113,6 +115,10 @@ func (s *Service) load(ctx context.Context) error {
 	for _, r := range list {
 		r.ordered = s.cfg.Format.Ordered
 		s.put(r)
+	}
+
+	if !damaged {
+		s.removeOrphans()
 	}
 
 	if len(s.live) == 0 {

@@ -95,6 +95,25 @@ func (s *Service) removeLeft() {
 	}
 }
 
+// removeOrphans removes the requests of bodies whose batches were not created, since the server died just
+// then. No batch is created meanwhile.
+func (s *Service) removeOrphans() {
+	inputs := map[string]bool{}
+	for _, r := range s.order {
+		inputs[r.InputFileID] = true
+	}
+
+	for _, f := range s.cfg.Files.List() {
+		if !f.Inline || inputs[f.ID] {
+			continue
+		}
+		if err := s.cfg.Files.Delete(f.ID); err != nil {
+			s.cfg.Log.Warn().Err(err).Str("file", f.ID).
+				Msg("failed to remove the requests of a batch that was not created; they can be deleted")
+		}
+	}
+}
+
 // saveUnsaved writes the records that could not be written.
 func (s *Service) saveUnsaved() {
 	for _, r := range s.listRecords(func(r *record) bool { return s.unsaved[r.Run] }) {
@@ -114,7 +133,8 @@ func (s *Service) removeRuns(ctx context.Context) {
 	}
 }
 
-// removeExpired removes the files whose time is over: inputs that no batch needs, and outputs.
+// removeExpired removes the files whose time is over: inputs that no batch needs, and outputs, with the
+// requests that came in the bodies of their batches.
 func (s *Service) removeExpired(now time.Time) {
 	s.changes.Lock()
 	_, err := s.cfg.Files.RemoveExpired(now, s.Uses)
@@ -125,9 +145,18 @@ func (s *Service) removeExpired(now time.Time) {
 
 	expired := s.listRecords(func(r *record) bool {
 		at := r.outputExpiresAt()
-		return !at.IsZero() && !now.Before(at) && !(r.OutputDeleted && r.ErrorsDeleted)
+		return !at.IsZero() && !now.Before(at)
 	})
 	for _, r := range expired {
+		if f, err := s.cfg.Files.Get(r.InputFileID); err == nil && f.Inline && !s.Uses(f.ID) {
+			if err := s.DeleteFile(f.ID); err != nil {
+				s.cfg.Log.Warn().Err(err).Str("run", r.Run).Msg("failed to remove the requests of an expired output; retrying")
+			}
+		}
+
+		if r.OutputDeleted && r.ErrorsDeleted {
+			continue
+		}
 		for _, id := range []string{r.OutputFileID, r.ErrorFileID} {
 			if err := s.deleteOutput(r.Run, id); err != nil {
 				s.cfg.Log.Warn().Err(err).Str("run", r.Run).Msg("failed to remove an expired output; retrying")

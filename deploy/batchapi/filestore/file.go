@@ -39,6 +39,16 @@ type File struct {
 	// ExpiresAfter is for [Pending.Commit], which sets ExpiresAt to the creation and this time. 0:
 	// ExpiresAt is set already.
 	ExpiresAfter time.Duration `json:"-"`
+	// IdempotencyKey is the client's name for the request that made the file; empty for none.
+	IdempotencyKey string `json:"idempotency_key,omitempty"`
+	// Inline reports that the file has the requests of the body of a batch. It is removed with the output
+	// of the batch.
+	Inline bool `json:"inline,omitempty"`
+}
+
+// IsTwin reports whether two files have the same owner, bytes (SHA256), name and purpose.
+func (f File) IsTwin(g File) bool {
+	return f.Owner == g.Owner && f.SHA256 == g.SHA256 && f.Filename == g.Filename && f.Purpose == g.Purpose
 }
 
 // The states of uploads, in the words of OpenAI's API.

@@ -365,8 +365,22 @@ func (s *Store) Usage() map[string]int64 {
 	return usage
 }
 
-// FindTwin returns the latest file with the owner, the bytes (SHA256), the name and the purpose of
-// f that was created at since or later. Clients repeat an upload if the answer does not come.
+// FindKeyed returns the latest file of an owner that a request with an idempotency key has made.
+func (s *Store) FindKeyed(owner, key string) (File, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+
+	for _, f := range slices.Backward(s.order) {
+		if f.Owner == owner && f.IdempotencyKey == key {
+			return *f, true
+		}
+	}
+
+	return File{}, false
+}
+
+// FindTwin returns the latest twin of f without an idempotency key that was created at since or later.
+// Clients repeat an upload if the answer does not come.
 func (s *Store) FindTwin(f File, since time.Time) (File, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -376,8 +390,7 @@ func (s *Store) FindTwin(f File, since time.Time) (File, bool) {
 			break
 		}
 
-		if twin.Owner == f.Owner && twin.SHA256 == f.SHA256 &&
-			twin.Filename == f.Filename && twin.Purpose == f.Purpose {
+		if twin.IdempotencyKey == "" && twin.IsTwin(f) {
 			return *twin, true
 		}
 	}
