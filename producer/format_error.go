@@ -79,13 +79,13 @@ func (r *Reader) hasRequest(path string) (bool, error) {
 	}
 	defer file.Close()
 
-	lines := jsonl.NewReader(file)
+	lines := jsonl.NewReader(io.LimitReader(file, maxSearched))
 	for range MaxBad {
 		line, err := lines.Next()
 		switch {
 		case errors.Is(err, jsonl.ErrLineTooLong):
 			continue
-		case errors.Is(err, io.EOF), lines.Offset() > maxSearched:
+		case errors.Is(err, io.EOF):
 			return false, nil
 		case err != nil:
 			return false, err

@@ -38,21 +38,25 @@ type Reader struct {
 	duplicates *roaring.Bitmap
 	// validated is set if validation has read the files, and so accepted their formats.
 	validated bool
-	at        proto.Checkpoint
-	in        io.Closer
-	lines     *jsonl.Reader
-	idBuf     []byte
+	// bounded is set if a file with too much filler is refused.
+	bounded bool
+	at      proto.Checkpoint
+	in      io.Closer
+	lines   *jsonl.Reader
+	// filler bounds the text of lines. Nil: nothing does.
+	filler *fillerReader
+	idBuf  []byte
 }
 
 // NewReader reads the requests of the files under the settings. If tee is given, the
 // unpacked text is written to it. A file of another format than JSON lines is refused with a
-// [FormatError].
+// [FormatError], and unless s skips invalid lines, one with too much blank text with a [FillerError].
 func NewReader(files []string, s proto.Settings, tee io.Writer) (*Reader, error) {
 	p, err := NewParser(s)
 	if err != nil {
 		return nil, err
 	}
-	return &Reader{files: files, parser: p, tee: tee}, nil
+	return &Reader{files: files, parser: p, tee: tee, bounded: !s.SkipInvalid}, nil
 }
 
 // newRunReader reads the requests of a run's input just as validation has found them.
@@ -67,7 +71,7 @@ func newRunReader(files []string, m proto.Manifest) (*Reader, error) {
 		return nil, fmt.Errorf("repeated requests of run %s: %w", m.Run, err)
 	}
 
-	r.duplicates, r.validated = roaring.BitmapOf(repeated...), true
+	r.duplicates, r.validated, r.bounded = roaring.BitmapOf(repeated...), true, false
 
 	return r, nil
 }
@@ -105,16 +109,26 @@ func (r *Reader) Next() (Item, error) {
 		}
 
 		line, err := r.lines.Next()
+		item := Item{File: r.files[r.at.File], Line: r.lines.Line()}
+		filler, isFiller := errors.AsType[*FillerError](err)
+
 		switch {
 		case errors.Is(err, io.EOF):
 			r.Close()
 			r.at = proto.Checkpoint{File: r.at.File + 1, Index: r.at.Index}
 			continue
+		case isFiller && filler.isLine:
+			item.Line++ // it has not ended
+			r.Close()
+			r.at.File = len(r.files)
+		case isFiller:
+			return Item{}, &FillerError{File: item.File, Line: item.Line}
 		case err != nil && !errors.Is(err, jsonl.ErrLineTooLong):
 			return Item{}, err
+		case r.filler != nil:
+			r.filler.useful += int64(len(line)) + 1
 		}
 
-		item := Item{File: r.files[r.at.File], Line: r.lines.Line()}
 		if err != nil {
 			item.Err = &LineError{Fault: FaultTooLong}
 		} else {
@@ -173,6 +187,12 @@ func (r *Reader) openFile(offset int64, line int) error {
 	var text io.Reader = in
 	if r.tee != nil {
 		text = io.TeeReader(in, r.tee)
+	}
+
+	r.filler = nil
+	if r.bounded {
+		r.filler = &fillerReader{r: text}
+		text = r.filler
 	}
 
 	r.lines = jsonl.NewReaderAt(text, offset, line)

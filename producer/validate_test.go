@@ -6,13 +6,17 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/promptmill/promptmill/producer/fileformat"
 	"github.com/promptmill/promptmill/proto"
@@ -219,6 +223,57 @@ func TestValidateStopsAtBadLines(t *testing.T) {
 	in, report, err := Validate(t.Context(), []string{file}, proto.Settings{}, nil)
 	if err != nil || report.Count != MaxBad || in.Requests != MaxBad {
 		t.Errorf("%d of %d lines, error %v", report.Count, in.Requests, err)
+	}
+}
+
+// A small file of blank lines, or of one line that does not end, is not unpacked to its end.
+func TestValidateStopsAtFiller(t *testing.T) {
+	t.Parallel()
+
+	errText := fmt.Sprintf("has more than %d MiB of blank lines", MaxFiller>>20)
+	bad := strings.Repeat("{\n", 3)
+	for _, tt := range []struct {
+		name string
+		text io.Reader
+		skip bool
+		// err is a part of the error. Empty: lines are refused.
+		err   string
+		lines []int
+	}{
+		{"blank lines", repeatByte('\n', 2*MaxFiller), false, errText, nil},
+		{"blank lines, if lines are skipped", repeatByte('\n', 2*MaxFiller), true, "", []int{2*MaxFiller + 2,
+			2*MaxFiller + 3, 2*MaxFiller + 4}},
+		{"some blank lines", repeatByte('\n', MaxFiller/2), false, "", []int{MaxFiller/2 + 2, MaxFiller/2 + 3,
+			MaxFiller/2 + 4}},
+		{"a line without an end", repeatByte('x', 2*MaxFiller), false, "", []int{2}},
+		{"a blank line without an end", repeatByte(' ', 2*MaxFiller), false, "", []int{2}},
+		{"a long line", io.MultiReader(repeatByte('x', jsonl.MaxLine+1), strings.NewReader("\n")), false, "",
+			[]int{2, 3, 4, 5}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+
+			file := filepath.Join(t.TempDir(), "in.zst")
+			f, err := os.Create(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			enc, _ := zstd.NewWriter(f, zstd.WithEncoderLevel(zstd.SpeedFastest))
+			_, err = io.Copy(enc, io.MultiReader(strings.NewReader(good("a", "m")), tt.text, strings.NewReader(bad)))
+			if err := errors.Join(err, enc.Close(), f.Close()); err != nil {
+				t.Fatal(err)
+			}
+
+			_, report, err := Validate(t.Context(), []string{file}, proto.Settings{SkipInvalid: tt.skip}, nil)
+			var lines []int
+			for _, line := range report.Lines {
+				lines = append(lines, line.Line)
+			}
+			if !slices.Equal(lines, tt.lines) || (err != nil) != (tt.err != "") ||
+				err != nil && !strings.Contains(err.Error(), tt.err) {
+				t.Errorf("lines %v, error %v; want %v, %q", lines, err, tt.lines, tt.err)
+			}
+		})
 	}
 }
 

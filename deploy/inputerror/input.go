@@ -38,6 +38,12 @@ func (in Input) Describe(err error) error {
 		return in.hintForFormat(format).usage("%w", &named)
 	}
 
+	if filler, ok := errors.AsType[*producer.FillerError](err); ok {
+		named := *filler
+		named.File = in.name(filler.File)
+		return exit.Usage("remove the blank lines", "%w", &named)
+	}
+
 	damage, damaged := errors.AsType[*jsonl.DamageError](err)
 	switch {
 	case errors.Is(err, producer.ErrEmpty) && len(in.Files) == 1 && isJournal(in.Files[0]):

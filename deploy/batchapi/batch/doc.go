@@ -9,7 +9,7 @@
 // A [Service] keeps a record of each batch: one JSON file that holds what the run cannot, such
 // as the owner, the ids of the files and the times of the states. [Service.Create] writes the
 // record and returns; [Service.Run] does the rest. Its submitter puts the oldest batches on the
-// bus, two at once (submitter.go). Its follower reads the manifests of the runs and moves the
+// bus, three at once (submitter.go). Its follower reads the manifests of the runs and moves the
 // records along the states of OpenAI's API (follower.go, record.go). A process that is killed
 // leaves no step half done: the next one finds the record, and submits the run again under the
 // same id, or finds it on the bus.

@@ -4,12 +4,16 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/promptmill/promptmill/deploy/batchapi/filestore"
+	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/sim"
 )
@@ -148,6 +152,45 @@ func TestBatchFails(t *testing.T) {
 	runs, err := h.svc.bus.Runs.List(t.Context())
 	if err != nil || len(runs) > 0 {
 		t.Errorf("on the bus: %+v, %v", runs, err)
+	}
+}
+
+// A small file that unpacks to much that is no request fails the batch early.
+func TestBombFails(t *testing.T) {
+	t.Parallel()
+
+	h := newHead(t)
+	h.sim = nil
+	h.start()
+
+	pack := func(filler string) string {
+		var packed strings.Builder
+		enc, err := zstd.NewWriter(&packed)
+		must(t, err)
+		io.WriteString(enc, questions(1))
+		for range 2 * producer.MaxFiller >> 20 {
+			io.WriteString(enc, filler)
+		}
+		io.WriteString(enc, "\n{\n")
+		must(t, enc.Close())
+
+		return packed.String()
+	}
+
+	for _, tt := range []struct {
+		text    string
+		code    string
+		line    int
+		message string
+	}{
+		{pack(strings.Repeat(" \n", 1<<19)), "invalid_file_format", 0, "The file in.jsonl has more than 256 MiB of blank lines"},
+		{pack(strings.Repeat("x", 1<<20)), "line_too_long", 2, "the line is longer than 64 MiB"},
+	} {
+		got := h.awaitState(h.create(request(h.upload(tt.text))).ID, proto.StateFailed)
+		if e := got.Errors; len(e) != 1 || e[0].Code != tt.code || e[0].Line != tt.line ||
+			!strings.HasPrefix(e[0].Message, tt.message) {
+			t.Errorf("got %+v, want %+v", e, tt)
+		}
 	}
 }
 

@@ -24,8 +24,8 @@ import (
 
 const (
 	// maxSubmissions is the most batches that are put on the bus at once: each is read, packed
-	// and sent.
-	maxSubmissions = 2
+	// and sent. An owner has fewer, see [turns].
+	maxSubmissions = 3
 	// firstRetry and lastRetry bound the time until a failed attempt is repeated.
 	firstRetry = time.Second
 	lastRetry  = time.Minute
@@ -102,9 +102,10 @@ func (s *Service) beginSubmission(
 	}
 
 	wait = longWait
+	turns := s.countTurns()
 	for run := range s.live {
 		r := s.all[run]
-		if r.State != proto.StateValidating && !s.missing[run] {
+		if r.State != proto.StateValidating && !s.missing[run] || !turns.allow(r) {
 			continue
 		}
 
@@ -138,6 +139,32 @@ func (s *Service) beginSubmission(
 	at.done = make(chan struct{})
 
 	return next, attempt, 0
+}
+
+// turns count the attempts at work by their owners and by their input files. An input may take minutes to
+// read: an owner leaves a slot to others, and a file has one slot.
+type turns struct {
+	owners map[string]int
+	files  map[string]bool
+}
+
+// countTurns counts the attempts at work. The caller holds mu.
+func (s *Service) countTurns() turns {
+	t := turns{owners: map[string]int{}, files: map[string]bool{}}
+	for run, at := range s.submissions {
+		if at.stop != nil {
+			r := s.all[run]
+			t.owners[r.Owner]++
+			t.files[r.InputFileID] = true
+		}
+	}
+
+	return t
+}
+
+// allow reports whether a batch may be put on the bus now. Without keys, the owners are not known.
+func (t turns) allow(r *record) bool {
+	return !t.files[r.InputFileID] && (r.Owner == "" || t.owners[r.Owner] < maxSubmissions-1)
 }
 
 // endSubmission ends an attempt. The error of one that is to be repeated sets the time of the
@@ -373,6 +400,15 @@ func describeFaults(err error, name string) []InputError {
 		named.File = name
 		described := inputerror.Input{Files: []string{name}}.Describe(&named)
 		return []InputError{{Code: "invalid_file_format", Message: makeSentence(described)}}
+	}
+
+	if filler, ok := errors.AsType[*producer.FillerError](err); ok {
+		named := *filler
+		named.File = name
+		return []InputError{{
+			Code:    "invalid_file_format",
+			Message: fmt.Sprintf("The file %s. Remove them, and upload it again.", named.Error()),
+		}}
 	}
 
 	if damage, ok := errors.AsType[*jsonl.DamageError](err); ok {
