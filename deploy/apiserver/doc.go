@@ -8,5 +8,6 @@
 //
 // [Open] listens, so that an address that is taken is refused before anything is changed. [Server.Serve]
 // works with the bus until its context ends: then it answers no new request, finishes the others, and
-// stops the batches last.
+// stops the batches last. [Server.ServeRun] does the same for the one run of pipeline.Run, as the only
+// batch.
 package apiserver

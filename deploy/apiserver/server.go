@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/httpserver"
 	"github.com/promptmill/promptmill/deploy/localbus"
 	"github.com/promptmill/promptmill/deploy/metrics"
+	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
@@ -123,6 +125,28 @@ func (s *Server) records() string { return filepath.Join(s.folder(), "batches") 
 // Collects reports whether a run is a batch of this server. It is for pipeline.ServeConfig.
 func (s *Server) Collects(run string) bool { return batch.IsIn(s.records())(run) }
 
+// ServeRun serves a run as the only batch until ctx ends. It is for pipeline.Config.
+func (s *Server) ServeRun(ctx context.Context, run pipeline.LiveRun) error {
+	single, err := batch.OpenSingle(ctx, batch.SingleConfig{
+		Runs:   bus.New(run.Bus.JS).Runs,
+		Run:    run.Run,
+		Inputs: run.Inputs,
+		Output: run.Output,
+		Format: s.cfg.Format,
+		Log:    s.cfg.Log,
+	})
+	if err != nil {
+		return err
+	}
+
+	handler, err := s.newHandler(run.Bus, batchapi.Config{Run: single})
+	if err != nil {
+		return err
+	}
+
+	return s.run(ctx, handler, single.Run, checkBus(run.Bus))
+}
+
 // Serve serves the batch API on a bus until ctx ends. It is for pipeline.ServeConfig.
 func (s *Server) Serve(ctx context.Context, link *busconn.Connection) (err error) {
 	files, err := filestore.Open(s.folder(), s.cfg.Log)
@@ -149,52 +173,49 @@ func (s *Server) Serve(ctx context.Context, link *busconn.Connection) (err error
 	}
 	defer func() { err = errors.Join(err, batches.Close()) }()
 
-	handler, err := s.newHandler(link, files, batches)
+	handler, err := s.newHandler(link, batchapi.Config{Files: files, Batches: batchapi.Runs(batches)},
+		inventory{s.cfg.Dir, files, batches})
 	if err != nil {
 		return err
 	}
 
-	return s.run(ctx, link, handler, batches)
+	return s.run(ctx, handler, batches.Run, checkBus(link), checkDisk(s.folder()))
 }
 
-// newHandler returns the handler of all requests.
+// newHandler returns the handler of all requests to what cfg has. It adds metrics to those of the
+// server.
 func (s *Server) newHandler(
-	link *busconn.Connection, files *filestore.Store, batches *batch.Service,
+	link *busconn.Connection, cfg batchapi.Config, more ...prometheus.Collector,
 ) (http.Handler, error) {
-	api, err := batchapi.New(batchapi.Config{
-		Files:   files,
-		Batches: batchapi.Runs(batches),
-		Keys:    s.cfg.Keys,
-		Models:  bus.New(link.JS).Heartbeats.Workers,
-		Version: s.cfg.Version,
-		Log:     s.cfg.Log,
-	})
+	cfg.Keys = s.cfg.Keys
+	cfg.Models = bus.New(link.JS).Heartbeats.Workers
+	cfg.Version = s.cfg.Version
+	cfg.Log = s.cfg.Log
+
+	api, err := batchapi.New(cfg)
 	if err != nil {
 		return nil, err
 	}
 
-	collectors := append(s.traffic.collectors(), inventory{s.cfg.Dir, files, batches})
-
 	mux := http.NewServeMux()
-	mux.Handle("GET "+metricsPath, s.guard(metrics.Handler(s.cfg.Metrics, collectors...)))
+	mux.Handle("GET "+metricsPath, s.guard(metrics.Handler(s.cfg.Metrics, append(s.traffic.collectors(), more...)...)))
 	mux.Handle("/", api)
 
 	return s.refuseBrowsers(mux), nil
 }
 
-// run answers requests and works for the batches until ctx ends. The batches stop after the last
-// answer.
+// run answers requests, and works for the batches, until ctx ends. That work stops after the last answer.
 func (s *Server) run(
-	ctx context.Context, link *busconn.Connection, handler http.Handler, batches *batch.Service,
+	ctx context.Context, handler http.Handler, work func(context.Context) error, checks ...httpserver.Check,
 ) error {
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 
 	group, answering := errgroup.WithContext(ctx)
-	group.Go(func() error { return batches.Run(working) })
+	group.Go(func() error { return work(working) })
 	group.Go(func() error {
 		defer stop()
-		return s.http.Run(answering, handler, checkBus(link), checkDisk(s.folder()))
+		return s.http.Run(answering, handler, checks...)
 	})
 
 	if s.cfg.Started != nil {

@@ -21,6 +21,9 @@ const defaultWindow = "24h"
 // requestsName is the name of a file with the requests of a body.
 const requestsName = "requests.jsonl"
 
+// cancelBatch is the operation that cancels a batch.
+const cancelBatch = "cancel-batch"
+
 // batchInput has the id of a batch.
 type batchInput struct {
 	ID string `path:"batch_id" doc:"The id of the batch."`
@@ -51,7 +54,7 @@ func (s *server) addBatches() {
 		Summary:     "Get a batch",
 	}, s.getBatch)
 	addOperation(s, huma.Operation{
-		OperationID: "cancel-batch",
+		OperationID: cancelBatch,
 		Method:      http.MethodPost,
 		Path:        "/v1/batches/{batch_id}/cancel",
 		Summary:     "Cancel a batch",
@@ -172,7 +175,7 @@ type listBatchesOutput struct{ Body listObject[batchObject] }
 func (s *server) listBatches(ctx context.Context, in *listBatchesInput) (*listBatchesOutput, error) {
 	x := exchangeOf(ctx)
 
-	all := slices.DeleteFunc(s.Batches.List(), func(b batch.Batch) bool { return !x.sees(b.Owner) })
+	all := slices.DeleteFunc(s.batches.List(), func(b batch.Batch) bool { return !x.sees(b.Owner) })
 	if in.After != "" {
 		at := slices.IndexFunc(all, func(b batch.Batch) bool { return b.ID == in.After })
 		if at < 0 {
@@ -197,7 +200,7 @@ func (s *server) getBatch(ctx context.Context, in *batchInput) (*batchOutput, er
 
 // findBatch returns a batch that the client sees.
 func (s *server) findBatch(x *exchange, id string) (batch.Batch, error) {
-	b, err := s.Batches.Get(id)
+	b, err := s.batches.Get(id)
 	if errors.Is(err, batch.ErrNotFound) || err == nil && !x.sees(b.Owner) {
 		return batch.Batch{}, noSuchBatch(id)
 	}
@@ -211,7 +214,7 @@ func (s *server) cancelBatch(ctx context.Context, in *batchInput) (*batchOutput,
 		return nil, err
 	}
 
-	b, err := s.Batches.Cancel(ctx, in.ID)
+	b, err := s.batches.Cancel(ctx, in.ID)
 	if errors.Is(err, batch.ErrNotFound) {
 		return nil, noSuchBatch(in.ID)
 	}
@@ -245,7 +248,7 @@ func (s *server) getResults(ctx context.Context, in *batchInput) (*contentOutput
 			continue
 		}
 
-		out, _, err := s.Batches.OpenOutput(id)
+		out, _, err := s.batches.OpenOutput(id)
 		if errors.Is(err, filestore.ErrNotFound) {
 			closeAll()
 			return nil, newFailure(http.StatusNotFound, "id", "",

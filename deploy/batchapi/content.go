@@ -56,7 +56,7 @@ func (s *server) getContent(ctx context.Context, in *fileInput) (*contentOutput,
 		return s.answerInput(x, file)
 	}
 
-	out, _, err := s.Batches.OpenOutput(file.ID)
+	out, _, err := s.batches.OpenOutput(file.ID)
 	if errors.Is(err, filestore.ErrNotFound) {
 		return nil, noSuchFile(file.ID)
 	}
@@ -69,7 +69,7 @@ func (s *server) getContent(ctx context.Context, in *fileInput) (*contentOutput,
 
 // answerInput answers the bytes of a file that a client has uploaded.
 func (s *server) answerInput(x *exchange, file filestore.File) (*contentOutput, error) {
-	data, file, err := s.Files.Open(file.ID)
+	data, file, err := s.files.Open(file.ID)
 	if errors.Is(err, filestore.ErrNotFound) {
 		return nil, noSuchFile(file.ID)
 	}

@@ -7,6 +7,9 @@
 //		Models:  bus.Heartbeats.Workers,    // the announcements of the workers
 //	})
 //
+// Config.Run serves a single run in place of Files and Batches. Routes that would create or delete
+// something refuse to then, and are not in /openapi.json.
+//
 // The package translates, and keeps no state: files belong to [filestore], batches to the package
 // batch. A request passes these places:
 //

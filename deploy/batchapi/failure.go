@@ -149,6 +149,10 @@ func toFailure(err error) (f *failure, fault bool) {
 		return newFailure(http.StatusBadRequest, wrong.Param, wrong.Code, "%s", wrong.Message), false
 	}
 
+	if missing, ok := errors.AsType[*batch.ContentError](err); ok {
+		return newFailure(http.StatusNotFound, "id", "", "%s", missing.Message), false
+	}
+
 	if wrong, ok := errors.AsType[*filestore.PartsError](err); ok {
 		return refuse(wrong.Param, "%s.", strings.ToUpper(wrong.Reason[:1])+wrong.Reason[1:]), false
 	}

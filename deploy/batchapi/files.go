@@ -232,7 +232,7 @@ type listFilesOutput struct{ Body listObject[fileObject] }
 func (s *server) listFiles(ctx context.Context, in *listFilesInput) (*listFilesOutput, error) {
 	x := exchangeOf(ctx)
 
-	all := slices.DeleteFunc(append(s.Files.List(), s.Batches.OutputFiles()...), func(f filestore.File) bool {
+	all := slices.DeleteFunc(append(s.files.List(), s.batches.OutputFiles()...), func(f filestore.File) bool {
 		return !x.sees(f.Owner)
 	})
 	slices.SortFunc(all, compareFiles)
@@ -265,9 +265,9 @@ func (s *server) getFile(ctx context.Context, in *fileInput) (*fileOutput, error
 
 // findFile returns a file that the client sees, and whether it is the output of a batch.
 func (s *server) findFile(x *exchange, id string) (file filestore.File, isOutput bool, err error) {
-	file, err = s.Files.Get(id)
+	file, err = s.files.Get(id)
 	if errors.Is(err, filestore.ErrNotFound) {
-		file, err = s.Batches.OutputFile(id)
+		file, err = s.batches.OutputFile(id)
 		isOutput = true
 	}
 

@@ -109,6 +109,11 @@ func describeValues(schema *huma.Schema) string {
 // addOperation adds a route and describes it. An error of its handler is turned into the error for
 // the client.
 func addOperation[I, O any](s *server, op huma.Operation, handle func(context.Context, *I) (*O, error)) {
+	if s.Run != nil && op.Method != http.MethodGet && op.OperationID != cancelBatch {
+		s.router.mux.HandleFunc(op.Method+" "+op.Path, refuseChange)
+		return
+	}
+
 	if op.Responses == nil {
 		op.Responses = map[string]*huma.Response{}
 	}
@@ -130,6 +135,13 @@ func addOperation[I, O any](s *server, op huma.Operation, handle func(context.Co
 		return out, nil
 	})
 	operationOf(s.api.OpenAPI(), op.Method, op.Path).RequestBody = body
+}
+
+// refuseChange answers a request that would create or delete something beside the run of a process.
+func refuseChange(w http.ResponseWriter, r *http.Request) {
+	drainBody(exchangeOf(r.Context()))
+	newFailure(http.StatusBadRequest, "", "read_only",
+		"This server is promptmill run, which ends with its run: start promptmill serve --api to create batches.").write(w)
 }
 
 // operationOf returns an operation of a description, nil if there is none.

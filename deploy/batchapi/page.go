@@ -42,7 +42,7 @@ func (s *server) findFilesAfter(all []filestore.File, after string, descending b
 
 	deleted := filestore.File{ID: after}
 	var known bool
-	if deleted.CreatedAt, known = s.Batches.OutputTime(after); !known {
+	if deleted.CreatedAt, known = s.batches.OutputTime(after); !known {
 		deleted.CreatedAt, known = filestore.TimeOf(after)
 	}
 

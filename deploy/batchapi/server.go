@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -22,10 +23,13 @@ import (
 
 // Config describes what a handler serves.
 type Config struct {
-	// Files has the files and uploads. Required.
+	// Files has the files and uploads. Required without Run.
 	Files *filestore.Store
-	// Batches has the batches: [Runs]. Required.
+	// Batches has the batches: [Runs]. Required without Run.
 	Batches Batches
+	// Run is a run to serve as the only batch, in place of Files and Batches. Clients can look at it, read its
+	// answers and cancel it; all that would create or delete something is refused. Defaults to none.
+	Run *batch.Single
 	// Keys knows the API keys. Nil: each request is accepted, with any key or none.
 	Keys Keys
 	// Models returns the announcements of the workers. Required.
@@ -43,18 +47,34 @@ type Keys interface {
 	Authenticate(secret string) (apikey.Key, bool, error)
 }
 
+// existingFiles has the files that are there, but for the outputs of batches.
+type existingFiles interface {
+	// Get returns filestore.ErrNotFound if there is no such file.
+	Get(id string) (filestore.File, error)
+	List() []filestore.File
+	// Open returns filestore.ErrNotFound if there is no such file.
+	Open(id string) (*os.File, filestore.File, error)
+}
+
 // Batches has the batches. [Runs] has those of a batch.Service.
 type Batches interface {
+	existingBatches
+
 	Create(context.Context, batch.Request) (b batch.Batch, existing bool, err error)
+	// DeleteFile deletes an input file, unless a batch needs it that has not ended.
+	DeleteFile(fileID string) error
+	// Uses reports whether a batch that has not ended needs a file.
+	Uses(fileID string) bool
+	DeleteOutput(fileID string) error
+}
+
+// existingBatches has the batches that are there.
+type existingBatches interface {
 	// Get returns batch.ErrNotFound if there is no such batch.
 	Get(id string) (batch.Batch, error)
 	// List returns all batches, newest first.
 	List() []batch.Batch
 	Cancel(ctx context.Context, id string) (batch.Batch, error)
-	// DeleteFile deletes an input file, unless a batch needs it that has not ended.
-	DeleteFile(fileID string) error
-	// Uses reports whether a batch that has not ended needs a file.
-	Uses(fileID string) bool
 	// OutputFiles returns the files of answers and failed requests of all batches.
 	OutputFiles() []filestore.File
 	// OutputFile returns one of these, or filestore.ErrNotFound.
@@ -63,16 +83,17 @@ type Batches interface {
 	OutputTime(fileID string) (time.Time, bool)
 	// OpenOutput opens one of these. It returns filestore.ErrNotFound if there is no such file.
 	OpenOutput(fileID string) (Output, batch.Batch, error)
-	DeleteOutput(fileID string) error
 }
 
 // New returns the handler of the batch API. It serves /v1 and /openapi.json, and answers all other
 // paths with 404.
 func New(cfg Config) (http.Handler, error) {
 	switch {
-	case cfg.Files == nil:
+	case cfg.Run != nil && (cfg.Files != nil || cfg.Batches != nil):
+		return nil, errors.New("batchapi: Config.Run excludes Config.Files and Config.Batches")
+	case cfg.Run == nil && cfg.Files == nil:
 		return nil, errors.New("batchapi: Config.Files is required")
-	case cfg.Batches == nil:
+	case cfg.Run == nil && cfg.Batches == nil:
 		return nil, errors.New("batchapi: Config.Batches is required")
 	case cfg.Models == nil:
 		return nil, errors.New("batchapi: Config.Models is required")
@@ -80,9 +101,15 @@ func New(cfg Config) (http.Handler, error) {
 
 	s := &server{
 		Config:  cfg,
+		files:   cfg.Files,
+		batches: cfg.Batches,
 		router:  router{mux: http.NewServeMux()},
 		keysLog: cfg.Log.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute}),
 	}
+	if cfg.Run != nil {
+		s.files, s.batches = cfg.Run.InputFiles(), singleRun{cfg.Run}
+	}
+
 	s.describeAPI()
 	s.addFiles()
 	s.addUploads()
@@ -96,6 +123,10 @@ func New(cfg Config) (http.Handler, error) {
 // server is the handler of the batch API.
 type server struct {
 	Config
+
+	// files and batches are those of Config, or of Config.Run.
+	files   existingFiles
+	batches existingBatches
 
 	router router
 	api    huma.API

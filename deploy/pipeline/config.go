@@ -92,6 +92,22 @@ type Config struct {
 	Log zerolog.Logger
 	// Hooks report the progress of the run.
 	Hooks Hooks
+	// API, if not nil, serves the run to clients of another protocol. It is called when the run is on the
+	// bus, and runs beside the parts of the run until ctx ends; the bus stays up until it returns. Its error
+	// ends the run.
+	API func(ctx context.Context, run LiveRun) error
+}
+
+// LiveRun is a run that is on the bus.
+type LiveRun struct {
+	// Bus is the connection to its bus.
+	Bus *busconn.Connection
+	// Run is the id of the run.
+	Run string
+	// Inputs are the absolute paths of the input files, or of the copy of standard input.
+	Inputs []string
+	// Output names the files of the output.
+	Output output.Prefix
 }
 
 // Hooks are functions that report the progress of a run. Each may be nil.

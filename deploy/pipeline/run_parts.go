@@ -67,6 +67,17 @@ func (r *runner) runParts(ctx context.Context) error {
 		p.Watchers = append(p.Watchers, own.Watch)
 	}
 
+	if r.cfg.API != nil {
+		p.Watchers = append(p.Watchers, func(ctx context.Context) error {
+			return r.cfg.API(ctx, LiveRun{
+				Bus:    l,
+				Run:    m.Run,
+				Inputs: r.inputs,
+				Output: r.output,
+			})
+		})
+	}
+
 	v.Counts = p.Collector.Progress
 	defer r.cfg.Metrics.AddRun(m.Run, p.Producer, p.Collector)()
 	defer r.cfg.Hooks.startProgress(v)()

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -15,12 +14,10 @@ import (
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/apikey"
 	"github.com/promptmill/promptmill/deploy/apiserver"
-	"github.com/promptmill/promptmill/deploy/batchapi/batch"
 	"github.com/promptmill/promptmill/deploy/cmdline"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/httpserver"
 	"github.com/promptmill/promptmill/deploy/localbus"
-	"github.com/promptmill/promptmill/deploy/pipeline"
 )
 
 // apiFlags returns the flags of the batch API.
@@ -132,9 +129,10 @@ func (o apiOptions) checkKeys(c *cli.Command) error {
 		o.address, o.keys.Path()), "make one: ", create)
 }
 
-// openAPI listens for clients of the batch API. ends gets the batches that have ended; nil: nothing does.
+// openAPI listens for clients of the batch API. cfg has the folders, the format and the receiver of batches
+// that have ended.
 func openAPI(
-	cmd *activeCommand, cfg pipeline.ServeConfig, o apiOptions, ends *endEvents,
+	cmd *activeCommand, cfg apiserver.Config, o apiOptions,
 ) (api *apiserver.Server, closeAll func(), err error) {
 	if err := httpserver.CheckListen("--api", o.address); err != nil { // before files are made
 		return nil, nil, err
@@ -159,25 +157,17 @@ func openAPI(
 		o.keys.Require()
 	}
 
-	var ended func(context.Context, batch.Batch) error
-	if ends != nil {
-		ended = ends.addBatch
+	cfg.Listen, cfg.Advertise, cfg.Keys = listen, hostOf(o.advertise), o.keys
+	cfg.Version, cfg.Metrics, cfg.Log = versionText(), cmd.metrics, log
+	started := cfg.Started
+	cfg.Started = func(url string) {
+		o.printStart(cmd, url, authority)
+		if started != nil {
+			started(url)
+		}
 	}
 
-	api, err = apiserver.Open(apiserver.Config{
-		Listen:    listen,
-		Advertise: hostOf(o.advertise),
-		Keys:      o.keys,
-		Dir:       cfg.Dir,
-		State:     cfg.State,
-		Format:    cfg.Format,
-		Version:   cfg.Version,
-		Metrics:   cmd.metrics,
-		Log:       log,
-		Ended:     ended,
-		Started:   func(url string) { o.printStart(cmd, url, authority) },
-	})
-	if err != nil {
+	if api, err = apiserver.Open(cfg); err != nil {
 		closeLog()
 		return nil, nil, err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/collector/report"
+	"github.com/promptmill/promptmill/deploy/apiserver"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/natsserver"
@@ -62,8 +63,8 @@ func runCommand(env environment) *cli.Command {
 			"format, or has one request body a line (messages, prompt or input). It may be compressed with gzip " +
 			"or zstd. The INPUT - is standard input.",
 		Flags: slices.Concat(flags, modelFlags(), inputFlags(), outputFlags(), listenFlags(), policyFlags(),
-			shardFlags(), metricsFlags(), []cli.Flag{onEndFlag()}, ownBusFlags(), []cli.Flag{replicasFlag()},
-			reportFlags(), simFlags()),
+			shardFlags(), metricsFlags(), apiFlags(), []cli.Flag{onEndFlag()}, ownBusFlags(),
+			[]cli.Flag{replicasFlag()}, reportFlags(), simFlags()),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			o, err := parseRun(env, c)
 			if err != nil {
@@ -81,6 +82,7 @@ type runOptions struct {
 	json   bool
 	args   []string       // the inputs, as they were named
 	onEnd  *onend.Command // nil: none
+	api    apiOptions
 }
 
 // parseRun reads and checks the flags of the run command.
@@ -128,6 +130,10 @@ func parseRun(env environment, c *cli.Command) (o runOptions, err error) {
 	}
 
 	if o.onEnd, err = parseOnEnd(c); err != nil {
+		return o, err
+	}
+
+	if o.api, err = parseAPI(env, c); err != nil {
 		return o, err
 	}
 
@@ -193,6 +199,27 @@ func defaultOutput(input string) output.Prefix {
 	return output.Prefix(base + ".results")
 }
 
+// addAPI listens for clients of the batch API, and has the run served to them.
+func addAPI(cmd *activeCommand, cfg *pipeline.Config, o apiOptions) (closeAPI func(), err error) {
+	var id string
+	api, closeAPI, err := openAPI(cmd, apiserver.Config{
+		Dir:     filepath.Dir(cfg.Output),
+		State:   cfg.State,
+		Format:  cfg.Format,
+		Started: func(string) { cmd.screen.Printf("it has this run as batch_%s", id) },
+	}, o)
+	if err != nil {
+		return nil, err
+	}
+
+	cfg.API = func(ctx context.Context, run pipeline.LiveRun) error {
+		id = run.Run
+		return api.ServeRun(ctx, run)
+	}
+
+	return closeAPI, nil
+}
+
 // runInputs runs the inputs of the run command and prints the results.
 func runInputs(ctx context.Context, env environment, o runOptions) (err error) {
 	cmd, err := openCommand(ctx, env, o.common)
@@ -205,6 +232,14 @@ func runInputs(ctx context.Context, env environment, o runOptions) (err error) {
 	cmd.limitMemory()
 	noteUnusedURL(env, o.run.Bus, cmd.screen)
 	o.run.Log, o.run.Metrics, o.run.Hooks = cmd.log, cmd.metrics, cmd.hooks()
+
+	if o.api.enabled() {
+		closeAPI, err := addAPI(cmd, &o.run, o.api)
+		if err != nil {
+			return err
+		}
+		defer closeAPI()
+	}
 
 	doing := fmt.Sprintf("finishing the requests in flight, at most %s", o.run.Workers.Grace)
 	running := cmd.untilSignals(doing, cmd.countSafe, continueHint)

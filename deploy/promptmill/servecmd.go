@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/deploy/apiserver"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/natsserver"
 	"github.com/promptmill/promptmill/deploy/pipeline"
@@ -166,7 +167,12 @@ func serve(
 	}
 
 	if api.enabled() {
-		server, closeAPI, err := openAPI(cmd, cfg, api, ends)
+		served := apiserver.Config{Dir: cfg.Dir, State: cfg.State, Format: cfg.Format}
+		if ends != nil {
+			served.Ended = ends.addBatch
+		}
+
+		server, closeAPI, err := openAPI(cmd, served, api)
 		if err != nil {
 			return err
 		}

@@ -114,7 +114,7 @@ func TestUsageOfKeys(t *testing.T) {
 	})
 }
 
-// What serve refuses of its flags for the batch API changes nothing.
+// What serve and run refuse of their flags for the batch API changes nothing.
 func TestUsageOfAPI(t *testing.T) {
 	t.Parallel()
 
@@ -127,6 +127,7 @@ func TestUsageOfAPI(t *testing.T) {
 	_, otherKey := writeCertificate(t, dir, "two")
 	broken := map[string]string{"keys.json": "keys:\n"}
 	none := map[string]string{"keys.json": `{"keys":[]}`}
+	inputs := map[string]string{"in.jsonl": `{"prompt":"hello"}` + "\n"}
 
 	testUsages(t, []usage{
 		{
@@ -178,6 +179,34 @@ func TestUsageOfAPI(t *testing.T) {
 			err:  "--api-tls makes a certificate, and --api-cert names another one",
 			hint: "leave out one of them",
 			code: 2,
+		},
+		{
+			args:  "run in.jsonl --api head",
+			files: inputs,
+			err:   "--api head: it has no port",
+			hint:  "for example --api 8080 or --api 0.0.0.0:8080",
+			code:  2,
+		},
+		{
+			args:  "run in.jsonl --sim --api 0.0.0.0:0",
+			files: inputs,
+			err:   "--api 0.0.0.0:0: other machines can connect there, and there is no API key in DIR/state/api-keys.json",
+			hint:  "make one: promptmill key create",
+			code:  2,
+		},
+		{
+			args:  "run in.jsonl --sim --api-log -",
+			files: inputs,
+			err:   "--api-log needs --api",
+			hint:  "give --api too, or leave out --api-log",
+			code:  2,
+		},
+		{
+			args:  "run in.jsonl --sim --api 198.51.100.1:8080 --api-key-file " + keyFile(t, t.TempDir()),
+			files: inputs,
+			err:   "--api 198.51.100.1:8080: this machine has no address 198.51.100.1",
+			hint:  "0.0.0.0 is all IPv4 addresses of this machine",
+			code:  2,
 		},
 		{
 			args: "serve --api-tls",

@@ -20,4 +20,7 @@
 // [Service.Cancel] ends a batch, and [Service.OpenOutput] reads the answers, of the journal
 // while the run is at work. The batches of a folder are collected by the server that has it
 // alone: see [IsIn].
+//
+// A [Single] is a run as a batch that a process has made and collects itself, as promptmill run does. It
+// has no record: what a record would have is derived from the manifest (single.go).
 package batch

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -116,7 +117,7 @@ func (s *Service) followOne(m proto.Manifest) {
 	}
 
 	if r.State.Ended() {
-		s.addMetadata(&r)
+		r.addMetadata(s.cfg.output(r.Run))
 	}
 
 	s.observe(&r)
@@ -131,16 +132,16 @@ func (s *Service) findElsewhere(m proto.Manifest) string {
 }
 
 // addMetadata adds what the metadata of the output has and the manifest has not.
-func (s *Service) addMetadata(r *record) {
-	if meta := s.readMeta(r.Run); meta != nil {
+func (r *record) addMetadata(out output.Prefix) {
+	if meta := readMeta(out, r.Run); meta != nil {
 		r.Counts.CachedInput = metadata.OrZero(meta.Results.CachedPromptTokens)
 		r.Counts.Reasoning = meta.Results.ReasoningTokens
 	}
 }
 
 // readMeta returns the metadata of the complete output of a run, or nil if there is none.
-func (s *Service) readMeta(run string) *metadata.Run {
-	meta, err := s.cfg.output(run).ReadMeta()
+func readMeta(out output.Prefix, run string) *metadata.Run {
+	meta, err := out.ReadMeta()
 	if err != nil || meta.TestID != run || meta.Manifest == nil {
 		return nil
 	}
@@ -222,7 +223,7 @@ func (s *Service) settle(ctx context.Context, run string) (settled bool, err err
 		return false, err
 	}
 
-	if meta := s.readMeta(run); meta != nil {
+	if meta := readMeta(s.cfg.output(run), run); meta != nil {
 		m := *meta.Manifest
 		m.State, m.Output = meta.Status, "" // it is here, wherever it was written
 		s.followOne(m)

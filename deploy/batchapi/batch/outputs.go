@@ -8,6 +8,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector/atomicfile"
 	"github.com/promptmill/promptmill/collector/content"
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/batchapi/filestore"
 )
 
@@ -85,6 +86,14 @@ func (s *Service) describeOutput(r *record, fileID string) (filestore.File, bool
 		return filestore.File{}, false
 	}
 
+	f := r.outputFile(fileID)
+	f.Bytes = s.measureOutput(r, fileID)
+
+	return f, true
+}
+
+// outputFile returns a file of an output, without its size.
+func (r *record) outputFile(fileID string) filestore.File {
 	f := filestore.File{
 		ID:        fileID,
 		Owner:     r.Owner,
@@ -92,13 +101,12 @@ func (s *Service) describeOutput(r *record, fileID string) (filestore.File, bool
 		Filename:  r.Run + "_output.jsonl",
 		CreatedAt: r.OutputAt,
 		ExpiresAt: r.outputExpiresAt(),
-		Bytes:     s.measureOutput(r, fileID),
 	}
 	if fileID == r.ErrorFileID {
 		f.Filename, f.CreatedAt = r.Run+"_error.jsonl", r.ErrorsAt
 	}
 
-	return f, true
+	return f
 }
 
 // measureOutput returns the size of a file of an output. It reads it again only if there are
@@ -133,10 +141,15 @@ func (s *Service) measureOutput(r *record, fileID string) int64 {
 
 // openContent opens a file of an output.
 func (s *Service) openContent(r *record, fileID string) (*content.Content, error) {
+	return r.openContent(s.cfg.output(r.Run), s.cfg.Format.Plain, fileID)
+}
+
+// openContent opens a file of the output.
+func (r *record) openContent(out output.Prefix, plain bool, fileID string) (*content.Content, error) {
 	cfg := content.Config{
-		Output: s.cfg.output(r.Run),
+		Output: out,
 		Kind:   content.Answers,
-		Plain:  s.cfg.Format.Plain,
+		Plain:  plain,
 		Done:   r.Counts.Completed + r.Counts.Failed,
 	}
 	if fileID == r.ErrorFileID {

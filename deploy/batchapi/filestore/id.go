@@ -2,6 +2,8 @@ package filestore
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
 	"strconv"
 	"strings"
 	"sync"
@@ -50,10 +52,21 @@ func (s *idSource) next(prefix string) (string, time.Time) {
 
 	s.last = at
 
-	digits := strconv.FormatInt(at.UnixMicro(), 36)
-	digits = strings.Repeat("0", max(timeDigits-len(digits), 0)) + digits
+	return prefix + formatTime(at) + strings.ToLower(rand.Text()[:randomLetters]), at
+}
 
-	return prefix + digits + strings.ToLower(rand.Text()[:randomLetters]), at
+// formatTime returns the digits of a time.
+func formatTime(at time.Time) string {
+	digits := strconv.FormatInt(at.UnixMicro(), 36)
+	return strings.Repeat("0", max(timeDigits-len(digits), 0)) + digits
+}
+
+// DeriveID returns the id of a file that is in no store: the same one for the same time and seed.
+func DeriveID(at time.Time, seed string) string {
+	sum := sha256.Sum256([]byte(seed))
+	letters := strings.ToLower(base32.StdEncoding.EncodeToString(sum[:]))
+
+	return filePrefix + formatTime(at) + letters[:randomLetters]
 }
 
 // isID reports whether a text has the form of an id with the prefix.
