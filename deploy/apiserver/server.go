@@ -149,7 +149,7 @@ func (s *Server) ServeRun(ctx context.Context, run pipeline.LiveRun) error {
 
 // Serve serves the batch API on a bus until ctx ends. It is for pipeline.ServeConfig.
 func (s *Server) Serve(ctx context.Context, link *busconn.Connection) (err error) {
-	files, err := filestore.Open(s.folder(), s.cfg.Log)
+	files, err := filestore.Open(s.folder(), s.cfg.Log, s.cfg.State)
 	if errors.Is(err, filestore.ErrLocked) {
 		return exit.WithHint(err, "stop the other promptmill serve --api, or choose another folder with --dir")
 	}

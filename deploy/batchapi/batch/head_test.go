@@ -122,7 +122,7 @@ func (h *head) restart() {
 // serve serves batches on a bus, and works for them, until ctx ends.
 func (h *head) serve(ctx context.Context, link *busconn.Connection, records string, ready chan struct{}) (err error) {
 	h.link = link
-	if h.files, err = filestore.Open(filepath.Join(h.dir, "api"), h.log); err != nil {
+	if h.files, err = filestore.Open(filepath.Join(h.dir, "api"), h.log, filepath.Join(h.dir, "state")); err != nil {
 		return err
 	}
 	defer h.files.Close()

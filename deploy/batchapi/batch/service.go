@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -182,7 +183,8 @@ func (s *Service) List() []Batch {
 
 // Create makes a batch, which is on disk then; Run puts it on the bus. A request that has its batch
 // already, by its idempotency key or since it was retried, returns that one, and existing is true.
-// A request that cannot be a batch is a [RequestError].
+// A request that cannot be a batch is a [RequestError]. The error wraps syscall.ENOSPC while the disk of
+// the outputs or of the state folder has less than its reserve, see [files.CheckRoom].
 func (s *Service) Create(ctx context.Context, q Request) (b Batch, existing bool, err error) {
 	window, err := q.check()
 	if err != nil {
@@ -212,6 +214,12 @@ func (s *Service) Create(ctx context.Context, q Request) (b Batch, existing bool
 
 	if inputErr != nil {
 		return Batch{}, false, inputErr
+	}
+
+	for _, dir := range []string{s.cfg.Dir, s.cfg.State} {
+		if err := files.CheckRoom(dir, 0); err != nil {
+			return Batch{}, false, err
+		}
 	}
 
 	for s.find(r.id()) != nil {

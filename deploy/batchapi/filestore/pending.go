@@ -47,7 +47,7 @@ func (s *Store) Begin(ctx context.Context, r io.Reader) (*Pending, error) {
 
 	hash := sha256.New()
 
-	size, err := copyStream(ctx, io.MultiWriter(newRoomWriter(temp, s.filesDir), hash), r)
+	size, err := copyStream(ctx, io.MultiWriter(newRoomWriter(temp, s), hash), r)
 	if err == nil {
 		err = syncTemp(temp)
 	}

@@ -28,9 +28,11 @@ var (
 type Store struct {
 	filesDir   string
 	uploadsDir string
-	log        zerolog.Logger
-	lock       *os.File
-	ids        *idSource
+	// others are folders whose disks keep their reserve too.
+	others []string
+	log    zerolog.Logger
+	lock   *os.File
+	ids    *idSource
 
 	// ctx ends with Close, by stop.
 	ctx  context.Context
@@ -67,8 +69,17 @@ type fileRecord struct {
 // with its file.
 //
 // The error wraps [ErrLocked] if another process has the store open.
-func Open(dir string, log zerolog.Logger) (*Store, error) {
-	return openStore(dir, log, time.Now)
+//
+// The others are folders of the server: the store takes no bytes while the disk of one has less than its
+// reserve, see [files.CheckRoom].
+func Open(dir string, log zerolog.Logger, others ...string) (*Store, error) {
+	s, err := openStore(dir, log, time.Now)
+	if err != nil {
+		return nil, err
+	}
+	s.others = others
+
+	return s, nil
 }
 
 // openStore is Open with a clock.

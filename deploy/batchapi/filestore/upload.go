@@ -191,7 +191,7 @@ func (s *Store) AddPart(ctx context.Context, uploadID string, r io.Reader) (Part
 		return Part{}, fmt.Errorf("store the part: %w", err)
 	}
 
-	size, err := copyStream(ctx, newRoomWriter(temp, s.uploadsDir), r)
+	size, err := copyStream(ctx, newRoomWriter(temp, s), r)
 	if err == nil {
 		err = syncTemp(temp)
 	}
@@ -285,7 +285,7 @@ func (s *Store) CompleteUpload(ctx context.Context, id string, partIDs []string,
 		return Upload{}, err
 	}
 
-	if err := checkRoom(s.filesDir, up.Bytes); err != nil {
+	if err := s.checkRoom(up.Bytes); err != nil {
 		return Upload{}, err
 	}
 

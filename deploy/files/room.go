@@ -1,0 +1,29 @@
+package files
+
+import (
+	"fmt"
+	"syscall"
+)
+
+// mostReserve is the most bytes of a disk that [CheckRoom] leaves free: usually the bus and the journals are
+// on the same disk, and a bus that cannot write has to be started again. A smaller disk has a twentieth of it
+// in reserve.
+const mostReserve = 1 << 30
+
+// CheckRoom returns an error that wraps syscall.ENOSPC if the disk of a folder has no room for more bytes
+// besides its reserve: a twentieth of it, and 1 GiB at most.
+func CheckRoom(dir string, more int64) error {
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(dir, &disk); err != nil {
+		return fmt.Errorf("look at the disk of %s: %w", dir, err)
+	}
+
+	block := int64(disk.Bsize) //nolint:unconvert // it is a uint32 on macOS
+	size, free := int64(disk.Blocks)*block, int64(disk.Bavail)*block
+	if reserve := min(size/20, mostReserve); free-more < reserve {
+		return fmt.Errorf("the disk of %s has %d bytes free, and %d are its reserve: %w", dir, free, reserve,
+			syscall.ENOSPC)
+	}
+
+	return nil
+}
