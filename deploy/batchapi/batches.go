@@ -83,9 +83,12 @@ func (s *server) createBatch(ctx context.Context, _ *struct{}) (*batchOutput, er
 
 // receiveBatch reads the body of a new batch and creates the batch.
 func (s *server) receiveBatch(ctx context.Context, x *exchange) (batch.Batch, error) {
-	fields, requests, err := readCreateBatch(x.request.Body, func(lines io.Reader) (*filestore.Pending, error) {
-		return s.Files.Begin(ctx, lines)
-	})
+	var large largeTurn
+	defer large.end()
+
+	fields, requests, err := readCreateBatch(x.request.Body,
+		func() error { return large.begin(ctx, s.large) },
+		func(lines io.Reader) (*filestore.Pending, error) { return s.Files.Begin(ctx, lines) })
 	if err != nil {
 		return batch.Batch{}, err
 	}

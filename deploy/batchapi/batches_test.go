@@ -327,7 +327,7 @@ func FuzzCreateBatch(f *testing.F) {
 
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var text []byte
-		fields, pending, err := readCreateBatch(bytes.NewReader(body), func(r io.Reader) (*filestore.Pending, error) {
+		fields, pending, err := readCreateBatch(bytes.NewReader(body), nil, func(r io.Reader) (*filestore.Pending, error) {
 			var err error
 			if text, err = io.ReadAll(r); err != nil {
 				return nil, err

@@ -56,11 +56,14 @@ type bodyDecoder struct {
 	source *budgetReader
 }
 
-// newBodyDecoder returns a decoder of a body with at most maxJSON bytes. Names that are there twice are
-// the business of the model server if they are in the body of a request.
+// newBodyDecoder returns a decoder of a body with at most maxJSON bytes. Names that are there twice and text
+// that is no Unicode, such as half of a surrogate pair, are the business of the model server if they are
+// in the body of a request.
 func newBodyDecoder(body io.Reader) *bodyDecoder {
 	source := &budgetReader{Reader: body, left: maxJSON}
-	return &bodyDecoder{jsontext.NewDecoder(source, jsontext.AllowDuplicateNames(true)), source}
+	decoder := jsontext.NewDecoder(source, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+
+	return &bodyDecoder{decoder, source}
 }
 
 // readMembers reads the object of a body into fields, which has pointers by the names of members.
@@ -88,14 +91,12 @@ func (d *bodyDecoder) readMembers(fields map[string]any, readOther func(name str
 		seen[name] = true
 
 		before := d.InputOffset()
-		if field, wanted := fields[name]; wanted {
-			err = json.UnmarshalDecode(d.Decoder, field)
-		} else if readOther != nil {
+		if readOther != nil {
 			err = readOther(name)
 		}
 
 		if err == nil && d.InputOffset() == before { // nothing has read the value
-			err = d.SkipValue()
+			err = d.readField(name, fields[name])
 		}
 		if err != nil {
 			return d.describeError(err)
@@ -114,6 +115,29 @@ func (d *bodyDecoder) readMembers(fields map[string]any, readOther func(name str
 	}
 
 	return nil
+}
+
+// readField reads the value of a member into a field, or checks it alone if field is nil. Unlike the
+// decoder, it takes no text that is no Unicode.
+func (d *bodyDecoder) readField(name string, field any) error {
+	value, err := d.ReadValue()
+	if err != nil {
+		return err
+	}
+
+	if field == nil {
+		field = new(jsontext.Value)
+	}
+
+	err = json.Unmarshal(value, field, jsontext.AllowDuplicateNames(true))
+	if wrong, ok := errors.AsType[*json.SemanticError](err); ok {
+		wrong.JSONPointer = jsontext.Pointer("").AppendToken(name) + wrong.JSONPointer
+	}
+	if wrong, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+		wrong.ByteOffset += d.InputOffset() - int64(len(value))
+	}
+
+	return err
 }
 
 // describeError returns the error of a body for the client.
@@ -202,6 +226,8 @@ type budgetReader struct {
 	io.Reader
 
 	left int64
+	// enlarge is called when a request has more than maxJSON bytes. Nil: there are no requests.
+	enlarge func() error
 }
 
 // errTooLong is the error of a body that is too long.
@@ -215,38 +241,91 @@ func (r *budgetReader) Read(p []byte) (int, error) {
 
 	n, err := r.Reader.Read(p)
 	r.left -= int64(n)
+	if r.enlarge != nil && r.left < jsonl.MaxLine-maxJSON {
+		if err := r.enlarge(); err != nil {
+			return 0, err
+		}
+		r.enlarge = nil
+	}
 
 	return n, err
 }
 
-// requestLines turns the array of requests in a body into lines, while it is read.
+// requestLines turns the array of requests in a body into lines, while it is read. It copies no request, which
+// may be large: a line is read out of the decoder's buffer.
 type requestLines struct {
 	decoder  *bodyDecoder
 	endpoint string
 
 	count int
-	line  []byte // the rest of the line that is being read
-	err   error
+	// line has the rest of the line that is being read, whose last piece is its end. It is valid until the
+	// decoder reads on.
+	line    [][]byte
+	compact compactor
+	err     error
 }
 
 // Read implements io.Reader.
-func (l *requestLines) Read(p []byte) (int, error) {
-	for len(l.line) == 0 && l.err == nil {
-		l.line, l.err = l.nextLine()
+func (l *requestLines) Read(p []byte) (n int, err error) {
+	for n < len(p) {
+		if len(l.line) == 0 && (n > 0 || l.err != nil) {
+			break
+		}
+		if len(l.line) == 0 {
+			l.line, l.err = l.nextLine()
+			continue
+		}
+
+		var written, read int
+		if len(l.line) > 1 {
+			written, read = l.compact.copyText(p[n:], l.line[0])
+		} else {
+			written = copy(p[n:], l.line[0])
+			read = written
+		}
+
+		n += written
+		if l.line[0] = l.line[0][read:]; len(l.line[0]) == 0 {
+			l.line = l.line[1:]
+		}
 	}
 
-	if len(l.line) == 0 {
-		return 0, l.err
+	if n > 0 {
+		return n, nil
 	}
 
-	n := copy(p, l.line)
-	l.line = l.line[n:]
+	return 0, l.err
+}
 
-	return n, nil
+// compactor copies JSON without the white space between its tokens.
+type compactor struct{ inString, escaped bool }
+
+// copyText copies until it has read or filled all.
+func (c *compactor) copyText(to, from []byte) (written, read int) {
+	for written < len(to) && read < len(from) {
+		b := from[read]
+		read++
+
+		switch {
+		case c.escaped:
+			c.escaped = false
+		case b == '\\':
+			c.escaped = true
+		case b == '"':
+			c.inString = !c.inString
+		case !c.inString && (b == ' ' || b == '\t' || b == '\n' || b == '\r'):
+			continue
+		}
+
+		to[written] = b
+		written++
+	}
+
+	return written, read
 }
 
 // nextLine returns the line of the next request, or io.EOF.
-func (l *requestLines) nextLine() ([]byte, error) {
+func (l *requestLines) nextLine() ([][]byte, error) {
 	d := l.decoder
 	d.source.left = jsonl.MaxLine // for this request; a longer line is refused anyway
 
@@ -271,9 +350,9 @@ func (l *requestLines) nextLine() ([]byte, error) {
 	return formatLine(value, where, l.endpoint)
 }
 
-// formatLine returns the line of a request. Its body stays as the client wrote it, except for the
-// white space between tokens.
-func formatLine(value jsontext.Value, where, endpoint string) ([]byte, error) {
+// formatLine returns the line of a request, in pieces. Its body stays as the client wrote it, except for the
+// white space between tokens, which is dropped later.
+func formatLine(value jsontext.Value, where, endpoint string) ([][]byte, error) {
 	if kind := value.Kind(); kind != '{' {
 		return nil, refuse(where, "The request %s is %s, and must be an object with custom_id and body.", where,
 			describeKind(kind))
@@ -301,28 +380,22 @@ func formatLine(value jsontext.Value, where, endpoint string) ([]byte, error) {
 		members["url"], _ = jsontext.AppendQuote(nil, endpoint) // an endpoint that was decoded is valid
 	}
 
-	line := []byte("{")
+	var line [][]byte
+	before := "{"
 	for _, name := range []string{"custom_id", "method", "url", "body"} {
-		if members[name] == nil {
-			continue
+		if members[name] != nil {
+			line = append(line, fmt.Appendf(nil, "%s%q:", before, name), members[name])
+			before = ","
 		}
-		if len(line) > 1 {
-			line = append(line, ',')
-		}
-		line = append(fmt.Appendf(line, "%q:", name), members[name]...)
 	}
 
-	compact := jsontext.Value(append(line, '}'))
-	if err := compact.Compact(); err != nil {
-		return nil, refuse(where, "The request %s is no JSON.", where)
-	}
-
-	return append(compact, '\n'), nil
+	return append(line, []byte("}\n")), nil
 }
 
-// splitRequest returns the members of a request. Null is as good as no member.
+// splitRequest returns the members of a request, as parts of value. Null is as good as no member.
 func splitRequest(value jsontext.Value, where string) (map[string]jsontext.Value, error) {
-	d := jsontext.NewDecoder(bytes.NewReader(value), jsontext.AllowDuplicateNames(true))
+	d := jsontext.NewDecoder(bytes.NewBuffer(value), // a Buffer is not copied
+		jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	unreadable := refuse(where, "The request %s is no JSON.", where)
 
 	if _, err := d.ReadToken(); err != nil {
@@ -344,7 +417,8 @@ func splitRequest(value jsontext.Value, where string) (map[string]jsontext.Value
 		case members[name] != nil:
 			return nil, refuse(where, "The request %s has the member %s twice.", where, name)
 		case member.Kind() != 'n':
-			members[name] = member.Clone()
+			end := d.InputOffset()
+			members[name] = value[end-int64(len(member)) : end]
 		}
 	}
 
@@ -353,8 +427,10 @@ func splitRequest(value jsontext.Value, where string) (map[string]jsontext.Value
 
 // readCreateBatch reads the body that creates a batch. store puts the requests of the body into a
 // file; its result is nil if the body has none.
+//
+// enlarge is called once before a request takes more than maxJSON bytes of memory.
 func readCreateBatch(
-	body io.Reader, store func(io.Reader) (*filestore.Pending, error),
+	body io.Reader, enlarge func() error, store func(io.Reader) (*filestore.Pending, error),
 ) (fields createBatchBody, requests *filestore.Pending, err error) {
 	d := newBodyDecoder(body)
 
@@ -373,7 +449,7 @@ func readCreateBatch(
 		"output_expires_after": &fields.OutputExpires,
 	}, func(name string) error {
 		if name == "requests" {
-			requests, err = readRequests(d, fields.Endpoint, store)
+			requests, err = readRequests(d, fields.Endpoint, enlarge, store)
 		}
 		return err
 	})
@@ -383,7 +459,7 @@ func readCreateBatch(
 
 // readRequests stores the array of requests as a file of lines. Null is as good as no member.
 func readRequests(
-	d *bodyDecoder, endpoint string, store func(io.Reader) (*filestore.Pending, error),
+	d *bodyDecoder, endpoint string, enlarge func() error, store func(io.Reader) (*filestore.Pending, error),
 ) (*filestore.Pending, error) {
 	token, err := d.ReadToken()
 	switch {
@@ -395,9 +471,10 @@ func readRequests(
 		return nil, refuse("requests", "The member requests is %s, and must be an array.", describeKind(token.Kind()))
 	}
 
+	d.source.enlarge = enlarge
 	lines := &requestLines{decoder: d, endpoint: endpoint}
 	pending, err := store(lines)
-	d.source.left = maxJSON
+	d.source.left, d.source.enlarge = maxJSON, nil
 	switch {
 	case err != nil:
 		return nil, err

@@ -198,7 +198,7 @@ func TestServerErrors(t *testing.T) {
 // body: syscall.Errno counts as a net.Error.
 func TestDiskFullOfRequests(t *testing.T) {
 	full := fmt.Errorf("store the file: %w", &fs.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC})
-	_, _, err := readCreateBatch(strings.NewReader(`{"requests":[{"body":{}}]}`),
+	_, _, err := readCreateBatch(strings.NewReader(`{"requests":[{"body":{}}]}`), nil,
 		func(io.Reader) (*filestore.Pending, error) { return nil, full })
 
 	if f, fault := toFailure(err); f.status != http.StatusInsufficientStorage || !fault {

@@ -104,6 +104,7 @@ func New(cfg Config) (http.Handler, error) {
 		files:   cfg.Files,
 		batches: cfg.Batches,
 		router:  router{mux: http.NewServeMux()},
+		large:   make(chan struct{}, maxLarge),
 		keysLog: cfg.Log.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute}),
 	}
 	if cfg.Run != nil {
@@ -130,6 +131,8 @@ type server struct {
 
 	router router
 	api    huma.API
+	// large has room for the creates whose requests take much memory.
+	large chan struct{}
 	// keysLog gets the faults of Keys. Each request has the same one, so it takes one line a minute.
 	keysLog zerolog.Logger
 
