@@ -323,15 +323,9 @@ func (s *server) deleteInput(x *exchange, id string) error {
 // bodyReader reads a file of a body. The error of one that ends early is for the client.
 type bodyReader struct{ io.Reader }
 
-// Read implements io.Reader. It fills p: package mime/multipart returns 4 KiB at a time, and the disk is
-// faster with larger steps.
+// Read implements io.Reader.
 func (r bodyReader) Read(p []byte) (n int, err error) {
-	for n < len(p) && err == nil {
-		var more int
-		more, err = r.Reader.Read(p[n:])
-		n += more
-	}
-
+	n, err = r.Reader.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = describeFormError(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/promptmill/promptmill/collector/atomicfile"
 )
@@ -47,7 +48,7 @@ func (s *Store) Begin(ctx context.Context, r io.Reader) (*Pending, error) {
 
 	hash := sha256.New()
 
-	size, err := copyStream(ctx, io.MultiWriter(newRoomWriter(temp, s), hash), r)
+	size, err := copyStream(ctx, newRoomWriter(temp, s), r, hash)
 	if err == nil {
 		err = syncTemp(temp)
 	}
@@ -172,18 +173,26 @@ func discardTemp(temp *os.File) {
 // copyStep is the size of the steps in which files are copied. Larger ones are no faster.
 const copyStep = 256 << 10
 
-// copyStream copies r to w until it ends, and returns the number of bytes.
-func copyStream(ctx context.Context, w io.Writer, r io.Reader) (int64, error) {
-	buf := make([]byte, copyStep)
+// copyStream copies r to w until it ends, and returns the number of bytes. A second goroutine writes them to sum
+// while the next ones come: SHA-256 takes a third of the processor time of an upload.
+func copyStream(ctx context.Context, w io.Writer, r io.Reader, sum io.Writer) (int64, error) {
+	// One is filled and written while the other is hashed.
+	bufs := [2][]byte{make([]byte, copyStep), make([]byte, copyStep)}
 	size := int64(0)
 
-	for {
-		n, readErr := fillBuffer(ctx, buf, r)
-		if _, err := w.Write(buf[:n]); err != nil {
+	var hashing sync.WaitGroup
+	defer hashing.Wait()
+
+	for i := 0; ; i ^= 1 {
+		n, readErr := fillBuffer(ctx, bufs[i], r)
+		if _, err := w.Write(bufs[i][:n]); err != nil {
 			return size, fmt.Errorf("store the file: %w", err)
 		}
 
 		size += int64(n)
+
+		hashing.Wait()
+		hashing.Go(func() { sum.Write(bufs[i][:n]) }) // a hash never fails
 
 		if errors.Is(readErr, io.EOF) {
 			return size, nil

@@ -191,7 +191,7 @@ func (s *Store) AddPart(ctx context.Context, uploadID string, r io.Reader) (Part
 		return Part{}, fmt.Errorf("store the part: %w", err)
 	}
 
-	size, err := copyStream(ctx, newRoomWriter(temp, s), r)
+	size, err := copyStream(ctx, newRoomWriter(temp, s), r, io.Discard)
 	if err == nil {
 		err = syncTemp(temp)
 	}
@@ -443,7 +443,7 @@ func hashParts(ctx context.Context, h hash.Hash, paths []string) error {
 			return err
 		}
 
-		_, err = copyStream(ctx, h, part)
+		_, err = copyStream(ctx, io.Discard, part, h)
 		part.Close()
 		if err != nil {
 			return err
