@@ -7,11 +7,14 @@
 //	DIR/lock                      held while the store is open
 //	DIR/files/file-…              the bytes of a file
 //	DIR/files/file-….json         its metadata: with it, the file exists
+//	DIR/files/file-….tmp          its bytes until the metadata is there, and once it is removed
 //	DIR/uploads/upload_….json     an upload, until a day after it has ended
 //	DIR/uploads/upload_…/part_…   the parts of a pending upload
 //	….tmp                         not whole yet
 //
-// [Open] removes temporary files, data without metadata, and parts of uploads that have ended.
+// [Open] removes temporary files without metadata, and parts of uploads that have ended. No crash
+// leaves data under its own name without metadata: that comes from a partial restore or from a
+// hand, so Open logs it and leaves it alone.
 // All metadata is also in memory, so that lookups and lists do not read the disk. Names on the
 // disk are ids that the store has made. A name or an id of a client never becomes a path.
 //

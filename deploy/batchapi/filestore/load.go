@@ -31,19 +31,37 @@ func (s *Store) loadFiles() (map[string]fileRecord, error) {
 		return nil, err
 	}
 
-	data := map[string]fs.DirEntry{}
+	data := map[string]bool{}
+	temps := map[string]bool{}
 	records := map[string]bool{}
 	for _, e := range entries {
 		name := e.Name()
 		id, isRecord := strings.CutSuffix(name, recordSuffix)
+		tempID, _ := strings.CutSuffix(name, atomicfile.TempSuffix)
 		switch {
+		case isTemp(filePrefix, name) && isID(filePrefix, tempID):
+			temps[tempID] = true
 		case isTemp(filePrefix, name):
 			s.removeLeft(filepath.Join(s.filesDir, name))
 		case isRecord && isID(filePrefix, id):
 			records[id] = true
 		case isID(filePrefix, name):
-			data[name] = e
+			data[name] = true
 		}
+	}
+
+	for id := range temps {
+		path := s.filePath(id)
+		if !records[id] || data[id] {
+			s.removeLeft(path + atomicfile.TempSuffix)
+			continue
+		}
+
+		// The process ended just before the data got its name, or just before its metadata was removed.
+		if err := os.Rename(path+atomicfile.TempSuffix, path); err != nil {
+			return nil, err
+		}
+		data[id] = true
 	}
 
 	completed := map[string]fileRecord{}
@@ -67,7 +85,9 @@ func (s *Store) loadFiles() (map[string]fileRecord, error) {
 
 	for id := range data {
 		if !records[id] {
-			s.removeLeft(s.filePath(id))
+			s.log.Error().Str("file", s.filePath(id)).
+				Msg("a file has no metadata; it is left as it is, and clients do not see it; " +
+					"restore its .json from a backup, or delete it")
 		}
 	}
 
@@ -75,7 +95,7 @@ func (s *Store) loadFiles() (map[string]fileRecord, error) {
 }
 
 // readFileRecord reads the metadata of a file and compares it with the data.
-func (s *Store) readFileRecord(id string, data fs.DirEntry) (fileRecord, error) {
+func (s *Store) readFileRecord(id string, hasData bool) (fileRecord, error) {
 	var rec fileRecord
 	if err := readRecord(s.filePath(id)+recordSuffix, &rec); err != nil {
 		return rec, err
@@ -85,11 +105,11 @@ func (s *Store) readFileRecord(id string, data fs.DirEntry) (fileRecord, error) 
 		return rec, fmt.Errorf("it has the id %q", rec.ID)
 	}
 
-	if data == nil {
+	if !hasData {
 		return rec, errors.New("its data is missing")
 	}
 
-	info, err := data.Info()
+	info, err := os.Lstat(s.filePath(id))
 	if err != nil {
 		return rec, err
 	}
@@ -177,8 +197,13 @@ func (s *Store) loadUploads(completed map[string]fileRecord) error {
 	}
 
 	for id := range folders {
-		if !damaged[id] {
+		switch {
+		case s.uploads[id] != nil:
 			s.removeLeft(s.uploadPath(id))
+		case !damaged[id]:
+			s.log.Error().Str("file", s.uploadPath(id)).
+				Msg("the parts of an upload have no metadata; they are left as they are, and clients do not see them; " +
+					"restore their .json from a backup, or delete them")
 		}
 	}
 

@@ -37,6 +37,7 @@ func TestOpenFolder(t *testing.T) {
 		name    string
 		files   map[string]string
 		removed []string
+		renamed map[string]string
 		files1  int    // in the list
 		log     string // in the log, with the name of the file
 	}{
@@ -53,17 +54,37 @@ func TestOpenFolder(t *testing.T) {
 		{
 			name: "the rest of a crash",
 			files: map[string]string{
-				file:                              "abc",
 				"files/" + testFile + ".tmp":      "abc",
 				"files/" + testFile + ".json.tmp": "{",
 				upload + ".json.tmp":              "{",
 				"uploads/" + testPart + ".tmp":    "abc",
-				parts:                             "abc",
 			},
 			removed: []string{
-				file, "files/" + testFile + ".tmp", "files/" + testFile + ".json.tmp",
-				upload + ".json.tmp", "uploads/" + testPart + ".tmp", parts,
+				"files/" + testFile + ".tmp", "files/" + testFile + ".json.tmp",
+				upload + ".json.tmp", "uploads/" + testPart + ".tmp",
 			},
+		},
+		{
+			name:    "a file without its name",
+			files:   map[string]string{file + ".tmp": "abc", file + ".json": record},
+			renamed: map[string]string{file + ".tmp": file},
+			files1:  1,
+		},
+		{
+			name:    "a file beside the rest of a crash",
+			files:   map[string]string{file: "abc", file + ".tmp": "ab", file + ".json": record},
+			removed: []string{file + ".tmp"},
+			files1:  1,
+		},
+		{
+			name:  "a file without metadata",
+			files: map[string]string{file: "abc"},
+			log:   file + `","message":"a file has no metadata`,
+		},
+		{
+			name:  "parts without metadata",
+			files: map[string]string{parts: "abc"},
+			log:   upload + `","message":"the parts of an upload have no metadata`,
 		},
 		{
 			name:    "parts of an upload that has ended",
@@ -142,6 +163,11 @@ func TestOpenFolder(t *testing.T) {
 
 			for _, path := range tt.removed {
 				delete(want, path)
+			}
+
+			for from, to := range tt.renamed {
+				delete(want, from)
+				want[to] = true
 			}
 
 			var log bytes.Buffer

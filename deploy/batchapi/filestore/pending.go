@@ -104,14 +104,20 @@ func (p *Pending) commitRecord(rec fileRecord) (File, error) {
 	}
 
 	path := p.store.filePath(rec.ID)
-	if err := commitTemp(p.temp, path); err != nil {
+	temp := path + atomicfile.TempSuffix
+	if err := commitTemp(p.temp, temp); err != nil {
 		return File{}, fmt.Errorf("store the file: %w", err)
 	}
 
-	if err := writeRecord(path+recordSuffix, rec); err != nil {
+	// With the metadata the file exists: if the process ends here, load gives the data its name.
+	err := writeRecord(path+recordSuffix, rec)
+	if err == nil {
+		err = os.Rename(temp, path)
+	}
+	if err != nil {
 		// The metadata may be in its place, and only its folder was not synced.
 		atomicfile.Unlink(path + recordSuffix)
-		atomicfile.Unlink(path)
+		atomicfile.Unlink(temp)
 
 		return File{}, fmt.Errorf("store the file: %w", err)
 	}
@@ -144,7 +150,7 @@ func syncTemp(temp *os.File) error {
 	return nil
 }
 
-// commitTemp closes a synced temporary file and puts it to its final name, durably. If it fails, it
+// commitTemp closes a synced temporary file and gives it another name, durably. If it fails, it
 // removes the file.
 func commitTemp(temp *os.File, path string) error {
 	err := temp.Close()

@@ -66,7 +66,7 @@ type fileRecord struct {
 
 // Open opens the store in a folder, and makes the folder for this user alone. It removes the rest
 // of operations that a crash has ended. Metadata that it cannot read is logged and left as it is,
-// with its file.
+// with its file, and so is data without metadata.
 //
 // The error wraps [ErrLocked] if another process has the store open.
 //
@@ -278,7 +278,8 @@ func (s *Store) Delete(id string) error {
 	return s.removeData([]string{id})
 }
 
-// forgetFile removes the metadata of a file, and the file from the index. The data stays.
+// forgetFile removes the metadata of a file, and the file from the index. The data stays under a
+// temporary name: data under its own name that has no metadata was not deleted, see load.
 func (s *Store) forgetFile(id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -288,8 +289,17 @@ func (s *Store) forgetFile(id string) error {
 		return ErrNotFound
 	}
 
-	if err := atomicfile.Unlink(s.filePath(id) + recordSuffix); err != nil {
+	path := s.filePath(id)
+	err := os.Rename(path, path+atomicfile.TempSuffix)
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil // removed by hand
+	}
+	if err != nil {
 		return fmt.Errorf("delete the file: %w", err)
+	}
+
+	if err := atomicfile.Unlink(path + recordSuffix); err != nil {
+		return fmt.Errorf("delete the file: %w", errors.Join(err, os.Rename(path+atomicfile.TempSuffix, path)))
 	}
 
 	delete(s.files, id)
@@ -313,7 +323,7 @@ func (s *Store) removeData(ids []string) error {
 
 	var errs []error
 	for _, id := range ids {
-		errs = append(errs, atomicfile.Unlink(s.filePath(id)))
+		errs = append(errs, atomicfile.Unlink(s.filePath(id)+atomicfile.TempSuffix))
 	}
 
 	if err := errors.Join(errs...); err != nil {
