@@ -111,21 +111,24 @@ func (s *Service) cancelRun(ctx context.Context, run string) (Batch, error) {
 		return r.describe(), fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 
-	r, err = s.change(run, func(now *record) error {
-		if rank(now.State) >= rank(proto.StateCancelling) {
-			return errUnchanged
-		}
-		now.State, now.CancellingAt = proto.StateCancelling, latest(time.Now().UTC(), now.InProgressAt,
-			now.FinalizingAt)
-		return nil
-	})
-	if err != nil {
-		return r.describe(), err
-	}
-
-	b, err, _ := answerCancel(r)
+	b, err, _ := answerCancel(s.noteCancelling(run))
 
 	return b, err
+}
+
+// noteCancelling notes that the run of a batch is cancelled on the bus. It cannot fail: a full disk does not keep the
+// run from its end, see observe.
+func (s *Service) noteCancelling(run string) *record {
+	s.changes.Lock()
+	defer s.changes.Unlock()
+
+	r := *s.find(idPrefix + run)
+	if rank(r.State) < rank(proto.StateCancelling) {
+		r.State, r.CancellingAt = proto.StateCancelling, latest(time.Now().UTC(), r.InProgressAt, r.FinalizingAt)
+		s.observe(&r)
+	}
+
+	return s.find(idPrefix + run)
 }
 
 // removeRun removes the parts of a cancelled or expired run from the bus.

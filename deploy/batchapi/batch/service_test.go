@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -218,6 +219,52 @@ func TestCancelAtWork(t *testing.T) {
 
 	if again, err := h.svc.Cancel(t.Context(), b.ID); err != nil || again.State != proto.StateCancelled {
 		t.Errorf("cancelled again: %+v, %v", again, err)
+	}
+}
+
+// A disk that takes no record does not keep a batch from being cancelled: its run is.
+func TestCancelWithoutDisk(t *testing.T) {
+	t.Parallel()
+
+	h := newHead(t)
+	h.sim = &sim.Config{Slots: 2, TTFT: 20 * time.Millisecond, Tokens: 1}
+	h.start()
+
+	b := h.create(request(h.upload(questions(2000))))
+	h.await(b.ID, "some answers", func(b Batch) bool { return b.Completed > 0 })
+
+	records := h.svc.cfg.Records
+	must(t, os.Rename(records, records+".away"))
+
+	now, err := h.svc.Cancel(t.Context(), b.ID)
+	if err != nil || now.State != proto.StateCancelling {
+		t.Errorf("as it is cancelled: %+v, %v", now, err)
+	}
+
+	h.awaitState(b.ID, proto.StateCancelled)
+	must(t, os.Rename(records+".away", records))
+	h.svc.sweeper.wake()
+	h.awaitSaved(b)
+}
+
+// awaitSaved waits until the record of a batch is on disk as it is.
+func (h *head) awaitSaved(b Batch) {
+	h.t.Helper()
+
+	deadline := time.Now().Add(awaitTime)
+	for h.svc.isUnsaved(b.Run) {
+		if time.Now().After(deadline) {
+			h.t.Fatalf("the record of batch %s is not saved", b.ID)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+
+	text, err := os.ReadFile(recordPath(h.svc.cfg.Records, b.Run))
+	must(h.t, err)
+	r, err := parseRecord(b.Run, text)
+	must(h.t, err)
+	if r.State != proto.StateCancelled {
+		h.t.Errorf("on disk the batch is %s", r.State)
 	}
 }
 
