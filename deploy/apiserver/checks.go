@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/nats-io/nats.go"
 
@@ -28,20 +29,25 @@ func checkBus(link *busconn.Connection) httpserver.Check {
 // checkDisk checks that files can be written into a folder.
 func checkDisk(dir string) httpserver.Check {
 	return func(context.Context) error {
-		file, err := os.CreateTemp(dir, ".ready-*")
+		err := writeProbe(filepath.Join(dir, probeName))
 		if err != nil {
-			return fmt.Errorf("the folder %s cannot be written: %w", dir, faultOf(err))
+			return fmt.Errorf("the files of the batch API cannot be written: %w", faultOf(err))
 		}
-		defer os.Remove(file.Name())
-		defer file.Close()
-
-		// A full disk still has room for names.
-		if _, err := file.Write(make([]byte, 4096)); err != nil {
-			return fmt.Errorf("the disk of %s cannot be written: %w", dir, faultOf(err))
-		}
-
 		return nil
 	}
+}
+
+// probeName is the name of the file that checkDisk writes and removes. It is the same each time, so a server
+// that dies leaves no more than one.
+const probeName = ".ready"
+
+// writeProbe writes and removes a file. A full disk still has room for names, so the file has bytes.
+func writeProbe(path string) error {
+	if err := os.WriteFile(path, make([]byte, 4096), 0o600); err != nil {
+		os.Remove(path)
+		return err
+	}
+	return os.Remove(path)
 }
 
 // faultOf returns the fault of a file in the words of the system.

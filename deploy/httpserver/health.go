@@ -7,10 +7,15 @@ import (
 	"time"
 )
 
-// checkTime is the time limit of all checks of /readyz.
-const checkTime = 5 * time.Second
+const (
+	// checkTime is the time limit of all checks of /readyz.
+	checkTime = 5 * time.Second
+	// checkLife is the time for which their results hold. /readyz needs no key, so its clients may not make
+	// work without limit.
+	checkLife = time.Second
+)
 
-// Check reports why a server cannot work now. Nil: it can.
+// Check reports why a server cannot work now. Nil: it can. Clients without a key can read the error.
 type Check func(ctx context.Context) error
 
 // readiness is the answer of /readyz.
@@ -50,16 +55,32 @@ func (s *Server) findReasons(ctx context.Context) (reasons []string) {
 		return []string{"the server is starting"}
 	}
 
-	ctx, cancel := context.WithTimeout(ctx, checkTime)
+	return now.checkAll(ctx)
+}
+
+// checkAll returns what the checks find, or found a moment ago.
+func (w *work) checkAll(ctx context.Context) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	if !w.checkedAt.IsZero() && time.Since(w.checkedAt) < checkLife {
+		return w.reasons
+	}
+
+	// The results are for other clients too, so a client that goes ends no check.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkTime)
 	defer cancel()
 
-	for _, check := range now.checks {
+	w.reasons = nil
+	for _, check := range w.checks {
 		if err := check(ctx); err != nil {
-			reasons = append(reasons, err.Error())
+			w.reasons = append(w.reasons, err.Error())
 		}
 	}
 
-	return reasons
+	w.checkedAt = time.Now()
+
+	return w.reasons
 }
 
 // refuseMethod refuses a method other than GET and HEAD.

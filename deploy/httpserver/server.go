@@ -69,6 +69,12 @@ type Server struct {
 type work struct {
 	handler http.Handler
 	checks  []Check
+
+	// mu guards the fields below. It is held while the checks run.
+	mu sync.Mutex
+	// reasons are the results of the checks at checkedAt.
+	reasons   []string
+	checkedAt time.Time
 }
 
 // Listen starts a server. Its errors are for people, with a hint and an exit code.
@@ -136,7 +142,7 @@ func (s *Server) Port() int { return s.listener.Addr().(*net.TCPAddr).Port }
 // refused, and Run waits until the answers that have begun are out, at most Config.StopTimeout. An
 // error means that the server could listen no more.
 func (s *Server) Run(ctx context.Context, handler http.Handler, checks ...Check) error {
-	s.work.Store(&work{handler, checks})
+	s.work.Store(&work{handler: handler, checks: checks})
 
 	select {
 	case <-ctx.Done():

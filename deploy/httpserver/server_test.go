@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/promptmill/promptmill/deploy/exit"
@@ -135,6 +136,45 @@ func TestHealth(t *testing.T) {
 	if answer, _ := get(t, broken, "/healthz"); answer.StatusCode != 200 {
 		t.Errorf("/healthz with a full disk: %d", answer.StatusCode)
 	}
+}
+
+// The checks of /readyz run once a second at most, whoever asks, and not on behalf of one client.
+func TestChecksAreShared(t *testing.T) {
+	t.Parallel()
+
+	synctest.Test(t, func(t *testing.T) {
+		var runs int
+		var cause error
+		w := &work{checks: []Check{func(ctx context.Context) error {
+			runs++
+			return errors.Join(cause, ctx.Err())
+		}}}
+
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		var clients sync.WaitGroup
+		for range 100 {
+			clients.Go(func() {
+				if reasons := w.checkAll(gone); len(reasons) > 0 {
+					t.Error(reasons)
+				}
+			})
+		}
+		clients.Wait()
+		if runs != 1 {
+			t.Errorf("100 clients ran the check %d times", runs)
+		}
+
+		cause = errors.New("the disk is full")
+		time.Sleep(checkLife - time.Millisecond)
+		if reasons := w.checkAll(t.Context()); len(reasons) > 0 {
+			t.Errorf("a moment later: %v", reasons)
+		}
+		time.Sleep(time.Millisecond)
+		if reasons := w.checkAll(t.Context()); runs != 2 || len(reasons) != 1 || reasons[0] != cause.Error() {
+			t.Errorf("a second later, after %d runs: %v", runs, reasons)
+		}
+	})
 }
 
 // A stop refuses new connections at once, and finishes an answer and an upload that have begun.
