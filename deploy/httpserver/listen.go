@@ -18,6 +18,10 @@ const loopback = "127.0.0.1"
 // ParseAddress parses [HOST:]PORT. Without a host it is 127.0.0.1. The error says what is wrong with
 // the address, without naming it.
 func ParseAddress(address string) (hostPort string, err error) {
+	if scheme, _, isURL := strings.Cut(address, "://"); isURL {
+		return "", fmt.Errorf("leave out %s://", scheme)
+	}
+
 	host, port, err := net.SplitHostPort(address)
 	switch {
 	case err != nil && strings.Count(address, ":") > 1 && !strings.HasPrefix(address, "["):

@@ -180,7 +180,7 @@ func (s *Server) wrapAll() http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		now := s.work.Load()
 		if now == nil {
-			refuseFor(w, "the server is starting")
+			refuseFor(w, "The server is starting")
 			return
 		}
 		now.handler.ServeHTTP(w, r)
@@ -194,7 +194,7 @@ func refuseFor(w http.ResponseWriter, reason string) {
 	w.Header().Set("Retry-After", retryAfter)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusServiceUnavailable)
-	fmt.Fprintf(w, `{"error":{"message":"%s; ask again in %s seconds","type":"server_error","param":null,"code":null}}`+"\n",
+	fmt.Fprintf(w, `{"error":{"message":"%s: try again in %s seconds.","type":"server_error","param":null,"code":null}}`+"\n",
 		reason, retryAfter)
 }
 

@@ -110,7 +110,7 @@ func TestHealth(t *testing.T) {
 		Error struct{ Message, Type string }
 	}
 	if err := json.Unmarshal([]byte(text), &body); err != nil || answer.StatusCode != 503 ||
-		answer.Header.Get("Retry-After") != "2" || !strings.Contains(body.Error.Message, "the server is starting") {
+		answer.Header.Get("Retry-After") != "2" || body.Error.Message != "The server is starting: try again in 2 seconds." {
 		t.Errorf("while it starts: %d, Retry-After %q, %v: %s", answer.StatusCode, answer.Header.Get("Retry-After"), err, text)
 	}
 	if answer, text := get(t, s, "/readyz"); answer.StatusCode != 503 ||
@@ -580,7 +580,8 @@ func TestParseAddress(t *testing.T) {
 		"99999":          `port "99999" is not a number from 0 to 65535`,
 		"head:http":      `port "http" is not a number from 0 to 65535`,
 		"::1:8080":       "an IPv6 address is written in brackets, as in [::]:8080",
-		"http://a:80/v1": "an IPv6 address is written in brackets, as in [::]:8080",
+		"http://a:80/v1": "leave out http://",
+		"https://a:80":   "leave out https://",
 	} {
 		got, err := ParseAddress(address)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v3"
@@ -81,7 +82,7 @@ func (o apiOptions) encrypted() bool { return o.tls || o.cert != "" }
 // parseAPI reads and checks the flags of the batch API.
 func parseAPI(env environment, c *cli.Command) (o apiOptions, err error) {
 	address := c.String("api")
-	if address == "" {
+	if address == "" && !cmdline.IsTyped(c, "api") { // an empty environment variable counts as not set
 		return o, nil
 	}
 
@@ -97,7 +98,8 @@ func parseAPI(env environment, c *cli.Command) (o apiOptions, err error) {
 	}
 
 	if o.address, err = httpserver.ParseAddress(address); err != nil {
-		return o, exit.Usage("for example --api 8080 or --api 0.0.0.0:8080", "--api %s: %w", address, err)
+		typed := strings.TrimSpace("--api " + address)
+		return o, exit.Usage("for example --api 8080 or --api 0.0.0.0:8080", "%s: %w", typed, err)
 	}
 
 	if o.keys, err = openKeys(env, c); err != nil {

@@ -25,6 +25,10 @@ func TestReadmeBatch(t *testing.T) {
 		t.Fatalf("README.md has no program in Python for port 8080:\n%s", program)
 	}
 
+	if !strings.Contains(program, "max_retries=10") {
+		t.Error("a restart of serve takes longer than the SDK's own two retries")
+	}
+
 	a := &batchAPI{command: newCommand(t), address: freeAddress(t)}
 	a.args = []string{"serve", "--api", a.address, "--dir", ".", "--listen", freeAddress(t)}
 	a.startServing(t)

@@ -137,6 +137,18 @@ func TestUsageOfAPI(t *testing.T) {
 			code: 2,
 		},
 		{
+			args: "serve --api=",
+			err:  "--api: it has no port",
+			hint: "for example --api 8080 or --api 0.0.0.0:8080",
+			code: 2,
+		},
+		{
+			args: "serve --api http://127.0.0.1:8080",
+			err:  "--api http://127.0.0.1:8080: leave out http://",
+			hint: "for example --api 8080 or --api 0.0.0.0:8080",
+			code: 2,
+		},
+		{
 			args: "serve --api ::1:8080",
 			err:  "--api ::1:8080: an IPv6 address is written in brackets, as in [::]:8080",
 			hint: "for example --api 8080 or --api 0.0.0.0:8080",
@@ -181,6 +193,13 @@ func TestUsageOfAPI(t *testing.T) {
 			code: 2,
 		},
 		{
+			args:  "run in.jsonl --api=",
+			files: inputs,
+			err:   "--api: it has no port",
+			hint:  "for example --api 8080 or --api 0.0.0.0:8080",
+			code:  2,
+		},
+		{
 			args:  "run in.jsonl --api head",
 			files: inputs,
 			err:   "--api head: it has no port",
@@ -192,6 +211,14 @@ func TestUsageOfAPI(t *testing.T) {
 			files: inputs,
 			err:   "--api 0.0.0.0:0: other machines can connect there, and there is no API key in DIR/state/api-keys.json",
 			hint:  "make one: promptmill key create",
+			code:  2,
+		},
+		{
+			env:   []string{"PROMPTMILL_API="},
+			args:  "run in.jsonl --sim --api-log -",
+			files: inputs,
+			err:   "--api-log needs --api",
+			hint:  "give --api too, or leave out --api-log",
 			code:  2,
 		},
 		{
