@@ -57,7 +57,8 @@ type ServeConfig struct {
 	// Hooks report the progress of the server.
 	Hooks Hooks
 	// API, if not nil, serves the runs to clients of another protocol. It is called when the bus is
-	// ready, and runs until ctx ends; the bus stays up until it returns. Its error ends Serve.
+	// ready, and runs until ctx ends; the bus stays up until it returns. Its error ends Serve. It runs on
+	// while an embedded bus cannot write since its disk is full.
 	API func(ctx context.Context, link *busconn.Connection) error
 	// Collects reports whether Serve collects a run that other servers leave alone, see
 	// [proto.RunPolicy.Attended]: a batch of the batch API here. Defaults to no such run.
@@ -268,7 +269,7 @@ func (s *server) reportRuns(ctx context.Context) error {
 func (s *server) collectAll(ctx context.Context) error {
 	group, working := errgroup.WithContext(ctx)
 	if s.embedded != nil {
-		group.Go(func() error { return s.embedded.Watch(working) })
+		group.Go(func() error { return s.watchBus(working) })
 	}
 
 	group.Go(func() error {
@@ -314,6 +315,25 @@ func (s *server) collectAll(ctx context.Context) error {
 
 	err := group.Wait()
 	s.collectors.Wait()
+
+	return err
+}
+
+// watchBus returns an error when the bus cannot write its store. With an API it first waits until the disk has
+// room: until then clients read what is there, and can delete files.
+func (s *server) watchBus(ctx context.Context) error {
+	err := s.embedded.Watch(ctx)
+	if s.API == nil || !errors.Is(err, natsserver.ErrStore) || files.CheckRoom(s.stateDir, 0) == nil {
+		return err
+	}
+
+	s.Hooks.printf("%v (%s): the API answers what it has until there is space on that disk, then promptmill serve ends",
+		err, s.stateDir)
+	for files.CheckRoom(s.stateDir, 0) != nil {
+		if err := bus.Sleep(ctx, time.Second); err != nil {
+			return err
+		}
+	}
 
 	return err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -8,6 +9,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	official "github.com/openai/openai-go/v3"
+	"github.com/openai/openai-go/v3/option"
 
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/worker/sim"
@@ -97,6 +101,83 @@ func TestStoreDiskFull(t *testing.T) {
 	c := newCommand(t)
 	c.state = smallDisk(t, "32m")
 	fullDisk(t, c, c.state, exit.CodeUnreachable, "the bus cannot write its store", "free space on that disk")
+}
+
+// While the disk of the bus is full, clients of the API read and delete files, and new work is refused. With
+// room again the server ends with code 4, and the next one has all of it.
+func TestAPIStoreDiskFull(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("takes most of a minute")
+	}
+
+	c := newCommand(t)
+	c.state = smallDisk(t, "32m")
+	cmd, said, url := c.startAPI("--api", "0")
+	ctx := t.Context()
+	client := official.NewClient(option.WithBaseURL(url+"/v1"), option.WithAPIKey("unused"))
+	upload := func(n int) string {
+		file, err := client.Files.New(ctx, official.FileNewParams{
+			File:    official.File(strings.NewReader(chatLines(n, "m")), "in.jsonl", "application/jsonl"),
+			Purpose: official.FilePurposeBatch,
+		})
+		must(t, err)
+		return file.ID
+	}
+
+	create := func(file string) (*official.Batch, error) {
+		return client.Batches.New(ctx, official.BatchNewParams{
+			InputFileID:      file,
+			Endpoint:         official.BatchNewParamsEndpointV1ChatCompletions,
+			CompletionWindow: official.BatchNewParamsCompletionWindow24h,
+		})
+	}
+
+	kept, unused := upload(3), upload(4)
+	b, err := create(kept)
+	must(t, err)
+
+	poll(t, patience, "the batch is at work", func() bool {
+		now, err := client.Batches.Get(ctx, b.ID)
+		must(t, err)
+		return now.Status == official.BatchStatusInProgress
+	})
+
+	free := fill(t, c.state)
+	c.run("submit", c.input("more.jsonl", 50), "--model", "m") // an idle bus writes little
+	poll(t, patience, "the bus is down", func() bool {
+		return strings.Contains(said.String(), "the bus cannot write its store")
+	})
+
+	_, err = create(kept)
+	if refused, ok := errors.AsType[*official.Error](err); !ok || refused.StatusCode != 507 {
+		t.Errorf("a batch on a full disk: %v", err)
+	}
+
+	if now, err := client.Batches.Get(ctx, b.ID); err != nil || now.Status != official.BatchStatusInProgress {
+		t.Errorf("the batch: %+v, %v", now, err)
+	}
+
+	if content, err := client.Files.Content(ctx, kept); err != nil {
+		t.Errorf("read a file: %v", err)
+	} else {
+		content.Body.Close()
+	}
+
+	if _, err := client.Files.Delete(ctx, unused); err != nil {
+		t.Errorf("delete a file: %v", err)
+	}
+
+	free()
+	if got := waitExit(t, cmd, said, patience); got != exit.CodeUnreachable {
+		t.Errorf("exit code %d:\n%s", got, said)
+	}
+
+	_, _, url = c.startAPI("--api", "0")
+	client = official.NewClient(option.WithBaseURL(url+"/v1"), option.WithAPIKey("unused"))
+	if now, err := client.Batches.Get(ctx, b.ID); err != nil || now.Status != official.BatchStatusInProgress {
+		t.Errorf("the batch after a restart: %+v, %v", now, err)
+	}
 }
 
 // The bus sets aside the maximum size of a run's streams. A producer does not know the size of

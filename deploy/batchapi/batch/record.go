@@ -211,7 +211,7 @@ func (r *record) enter(state proto.State, m proto.Manifest, now time.Time) {
 	case proto.StateFailed:
 		r.FailedAt = at
 		if len(r.Errors) == 0 {
-			r.Errors = []InputError{{Code: codeRefused, Message: m.Problem}}
+			r.Errors = []InputError{{Code: codeRefused, Message: endSentence(m.Problem)}}
 		}
 	}
 

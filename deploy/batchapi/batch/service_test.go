@@ -129,9 +129,9 @@ func TestBatchFails(t *testing.T) {
 	}{
 		{"lines", questions(1) + "{\n" +
 			`{"custom_id":"q-0","url":"/v1/embeddings","body":{"model":"m","input":"x"}}` + "\n", []InputError{
-			{Code: "invalid_json_line", Line: 2, Message: "the line ends in the middle of its JSON: after 1 bytes"},
-			{Code: "mismatched_endpoint", Line: 3, Param: "url", Message: "the line has another endpoint: its url is " +
-				"/v1/embeddings, but the batch's endpoint is /v1/chat/completions"},
+			{Code: "invalid_json_line", Line: 2, Message: "The line ends in the middle of its JSON: after 1 bytes."},
+			{Code: "mismatched_endpoint", Line: 3, Param: "url", Message: "The line has another endpoint: its url is " +
+				"/v1/embeddings, but the batch's endpoint is /v1/chat/completions."},
 		}},
 		{"empty", "\n", []InputError{{
 			Code:    "empty_file",
@@ -185,7 +185,7 @@ func TestBombFails(t *testing.T) {
 		message string
 	}{
 		{pack(strings.Repeat(" \n", 1<<19)), "invalid_file_format", 0, "The file in.jsonl has more than 256 MiB of blank lines"},
-		{pack(strings.Repeat("x", 1<<20)), "line_too_long", 2, "the line is longer than 64 MiB"},
+		{pack(strings.Repeat("x", 1<<20)), "line_too_long", 2, "The line is longer than 64 MiB."},
 	} {
 		got := h.awaitState(h.create(request(h.upload(tt.text))).ID, proto.StateFailed)
 		if e := got.Errors; len(e) != 1 || e[0].Code != tt.code || e[0].Line != tt.line ||

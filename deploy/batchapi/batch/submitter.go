@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/promptmill/promptmill/deploy/batchapi/filestore"
 	"github.com/promptmill/promptmill/deploy/exit"
@@ -441,7 +443,7 @@ func describeLines(report producer.Report) (list []InputError) {
 	for _, line := range report.Lines[:min(len(report.Lines), MaxErrors)] {
 		list = append(list, InputError{
 			Code:    line.Code,
-			Message: line.Message,
+			Message: endSentence(line.Message),
 			Param:   line.Param,
 			Line:    line.Line,
 		})
@@ -456,6 +458,17 @@ func describeLines(report producer.Report) (list []InputError) {
 	}
 
 	return list
+}
+
+// endSentence returns a text as a sentence: with a capital letter and a full stop.
+func endSentence(text string) string {
+	first, size := utf8.DecodeRuneInString(text)
+	text = string(unicode.ToUpper(first)) + text[size:]
+	if strings.HasSuffix(text, ".") {
+		return text
+	}
+
+	return text + "."
 }
 
 // makeSentence returns an error with its hint as sentences.
