@@ -151,9 +151,13 @@ func CreateLocked(path string, mode fs.FileMode) (*os.File, error) {
 // file that is at the path now may be that one's.
 func RemoveStale(path string) error {
 	file, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil // what is there by now is another process's
+	case err != nil:
 		return Unlink(path)
 	}
+
 	return removeOpened(path, file)
 }
 
