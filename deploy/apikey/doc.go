@@ -5,7 +5,7 @@
 // lose nothing. [File.Authenticate] finds the key of a secret; it sees a changed file at the next call,
 // in a process that has run for weeks too.
 //
-// A file without keys accepts every secret, until the first key is made ([File.Require] accepts none).
-// From then on this process wants a key, even if all are revoked. A file that cannot be read accepts
-// none.
+// While the file is not there, every secret is accepted ([File.Require] accepts none). Once it was there,
+// this process wants a key, even if all are revoked. A file that cannot be read accepts none, nor does one
+// without a key.
 package apikey

@@ -95,7 +95,7 @@ func (f *File) Require() {
 	f.required = true
 }
 
-// Required reports whether a secret is wanted. It is false while no key was ever seen, see
+// Required reports whether a secret is wanted. It is false while the file was never there, see
 // [File.Require]. The error is that of a file that cannot be read.
 func (f *File) Required() (bool, error) {
 	f.mu.Lock()
@@ -263,7 +263,7 @@ func (f *File) refresh() error {
 		hex.Decode(f.keys[i].hash[:], []byte(k.Hash)) // readFile has checked it
 	}
 
-	f.required = f.required || len(keys) > 0
+	f.required = true
 
 	return nil
 }

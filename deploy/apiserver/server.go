@@ -201,7 +201,7 @@ func (s *Server) newHandler(
 	mux.Handle("GET "+metricsPath, s.guard(metrics.Handler(s.cfg.Metrics, append(s.traffic.collectors(), more...)...)))
 	mux.Handle("/", api)
 
-	return s.refuseBrowsers(mux), nil
+	return s.refuseForeign(mux), nil
 }
 
 // run answers requests, and works for the batches, until ctx ends. That work stops after the last answer.

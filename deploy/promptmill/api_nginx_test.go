@@ -38,13 +38,14 @@ func TestAPIBehindNginx(t *testing.T) {
 	t.Parallel()
 
 	c := newCommand(t)
+	secret := strings.TrimSpace(c.must("key", "create", "--name", "proxy"))
 	_, _, url := c.startAPI("--api", "0", "--api-log", "access.jsonl")
 	content := bytes.Repeat([]byte(`{"custom_id":"a","body":{"messages":[]}}`+"\n"), 200_000) // 8 MB
 
 	together(t, map[string]func(*testing.T){
-		"with its buffers": func(t *testing.T) { testProxy(t, url, "", content) },
+		"with its buffers": func(t *testing.T) { testProxy(t, url, secret, "", content) },
 		"without": func(t *testing.T) {
-			testProxy(t, url, "proxy_buffering off; proxy_request_buffering off;", content)
+			testProxy(t, url, secret, "proxy_buffering off; proxy_request_buffering off;", content)
 		},
 	})
 
@@ -55,8 +56,49 @@ func TestAPIBehindNginx(t *testing.T) {
 	}
 }
 
+// plainProxyConfig is the shortest configuration of nginx in front of a server. nginx sends the server's own
+// address as the host of a request then.
+const plainProxyConfig = `daemon off; master_process off; pid FOLDER/pid; error_log FOLDER/log;
+events { worker_connections 1024; }
+http {
+	access_log off;
+	client_body_temp_path FOLDER/1; proxy_temp_path FOLDER/2; fastcgi_temp_path FOLDER/3; uwsgi_temp_path FOLDER/4; scgi_temp_path FOLDER/5;
+	server { listen LISTEN; location / { %s proxy_pass http://FIRST; } }
+}
+`
+
+// Without a key, nothing goes through a proxy, which would open the batch API to other machines.
+func TestAPIBehindNginxWithoutKeys(t *testing.T) {
+	t.Parallel()
+
+	c := newCommand(t)
+	_, _, url := c.startAPI("--api", "0")
+
+	together(t, map[string]func(*testing.T){
+		"as it is": func(t *testing.T) { testRefusedProxy(t, url, "") },
+		"HTTP/1.1": func(t *testing.T) {
+			testRefusedProxy(t, url, "proxy_http_version 1.1; proxy_set_header X-Real-IP $remote_addr;")
+		},
+	})
+}
+
+// testRefusedProxy sends requests through nginx, and wants them refused.
+func testRefusedProxy(t *testing.T, api, settings string) {
+	t.Helper()
+
+	b := balancer{"nginx", []string{"nginx", "-p", "FOLDER", "-c", "FILE"}, fmt.Sprintf(plainProxyConfig, settings)}
+	url := b.start(t, api, api)
+
+	for _, path := range []string{"/v1/files", "/metrics"} {
+		status, text := call(t, http.DefaultClient, "GET", url+path, "any")
+		if status != http.StatusForbidden || !strings.Contains(text, `"code":"api_key_required"`) {
+			t.Errorf("GET %s: %d %s", path, status, text)
+		}
+	}
+}
+
 // testProxy sends a file through nginx to the batch API and reads it back.
-func testProxy(t *testing.T, api, buffering string, content []byte) {
+func testProxy(t *testing.T, api, secret, buffering string, content []byte) {
 	t.Helper()
 
 	b := balancer{"nginx", []string{"nginx", "-p", "FOLDER", "-c", "FILE"}, fmt.Sprintf(apiProxyConfig, buffering)}
@@ -70,7 +112,12 @@ func testProxy(t *testing.T, api, buffering string, content []byte) {
 	part.Write(content)
 	must(t, w.Close())
 
-	answer, err := http.Post(url+"/v1/files", w.FormDataContentType(), &form)
+	request, err := http.NewRequest("POST", url+"/v1/files", &form)
+	must(t, err)
+	request.Header.Set("Content-Type", w.FormDataContentType())
+	request.Header.Set("Authorization", "Bearer "+secret)
+
+	answer, err := http.DefaultClient.Do(request)
 	must(t, err)
 	defer answer.Body.Close()
 
@@ -93,6 +140,7 @@ func testProxy(t *testing.T, api, buffering string, content []byte) {
 	} {
 		request, err := http.NewRequest("GET", url+"/v1/files/"+file.ID+"/content", nil)
 		must(t, err)
+		request.Header.Set("Authorization", "Bearer "+secret)
 		if tt.bytes != "" {
 			request.Header.Set("Range", tt.bytes)
 		}

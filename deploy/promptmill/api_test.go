@@ -68,7 +68,13 @@ func TestAPIKeys(t *testing.T) {
 	t.Parallel()
 
 	c := newCommand(t)
-	_, out, url := c.startAPI("--api", "0", "--api-log", "access.jsonl")
+	if text := c.must("key", "list", "--state", "here"); text != "" {
+		t.Errorf("the keys of a folder without any: %q", text)
+	}
+	_, out, url := c.startAPI("--api", "0", "--api-log", "access.jsonl", "--state", c.state)
+	if want := "promptmill key create --state " + c.state + " makes the first real one\n"; !strings.Contains(out.String(), want) {
+		t.Errorf("serve prints no %q:\n%s", want, out)
+	}
 	check := func(path, secret string, want int) {
 		t.Helper()
 		if got, text := call(t, http.DefaultClient, "GET", url+path, secret); got != want {
@@ -81,11 +87,15 @@ func TestAPIKeys(t *testing.T) {
 		check(path, "any", 200)
 	}
 
-	// A page in a browser of this machine is refused while no key keeps it away.
+	// A page in a browser of this machine, and a proxy, are refused while no key keeps them away.
 	for _, header := range []http.Header{
 		{"Origin": {"https://site.example"}},
 		{"Sec-Fetch-Site": {"cross-site"}},
 		{"Host": {"rebound.example:8080"}},
+		{"Forwarded": {"for=203.0.113.9"}},
+		{"Via": {"1.1 proxy.example"}},
+		{"X-Forwarded-For": {"203.0.113.9"}},
+		{"X-Real-Ip": {"203.0.113.9"}},
 	} {
 		request, err := http.NewRequest("POST", url+"/v1/batches", strings.NewReader("{}"))
 		must(t, err)

@@ -63,6 +63,8 @@ type apiOptions struct {
 	address string
 	// keys are the keys of its clients.
 	keys *apikey.File
+	// createKey is the command that makes a key for them.
+	createKey string
 	// tls is set for a certificate that promptmill makes.
 	tls bool
 	// cert and certKey are the files of the user's certificate. Empty: none.
@@ -105,30 +107,40 @@ func parseAPI(env environment, c *cli.Command) (o apiOptions, err error) {
 	if o.keys, err = openKeys(env, c); err != nil {
 		return o, err
 	}
+	o.createKey = writeKeyCommand(c, "create")
 
-	return o, o.checkKeys(c)
+	return o, o.checkKeys(c.String("api-key-file"))
 }
 
-// checkKeys refuses a file of keys that cannot be read, and to serve other machines without a key.
-func (o apiOptions) checkKeys(c *cli.Command) error {
+// checkKeys refuses a file of keys that cannot be read, and to serve without a key where keys are wanted:
+// for other machines, and with a file of keys, be it named by the flag or left without a key. named is
+// the value of --api-key-file.
+func (o apiOptions) checkKeys(named string) error {
+	keys, err := o.keys.Keys()
+	if err != nil {
+		return exit.Usage(exit.Hint(explainKeyFile(err)), "%w", err)
+	}
+	if len(keys) > 0 {
+		return nil
+	}
+
 	required, err := o.keys.Required()
 	switch {
 	case err != nil:
 		return exit.Usage(exit.Hint(explainKeyFile(err)), "%w", err)
-	case required || httpserver.IsLoopback(o.address):
+	case !httpserver.IsLoopback(o.address):
+		err = exit.Usage("", "--api %s: other machines can connect there, and there is no API key in %s",
+			o.address, o.keys.Path())
+	case named != "":
+		err = exit.Usage("", "--api-key-file %s: there is no API key in it", named)
+	case required:
+		err = exit.Usage("", "there is no API key left in %s, and without one the batch API would accept all requests",
+			o.keys.Path())
+	default:
 		return nil
 	}
 
-	create := "promptmill key create"
-	for _, name := range []string{"api-key-file", "state"} {
-		if cmdline.IsTyped(c, name) { // a variable holds for the command too
-			create += " --" + name + " " + report.ShellWords(c.String(name))
-			break // the file, or the folder with it
-		}
-	}
-
-	return exit.WithCommand(exit.Usage("", "--api %s: other machines can connect there, and there is no API key in %s",
-		o.address, o.keys.Path()), "make one: ", create)
+	return exit.WithCommand(err, "make one: ", o.createKey)
 }
 
 // openAPI listens for clients of the batch API. cfg has the folders, the format and the receiver of batches
@@ -189,7 +201,7 @@ func (o apiOptions) printStart(cmd *activeCommand, url, authority string) {
 	case err != nil:
 		cmd.screen.Printf("warning: %v; the batch API refuses all requests", err)
 	case !required:
-		cmd.screen.Printf("it accepts any api_key from this machine; promptmill key create makes the first real one")
+		cmd.screen.Printf("it accepts any api_key from this machine; %s makes the first real one", o.createKey)
 	}
 
 	if authority != "" {

@@ -61,6 +61,18 @@ func openKeys(env environment, c *cli.Command) (*apikey.File, error) {
 	return apikey.Open(filepath.Join(state, apikey.FileName)), nil
 }
 
+// writeKeyCommand returns the command line of a subcommand of key for the keys of a command.
+func writeKeyCommand(c *cli.Command, name string) string {
+	line := "promptmill key " + name
+	for _, flag := range []string{"api-key-file", "state"} {
+		if cmdline.IsTyped(c, flag) { // a variable holds for the command too
+			return line + " --" + flag + " " + report.ShellWords(c.String(flag)) // the file, or the folder with it
+		}
+	}
+
+	return line
+}
+
 // explainKeyFile gives an error of a file of keys its hint.
 func explainKeyFile(err error) error {
 	if errors.Is(err, apikey.ErrContent) {
@@ -177,14 +189,14 @@ func keyListCommand(env environment) *cli.Command {
 				return explainKeyFile(err)
 			}
 
-			return listKeys(env, file, keys, c.Bool("json"))
+			return listKeys(env, c, file, keys)
 		},
 	}
 }
 
 // listKeys prints keys.
-func listKeys(env environment, file *apikey.File, keys []apikey.Key, asJSON bool) error {
-	if asJSON {
+func listKeys(env environment, c *cli.Command, file *apikey.File, keys []apikey.Key) error {
+	if c.Bool("json") {
 		shown := []shownKey{} // never null
 		for _, k := range keys {
 			shown = append(shown, showKey(k, ""))
@@ -193,7 +205,7 @@ func listKeys(env environment, file *apikey.File, keys []apikey.Key, asJSON bool
 	}
 
 	if len(keys) == 0 {
-		env.printf("there are no keys in %s; promptmill key create makes one", file.Path())
+		env.printf("there are no keys in %s; %s makes one", file.Path(), writeKeyCommand(c, "create"))
 		return nil
 	}
 
@@ -232,7 +244,7 @@ func keyRevokeCommand(env environment) *cli.Command {
 		Flags: append([]cli.Flag{jsonFlag()}, keyFlags()...),
 		Action: func(_ context.Context, c *cli.Command) error {
 			if c.Args().First() == "" {
-				return exit.Usage("promptmill key list shows the keys", "want the id or the name of one key")
+				return exit.Usage(writeKeyCommand(c, "list")+" shows the keys", "want the id or the name of one key")
 			}
 
 			file, err := openKeys(env, c)
@@ -240,13 +252,14 @@ func keyRevokeCommand(env environment) *cli.Command {
 				return err
 			}
 
-			return revokeKey(env, file, c.Args().First(), c.Bool("json"))
+			return revokeKey(env, c, file)
 		},
 	}
 }
 
 // revokeKey revokes a key and prints that.
-func revokeKey(env environment, file *apikey.File, idOrName string, asJSON bool) error {
+func revokeKey(env environment, c *cli.Command, file *apikey.File) error {
+	idOrName := c.Args().First()
 	keys, err := file.Keys()
 	if err != nil {
 		return explainKeyFile(err)
@@ -259,16 +272,17 @@ func revokeKey(env environment, file *apikey.File, idOrName string, asJSON bool)
 
 	switch {
 	case errors.Is(err, apikey.ErrUnknown):
-		return unknownKeyError(file, keys, idOrName)
+		return unknownKeyError(c, file, keys)
 	case err != nil:
 		return explainKeyFile(err)
-	case asJSON:
+	case c.Bool("json"):
 		return printJSON(env.stdout, showKey(revoked, ""))
 	}
 
 	fmt.Fprintln(env.stdout, "revoked "+nameKey(revoked))
 	if len(keys) == 1 {
-		env.printf("that was the last key: a promptmill serve that runs refuses all requests until there is another one")
+		env.printf("that was the last key: a promptmill serve that runs refuses all requests until there is another one, " +
+			"and serve --api does not start")
 	}
 
 	return nil
@@ -283,9 +297,10 @@ func nameKey(k apikey.Key) string {
 }
 
 // unknownKeyError returns the error for an id or a name that no key has.
-func unknownKeyError(file *apikey.File, keys []apikey.Key, idOrName string) error {
+func unknownKeyError(c *cli.Command, file *apikey.File, keys []apikey.Key) error {
+	idOrName := c.Args().First()
 	if len(keys) == 0 {
-		return exit.Usage("promptmill key create makes one", "there is no key %s: %s has none",
+		return exit.Usage(writeKeyCommand(c, "create")+" makes one", "there is no key %s: %s has none",
 			report.ShellWords(idOrName), file.Path())
 	}
 
@@ -294,7 +309,7 @@ func unknownKeyError(file *apikey.File, keys []apikey.Key, idOrName string) erro
 		known = append(known, k.ID, k.Name)
 	}
 
-	hint := "promptmill key list shows the keys"
+	hint := writeKeyCommand(c, "list") + " shows the keys"
 	if meant := cmdline.Suggest(idOrName, known); meant != "" {
 		hint = "did you mean " + report.ShellWords(meant) + "? " + hint
 	}

@@ -92,10 +92,16 @@ func TestUsageOfKeys(t *testing.T) {
 			code: 2,
 		},
 		{
+			args: "key revoke alice --state here",
+			err:  "there is no key alice: DIR/here/api-keys.json has none",
+			hint: "promptmill key create --state here makes one",
+			code: 2,
+		},
+		{
 			args:  "key revoke alicf --api-key-file keys.json",
 			files: keys,
 			err:   "there is no key alicf in DIR/keys.json",
-			hint:  "did you mean alice? promptmill key list shows the keys",
+			hint:  "did you mean alice? promptmill key list --api-key-file keys.json shows the keys",
 			code:  2,
 		},
 		{
@@ -178,6 +184,27 @@ func TestUsageOfAPI(t *testing.T) {
 			err:   "--api 0.0.0.0:0: other machines can connect there, and there is no API key in DIR/keys.json",
 			hint:  "make one: promptmill key create --api-key-file keys.json",
 			code:  2,
+		},
+		{
+			args: "serve --api 0 --api-key-file nosuch.json",
+			err:  "--api-key-file nosuch.json: there is no API key in it",
+			hint: "make one: promptmill key create --api-key-file nosuch.json",
+			code: 2,
+		},
+		{
+			args: "serve --api 0",
+			env:  []string{"PROMPTMILL_API_KEY_FILE=nosuch.json"},
+			err:  "--api-key-file nosuch.json: there is no API key in it",
+			hint: "make one: promptmill key create",
+			code: 2,
+		},
+		{
+			args:  "serve --api 0 --state .",
+			files: map[string]string{"api-keys.json": `{"keys":[]}`},
+			err: "there is no API key left in DIR/api-keys.json, and without one the batch API would accept all " +
+				"requests",
+			hint: "make one: promptmill key create --state .",
+			code: 2,
 		},
 		{
 			args:  "serve --api 0 --api-key-file keys.json",
