@@ -26,6 +26,7 @@ func NewEvent(b batch.Batch, output string) webhook.Event {
 		Type:    "batch." + string(b.State),
 		BatchID: b.ID,
 		At:      cmp.Or(at[b.State], time.Now()),
+		Retries: b.Retries,
 		Run: &webhook.Run{
 			ID:       b.Run,
 			State:    b.State,

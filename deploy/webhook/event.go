@@ -22,7 +22,8 @@ const (
 
 // Event is the end of a batch.
 type Event struct {
-	// ID names the event. Defaults to a hash of BatchID and Type: a batch ends once.
+	// ID names the event. Defaults to a hash of BatchID, Type and Retries: a batch ends once, and again after
+	// each retry of its run.
 	ID string `json:"id"`
 	// Type is the type, such as [Completed]. Required.
 	Type string `json:"type"`
@@ -30,6 +31,8 @@ type Event struct {
 	BatchID string `json:"batch"`
 	// At is the time of the end. Required.
 	At time.Time `json:"at"`
+	// Retries counts the retries of the run before this end.
+	Retries int `json:"retries,omitempty"`
 	// Run has more of the run, for commands. Nil for a batch that has none.
 	Run *Run `json:"run,omitempty"`
 }
@@ -73,9 +76,14 @@ func NewRunEvent(m proto.Manifest) Event {
 
 // withID returns the event with its id.
 func (e Event) withID() Event {
-	if e.ID == "" {
+	switch {
+	case e.ID != "":
+	case e.Retries > 0:
+		e.ID = hashID(e.BatchID, e.Type, fmt.Sprint(e.Retries))
+	default:
 		e.ID = hashID(e.BatchID, e.Type)
 	}
+
 	return e
 }
 

@@ -65,8 +65,11 @@ type Batch struct {
 
 	// The times at which the batch came into its states. Zero: it did not.
 	CreatedAt, InProgressAt, FinalizingAt, CompletedAt, FailedAt, ExpiredAt, CancellingAt, CancelledAt time.Time
-	// ExpiresAt is the end of the completion window.
+	// ExpiresAt is the end of the completion window. Zero: the run was retried, and has no end.
 	ExpiresAt time.Time
+	// Retries counts the times that the failed requests of the ended run were started again. Each time, the
+	// batch is in progress again, and has the time of one end alone.
+	Retries int
 }
 
 // MaxErrors is the most refused lines that a batch lists.

@@ -124,7 +124,8 @@ func (s *Service) noteCancelling(run string) *record {
 
 	r := *s.find(idPrefix + run)
 	if rank(r.State) < rank(proto.StateCancelling) {
-		r.State, r.CancellingAt = proto.StateCancelling, latest(time.Now().UTC(), r.InProgressAt, r.FinalizingAt)
+		r.State = proto.StateCancelling
+		r.CancellingAt = latest(time.Now().UTC(), r.InProgressAt, r.RetriedAt, r.FinalizingAt)
 		s.observe(&r)
 	}
 

@@ -39,7 +39,7 @@ type Config struct {
 	Log zerolog.Logger
 	// Ended, if not nil, is called for each batch that has ended, also if it did so while no
 	// process was there to see it. It is called again until it returns nil, and may be called
-	// twice for a batch.
+	// twice for an end. A batch whose run was retried ends again.
 	Ended func(ctx context.Context, b Batch) error
 }
 

@@ -10,7 +10,8 @@
 // as the owner, the ids of the files and the times of the states. [Service.Create] writes the
 // record and returns; [Service.Run] does the rest. Its submitter puts the oldest batches on the
 // bus, three at once (submitter.go). Its follower reads the manifests of the runs and moves the
-// records along the states of OpenAI's API (follower.go, record.go). A process that is killed
+// records along the states of OpenAI's API (follower.go, record.go). A run that is retried opens its
+// batch again. A process that is killed
 // leaves no step half done: the next one finds the record, and submits the run again under the
 // same id, or finds it on the bus.
 //

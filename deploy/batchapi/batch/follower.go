@@ -223,7 +223,7 @@ func (s *Service) settle(ctx context.Context, run string) (settled bool, err err
 		return false, err
 	}
 
-	if meta := readMeta(s.cfg.output(run), run); meta != nil {
+	if meta := readMeta(s.cfg.output(run), run); meta != nil && meta.Manifest.Retries >= r.Retries {
 		m := *meta.Manifest
 		m.State, m.Output = meta.Status, "" // it is here, wherever it was written
 		s.followOne(m)

@@ -68,7 +68,7 @@ func (h *history) pick() (b Batch, ok bool) {
 func (h *history) step() string {
 	ctx := context.Background()
 	b, ok := h.pick()
-	switch n := h.rnd.IntN(14); {
+	switch n := h.rnd.IntN(16); {
 	case n < 5 || !ok:
 		return h.createAny()
 	case n < 7:
@@ -91,6 +91,8 @@ func (h *history) step() string {
 		return fmt.Sprintf("resume %s: %v", b.ID, h.svc.bus.Runs.Resume(ctx, b.Run))
 	case n == 11:
 		return h.deleteOutput(b)
+	case n >= 14:
+		return h.retry(b)
 	case n == 12 && len(h.order) > 0:
 		id := b.InputFileID
 		used := h.svc.Uses(id)
@@ -105,6 +107,15 @@ func (h *history) step() string {
 	time.Sleep(time.Duration(h.rnd.IntN(300)) * time.Millisecond) // the batches work meanwhile
 
 	return "wait"
+}
+
+// retry runs the failed requests of an ended batch again. Its files are written again.
+func (h *history) retry(b Batch) string {
+	if h.deletedFiles[b.OutputFileID] || h.deletedFiles[b.ErrorFileID] {
+		return "retry nothing of " + b.ID
+	}
+
+	return fmt.Sprintf("retry %s: %v", b.ID, h.svc.bus.Runs.Retry(context.Background(), b.Run))
 }
 
 func (h *history) get(id string) Batch {
@@ -194,6 +205,10 @@ func (h *history) checkEnd(b Batch) {
 		h.t.Errorf("batch %s failed: %+v", b.ID, b.Errors)
 	case b.State == proto.StateCompleted && (b.Completed != n || b.Failed != 0):
 		h.t.Errorf("batch %s is completed with %d answers and %d failures of %d", b.ID, b.Completed, b.Failed, n)
+	case b.State == proto.StateExpired && b.InProgressAt.IsZero(): // it was not on the bus
+		if b.Completed+b.Failed != 0 {
+			h.t.Errorf("batch %s is expired without a run, with %d lines", b.ID, b.Completed+b.Failed)
+		}
 	case (b.State == proto.StateCompleted || b.State == proto.StateExpired) && b.Completed+b.Failed != n:
 		h.t.Errorf("batch %s is %s with %d lines of %d", b.ID, b.State, b.Completed+b.Failed, n)
 	case (b.OutputFileID != "") != (b.Completed > 0) || (b.ErrorFileID != "") != (b.Failed > 0):

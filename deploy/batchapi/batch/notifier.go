@@ -31,6 +31,9 @@ func (s *Service) notifyAll(ctx context.Context) (last error) {
 		err := s.cfg.Ended(ctx, r.describe())
 		if err == nil {
 			_, err = s.change(r.Run, func(now *record) error {
+				if now.Retries != r.Retries || !now.State.Ended() {
+					return errUnchanged // it has been retried meanwhile
+				}
 				now.Notified = true
 				return nil
 			})

@@ -41,8 +41,11 @@ type record struct {
 	Models []string `json:"models,omitempty"`
 	// Retries counts the times that the failed requests of the ended run were run again.
 	Retries int `json:"retries,omitempty"`
+	// RetriedAt is the time of the last of them.
+	RetriedAt time.Time `json:"retried_at,omitzero"`
 
-	CreatedAt    time.Time `json:"created_at"`
+	CreatedAt time.Time `json:"created_at"`
+	// ExpiresAt is the end of the completion window. Zero: a retry has no such end.
 	ExpiresAt    time.Time `json:"expires_at"`
 	InProgressAt time.Time `json:"in_progress_at,omitzero"`
 	FinalizingAt time.Time `json:"finalizing_at,omitzero"`
@@ -116,7 +119,7 @@ func (c counts) most(d counts) counts {
 	}
 }
 
-// rank orders the states: a batch moves to a state of a higher rank only.
+// rank orders the states: a batch moves to a state of a higher rank only, unless its run is retried.
 func rank(s proto.State) int {
 	switch s {
 	case proto.StateValidating:
@@ -135,15 +138,15 @@ func rank(s proto.State) int {
 // follow returns the record after a look at the manifest of its run. It is pure: times come
 // from the manifest, and from now where that has none.
 func (r record) follow(m proto.Manifest, now time.Time) record {
-	if r.State.Ended() {
-		if m.State.Ended() && m.Retries > r.Retries && r.State != proto.StateFailed {
-			r.Retries, r.Counts = m.Retries, countsOf(m)
-			r.noteOutput(now)
-		}
+	if m.State == proto.StateValidating || r.isBeforeRetry(m) {
 		return r
 	}
 
-	if m.State == proto.StateValidating {
+	if m.Retries > r.Retries && r.State != proto.StateFailed {
+		r.retry(m, now)
+	}
+
+	if r.State.Ended() {
 		return r
 	}
 
@@ -175,6 +178,36 @@ func (r record) follow(m proto.Manifest, now time.Time) record {
 	return r
 }
 
+// isBeforeRetry reports whether a manifest is older than the retry that the record has seen.
+func (r *record) isBeforeRetry(m proto.Manifest) bool {
+	return m.Retries < r.Retries && !m.StateSince().After(r.RetriedAt)
+}
+
+// retry begins the batch again, since its run was retried. The counts have no failed requests then, and the
+// files of the output are written again.
+func (r *record) retry(m proto.Manifest, now time.Time) {
+	r.Retries, r.RetriedAt = m.Retries, now
+	if m.State == proto.StateInProgress && !m.StateAt.IsZero() {
+		r.RetriedAt = m.StateAt
+	}
+
+	r.ExpiresAt = time.Time{}
+	if end := m.Policy.ExpiresAt; end != nil {
+		r.ExpiresAt = *end
+	}
+
+	r.Counts.Failed = 0
+	if r.State == proto.StateValidating {
+		return
+	}
+
+	r.State = proto.StateInProgress
+	r.InProgressAt = cmp.Or(r.InProgressAt, r.RetriedAt)
+	r.FinalizingAt, r.CompletedAt, r.ExpiredAt = time.Time{}, time.Time{}, time.Time{}
+	r.CancellingAt, r.CancelledAt = time.Time{}, time.Time{}
+	r.RemoveRun, r.OutputDeleted, r.ErrorsDeleted, r.Notified = false, false, false, false
+}
+
 // enter moves the record to a state, and fills in the times of those that it has passed unseen.
 func (r *record) enter(state proto.State, m proto.Manifest, now time.Time) {
 	at := m.StateSince()
@@ -193,7 +226,7 @@ func (r *record) enter(state proto.State, m proto.Manifest, now time.Time) {
 		r.InProgressAt = latest(began, r.CreatedAt)
 	}
 
-	at = latest(at, r.CreatedAt, r.InProgressAt, r.FinalizingAt, r.CancellingAt)
+	at = latest(at, r.CreatedAt, r.InProgressAt, r.RetriedAt, r.FinalizingAt, r.CancellingAt)
 	switch state {
 	case proto.StateFinalizing:
 		r.FinalizingAt = at
@@ -301,6 +334,7 @@ func (r *record) describe() Batch {
 		ExpiredAt:        r.ExpiredAt,
 		CancellingAt:     r.CancellingAt,
 		CancelledAt:      r.CancelledAt,
+		Retries:          r.Retries,
 		ExpiresAt:        r.ExpiresAt,
 	}
 

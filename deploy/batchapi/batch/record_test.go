@@ -30,6 +30,13 @@ var after = map[proto.State][]proto.State{
 func checkStep(t testing.TB, then, now Batch) {
 	t.Helper()
 
+	if now.Retries < then.Retries {
+		t.Errorf("batch %s had %d retries and has %d", now.ID, then.Retries, now.Retries)
+	}
+	if now.Retries > then.Retries {
+		then = reopen(then, now)
+	}
+
 	if then.State != now.State && !slices.Contains(after[then.State], now.State) {
 		t.Errorf("batch %s was %s and is %s", now.ID, then.State, now.State)
 	}
@@ -61,6 +68,22 @@ func checkStep(t testing.TB, then, now Batch) {
 	}
 
 	checkTimes(t, now)
+}
+
+// reopen returns a batch as it has to be once its run is retried: as it was in progress, without failed
+// requests and without an end of its time.
+func reopen(then, now Batch) Batch {
+	if then.State != proto.StateValidating {
+		then.State = proto.StateInProgress
+	}
+
+	then.Failed, then.ErrorFileID = 0, ""
+	then.ExpiresAt = time.Time{}
+	then.FinalizingAt, then.CompletedAt, then.ExpiredAt = time.Time{}, time.Time{}, time.Time{}
+	then.CancellingAt, then.CancelledAt = time.Time{}, time.Time{}
+	then.Retries = now.Retries
+
+	return then
 }
 
 // listTimes lists the times of the states.
@@ -103,7 +126,8 @@ func checkTimes(t testing.TB, b Batch) {
 }
 
 // Whatever is seen of a run in whatever order, its batch moves along the states, and its counts do
-// not fall. A client may have cancelled it.
+// not fall. A client may have cancelled it. A retry of the run opens the batch again, and what is older than
+// the retry changes nothing.
 func TestFollow(t *testing.T) {
 	t.Parallel()
 
@@ -120,16 +144,29 @@ func TestFollow(t *testing.T) {
 			Run:          "r",
 			State:        proto.StateValidating,
 			CreatedAt:    now,
+			ExpiresAt:    now.Add(time.Hour),
 			OutputFileID: "file-a",
 			ErrorFileID:  "file-b",
 		}
 
-		done := 0
+		answered, failed, retries, retriedAt := 0, 0, 0, time.Time{}
 		for range 1 + rnd.IntN(12) {
 			now = now.Add(time.Duration(rnd.IntN(5)) * time.Second)
 			m := proto.Manifest{Run: "r", CreatedAt: created, State: states[rnd.IntN(len(states))]}
 			if rnd.IntN(3) > 0 {
 				m.StateAt = now.Add(-time.Duration(rnd.IntN(30)) * time.Second)
+			}
+			if retries > 0 && rnd.IntN(4) == 0 {
+				m.Retries, m.StateAt = retries-1, retriedAt.Add(-time.Duration(rnd.IntN(5))*time.Second)
+			} else {
+				if r.State.Ended() && r.State != proto.StateFailed && rnd.IntN(2) == 0 {
+					retries, failed, retriedAt = retries+1, 0, now
+					m.StateAt = now
+				}
+				m.Retries = retries
+				if !m.StateAt.IsZero() {
+					m.StateAt = latest(m.StateAt, retriedAt)
+				}
 			}
 			if m.State.Ended() && rnd.IntN(5) > 0 {
 				m.EndedAt = new(now.Add(-time.Duration(rnd.IntN(5)) * time.Second))
@@ -137,21 +174,27 @@ func TestFollow(t *testing.T) {
 
 			if m.State != proto.StateValidating {
 				m.Input.Requests = 100
-				done = min(100, done+rnd.IntN(30))
-				m.Counts.Done, m.Counts.Failed = done, done/4
+				answered = min(70, answered+rnd.IntN(20))
+				failed = min(30, failed+rnd.IntN(8))
+				m.Counts.Done, m.Counts.Failed = answered+failed, failed
 				if rnd.IntN(4) == 0 && !m.State.Ended() {
 					m.Counts = proto.Counts{} // the bus has lost them
 				}
 			}
 
 			before := r.describe()
-			if rnd.IntN(6) == 0 && rank(r.State) < rank(proto.StateFinalizing) {
+			cancels := rnd.IntN(6) == 0 && rank(r.State) < rank(proto.StateFinalizing)
+			if cancels {
 				r.State, r.CancellingAt = proto.StateCancelling, latest(now, r.InProgressAt, r.CreatedAt)
 			} else {
 				r = r.follow(m, now)
 			}
 
 			checkStep(t, before, r.describe())
+			if !cancels && m.State != proto.StateValidating && m.Retries == retries && r.Retries != retries &&
+				r.State != proto.StateFailed {
+				t.Errorf("the batch has %d retries of %d", r.Retries, retries)
+			}
 		}
 
 		if t.Failed() {

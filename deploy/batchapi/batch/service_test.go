@@ -305,13 +305,15 @@ func (h *head) awaitNoParts(run string) {
 	}
 }
 
-// An operator has the failed requests of an ended batch run again. The batch stays as it ended,
-// and has the further answers.
+// An operator has the failed requests of an ended batch run again. The batch is in progress again, its input
+// is in use, and it ends with all answers and another notification.
 func TestRunRetried(t *testing.T) {
 	t.Parallel()
 
 	h := newHead(t)
 	h.sim = &sim.Config{Slots: 2, TTFT: 10 * time.Millisecond, Tokens: 1}
+	ends := make(chan Batch, 10)
+	h.ended = func(_ context.Context, b Batch) error { ends <- b; return nil }
 	h.start()
 
 	const requests = 300
@@ -321,16 +323,35 @@ func TestRunRetried(t *testing.T) {
 	must(t, err)
 	then := h.awaitState(b.ID, proto.StateCancelled)
 	before := h.read(then.OutputFileID)
+	if end := <-ends; end.State != proto.StateCancelled || end.Retries != 0 {
+		t.Errorf("notified of %+v", end)
+	}
 
 	must(t, h.svc.bus.Runs.Retry(t.Context(), b.Run))
 
-	now := h.await(b.ID, "all have an answer", func(b Batch) bool {
-		if b.State != proto.StateCancelled || !b.CancelledAt.Equal(then.CancelledAt) {
-			t.Fatalf("the batch is %+v", b)
-		}
-		return b.Completed == requests
-	})
-	if now.Failed != 0 || now.ErrorFileID != "" || now.OutputFileID != then.OutputFileID {
+	again := h.awaitState(b.ID, proto.StateInProgress)
+	checkStep(t, then, again)
+	if again.Retries != 1 || !again.ExpiresAt.IsZero() || again.Total != requests ||
+		again.Completed < then.Completed || again.Failed != 0 || again.ErrorFileID != "" {
+		t.Errorf("as it is retried: %+v", again)
+	}
+
+	if !h.svc.Uses(b.InputFileID) {
+		t.Error("the input of the retried batch is not in use")
+	}
+	if err := h.svc.DeleteFile(b.InputFileID); err == nil {
+		t.Error("the input of the retried batch was deleted")
+	}
+
+	h.restart()
+
+	now := h.awaitState(b.ID, proto.StateCompleted)
+	checkStep(t, again, now)
+	if end := <-ends; end.State != proto.StateCompleted || end.Retries != 1 || end.Completed != requests {
+		t.Errorf("notified of %+v", end)
+	}
+
+	if now.Completed != requests || now.CompletedAt.Before(then.CancelledAt) || now.Failed != 0 || now.ErrorFileID != "" || now.OutputFileID != then.OutputFileID {
 		t.Errorf("got %+v", now)
 	}
 
@@ -342,5 +363,43 @@ func TestRunRetried(t *testing.T) {
 
 	if f, err := h.svc.OutputFile(now.OutputFileID); err != nil || f.Bytes != int64(len(h.read(now.OutputFileID))) {
 		t.Errorf("the file is %+v, %v", f, err)
+	}
+}
+
+// A retried batch can be cancelled again, also if the server was away when the run was retried.
+func TestRetriedBatchIsCancelled(t *testing.T) {
+	t.Parallel()
+
+	bus := startBus(t)
+	h := bus.newHead()
+	h.sim = &sim.Config{Slots: 1, TTFT: 20 * time.Millisecond, Tokens: 1}
+	h.start()
+
+	b := h.create(request(h.upload(questions(500))))
+	h.await(b.ID, "some answers", func(b Batch) bool { return b.Completed > 0 })
+	_, err := h.svc.Cancel(t.Context(), b.ID)
+	must(t, err)
+	then := h.awaitState(b.ID, proto.StateCancelled)
+
+	for retries := range 2 {
+		must(t, h.svc.bus.Runs.Retry(t.Context(), b.Run))
+		if retries == 1 {
+			h.restart()
+		}
+
+		h.await(b.ID, "more answers", func(b Batch) bool {
+			return b.State == proto.StateInProgress && b.Completed > then.Completed
+		})
+		if got, err := h.svc.Cancel(t.Context(), b.ID); err != nil || got.State == proto.StateInProgress {
+			t.Errorf("as it is cancelled: %+v, %v", got, err)
+		}
+
+		now := h.awaitState(b.ID, proto.StateCancelled)
+		if now.Retries != retries+1 || now.Completed <= then.Completed || now.Completed+now.Failed != 500 ||
+			!now.CancelledAt.After(then.CancelledAt) {
+			t.Errorf("got %+v after %+v", now, then)
+		}
+		h.checkOutput(now, 500)
+		then = now
 	}
 }

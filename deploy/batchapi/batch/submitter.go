@@ -356,13 +356,18 @@ func (s *Service) newSubmit(r *record, path string) pipeline.SubmitConfig {
 	settings := r.Settings
 	settings.Endpoint = r.Endpoint
 
+	var expiresAt *time.Time
+	if !r.ExpiresAt.IsZero() {
+		expiresAt = new(r.ExpiresAt)
+	}
+
 	return pipeline.SubmitConfig{
 		Bus:      s.cfg.Bus,
 		Inputs:   []string{path},
 		State:    s.cfg.State,
 		Settings: settings,
 		Policy: proto.RunPolicy{
-			ExpiresAt:   new(r.ExpiresAt),
+			ExpiresAt:   expiresAt,
 			KeepSeconds: int64(s.cfg.Keep / time.Second),
 			Attended:    true,
 			Batch:       true,
