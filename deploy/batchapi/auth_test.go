@@ -1,6 +1,7 @@
 package batchapi
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -90,6 +91,15 @@ func TestOwnOnly(t *testing.T) {
 	f.send(http.MethodPost, "/v1/batches", asKey("other"), strings.NewReader(create)).
 		checkError(t, 400, "input_file_id", "file_not_found",
 			`There is no file "`+file.ID+`": upload it with the purpose "batch" first.`)
+
+	f.send(http.MethodPost, "/v1/batches", asKey("other"),
+		strings.NewReader(`{"endpoint":"/v1/completions","input_file_id":"`+outputID+`"}`)).
+		checkError(t, 400, "input_file_id", "file_not_found",
+			`There is no file "`+outputID+`": upload it with the purpose "batch" first.`)
+	for _, id := range []string{file.ID, outputID} {
+		f.send(http.MethodGet, "/v1/files?after="+id, asKey("other"), nil).checkError(t, 400, "after", "",
+			fmt.Sprintf("The parameter after is %q, and must be the id of a file: last_id of the page before.", id))
+	}
 
 	for secret, n := range map[string]int{"own": 2, "other": 0, "all": 2} {
 		files := decode[listObject[fileObject]](t, f.send(http.MethodGet, "/v1/files", asKey(secret), nil))

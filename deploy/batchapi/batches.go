@@ -126,16 +126,38 @@ func (s *server) receiveBatch(ctx context.Context, x *exchange) (batch.Batch, er
 		return s.createInline(ctx, x, request, requests)
 	}
 
-	// A file of another key looks like one that is not there. One that is not there may be that of a
-	// batch that an earlier attempt has created.
-	if file, err := s.Files.Get(request.InputFileID); err == nil && !x.sees(file.Owner) {
-		return batch.Batch{}, newFailure(http.StatusBadRequest, "input_file_id", "file_not_found",
-			"There is no file %q: upload it with the purpose \"batch\" first.", request.InputFileID)
+	if err := s.checkInput(x, request.InputFileID); err != nil {
+		return batch.Batch{}, err
 	}
 
 	b, _, err := s.Batches.Create(ctx, request)
 
 	return b, err
+}
+
+// checkInput refuses an id that is not that of an input. A file of another key looks like one that is not
+// there. One that is not there may be that of a batch that an earlier attempt has created.
+func (s *server) checkInput(x *exchange, id string) error {
+	if kind := kindOfID(id); kind != "" && kind != "a file" {
+		return newFailure(http.StatusBadRequest, "input_file_id", "file_not_found",
+			"There is no file %s: this is the id of %s.", id, kind)
+	}
+
+	file, isOutput, err := s.findAnyFile(id)
+	switch {
+	case errors.Is(err, filestore.ErrNotFound):
+		return nil // Create refuses it, or knows it
+	case err != nil:
+		return err
+	case !x.sees(file.Owner):
+		return newFailure(http.StatusBadRequest, "input_file_id", "file_not_found",
+			"There is no file %q: upload it with the purpose \"batch\" first.", id)
+	case isOutput:
+		return newFailure(http.StatusBadRequest, "input_file_id", "invalid_file_purpose",
+			"File %s has the purpose %q: upload it with the purpose \"batch\".", id, file.Purpose)
+	}
+
+	return nil
 }
 
 // createInline creates a batch of the requests of a body. The batches know a repetition by the bytes of its
@@ -205,6 +227,10 @@ func (s *server) getBatch(ctx context.Context, in *batchInput) (*batchOutput, er
 func (s *server) findBatch(x *exchange, id string) (batch.Batch, error) {
 	b, err := s.batches.Get(id)
 	if errors.Is(err, batch.ErrNotFound) || err == nil && !x.sees(b.Owner) {
+		if b, err := s.batches.Get(batchPrefix + id); err == nil && x.sees(b.Owner) {
+			return batch.Batch{}, newFailure(http.StatusNotFound, "id", "",
+				"There is no batch %s: this is the name of a run, and its batch is %s.", id, b.ID)
+		}
 		return batch.Batch{}, noSuchBatch(id)
 	}
 

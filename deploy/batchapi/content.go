@@ -131,6 +131,9 @@ func (s *server) answerOutput(
 
 	part, status, refused := choosePart(x.request, header, out.Size())
 	if refused != nil {
+		if !out.Complete() {
+			refused.with(headerLastLine, strconv.FormatInt(out.Lines(), 10))
+		}
 		out.Close()
 		return nil, refused
 	}

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -60,7 +62,7 @@ type bodyDecoder struct {
 // that is no Unicode, such as half of a surrogate pair, are the business of the model server if they are
 // in the body of a request.
 func newBodyDecoder(body io.Reader) *bodyDecoder {
-	source := &budgetReader{Reader: body, left: maxJSON}
+	source := &budgetReader{Reader: body, left: maxJSON, empty: true}
 	decoder := jsontext.NewDecoder(source, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 
 	return &bodyDecoder{decoder, source}
@@ -163,7 +165,12 @@ func (d *bodyDecoder) describeError(err error) error {
 		}
 	}
 
-	if isCutOff(err) {
+	switch {
+	case isCutOff(err) && d.source.ended && d.source.empty:
+		return refuse("", "The body is empty: send a JSON object.")
+	case isCutOff(err) && d.source.ended:
+		return refuse("", "The body is no JSON: it ends before its object does.")
+	case isCutOff(err):
 		return refuse("", "The body ends in the middle, and nothing was created: send it again.")
 	}
 
@@ -226,6 +233,8 @@ type budgetReader struct {
 	io.Reader
 
 	left int64
+	// empty reports that no byte was read, and ended that the body has come whole.
+	empty, ended bool
 	// enlarge is called when a request has more than maxJSON bytes. Nil: there are no requests.
 	enlarge func() error
 }
@@ -241,6 +250,8 @@ func (r *budgetReader) Read(p []byte) (int, error) {
 
 	n, err := r.Reader.Read(p)
 	r.left -= int64(n)
+	r.empty = r.empty && n == 0
+	r.ended = err == io.EOF // a wrapped one is a body that was cut off
 	if r.enlarge != nil && r.left < jsonl.MaxLine-maxJSON {
 		if err := r.enlarge(); err != nil {
 			return 0, err
@@ -433,6 +444,7 @@ func readCreateBatch(
 	body io.Reader, enlarge func() error, store func(io.Reader) (*filestore.Pending, error),
 ) (fields createBatchBody, requests *filestore.Pending, err error) {
 	d := newBodyDecoder(body)
+	var metadata map[string]*string // a text that is null becomes an empty one otherwise
 
 	defer func() {
 		if err != nil && requests != nil {
@@ -445,7 +457,7 @@ func readCreateBatch(
 		"endpoint":             &fields.Endpoint,
 		"completion_window":    &fields.CompletionWindow,
 		"model":                &fields.Model,
-		"metadata":             &fields.Metadata,
+		"metadata":             &metadata,
 		"output_expires_after": &fields.OutputExpires,
 	}, func(name string) error {
 		if name == "requests" {
@@ -453,8 +465,29 @@ func readCreateBatch(
 		}
 		return err
 	})
+	if err == nil {
+		fields.Metadata, err = checkTexts("metadata", metadata)
+	}
 
 	return fields, requests, err
+}
+
+// checkTexts returns the texts of a member, or an error if one is null.
+func checkTexts(member string, values map[string]*string) (map[string]string, error) {
+	if values == nil {
+		return nil, nil
+	}
+
+	texts := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if values[name] == nil {
+			param := member + "." + name
+			return nil, refuse(param, "The member %s is null, and must be a string.", param)
+		}
+		texts[name] = *values[name]
+	}
+
+	return texts, nil
 }
 
 // readRequests stores the array of requests as a file of lines. Null is as good as no member.

@@ -29,6 +29,8 @@ func TestErrors(t *testing.T) {
 	file := f.upload("{}\n")
 	other := f.upload("{}\n{}\n")
 	f.batches.add(batch.Batch{ID: "batch_1", InputFileID: other.ID, State: proto.StateInProgress})
+	f.batches.add(batch.Batch{ID: "batch_2x", State: proto.StateCompleted, OutputFileID: "file-answers"})
+	f.batches.setOutput("file-answers", &fakeOutput{text: "{}\n", complete: true})
 	upload := decode[uploadObject](t, f.post("/v1/uploads", `{"filename":"a","purpose":"batch","bytes":2}`))
 	before := f.countStored()
 
@@ -45,6 +47,9 @@ func TestErrors(t *testing.T) {
 			"batches and models under /v1, and describes them in /openapi.json."},
 		{"POST", "/v1/chat/completions", "{}", 404, "", "unknown_url", "There is no POST /v1/chat/completions: this server " +
 			"has files, uploads, batches and models under /v1, and describes them in /openapi.json."},
+		{"POST", "/files", "", 404, "", "unknown_url", "There is no POST /files: set base_url to " + f.url + "/v1."},
+		{"GET", "/batches/batch_1", "", 404, "", "unknown_url",
+			"There is no GET /batches/batch_1: set base_url to " + f.url + "/v1."},
 		{"PUT", "/v1/files", "", 405, "", "", "PUT is no method of /v1/files, which has GET, HEAD, POST."},
 		{"DELETE", "/v1/batches/batch_1", "", 405, "", "", "DELETE is no method of /v1/batches/batch_1, which has GET, HEAD."},
 
@@ -66,18 +71,31 @@ func TestErrors(t *testing.T) {
 			`The parameter limit is "101", and must be a number from 1 to 100.`},
 		{"GET", "/v1/batches?after=batch_0", "", 400, "after", "",
 			`The parameter after is "batch_0", and must be the id of a batch: last_id of the page before.`},
+		{"GET", "/v1/files/batch_1", "", 404, "id", "", "There is no file batch_1: this is the id of a batch."},
+		{"GET", "/v1/files/upload_1", "", 404, "id", "", "There is no file upload_1: this is the id of an upload."},
+		{"GET", "/v1/batches/" + file.ID, "", 404, "id", "",
+			"There is no batch " + file.ID + ": this is the id of a file."},
+		{"GET", "/v1/batches/1", "", 404, "id", "",
+			"There is no batch 1: this is the name of a run, and its batch is batch_1."},
+		{"GET", "/v1/batches/2", "", 404, "id", "", "There is no batch 2."},
+		{"POST", "/v1/batches", `{"endpoint":"/v1/completions","input_file_id":"batch_1"}`, 400, "input_file_id",
+			"file_not_found", "There is no file batch_1: this is the id of a batch."},
+		{"POST", "/v1/batches", `{"endpoint":"/v1/completions","input_file_id":"file-answers"}`, 400, "input_file_id",
+			"invalid_file_purpose", `File file-answers has the purpose "batch_output": upload it with the purpose "batch".`},
 		{"GET", "/v1/batches/batch_0", "", 404, "id", "", "There is no batch batch_0."},
 		{"POST", "/v1/batches/batch_0/cancel", "", 404, "id", "", "There is no batch batch_0."},
 		{"GET", "/v1/batches/batch_0/results", "", 404, "id", "", "There is no batch batch_0."},
-		{"POST", "/v1/batches", "", 400, "", "", "The body ends in the middle, and nothing was created: send it again."},
+		{"POST", "/v1/batches", "", 400, "", "", "The body is empty: send a JSON object."},
 		{"POST", "/v1/batches", "[]", 400, "", "", "The body is an array, and must be a JSON object."},
-		{"POST", "/v1/batches", "{", 400, "", "", "The body ends in the middle, and nothing was created: send it again."},
+		{"POST", "/v1/batches", "{", 400, "", "", "The body is no JSON: it ends before its object does."},
 		{"POST", "/v1/batches", "{} {}", 400, "", "", "The body has more than one JSON object."},
 		{"POST", "/v1/batches", `{"endpoint":tru}`, 400, "", "", "The body is no JSON: the fault is at byte 15."},
 		{"POST", "/v1/batches", `{"endpoint":1}`, 400, "endpoint", "", "The member endpoint is a number, and must be a string."},
 		{"POST", "/v1/batches", `{"endpoint":"a","endpoint":"b"}`, 400, "endpoint", "", "The member endpoint is there twice."},
 		{"POST", "/v1/batches", `{"metadata":{"a":1}}`, 400, "metadata.a", "",
 			"The member metadata.a is a number, and must be a string."},
+		{"POST", "/v1/batches", `{"metadata":{"a":null}}`, 400, "metadata.a", "",
+			"The member metadata.a is null, and must be a string."},
 		{"POST", "/v1/batches", `{"metadata":"a"}`, 400, "metadata", "", "The member metadata is a string, and must be an object."},
 		{"POST", "/v1/batches", `{"x":"` + strings.Repeat("x", maxJSON) + `"}`, 413, "", "",
 			"The body is longer than 1 MiB: send requests in the member requests, or as a file."},
@@ -99,12 +117,15 @@ func TestErrors(t *testing.T) {
 		{"POST", "/v1/batches", `{"requests":[{"body":{},"body":{}}]}`, 400, "requests[0]", "",
 			"The request requests[0] has the member body twice."},
 		{"POST", "/v1/batches", `{"requests":[{"body":{}}`, 400, "", "",
-			"The body ends in the middle, and nothing was created: send it again."},
+			"The body is no JSON: it ends before its object does."},
 		{"POST", "/v1/batches", `{"requests":[{"body":{}}]`, 400, "", "",
-			"The body ends in the middle, and nothing was created: send it again."},
+			"The body is no JSON: it ends before its object does."},
 		{"POST", "/v1/batches", `{"requests":[{"body":{]}}`, 400, "", "", "The body is no JSON: the fault is at byte 22."},
 		{"POST", "/v1/batches", `{"input_file_id":"` + file.ID + `","output_expires_after":{"anchor":"now","seconds":3600}}`,
 			400, "output_expires_after.anchor", "", `The field output_expires_after.anchor is "now", and must be "created_at".`},
+		{"POST", "/v1/batches", `{"input_file_id":"` + file.ID + `","output_expires_after":{"seconds":3600}}`,
+			400, "output_expires_after.anchor", "",
+			`The field output_expires_after.anchor is missing, and must be "created_at".`},
 		{"POST", "/v1/batches", `{"requests":[{"body":{}}],"output_expires_after":{"anchor":"created_at","seconds":3599}}`,
 			400, "output_expires_after.seconds", "",
 			"The field output_expires_after.seconds must be a number from 3600 (one hour) to 2592000 (30 days)."},
@@ -203,6 +224,19 @@ func TestDiskFullOfRequests(t *testing.T) {
 
 	if f, fault := toFailure(err); f.status != http.StatusInsufficientStorage || !fault {
 		t.Errorf("%d: %v", f.status, f)
+	}
+}
+
+// TestBodyCutOff ensures that a body whose connection breaks off is not taken for wrong JSON.
+func TestBodyCutOff(t *testing.T) {
+	for _, begin := range []string{"", "{", `{"requests":[{"body":{}}`} {
+		body := io.MultiReader(strings.NewReader(begin), failingReader{io.ErrUnexpectedEOF})
+		err := newBodyDecoder(body).readMembers(map[string]any{}, nil)
+
+		const want = "The body ends in the middle, and nothing was created: send it again."
+		if f, fault := toFailure(err); f.status != http.StatusBadRequest || f.Error() != want || fault {
+			t.Errorf("%s: %d: %v", begin, f.status, f)
+		}
 	}
 }
 

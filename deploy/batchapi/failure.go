@@ -101,13 +101,38 @@ func (f *failure) write(w http.ResponseWriter) {
 
 // noSuchFile is the error of a file that is not there, or belongs to another key.
 func noSuchFile(id string) *failure {
+	if kind := kindOfID(id); kind != "" && kind != "a file" {
+		return newFailure(http.StatusNotFound, "id", "", "There is no file %s: this is the id of %s.", id, kind)
+	}
 	return newFailure(http.StatusNotFound, "id", "",
 		"There is no file %s: it never existed, has expired or was deleted.", id)
 }
 
 // noSuchBatch is the error of a batch that is not there, or belongs to another key.
 func noSuchBatch(id string) *failure {
+	if kind := kindOfID(id); kind != "" && kind != "a batch" {
+		return newFailure(http.StatusNotFound, "id", "", "There is no batch %s: this is the id of %s.", id, kind)
+	}
 	return newFailure(http.StatusNotFound, "id", "", "There is no batch %s.", id)
+}
+
+// batchPrefix begins the ids of batches. The name of the run follows.
+const batchPrefix = "batch_"
+
+// kindOfID names the object that has ids of such a form, empty if none has.
+func kindOfID(id string) string {
+	for _, kind := range []struct{ prefix, name string }{
+		{"file-", "a file"},
+		{batchPrefix, "a batch"},
+		{"upload_", "an upload"},
+		{"part_", "a part of an upload"},
+	} {
+		if strings.HasPrefix(id, kind.prefix) {
+			return kind.name
+		}
+	}
+
+	return ""
 }
 
 // noSuchUpload is the error of an upload that is not there, or belongs to another key.

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -100,7 +99,7 @@ func (s *server) receiveFile(ctx context.Context, x *exchange) (filestore.File, 
 			"The idempotency key has %d bytes: use at most %d.", n, batch.MaxIdempotencyKey)
 	}
 
-	form, err := openForm(x.request, "file", "purpose", "expires_after[anchor]", "expires_after[seconds]")
+	form, err := openForm(x.request, "file", "purpose", "expires_after", "expires_after[anchor]", "expires_after[seconds]")
 	if err != nil {
 		return filestore.File{}, err
 	}
@@ -189,17 +188,15 @@ func checkPurpose(purpose string) error {
 func parseExpiry(values map[string]string) (time.Duration, error) {
 	anchor, anchored := values["expires_after[anchor]"]
 	text, given := values["expires_after[seconds]"]
+	if _, whole := values["expires_after"]; whole {
+		return 0, refuse("expires_after", "The form has the field expires_after: "+
+			"send expires_after[anchor] and expires_after[seconds].")
+	}
 	if !anchored && !given {
 		return 0, nil
 	}
 
-	seconds, err := strconv.ParseInt(text, 10, 64)
-	if err != nil {
-		seconds = 0
-	}
-	if !anchored {
-		anchor = "created_at"
-	}
+	seconds, _ := parseDigits(text)
 
 	return checkExpiry("expires_after", anchor, seconds)
 }
@@ -207,6 +204,8 @@ func parseExpiry(values map[string]string) (time.Duration, error) {
 // checkExpiry returns the time after which a file expires.
 func checkExpiry(param, anchor string, seconds int64) (time.Duration, error) {
 	switch {
+	case anchor == "":
+		return 0, refuse(param+".anchor", "The field %s.anchor is missing, and must be \"created_at\".", param)
 	case anchor != "created_at":
 		return 0, refuse(param+".anchor", "The field %s.anchor is %q, and must be \"created_at\".", param, anchor)
 	case seconds < minExpirySeconds || seconds > maxExpirySeconds:
@@ -240,7 +239,7 @@ func (s *server) listFiles(ctx context.Context, in *listFilesInput) (*listFilesO
 		slices.Reverse(all)
 	}
 
-	begin, ok := s.findFilesAfter(all, in.After, in.Order == "desc")
+	begin, ok := s.findFilesAfter(x, all, in.After, in.Order == "desc")
 	if !ok {
 		return nil, refuse("after", "The parameter after is %q, and must be the id of a file: "+
 			"last_id of the page before.", in.After)
@@ -265,14 +264,20 @@ func (s *server) getFile(ctx context.Context, in *fileInput) (*fileOutput, error
 
 // findFile returns a file that the client sees, and whether it is the output of a batch.
 func (s *server) findFile(x *exchange, id string) (file filestore.File, isOutput bool, err error) {
+	file, isOutput, err = s.findAnyFile(id)
+	if errors.Is(err, filestore.ErrNotFound) || err == nil && !x.sees(file.Owner) {
+		return filestore.File{}, false, noSuchFile(id)
+	}
+
+	return file, isOutput, err
+}
+
+// findAnyFile returns a file, whichever key it belongs to, and whether it is the output of a batch.
+func (s *server) findAnyFile(id string) (file filestore.File, isOutput bool, err error) {
 	file, err = s.files.Get(id)
 	if errors.Is(err, filestore.ErrNotFound) {
 		file, err = s.batches.OutputFile(id)
 		isOutput = true
-	}
-
-	if errors.Is(err, filestore.ErrNotFound) || err == nil && !x.sees(file.Owner) {
-		return filestore.File{}, false, noSuchFile(id)
 	}
 
 	return file, isOutput, err

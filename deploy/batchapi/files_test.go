@@ -78,6 +78,7 @@ func TestFormErrors(t *testing.T) {
 	file := formPart{"file", "a.jsonl", strings.Repeat("x", 1<<20)}
 	purpose := formPart{name: "purpose", value: "batch"}
 	const seconds = "The field expires_after.seconds must be a number from 3600 (one hour) to 2592000 (30 days)."
+	anchor := formPart{name: "expires_after[anchor]", value: "created_at"}
 	for _, c := range []struct {
 		parts   []formPart
 		param   string
@@ -96,9 +97,14 @@ func TestFormErrors(t *testing.T) {
 		{[]formPart{purpose, file, purpose}, "purpose", "The form has the field purpose twice."},
 		{[]formPart{{name: "purpose", value: strings.Repeat("x", maxField+1)}, file}, "purpose",
 			"The field purpose is longer than 64 KiB."},
-		{[]formPart{purpose, file, {name: "expires_after[seconds]", value: "3599"}}, "expires_after.seconds", seconds},
-		{[]formPart{purpose, file, {name: "expires_after[seconds]", value: "2592001"}}, "expires_after.seconds", seconds},
-		{[]formPart{purpose, file, {name: "expires_after[seconds]", value: "1h"}}, "expires_after.seconds", seconds},
+		{[]formPart{purpose, file, anchor, {name: "expires_after[seconds]", value: "3599"}}, "expires_after.seconds", seconds},
+		{[]formPart{purpose, file, anchor, {name: "expires_after[seconds]", value: "2592001"}}, "expires_after.seconds", seconds},
+		{[]formPart{purpose, file, anchor, {name: "expires_after[seconds]", value: "1h"}}, "expires_after.seconds", seconds},
+		{[]formPart{purpose, file, anchor, {name: "expires_after[seconds]", value: "+3600"}}, "expires_after.seconds", seconds},
+		{[]formPart{purpose, file, {name: "expires_after[seconds]", value: "3600"}}, "expires_after.anchor",
+			`The field expires_after.anchor is missing, and must be "created_at".`},
+		{[]formPart{purpose, file, {name: "expires_after", value: `{"anchor":"created_at","seconds":3600}`}},
+			"expires_after", "The form has the field expires_after: send expires_after[anchor] and expires_after[seconds]."},
 		{[]formPart{purpose, file, {name: "expires_after[anchor]", value: "created_at"}}, "expires_after.seconds", seconds},
 		{[]formPart{purpose, file, {name: "expires_after[anchor]", value: "now"}}, "expires_after.anchor",
 			`The field expires_after.anchor is "now", and must be "created_at".`},

@@ -30,14 +30,18 @@ func compareFiles(a, b filestore.File) int {
 
 // findFilesAfter returns where the part of a list begins that follows the file with the id after. A
 // client that deletes files while it goes through the list gives the id of a deleted one. It reports
-// false if there never was such a file.
-func (s *server) findFilesAfter(all []filestore.File, after string, descending bool) (int, bool) {
+// false if there never was such a file, or if it belongs to another key.
+func (s *server) findFilesAfter(x *exchange, all []filestore.File, after string, descending bool) (int, bool) {
 	if after == "" {
 		return 0, true
 	}
 
 	if at := slices.IndexFunc(all, func(f filestore.File) bool { return f.ID == after }); at >= 0 {
 		return at + 1, true
+	}
+
+	if file, _, err := s.findAnyFile(after); err == nil && !x.sees(file.Owner) {
+		return 0, false
 	}
 
 	deleted := filestore.File{ID: after}

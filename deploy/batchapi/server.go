@@ -148,7 +148,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	handler, pattern := s.router.mux.Handler(r)
 	if pattern == "" {
-		refuseRoute(handler, r).write(x.writer)
+		s.refuseRoute(handler, r).write(x.writer)
 		return
 	}
 
@@ -216,7 +216,7 @@ func (s *server) recoverPanic(x *exchange) {
 
 // refuseRoute returns the error for a path or a method that has no handler. handler is net/http's
 // answer to it.
-func refuseRoute(handler http.Handler, r *http.Request) *failure {
+func (s *server) refuseRoute(handler http.Handler, r *http.Request) *failure {
 	probe := &headerRecorder{header: http.Header{}}
 	handler.ServeHTTP(probe, r)
 
@@ -224,6 +224,17 @@ func refuseRoute(handler http.Handler, r *http.Request) *failure {
 		allowed := probe.header.Get("Allow")
 		return newFailure(http.StatusMethodNotAllowed, "", "",
 			"%s is no method of %s, which has %s.", r.Method, r.URL.Path, allowed).with("Allow", allowed)
+	}
+
+	below := r.Clone(r.Context())
+	below.URL.Path, below.URL.RawPath = "/v1"+r.URL.Path, ""
+	if _, pattern := s.router.mux.Handler(below); pattern != "" {
+		scheme := "http"
+		if r.TLS != nil {
+			scheme = "https"
+		}
+		return newFailure(http.StatusNotFound, "", "unknown_url",
+			"There is no %s %s: set base_url to %s://%s/v1.", r.Method, r.URL.Path, scheme, r.Host)
 	}
 
 	return newFailure(http.StatusNotFound, "", "unknown_url",

@@ -53,7 +53,12 @@ func TestUpload(t *testing.T) {
 			strings.Join(ids, `","`), md5.Sum([]byte("abcdef"))))
 	}
 	complete(c.ID).checkError(t, 400, "part_ids", "",
-		"The parts have 3 bytes together, but the upload was created with 6 bytes.")
+		"The parts have 3 bytes together, but the upload was created with 6 bytes: "+
+			"send the missing bytes as further parts, or create an upload with that size.")
+	more := decode[partObject](t, f.addPart(u.ID, "xy"))
+	complete(c.ID, b.ID, more.ID).checkError(t, 400, "part_ids", "",
+		"The parts have 8 bytes together, but the upload was created with 6 bytes: "+
+			"name fewer parts, or create an upload with that size.")
 	complete(b.ID, c.ID).checkError(t, 400, "md5", "", fmt.Sprintf("The parts have the MD5 %x together, not %x.",
 		md5.Sum([]byte("defabc")), md5.Sum([]byte("abcdef"))))
 

@@ -445,7 +445,11 @@ func describeFaults(err error, name string) []InputError {
 
 // describeLines returns the refused lines of a report, and the number of the others.
 func describeLines(report producer.Report) (list []InputError) {
+	noModel := (&producer.LineError{Fault: producer.FaultNoModel}).Error()
 	for _, line := range report.Lines[:min(len(report.Lines), MaxErrors)] {
+		if line.Message == noModel {
+			line.Message += "; the batch's parameter model names one for all"
+		}
 		list = append(list, InputError{
 			Code:    line.Code,
 			Message: endSentence(line.Message),

@@ -5,8 +5,25 @@ import (
 	"testing"
 	"time"
 
+	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 )
+
+// TestDescribeNoModel ensures that a line without a model is refused with the way to name one.
+func TestDescribeNoModel(t *testing.T) {
+	line := producer.RefusedLine{
+		Line:    1,
+		Code:    "missing_required_parameter",
+		Param:   "body.model",
+		Message: (&producer.LineError{Fault: producer.FaultNoModel}).Error(),
+	}
+
+	got := describeLines(producer.Report{Count: 1, Lines: []producer.RefusedLine{line}})
+	const want = "The line names no model; the batch's parameter model names one for all."
+	if len(got) != 1 || got[0].Message != want || got[0].Param != "body.model" {
+		t.Errorf("%+v", got)
+	}
+}
 
 // An input may take minutes to read. An owner of many leaves a slot to others, and a file has one.
 func TestTurns(t *testing.T) {

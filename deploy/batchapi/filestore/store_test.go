@@ -137,7 +137,8 @@ func TestUpload(t *testing.T) {
 		want  PartsError
 	}{
 		{[]string{first.ID}, "", PartsError{
-			"part_ids", "the parts have 3 bytes together, but the upload was created with 6 bytes",
+			"part_ids", "the parts have 3 bytes together, but the upload was created with 6 bytes: " +
+				"send the missing bytes as further parts, or create an upload with that size",
 		}},
 		{[]string{first.ID, first.ID}, "", PartsError{"part_ids", "the part " + first.ID + " is named twice"}},
 		{[]string{"../x"}, "", PartsError{"part_ids", "the upload " + up.ID + ` has no part "../x"`}},

@@ -346,9 +346,14 @@ func (u *activeUpload) checkParts(partIDs []string) error {
 	}
 
 	if total != u.record.Bytes {
+		remedy := "send the missing bytes as further parts"
+		if total > u.record.Bytes {
+			remedy = "name fewer parts"
+		}
+
 		return &PartsError{
-			"part_ids", fmt.Sprintf("the parts have %d bytes together, but the upload was created with %d bytes",
-				total, u.record.Bytes),
+			"part_ids", fmt.Sprintf("the parts have %d bytes together, but the upload was created with %d bytes: "+
+				"%s, or create an upload with that size", total, u.record.Bytes, remedy),
 		}
 	}
 
