@@ -156,7 +156,7 @@ func (c *Collector) setState(ctx context.Context, s proto.State) {
 		m.State, m.Counts, m.Failures, m.StoppedBy = s, counts, failures, nil
 		if s.Ended() {
 			now := time.Now().UTC()
-			m.EndedAt = &now
+			m.EndedAt, m.Problem = &now, ""
 		}
 		return nil
 	})

@@ -105,16 +105,17 @@ func (c *Collector) newMessageReader() *messageReader {
 
 func (c *Collector) newSyncLoop() *syncLoop {
 	return &syncLoop{
-		js:       c.cfg.JS,
-		bus:      c.bus,
-		run:      c.run,
-		lease:    c.lease,
-		activity: c.activity,
-		workers:  c.workers,
-		ledger:   c.ledger,
-		ends:     c.ends,
-		limits:   c.limits,
-		log:      c.cfg.Log,
+		js:          c.cfg.JS,
+		bus:         c.bus,
+		run:         c.run,
+		lease:       c.lease,
+		activity:    c.activity,
+		workers:     c.workers,
+		ledger:      c.ledger,
+		ends:        c.ends,
+		limits:      c.limits,
+		log:         c.cfg.Log,
+		doneAtStart: c.cfg.Journal.State().Counts.Done,
 	}
 }
 

@@ -30,6 +30,7 @@ type syncLoop struct {
 	limits   *limitJudge
 	log      zerolog.Logger
 
+	doneAtStart int          // requests whose lines were synced before
 	savedCounts proto.Counts // in the manifest
 	polled      time.Time    // when the workers were asked last
 }
@@ -94,13 +95,17 @@ func (s *syncLoop) pollWorkers(ctx context.Context) error {
 	return err
 }
 
-// saveCounts writes the counts into the manifest.
+// saveCounts writes the counts into the manifest. Once this loop has more synced lines, the problem is over that kept
+// the run from being collected: a full disk shows only with the first write.
 func (s *syncLoop) saveCounts(ctx context.Context, counts proto.Counts) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 
 	return s.bus.Runs.Update(ctx, s.run, func(m *proto.Manifest) error {
 		m.Counts, m.Failures = counts, s.ledger.syncedFailures()
+		if counts.Done > s.doneAtStart && !m.State.Ended() {
+			m.Problem = ""
+		}
 		return nil
 	})
 }

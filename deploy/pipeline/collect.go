@@ -141,6 +141,8 @@ type runCollector struct {
 	dir string // for a copy of the input
 	// wasStopped reports that a limit had stopped the run when collecting began.
 	wasStopped bool
+	// failedAtWork reports that the last attempt failed after it had begun to collect.
+	failedAtWork bool
 	// begun, if not nil, is called when collecting begins.
 	begun func()
 	// stopped, if not nil, is called when a limit has stopped the run, which is collected further.
@@ -196,7 +198,7 @@ func (c *runCollector) collectUntilEnd(ctx context.Context) (*metadata.Run, erro
 		return nil, c.Bus.DescribeStreamError(err)
 	}
 
-	if problem != "" {
+	if problem != "" && !c.failedAtWork { // else the problem is over with the next synced line
 		if err := saveProblem(ctx, b.Runs, m, ""); err != nil {
 			return nil, err
 		}
@@ -222,7 +224,8 @@ func (c *runCollector) collectUntilEnd(ctx context.Context) (*metadata.Run, erro
 	c.Hooks.start(v)
 	defer c.Hooks.startProgress(&progress.Source{Run: m, Counts: p.Collector.Progress, JS: c.Bus.JS})()
 
-	if err := p.Run(ctx); err != nil {
+	err = p.Run(ctx)
+	if c.failedAtWork = err != nil; err != nil {
 		if limit, ok := errors.AsType[*LimitError](err); ok {
 			limit.addDetails(j)
 		}

@@ -471,8 +471,10 @@ func (s *server) collectRun(ctx context.Context, m proto.Manifest) {
 
 		if text := err.Error(); text != reported {
 			reported = text
-			s.reportProblem(ctx, m, err)
+			s.Hooks.printf("run %s: %v; trying again", m.Run, err)
 		}
+
+		s.noteProblem(ctx, m, err)
 
 		bus.Sleep(ctx, pause)
 		if now, err := s.runs.Get(ctx, m.Run); err == nil && now.State.Ended() && now.Output != c.info().String() {
@@ -493,10 +495,9 @@ func (s *server) addEnded(ctx context.Context, run string) {
 	}
 }
 
-// reportProblem reports why a run is not collected, here and on the bus.
-func (s *server) reportProblem(ctx context.Context, m proto.Manifest, problem error) {
-	s.Hooks.printf("run %s: %v; trying again", m.Run, problem)
-
+// noteProblem notes on the bus why a run is not collected. It does so after each attempt: the note is gone if the
+// attempt began well, or the bus was away.
+func (s *server) noteProblem(ctx context.Context, m proto.Manifest, problem error) {
 	text := problem.Error()
 	if errors.Is(problem, proto.ErrLeaseHeld) {
 		text = "" // no problem of the run

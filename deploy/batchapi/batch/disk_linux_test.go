@@ -1,61 +1,64 @@
 package batch
 
 import (
-	"errors"
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
-	"github.com/promptmill/promptmill/deploy/batchapi/filestore"
 	"github.com/promptmill/promptmill/proto"
 )
 
-// While the disk of the outputs or of the bus has less than its reserve, no batch begins and no file is
-// stored. What is there is read, and a repeated request has its batch.
-func TestReserve(t *testing.T) {
+// While the disk of the outputs is full, the bus has the reason why the run gets no lines, also during the attempts to
+// collect it. It is gone once there is room.
+func TestDiskOfOutputsIsFull(t *testing.T) {
 	t.Parallel()
 
-	for _, folder := range []string{"state", "out"} {
-		t.Run(folder, func(t *testing.T) {
-			t.Parallel()
+	h := newHead(t)
+	must(t, os.MkdirAll(h.outputs(), 0o700))
+	if err := syscall.Mount("tmpfs", h.outputs(), "tmpfs", 0, "size=1m"); err != nil {
+		t.Skipf("SKIPPED: a full disk cannot be made here: mount tmpfs: %v", err)
+	}
 
-			h := startBus(t).newHead()
-			h.sim = nil
-			disk := filepath.Join(h.dir, folder)
-			must(t, os.MkdirAll(disk, 0o700))
+	t.Cleanup(func() { syscall.Unmount(h.outputs(), syscall.MNT_DETACH) })
 
-			if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=10m"); err != nil {
-				t.Skipf("SKIPPED: a full disk cannot be made here: mount tmpfs: %v", err)
+	fill := filepath.Join(h.outputs(), "fill")
+	must(t, os.WriteFile(fill, make([]byte, 900<<10), 0o600))
+	h.start()
+
+	// The id of an answer is random, so the journal has no room for all answers.
+	b := h.create(request(h.upload(questions(10_000))))
+
+	// The second attempt comes after 1 s, and the third after 2 s more.
+	watching, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+	defer cancel()
+
+	problem, cleared := "", 0
+	for all, err := range h.svc.bus.Runs.WatchAll(watching) {
+		if err != nil {
+			break
+		}
+
+		for _, m := range all {
+			if problem != "" && m.Problem == "" {
+				cleared++
 			}
-			t.Cleanup(func() { syscall.Unmount(disk, syscall.MNT_DETACH) })
+			problem = m.Problem
+		}
+	}
 
-			h.start()
-			q := request(h.upload(questions(3)))
-			q.IdempotencyKey = "first"
-			first := h.create(q)
-			h.awaitState(first.ID, proto.StateInProgress)
+	if !strings.Contains(problem, "no space left on device") || cleared > 0 {
+		t.Errorf("the problem on the bus is %q, and was gone %d times", problem, cleared)
+	}
 
-			filler := filepath.Join(disk, "filler")
-			must(t, os.WriteFile(filler, make([]byte, 9800<<10), 0o600))
+	must(t, os.Remove(fill))
+	must(t, syscall.Mount("", h.outputs(), "", syscall.MS_REMOUNT, "size=100m"))
+	h.awaitState(b.ID, proto.StateCompleted)
 
-			if b, existing, err := h.svc.Create(t.Context(), q); err != nil || !existing || b.ID != first.ID {
-				t.Errorf("repeated: %+v, %t, %v", b, existing, err)
-			}
-
-			q.IdempotencyKey = "second"
-			if b, _, err := h.svc.Create(t.Context(), q); !errors.Is(err, syscall.ENOSPC) {
-				t.Errorf("a batch: %+v, %v", b, err)
-			}
-
-			_, err := h.files.Create(t.Context(), filestore.File{}, strings.NewReader("x"))
-			if full := errors.Is(err, syscall.ENOSPC); full != (folder == "state") {
-				t.Errorf("a file: %v", err)
-			}
-
-			must(t, os.Remove(filler))
-			h.create(q)
-		})
+	if m, err := h.svc.bus.Runs.Get(t.Context(), b.Run); err != nil || m.Problem != "" {
+		t.Errorf("at the end: %q, %v", m.Problem, err)
 	}
 }
