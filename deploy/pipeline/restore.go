@@ -43,7 +43,7 @@ func (s *server) restoreLost(ctx context.Context) error {
 			continue // a manifest that cannot be read is there
 		}
 
-		if s.embedded == nil && m.Policy.Batch {
+		if m.Policy.Batch {
 			continue // the batch API puts it on the bus again
 		}
 

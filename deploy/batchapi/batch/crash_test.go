@@ -262,13 +262,19 @@ func TestBusLosesItsStore(t *testing.T) {
 
 		h.stop()
 		must(t, os.RemoveAll(h.dir+"/state/serve/nats"))
+		must(t, os.RemoveAll(h.dir+"/state/serve/runs")) // the copy of the input, too
 
 		if !some {
-			must(t, os.RemoveAll(h.dir+"/state/serve/runs")) // the copy of the input, too
 			must(t, os.RemoveAll(h.outputs()))
 		}
 
+		h.said.Reset()
 		h.start()
+
+		// Only the batches put it on the bus again. Serve, which has not the input, must not say that it cannot.
+		if said := h.said.String(); strings.Contains(said, b.Run) {
+			t.Errorf("serve says %q", said)
+		}
 
 		got := h.await(b.ID, "completed", func(now Batch) bool {
 			checkStep(t, before, now)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,6 +32,33 @@ func must(t testing.TB, err error) {
 	}
 }
 
+// lockedText gathers text of several goroutines.
+type lockedText struct {
+	mu   sync.Mutex
+	text strings.Builder // guarded by mu
+}
+
+// Write implements io.Writer.
+func (l *lockedText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+// String returns the text so far.
+func (l *lockedText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// Reset drops the text.
+func (l *lockedText) Reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text.Reset()
+}
+
 // head is a server with batches, which can be stopped and started again on the same folders.
 type head struct {
 	t   testing.TB
@@ -48,6 +76,9 @@ type head struct {
 	format output.Format
 	// paused leaves out Run: nothing is submitted or followed.
 	paused bool
+
+	// said has the lines of the server.
+	said lockedText
 
 	// The fields below are of the server that runs.
 	svc   *Service
@@ -84,6 +115,7 @@ func (h *head) start() {
 		Format:        h.format,
 		Log:           h.log,
 		Collects:      IsIn(records),
+		Hooks:         pipeline.Hooks{Printf: h.printLine},
 		API: func(ctx context.Context, link *busconn.Connection) error {
 			return h.serve(ctx, link, records, ready)
 		},
@@ -110,6 +142,9 @@ func (h *head) start() {
 
 	h.t.Cleanup(h.stop)
 }
+
+// printLine notes what the server says. The line is complete when the server is ready.
+func (h *head) printLine(format string, args ...any) { fmt.Fprintf(&h.said, format+"\n", args...) }
 
 // restart stops the server and starts it again.
 func (h *head) restart() {
