@@ -125,6 +125,10 @@ func (s *Service) measureOutput(r *record, fileID string) int64 {
 	}
 
 	c, err := s.openContent(r, fileID)
+	if errors.Is(err, fs.ErrNotExist) {
+		s.logLostOutput(r, fileID, err)
+		return 0
+	}
 	if err != nil {
 		s.cfg.Log.Warn().Err(err).Str("run", r.Run).Msg("failed to read the size of an output; it is listed as empty")
 		return 0
@@ -137,6 +141,18 @@ func (s *Service) measureOutput(r *record, fileID string) int64 {
 	s.sizes[fileID] = outputSize{lines, r.Retries, c.Size()}
 
 	return c.Size()
+}
+
+// logLostOutput logs once that a file of an output is not in its folder: clients list files often.
+func (s *Service) logLostOutput(r *record, fileID string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if !s.noted[fileID] {
+		s.noted[fileID] = true
+		s.cfg.Log.Error().Err(err).Str("run", r.Run).
+			Msg("the output of the batch is not in its folder; it is listed as empty")
+	}
 }
 
 // openContent opens a file of an output.
@@ -170,7 +186,7 @@ func (s *Service) OpenOutput(fileID string) (*content.Content, Batch, error) {
 
 	c, err := s.openContent(r, fileID)
 	if errors.Is(err, fs.ErrNotExist) {
-		s.cfg.Log.Error().Err(err).Str("run", r.Run).Msg("the output of the batch is not in its folder")
+		s.logLostOutput(r, fileID, err)
 		err = fmt.Errorf("%w: %w", filestore.ErrNotFound, err)
 	}
 	if err != nil {

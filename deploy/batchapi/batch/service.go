@@ -51,6 +51,8 @@ type Service struct {
 	missing map[string]bool
 	// sizes are the sizes of the files of the outputs, by their ids.
 	sizes map[string]outputSize
+	// noted are the ids of the files of the outputs that are missing, which is logged.
+	noted map[string]bool
 	// unnotified are the runs of the batches whose end is to be notified.
 	unnotified map[string]bool
 
@@ -88,6 +90,7 @@ func Open(ctx context.Context, cfg Config) (*Service, error) {
 		fresh:       map[string]bool{},
 		missing:     map[string]bool{},
 		sizes:       map[string]outputSize{},
+		noted:       map[string]bool{},
 		unnotified:  map[string]bool{},
 		submitter:   newWakeup(),
 		notifier:    newWakeup(),

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/deploy/batchapi/filestore"
 	"github.com/promptmill/promptmill/producer"
@@ -265,6 +266,52 @@ func (h *head) awaitSaved(b Batch) {
 	must(h.t, err)
 	if r.State != proto.StateCancelled {
 		h.t.Errorf("on disk the batch is %s", r.State)
+	}
+}
+
+// An input whose data was removed by hand fails its batches at once.
+func TestInputRemovedByHand(t *testing.T) {
+	t.Parallel()
+
+	h := newHead(t)
+	h.start()
+
+	input := h.upload(questions(2))
+	path, err := h.files.Path(input)
+	must(t, err)
+	must(t, os.Remove(path))
+
+	b := h.await(h.create(request(input)).ID, "failed", func(b Batch) bool { return b.State.Ended() })
+	if b.State != proto.StateFailed || len(b.Errors) != 1 || b.Errors[0].Code != "file_not_found" {
+		t.Errorf("%+v", b)
+	}
+}
+
+// An output that was removed by hand is empty in lists, and is logged once.
+func TestOutputRemovedByHand(t *testing.T) {
+	t.Parallel()
+
+	var log lockedText
+	h := newHead(t)
+	h.log = zerolog.New(&log)
+	h.start()
+
+	b := h.create(request(h.upload(questions(3))))
+	b = h.awaitState(b.ID, proto.StateCompleted)
+	must(t, os.Remove(h.svc.cfg.output(b.Run).Results()))
+	h.svc.sizes = map[string]outputSize{}
+
+	for range 3 {
+		if f, err := h.svc.OutputFile(b.OutputFileID); err != nil || f.Bytes != 0 {
+			t.Errorf("%+v, %v", f, err)
+		}
+		if _, _, err := h.svc.OpenOutput(b.OutputFileID); !errors.Is(err, filestore.ErrNotFound) {
+			t.Errorf("content: %v", err)
+		}
+	}
+
+	if n := strings.Count(log.String(), b.Run+".jsonl.zst"); n != 1 {
+		t.Errorf("logged %d times:\n%s", n, log.String())
 	}
 }
 

@@ -234,16 +234,23 @@ func (s *Store) List() []File {
 }
 
 // Path returns the absolute path of a file's data. The error is [ErrNotFound] if the file is
-// not there.
+// not there, or its data was removed by hand.
 func (s *Store) Path(id string) (string, error) {
 	if _, err := s.Get(id); err != nil {
 		return "", err
 	}
-	return s.filePath(id), nil
+
+	path := s.filePath(id)
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return "", ErrNotFound
+	}
+
+	return path, nil
 }
 
-// Open opens the data of a file for reading. The error is [ErrNotFound] if the file is not there.
-// The data can be read to its end even if the file is deleted meanwhile.
+// Open opens the data of a file for reading. The error is [ErrNotFound] if the file is not there, or
+// its data was removed by hand, which is logged. The data can be read to its end even if the file is
+// deleted meanwhile.
 func (s *Store) Open(id string) (*os.File, File, error) {
 	f, err := s.Get(id)
 	if err != nil {
@@ -252,9 +259,10 @@ func (s *Store) Open(id string) (*os.File, File, error) {
 
 	data, err := os.Open(s.filePath(id))
 	if errors.Is(err, os.ErrNotExist) { // deleted since
-		if _, err := s.Get(id); err != nil {
-			return nil, File{}, err
+		if _, err := s.Get(id); err == nil {
+			s.log.Error().Str("file", s.filePath(id)).Msg("the data of a file is not on the disk any more")
 		}
+		return nil, File{}, ErrNotFound
 	}
 	if err != nil {
 		return nil, File{}, fmt.Errorf("open the file: %w", err)

@@ -190,3 +190,24 @@ func TestUpload(t *testing.T) {
 		t.Errorf("%d files, want 1", n)
 	}
 }
+
+// A file whose data was removed by hand has no content.
+func TestDataRemovedByHand(t *testing.T) {
+	t.Parallel()
+
+	s := openTest(t, t.TempDir())
+	f, err := s.Create(t.Context(), File{}, strings.NewReader("abc"))
+	must(t, err)
+	path, err := s.Path(f.ID)
+	must(t, err)
+	must(t, os.Remove(path))
+
+	if _, _, err := s.Open(f.ID); !errors.Is(err, ErrNotFound) {
+		t.Errorf("Open: %v", err)
+	}
+	if _, err := s.Path(f.ID); !errors.Is(err, ErrNotFound) {
+		t.Errorf("Path: %v", err)
+	}
+
+	must(t, s.Delete(f.ID))
+}
