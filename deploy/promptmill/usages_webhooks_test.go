@@ -31,9 +31,22 @@ func TestUsageOfWebhooks(t *testing.T) {
 		},
 		{
 			args: "serve --webhook https://me:secret@example.com",
-			err: "--webhook https://me:secret@example.com: must have no user or password: events are signed, and the " +
+			err: "--webhook https://example.com: must have no user or password: events are signed, and the " +
 				"receiver verifies that",
 			hint: example,
+			code: 2,
+		},
+		{
+			args: "serve --webhook http://me:sekret@example.com/flaky?token=TOPSECRET",
+			err: "--webhook http://example.com/flaky?...: must have no user or password: events are signed, and the " +
+				"receiver verifies that",
+			hint: "for example https://example.com/hooks",
+			code: 2,
+		},
+		{
+			args: "serve --webhook http://me:sekret@example.com:x/?token=TOPSECRET",
+			err:  "--webhook: it is not a URL",
+			hint: "for example https://example.com/hooks",
 			code: 2,
 		},
 		{

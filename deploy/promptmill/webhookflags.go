@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"net/url"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v3"
 
@@ -77,7 +79,7 @@ type eventOptions struct {
 // parseEvents reads and checks the flags for the ends of runs.
 func parseEvents(c *cli.Command) (o eventOptions, err error) {
 	for _, text := range c.StringSlice("webhook") {
-		u, err := parseWebhook("--webhook "+text, text)
+		u, err := parseWebhook("--webhook", text)
 		if err != nil {
 			return o, err
 		}
@@ -98,10 +100,12 @@ func parseEvents(c *cli.Command) (o eventOptions, err error) {
 	return o, err
 }
 
-// parseWebhook reads the address of an endpoint. what is how a person gave it.
-func parseWebhook(what, text string) (*url.URL, error) {
+// parseWebhook reads the address of an endpoint. flag is the flag that a person gave it with, if any. The
+// error has nothing of the address that may be secret.
+func parseWebhook(flag, text string) (*url.URL, error) {
 	u, err := webhook.ParseURL(text)
 	if err != nil {
+		what := cmp.Or(strings.TrimSpace(flag+" "+webhook.NameOfText(text)), "the URL")
 		return nil, exit.Usage("for example https://example.com/hooks", "%s: %w", what, err)
 	}
 	return u, nil

@@ -336,7 +336,7 @@ func parseTestWebhook(env environment, c *cli.Command) (o testOptions, err error
 		return o, nil
 	}
 
-	if o.url, err = parseWebhook(c.Args().First(), c.Args().First()); err != nil {
+	if o.url, err = parseWebhook("", c.Args().First()); err != nil {
 		return o, err
 	}
 

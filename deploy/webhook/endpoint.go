@@ -73,6 +73,22 @@ func ParseURL(address string) (*url.URL, error) {
 	return u, nil
 }
 
+// NameOfText returns the name of an address that a person gave and that may be no URL: [NameOf] without a
+// user and a password. It is empty if secrets cannot be told apart in it.
+func NameOfText(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.Opaque != "" {
+		return ""
+	}
+
+	name := NameOf(u) // u.Host has no user
+	if u.Scheme == "" {
+		name = strings.TrimPrefix(strings.TrimPrefix(name, ":"), "//")
+	}
+
+	return name
+}
+
 // maxPathPart is the longest part of a path in the name of an endpoint. Longer ones are secrets
 // more often than names.
 const maxPathPart = 16
