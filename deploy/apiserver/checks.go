@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/promptmill/promptmill/deploy/apikey"
 	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/httpserver"
 )
@@ -21,6 +22,16 @@ func checkBus(link *busconn.Connection) httpserver.Check {
 		}
 		if _, err := link.JS.AccountInfo(ctx); err != nil {
 			return errors.New("the bus does not answer")
+		}
+		return nil
+	}
+}
+
+// checkKeys checks that the API keys can be read. Its error has no path: clients without a key read it.
+func checkKeys(keys *apikey.File) httpserver.Check {
+	return func(context.Context) error {
+		if _, err := keys.Required(); err != nil {
+			return errors.New("the API keys cannot be read, so all requests are refused")
 		}
 		return nil
 	}

@@ -179,7 +179,7 @@ func (s *Server) Serve(ctx context.Context, link *busconn.Connection) (err error
 		return err
 	}
 
-	return s.run(ctx, handler, batches.Run, checkBus(link), checkDisk(s.folder()))
+	return s.run(ctx, handler, batches.Run, checkBus(link), checkKeys(s.cfg.Keys), checkDisk(s.folder()))
 }
 
 // newHandler returns the handler of all requests to what cfg has. It adds metrics to those of the
@@ -234,6 +234,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		switch {
 		case err != nil:
 			s.keysLog.Error().Err(err).Msg("failed to read the API keys; all requests are refused")
+			w.Header().Set("Retry-After", "5")
 			http.Error(w, "the server cannot read its API keys; its log has the reason", http.StatusServiceUnavailable)
 		case !known:
 			w.Header().Set("WWW-Authenticate", "Bearer")

@@ -178,7 +178,7 @@ func (s *server) authenticate(r *http.Request) (apikey.Key, *failure) {
 	case err != nil:
 		s.keysLog.Error().Err(err).Msg("failed to read the API keys; all requests are refused")
 		return apikey.Key{}, newFailure(http.StatusServiceUnavailable, "", "",
-			"The server failed to read its API keys. Its log has the reason.")
+			"The server failed to read its API keys. Its log has the reason.").with("Retry-After", "5")
 	case !known && secret == "":
 		return apikey.Key{}, newFailure(http.StatusUnauthorized, "", "invalid_api_key",
 			"This server needs an API key in the header Authorization: Bearer KEY: "+

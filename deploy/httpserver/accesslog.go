@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 )
@@ -15,16 +16,77 @@ import (
 // OpenAI's SDKs print it.
 const RequestIDHeader = "X-Request-Id"
 
+// reopenPause is the pause between two looks whether the file of a log is still at its path.
+const reopenPause = time.Second
+
 // AccessLog writes a line of JSON for each request. It has no query strings and no headers: these
 // may have secrets.
 type AccessLog struct {
-	// mu guards the field below.
+	// path is the path of the log's file; empty: it has another writer.
+	path string
+
+	// mu guards the fields below.
 	mu sync.Mutex
 	w  io.Writer
+	// file is w, if the log has a path.
+	file *os.File
+	// lookedAt is the time of the last look at path.
+	lookedAt time.Time
+}
+
+// OpenAccessLog opens a log that appends to a file. When the file is moved or removed, as logrotate does,
+// the log begins another one at the path, within a second.
+func OpenAccessLog(path string) (*AccessLog, error) {
+	file, err := openLogFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return &AccessLog{path: path, w: file, file: file, lookedAt: time.Now()}, nil
+}
+
+// openLogFile opens the file of a log.
+func openLogFile(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
 }
 
 // NewAccessLog returns a log that writes each line with one Write.
 func NewAccessLog(w io.Writer) *AccessLog { return &AccessLog{w: w} }
+
+// Close closes the file of the log.
+func (l *AccessLog) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	if l.file == nil {
+		return nil
+	}
+
+	return l.file.Close()
+}
+
+// reopen opens the path of the log again if another file is there, or none. The old file stays in use
+// while that fails. The caller holds mu.
+func (l *AccessLog) reopen(now time.Time) {
+	if l.path == "" || now.Sub(l.lookedAt) < reopenPause {
+		return
+	}
+	l.lookedAt = now
+
+	there, err := os.Stat(l.path)
+	if err == nil {
+		if open, err := l.file.Stat(); err == nil && os.SameFile(there, open) {
+			return
+		}
+	}
+
+	file, err := openLogFile(l.path)
+	if err != nil {
+		return
+	}
+
+	l.file.Close()
+	l.w, l.file = file, file
+}
 
 // accessLine is a line of the log.
 type accessLine struct {
@@ -48,6 +110,7 @@ func (l *AccessLog) write(line accessLine) {
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.reopen(time.Now())
 	l.w.Write(append(data, '\n')) // a full disk must not stop the server
 }
 

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -478,6 +479,64 @@ func TestAccessLog(t *testing.T) {
 	if seen != (Exchange{Route: "POST /v1/x", Status: http.StatusTeapot, Received: 5, Sent: int64(len(text))}) {
 		t.Errorf("observed %+v", seen)
 	}
+}
+
+// A log whose file is moved or removed begins another one, and follows no faster than once a second.
+func TestAccessLogRotation(t *testing.T) {
+	t.Parallel()
+
+	path := filepath.Join(t.TempDir(), "log")
+	log, err := OpenAccessLog(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+
+	now := time.Now()
+	reopen := func() {
+		log.mu.Lock()
+		defer log.mu.Unlock()
+		now = now.Add(2 * reopenPause)
+		log.reopen(now)
+		log.lookedAt = time.Now() // the writes below look at nothing
+	}
+	check := func(path string, want ...string) {
+		t.Helper()
+
+		data, err := os.ReadFile(path)
+		var got []string
+		for line := range strings.Lines(string(data)) {
+			var l accessLine
+			if err := json.Unmarshal([]byte(line), &l); err != nil {
+				t.Error(err)
+			}
+			got = append(got, l.Path)
+		}
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s has %q, %v; want %q", path, got, err, want)
+		}
+	}
+
+	log.write(accessLine{Path: "1"})
+	reopen()
+	log.write(accessLine{Path: "2"})
+	if err := os.Rename(path, path+".1"); err != nil {
+		t.Fatal(err)
+	}
+	log.write(accessLine{Path: "3"})
+	check(path+".1", "1", "2", "3")
+
+	reopen()
+	log.write(accessLine{Path: "4"})
+	check(path, "4")
+	check(path+".1", "1", "2", "3")
+
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	reopen()
+	log.write(accessLine{Path: "5"})
+	check(path, "5")
 }
 
 // A header that is too large or too slow ends its connection.

@@ -72,8 +72,9 @@ func TestAPIKeys(t *testing.T) {
 		t.Errorf("the keys of a folder without any: %q", text)
 	}
 	_, out, url := c.startAPI("--api", "0", "--api-log", "access.jsonl", "--state", c.state)
-	if want := "promptmill key create --state " + c.state + " makes the first real one\n"; !strings.Contains(out.String(), want) {
-		t.Errorf("serve prints no %q:\n%s", want, out)
+	wantHint := "promptmill key create --state " + c.state + " makes the first real one\n"
+	if !strings.Contains(out.String(), wantHint) {
+		t.Errorf("serve prints no %q:\n%s", wantHint, out)
 	}
 	check := func(path, secret string, want int) {
 		t.Helper()
@@ -135,6 +136,18 @@ func TestAPIKeys(t *testing.T) {
 		check("/v1/files", own, 503)
 		check("/metrics", own, 503)
 	}
+	for _, path := range []string{"/v1/files", "/metrics"} {
+		answer, err := http.Get(url + path)
+		must(t, err)
+		answer.Body.Close()
+		if got := answer.Header.Get("Retry-After"); got != "5" {
+			t.Errorf("GET %s: Retry-After %q", path, got)
+		}
+	}
+	poll(t, patience, "/readyz names the broken keys", func() bool { // its checks hold for a second
+		status, text := call(t, http.DefaultClient, "GET", url+"/readyz", "")
+		return status == 503 && strings.Contains(text, `"the API keys cannot be read, so all requests are refused"`)
+	})
 	// Two parts of serve read the keys, and each has a line a minute.
 	if n := strings.Count(out.String(), "failed to read the API keys"); n < 1 || n > 2 {
 		t.Errorf("the log has the broken file %d times:\n%s", n, out)

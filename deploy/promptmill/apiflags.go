@@ -266,13 +266,13 @@ func (o apiOptions) openLog(env environment) (log *httpserver.AccessLog, closeLo
 		return nil, nil, err
 	}
 
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
+	log, err = httpserver.OpenAccessLog(path)
 	if err != nil {
 		return nil, nil, exit.Usage("name another file with --api-log, or - for standard output",
 			"--api-log %s: the file cannot be written: %w", o.log, faultOf(err))
 	}
 
-	return httpserver.NewAccessLog(file), func() { file.Close() }, nil
+	return log, func() { log.Close() }, nil
 }
 
 // faultOf returns the fault of a file in the words of the system.
