@@ -229,7 +229,7 @@ func (s *server) findBatch(x *exchange, id string) (batch.Batch, error) {
 	if errors.Is(err, batch.ErrNotFound) || err == nil && !x.sees(b.Owner) {
 		if b, err := s.batches.Get(batchPrefix + id); err == nil && x.sees(b.Owner) {
 			return batch.Batch{}, newFailure(http.StatusNotFound, "id", "",
-				"There is no batch %s: this is the name of a run, and its batch is %s.", id, b.ID)
+				"There is no batch %s: did you mean %s?", id, b.ID)
 		}
 		return batch.Batch{}, noSuchBatch(id)
 	}

@@ -76,7 +76,7 @@ func TestErrors(t *testing.T) {
 		{"GET", "/v1/batches/" + file.ID, "", 404, "id", "",
 			"There is no batch " + file.ID + ": this is the id of a file."},
 		{"GET", "/v1/batches/1", "", 404, "id", "",
-			"There is no batch 1: this is the name of a run, and its batch is batch_1."},
+			"There is no batch 1: did you mean batch_1?"},
 		{"GET", "/v1/batches/2", "", 404, "id", "", "There is no batch 2."},
 		{"POST", "/v1/batches", `{"endpoint":"/v1/completions","input_file_id":"batch_1"}`, 400, "input_file_id",
 			"file_not_found", "There is no file batch_1: this is the id of a batch."},
