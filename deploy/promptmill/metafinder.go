@@ -102,7 +102,11 @@ func (f metaFinder) findRun(ctx context.Context, name string) (string, error) {
 		return "", err
 	}
 
-	found := proto.FindNamed(known, name, func(e history.Entry) (id, label string) { return e.TestID, e.Label })
+	names := func(e history.Entry) (id, label string) { return e.TestID, e.Label }
+	found := proto.FindNamed(known, name, names)
+	if run, ok := cutBatchID(name); ok && len(found) == 0 {
+		found = proto.FindNamed(known, run, names)
+	}
 	if len(found) > 0 {
 		return f.chooseEntry(found, name)
 	}

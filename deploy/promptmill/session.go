@@ -135,7 +135,7 @@ func (s *session) look(ctx context.Context, env environment, wanted func(proto.M
 	return found, nil
 }
 
-// openRun opens the bus that has a run. run is its id, its label, or a part of its id.
+// openRun opens the bus that has a run. run is its id, its label, a part of its id, or the id of its batch.
 func openRun(
 	ctx context.Context, env environment, o busOptions, role proto.Role, run string,
 ) (*session, proto.Manifest, error) {
@@ -151,7 +151,7 @@ func openRun(
 }
 
 // findRun returns the run that a name means, and its bus: by its id, or else by its label, or
-// else by a part of its id.
+// else by a part of its id, or else by the id of its batch.
 func findRun(ctx context.Context, list []*session, name string) (*session, proto.Manifest, error) {
 	var all []proto.Manifest
 	buses := map[string]*session{}
@@ -175,6 +175,9 @@ func findRun(ctx context.Context, list []*session, name string) (*session, proto
 	found := proto.FindNamed(all, name, func(m proto.Manifest) (id, label string) { return m.Run, m.Label })
 	switch len(found) {
 	case 0:
+		if run, ok := cutBatchID(name); ok {
+			return findRun(ctx, list, run)
+		}
 		if err := shortPartError(nameRuns(all), name); err != nil {
 			return nil, proto.Manifest{}, err
 		}
@@ -184,6 +187,12 @@ func findRun(ctx context.Context, list []*session, name string) (*session, proto
 	}
 
 	return nil, proto.Manifest{}, severalRunsError(nameRuns(found), name)
+}
+
+// cutBatchID returns the id of the run of a batch, whose id the batch API has given.
+func cutBatchID(name string) (run string, ok bool) {
+	run, ok = strings.CutPrefix(name, "batch_")
+	return run, ok && run != ""
 }
 
 // nameRuns returns runs of a bus for a list.

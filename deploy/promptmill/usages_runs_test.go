@@ -93,6 +93,49 @@ func TestUsageOfRuns(t *testing.T) {
 			code: 2,
 		},
 		{
+			args: "status batch_nosuch",
+			err:  "there is no run nosuch on this bus",
+			hint: "promptmill list shows the runs",
+			code: 2,
+		},
+		{
+			args: "pause batch_run-validating",
+			err:  "run run-validating is validating and cannot be paused",
+			hint: "wait until promptmill submit has put it on the bus",
+			code: 1,
+		},
+		{
+			args: "resume batch_run-completed",
+			err:  "run run-completed (Weekly summary) is completed and cannot be resumed",
+			hint: "promptmill status run-completed shows where its results are",
+			code: 1,
+		},
+		{
+			args: "cancel batch_run-completed",
+			err:  "run run-completed (Weekly summary) is completed and cannot be cancelled",
+			hint: "promptmill status run-completed shows where its results are",
+			code: 1,
+		},
+		{
+			args: "retry batch_run-in-progress",
+			err:  "run run-in-progress (every night) is running and cannot be retried",
+			hint: "only an ended run can: promptmill status run-in-progress --watch shows when it has ended",
+			code: 1,
+		},
+		{
+			args: "delete batch_run-in-progress",
+			err:  "run run-in-progress (every night) is running",
+			hint: "promptmill cancel run-in-progress ends it and keeps its results; promptmill delete " +
+				"--force run-in-progress drops the results that are not in its files",
+			code: 1,
+		},
+		{
+			args: "report batch_run-in-progress",
+			err:  "run run-in-progress (every night) is running, and has its metadata when it has ended",
+			hint: "promptmill status run-in-progress --watch shows when it has ended",
+			code: 2,
+		},
+		{
 			args: "status nosuch --watch",
 			err:  "there is no run nosuch on this bus",
 			hint: "promptmill list shows the runs",
