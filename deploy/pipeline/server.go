@@ -424,14 +424,25 @@ func (s *server) startCollector(ctx context.Context, m proto.Manifest) {
 	s.collectors.Go(func() {
 		defer func() {
 			s.mu.Lock()
-			defer s.mu.Unlock()
 			delete(s.active, m.Run)
+			s.mu.Unlock()
+
+			s.collectRetried(ctx, m)
 		}()
 
 		s.Hooks.printf("run %s: %s of %s", m.DisplayName(), terminal.CountOf(m.Input.Requests, "request"),
 			terminal.JoinFew(m.Models(), 3))
 		s.collectRun(ctx, m)
 	})
+}
+
+// collectRetried starts to collect a run that was retried before its collector had returned: nothing else on
+// the bus may change then, so that no other look would find it.
+func (s *server) collectRetried(ctx context.Context, then proto.Manifest) {
+	now, err := s.runs.Get(ctx, then.Run)
+	if err == nil && now.Retries > then.Retries && !now.State.Ended() {
+		s.startCollector(ctx, now)
+	}
 }
 
 // collectRun collects a run until it has ended, whatever gets in the way.

@@ -199,7 +199,7 @@ func (h *history) deleteOutput(b Batch) string {
 func (h *history) checkEnd(b Batch) {
 	n := h.requests[b.ID]
 	switch {
-	case n == 0 && b.State != proto.StateFailed && b.State != proto.StateCancelled:
+	case n == 0 && b.State != proto.StateFailed && b.State != proto.StateCancelled && b.State != proto.StateExpired:
 		h.t.Errorf("batch %s with a bad input is %s", b.ID, b.State)
 	case n > 0 && b.State == proto.StateFailed && !h.deletedRuns[b.ID]:
 		h.t.Errorf("batch %s failed: %+v", b.ID, b.Errors)
