@@ -39,8 +39,14 @@ var (
 	ErrName = errors.New("the name cannot be used")
 )
 
+// contentVersion is the version of the format of files.
+const contentVersion = 1
+
 // content is the content of a file.
 type content struct {
+	// Version is [contentVersion]. 0 means 1.
+	Version int `json:"version"`
+	// Keys are the keys, the oldest first.
 	Keys []Key `json:"keys"`
 }
 
@@ -216,7 +222,7 @@ func (f *File) change(edit func([]Key) ([]Key, error)) error {
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
 
-	return describeFault("write", f.path, next.Commit(e.Encode(content{append([]Key{}, keys...)})))
+	return describeFault("write", f.path, next.Commit(e.Encode(content{contentVersion, append([]Key{}, keys...)})))
 }
 
 // lock begins the next version of the file. Other processes hold it for milliseconds.
@@ -303,6 +309,14 @@ func readFile(path string) ([]Key, os.FileInfo, error) {
 func parse(data []byte) ([]Key, error) {
 	if len(data) > maxFile {
 		return nil, fmt.Errorf("%w: it is larger than %d MB", ErrContent, maxFile>>20)
+	}
+
+	var format struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal(data, &format); err == nil && format.Version > contentVersion {
+		return nil, fmt.Errorf("%w: it is of a later promptmill (version %d, this one reads %d)", ErrContent,
+			format.Version, contentVersion)
 	}
 
 	var c content

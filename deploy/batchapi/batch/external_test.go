@@ -112,7 +112,7 @@ func TestBusIsAway(t *testing.T) {
 
 	bus := startBus(t)
 	h := bus.newHead()
-	h.sim = &sim.Config{Slots: 4, TTFT: 5 * time.Millisecond, Tokens: 1}
+	h.sim = &sim.Config{Slots: 4, TTFT: 20 * time.Millisecond, Tokens: 1}
 	h.start()
 
 	const requests = 600

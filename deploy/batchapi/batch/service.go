@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -125,14 +127,11 @@ func (s *Service) load(ctx context.Context) error {
 		s.removeOrphans()
 	}
 
-	if len(s.live) == 0 {
-		return nil
-	}
-
 	for {
 		runs, err := s.bus.Runs.List(ctx)
 		if err == nil {
 			s.followAll(slices.Values(runs))
+			s.warnElsewhere(runs)
 			return nil
 		}
 
@@ -140,6 +139,24 @@ func (s *Service) load(ctx context.Context) error {
 		if err := bus.Sleep(ctx, time.Second); err != nil {
 			return err
 		}
+	}
+}
+
+// warnElsewhere warns of batches of this machine that have not ended and have their files in another folder: the
+// server may have been started with the wrong one, and its clients do not find their batches.
+func (s *Service) warnElsewhere(runs []proto.Manifest) {
+	elsewhere := map[string]int{} // batches, by the folders
+	for _, m := range runs {
+		host, out, _ := strings.Cut(m.Output, ":")
+		if m.Policy.Batch && !m.State.Ended() && host == pipeline.HostName() && s.find(idPrefix+m.Run) == nil {
+			elsewhere[filepath.Dir(out)]++
+		}
+	}
+
+	for dir, n := range elsewhere {
+		s.cfg.Log.Warn().Int("batches", n).Str("dir", dir).Str("serves", s.cfg.Dir).
+			Msg("unfinished batches on this bus have their files in another folder; clients do not see them here: " +
+				"give serve that folder with --dir")
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -266,6 +267,31 @@ func (h *head) awaitSaved(b Batch) {
 	must(h.t, err)
 	if r.State != proto.StateCancelled {
 		h.t.Errorf("on disk the batch is %s", r.State)
+	}
+}
+
+// A server with the wrong folder says where its batches are.
+func TestBatchesElsewhere(t *testing.T) {
+	t.Parallel()
+
+	h := newHead(t)
+	h.sim = &sim.Config{Slots: 1, TTFT: 100 * time.Millisecond, Tokens: 1}
+	h.start()
+
+	b := h.create(request(h.upload(questions(2000))))
+	h.await(b.ID, "some answers", func(b Batch) bool { return b.Completed > 0 })
+	h.stop()
+
+	var log lockedText
+	other := newHead(t)
+	other.sim, other.log = nil, zerolog.New(&log)
+	must(t, os.Rename(filepath.Join(h.dir, "state"), filepath.Join(other.dir, "state")))
+	other.start()
+
+	for _, want := range []string{`"batches":1`, `"dir":"` + h.outputs() + `"`, "another folder"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log lacks %s:\n%s", want, log.String())
+		}
 	}
 }
 

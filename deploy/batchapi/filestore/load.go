@@ -127,6 +127,14 @@ func readRecord(path string, record any) error {
 	if err != nil {
 		return err
 	}
+
+	var format struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal(data, &format); err == nil && format.Version > recordVersion {
+		return fmt.Errorf("it is of a later promptmill (version %d, this one reads %d)", format.Version, recordVersion)
+	}
+
 	return json.Unmarshal(data, record)
 }
 

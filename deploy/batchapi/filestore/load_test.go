@@ -108,6 +108,11 @@ func TestOpenFolder(t *testing.T) {
 			log:   testFile + ".json",
 		},
 		{
+			name:  "metadata of a later format",
+			files: map[string]string{file: "abc", file + ".json": `{"version":2,"id":"` + testFile + `","bytes":3}`},
+			log:   "it is of a later promptmill (version 2, this one reads 1)",
+		},
+		{
 			name:  "metadata of another file",
 			files: map[string]string{file: "abc", file + ".json": `{"id":"file-1","bytes":3}`},
 			log:   testFile + ".json",

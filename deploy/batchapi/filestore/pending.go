@@ -92,7 +92,7 @@ func (p *Pending) commitRecord(rec fileRecord) (File, error) {
 	p.finished = true
 
 	rec.ID, rec.CreatedAt = p.store.ids.next(filePrefix)
-	rec.Bytes, rec.SHA256 = p.size, p.sum
+	rec.Bytes, rec.SHA256, rec.Version = p.size, p.sum, recordVersion
 	rec.Filename = strings.ToValidUTF8(rec.Filename, "\uFFFD") // as JSON will have it
 
 	if rec.ExpiresAfter > 0 {

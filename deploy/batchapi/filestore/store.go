@@ -53,10 +53,15 @@ type Store struct {
 // recordSuffix ends the name of the file of metadata beside the data.
 const recordSuffix = ".json"
 
+// recordVersion is the version of the format of metadata.
+const recordVersion = 1
+
 // fileRecord is the metadata of a file on disk.
 type fileRecord struct {
 	File
 
+	// Version is [recordVersion]. 0 means 1.
+	Version int `json:"version,omitempty"`
 	// Upload is the id of the upload that the file comes from; empty if none. The record
 	// completes the upload, see [Store.CompleteUpload].
 	Upload string `json:"upload,omitempty"`

@@ -45,6 +45,8 @@ func (e *PartsError) Error() string { return e.Reason }
 type uploadRecord struct {
 	Upload
 
+	// Version is [recordVersion]. 0 means 1.
+	Version int `json:"version,omitempty"`
 	// Completion identifies the parts of a completed upload, see identifyCompletion.
 	Completion string `json:"completion,omitempty"`
 }
@@ -110,7 +112,7 @@ func (s *Store) CreateUpload(up Upload) (Upload, error) {
 	up.ExpiresAt = up.ExpiresAt.UTC().Round(0)
 
 	u := newActiveUpload()
-	u.record.Upload = up
+	u.record.Upload, u.record.Version = up, recordVersion
 
 	path := s.uploadPath(up.ID) + recordSuffix
 	if err := writeRecord(path, u.record); err != nil {
