@@ -47,7 +47,7 @@ type Config struct {
 	StallTimeout time.Duration
 	// StopTimeout is the longest time for which a stop waits for answers. Defaults to 30 s.
 	StopTimeout time.Duration
-	// MaxConnections is the most connections at once; others wait. Defaults to half of the files that
+	// MaxConnections is the most connections at once. Others take the places of idle ones, or wait. Defaults to half of the files that
 	// the process may open, at most 10,000.
 	MaxConnections int
 	// Log gets warnings. The zero value discards them.
@@ -99,7 +99,7 @@ func Listen(cfg Config) (*Server, error) {
 
 	s := &Server{
 		cfg:      cfg,
-		listener: limitConnections(listener, cfg.MaxConnections),
+		listener: limitConnections(listener, cfg.MaxConnections, cfg.Log),
 		failed:   make(chan error, 1),
 	}
 	s.http = &http.Server{

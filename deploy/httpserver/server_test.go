@@ -19,6 +19,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/promptmill/promptmill/deploy/exit"
 )
 
@@ -584,6 +586,50 @@ func TestMaxConnections(t *testing.T) {
 		case <-time.After(50 * time.Millisecond):
 		}
 		release <- struct{}{}
+		release <- struct{}{}
+	}
+	clients.Wait()
+}
+
+// Idle connections keep no client away: those that are idle already, and one that becomes idle later.
+func TestIdleConnections(t *testing.T) {
+	t.Parallel()
+
+	var log bytes.Buffer
+	s, stop := start(t, Config{MaxConnections: 2, Log: zerolog.New(&log)}, http.NotFoundHandler())
+	for range 6 { // each connection stays open
+		client := http.Client{Transport: &http.Transport{}, Timeout: patience}
+		answer, err := client.Get("http://" + s.Addr() + "/healthz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, answer.Body)
+		answer.Body.Close()
+	}
+	stop()
+	if n := strings.Count(log.String(), "reached the limit of connections"); n != 1 {
+		t.Errorf("%d warnings: %s", n, log.String())
+	}
+
+	entered, release := make(chan struct{}), make(chan struct{})
+	busy, _ := start(t, Config{MaxConnections: 1}, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		entered <- struct{}{}
+		<-release
+	}))
+	var clients sync.WaitGroup
+	for range 3 {
+		clients.Go(func() {
+			client := http.Client{Transport: &http.Transport{}, Timeout: patience}
+			answer, err := client.Get("http://" + busy.Addr())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			answer.Body.Close()
+		})
+	}
+	for range 3 {
+		<-entered
 		release <- struct{}{}
 	}
 	clients.Wait()
