@@ -8,11 +8,14 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/promptmill/promptmill/deploy/batchapi/batch"
 	"github.com/promptmill/promptmill/deploy/batchapi/filestore"
+	"github.com/promptmill/promptmill/proto"
 )
 
 // defaultWindow is the completion window of a batch whose client gives none.
@@ -210,7 +213,10 @@ func (s *server) listBatches(ctx context.Context, in *listBatchesInput) (*listBa
 		all = all[at+1:]
 	}
 
-	return &listBatchesOutput{cutPage(all, func(b batch.Batch) string { return b.ID }, in.Limit, toBatchObject)}, nil
+	page := cutPage(all, func(b batch.Batch) string { return b.ID }, in.Limit, toBatchObject)
+	s.addProblems(ctx, all[:len(page.Data)], page.Data)
+
+	return &listBatchesOutput{page}, nil
 }
 
 // getBatch answers a batch.
@@ -220,7 +226,44 @@ func (s *server) getBatch(ctx context.Context, in *batchInput) (*batchOutput, er
 		return nil, err
 	}
 
-	return &batchOutput{toBatchObject(b)}, nil
+	objects := []batchObject{toBatchObject(b)}
+	s.addProblems(ctx, []batch.Batch{b}, objects)
+
+	return &batchOutput{objects[0]}, nil
+}
+
+// problemAfter is the age from which a batch without a worker has a problem.
+const problemAfter = 10 * time.Second
+
+// addProblems names the models of batches at work that no worker serves. While the bus does not answer, it
+// names none.
+func (s *server) addProblems(ctx context.Context, batches []batch.Batch, objects []batchObject) {
+	var workers []proto.WorkerInfo
+	known := false
+	for i, b := range batches {
+		if b.State != proto.StateInProgress || b.Problem != "" || time.Since(b.InProgressAt) < problemAfter {
+			continue
+		}
+
+		if !known {
+			var err error
+			if workers, err = s.Models(ctx); err != nil {
+				return
+			}
+			known = true
+		}
+
+		var missing []string
+		for _, model := range b.Models {
+			serves := func(w proto.WorkerInfo) bool { return w.Ready && proto.Serves(w.Models, model) }
+			if model != "" && !slices.ContainsFunc(workers, serves) {
+				missing = append(missing, model)
+			}
+		}
+		if len(missing) > 0 {
+			objects[i].Problem = toNullable("no worker serves " + strings.Join(missing, ", "))
+		}
+	}
 }
 
 // findBatch returns a batch that the client sees.

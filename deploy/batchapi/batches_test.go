@@ -41,7 +41,7 @@ func TestBatchOnTheWire(t *testing.T) {
 			"completion_window":"24h","status":"validating","output_file_id":null,"error_file_id":null,"created_at":1,
 			"in_progress_at":null,"expires_at":2,"finalizing_at":null,"completed_at":null,"failed_at":null,
 			"expired_at":null,"cancelling_at":null,"cancelled_at":null,
-			"request_counts":{"total":0,"completed":0,"failed":0},"metadata":null}`,
+			"request_counts":{"total":0,"completed":0,"failed":0},"metadata":null,"problem":null}`,
 		},
 		{
 			batch.Batch{
@@ -77,7 +77,7 @@ func TestBatchOnTheWire(t *testing.T) {
 			"completed_at":5,"failed_at":null,"expired_at":6,"cancelling_at":7,"cancelled_at":8,
 			"request_counts":{"total":10,"completed":3,"failed":2},
 			"usage":{"input_tokens":100,"input_tokens_details":{"cached_tokens":50},"output_tokens":20,
-			"output_tokens_details":{"reasoning_tokens":10},"total_tokens":120},"metadata":{"a":"b"}}`,
+			"output_tokens_details":{"reasoning_tokens":10},"total_tokens":120},"metadata":{"a":"b"},"problem":null}`,
 		},
 		{
 			batch.Batch{
@@ -102,7 +102,7 @@ func TestBatchOnTheWire(t *testing.T) {
 			"completion_window":"","status":"failed","output_file_id":null,"error_file_id":null,"created_at":1,
 			"in_progress_at":null,"expires_at":null,"finalizing_at":null,"completed_at":null,"failed_at":2,
 			"expired_at":null,"cancelling_at":null,"cancelled_at":null,
-			"request_counts":{"total":0,"completed":0,"failed":0},"metadata":null}`,
+			"request_counts":{"total":0,"completed":0,"failed":0},"metadata":null,"problem":null}`,
 		},
 	} {
 		f := start(t)
@@ -380,4 +380,31 @@ func FuzzCreateBatch(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A batch whose models no ready worker serves has that as its problem, and one that is not collected the reason.
+func TestBatchProblems(t *testing.T) {
+	f := start(t)
+	f.workers = []proto.WorkerInfo{workerOf("vllm", 1, "llama")}
+	old := time.Now().Add(-time.Minute)
+	for id, b := range map[string]batch.Batch{
+		"no worker serves gpt":    {Models: []string{"gpt", "llama"}, InProgressAt: old},
+		"no space left on device": {Models: []string{"gpt"}, InProgressAt: old, Problem: "no space left on device"},
+		"":                        {Models: []string{"llama"}, InProgressAt: old},
+		"new":                     {Models: []string{"gpt"}, InProgressAt: time.Now()},
+	} {
+		b.ID, b.State = "batch_"+strings.ReplaceAll(id, " ", "-"), proto.StateInProgress
+		f.batches.add(b)
+		want := strings.TrimSuffix(id, "new")
+		got := decode[batchObject](t, f.get("/v1/batches/"+b.ID)).Problem
+		if (got == nil) != (want == "") || got != nil && *got != want {
+			t.Errorf("batch %s has the problem %v", b.ID, got)
+		}
+	}
+
+	for _, b := range decode[listObject[batchObject]](t, f.get("/v1/batches")).Data {
+		if (b.Problem != nil) != strings.Contains(b.ID, "-") {
+			t.Errorf("batch %s is listed with the problem %v", b.ID, b.Problem)
+		}
+	}
 }

@@ -102,6 +102,7 @@ type batchObject struct {
 	RequestCounts requestCounts     `json:"request_counts"`
 	Usage         *batchUsage       `json:"usage,omitempty" doc:"The tokens of the answers that are stored."`
 	Metadata      map[string]string `json:"metadata" nullable:"true"`
+	Problem       *string           `json:"problem" doc:"The reason why the batch does not work now; null: there is none."`
 }
 
 // batchErrors are the faults of a batch's input.
@@ -208,6 +209,7 @@ func toBatchObject(b batch.Batch) batchObject {
 		CancelledAt:      toUnix(b.CancelledAt),
 		RequestCounts:    requestCounts{Total: b.Total, Completed: b.Completed, Failed: b.Failed},
 		Metadata:         b.Metadata,
+		Problem:          toNullable(b.Problem),
 	}
 
 	if b.State == proto.StatePaused { // OpenAI's API has no such state, and SDKs stop at an unknown one

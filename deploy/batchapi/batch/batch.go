@@ -52,6 +52,8 @@ type Batch struct {
 	// Errors are the lines of the input that were refused, at most [MaxErrors], and then the
 	// number of the others; or the reason why the batch failed. Empty unless the batch failed.
 	Errors []InputError
+	// Problem is the reason why the run cannot be collected now, such as a full disk. Empty: there is none.
+	Problem string
 	// OutputFileID is the file of answers; empty until the first answers are synced, or with ordered
 	// outputs until the batch has ended.
 	OutputFileID string

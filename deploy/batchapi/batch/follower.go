@@ -37,6 +37,7 @@ type sighting struct {
 	counts  proto.Counts
 	retries int
 	output  string
+	problem string
 }
 
 // followChanged changes the records by the manifests that have changed since they were seen.
@@ -48,7 +49,7 @@ func (s *Service) followChanged(ctx context.Context, all map[string]proto.Manife
 	}
 
 	for run, m := range all {
-		now := sighting{m.State, m.StateAt, m.Counts, m.Retries, m.Output}
+		now := sighting{m.State, m.StateAt, m.Counts, m.Retries, m.Output, m.Problem}
 		if seen[run] == now {
 			continue
 		}

@@ -71,6 +71,8 @@ type record struct {
 	// ordered reports that the server writes ordered outputs. The lines of the journal have another order,
 	// so the files appear at the end of the batch. It is not on disk.
 	ordered bool
+	// problem is that of the manifest, while the batch has not ended. It is not on disk.
+	problem string
 }
 
 // recordVersion is the version of the format of records.
@@ -140,6 +142,11 @@ func rank(s proto.State) int {
 func (r record) follow(m proto.Manifest, now time.Time) record {
 	if m.State == proto.StateValidating || r.isBeforeRetry(m) {
 		return r
+	}
+
+	r.problem = ""
+	if !m.State.Ended() {
+		r.problem = m.Problem
 	}
 
 	if m.Retries > r.Retries && r.State != proto.StateFailed {
@@ -335,6 +342,7 @@ func (r *record) describe() Batch {
 		CancellingAt:     r.CancellingAt,
 		CancelledAt:      r.CancelledAt,
 		Retries:          r.Retries,
+		Problem:          r.problem,
 		ExpiresAt:        r.ExpiresAt,
 	}
 
