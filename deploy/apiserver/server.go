@@ -188,7 +188,7 @@ func (s *Server) newHandler(
 	link *busconn.Connection, cfg batchapi.Config, more ...prometheus.Collector,
 ) (http.Handler, error) {
 	cfg.Keys = s.cfg.Keys
-	cfg.Models = bus.New(link.JS).Heartbeats.Workers
+	cfg.Models = listWorkers(link)
 	cfg.Version = s.cfg.Version
 	cfg.Log = s.cfg.Log
 
