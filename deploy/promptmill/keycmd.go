@@ -108,6 +108,10 @@ func keyCreateCommand(env environment) *cli.Command {
 				return err
 			}
 
+			if cmdline.IsTyped(c, "name") && c.String("name") == "" {
+				return exit.Usage("give a name, or leave out --name", "--name: the name is empty")
+			}
+
 			if c.String("api-key-file") == "" { // or else the folder is not of promptmill alone
 				state := filepath.Dir(file.Path())
 				if err := statedir.Make(state, state); err != nil {

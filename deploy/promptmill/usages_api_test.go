@@ -48,6 +48,12 @@ func TestUsageOfKeys(t *testing.T) {
 			code: 2,
 		},
 		{
+			args: "key create --name=",
+			err:  "--name: the name is empty",
+			hint: "give a name, or leave out --name",
+			code: 2,
+		},
+		{
 			args: "key create --name key_mine",
 			err:  "--name key_mine: the name cannot be used: it begins with key_, as the ids of keys do",
 			hint: "choose another name",
