@@ -102,7 +102,7 @@ type batchObject struct {
 	RequestCounts requestCounts     `json:"request_counts"`
 	Usage         *batchUsage       `json:"usage,omitempty" doc:"The tokens of the answers that are stored."`
 	Metadata      map[string]string `json:"metadata" nullable:"true"`
-	Problem       *string           `json:"problem" doc:"The reason why the batch does not work now; null: there is none."`
+	Problem       *string           `json:"problem" doc:"The reason why the batch does not work now, if there is one."`
 }
 
 // batchErrors are the faults of a batch's input.
