@@ -47,8 +47,8 @@ type Config struct {
 	StallTimeout time.Duration
 	// StopTimeout is the longest time for which a stop waits for answers. Defaults to 30 s.
 	StopTimeout time.Duration
-	// MaxConnections is the most connections at once. Others take the places of idle ones, or wait. Defaults to half of the files that
-	// the process may open, at most 10,000.
+	// MaxConnections is the most connections at once. Others take the places of idle ones, or wait. Defaults
+	// to half of the files that the process may open, at most 10,000.
 	MaxConnections int
 	// Log gets warnings. The zero value discards them.
 	Log zerolog.Logger
