@@ -185,7 +185,9 @@ func BoundResults(ctx context.Context, js jetstream.JetStream, run string, l Lim
 }
 
 // changeResults changes the results stream of a run.
-func changeResults(ctx context.Context, js jetstream.JetStream, run string, change func(*jetstream.StreamConfig)) error {
+func changeResults(
+	ctx context.Context, js jetstream.JetStream, run string, change func(*jetstream.StreamConfig),
+) error {
 	err := updateStream(ctx, js, proto.ResultsStream(run), func(has *jetstream.StreamConfig, _ jetstream.StreamState) {
 		change(has)
 	})
