@@ -47,6 +47,9 @@ type Service struct {
 	submissions map[string]*submission
 	// noRoomUntil is the time until which nothing is put on the bus, since it has no room.
 	noRoomUntil time.Time
+	// crowded reports that the bus had no room for the latest attempt: there is one at a time then, since
+	// the streams of several that are half there leave no room for any.
+	crowded bool
 	// fresh are the runs that were created since Open and that no attempt has put on the bus.
 	fresh map[string]bool
 	// missing are the runs that the bus has lost, though their batches began.

@@ -105,6 +105,10 @@ func (s *Service) beginSubmission(
 
 	wait = longWait
 	turns := s.countTurns()
+	if s.crowded && len(turns.files) > 0 {
+		return nil, nil, wait
+	}
+
 	for run := range s.live {
 		r := s.all[run]
 		if r.State != proto.StateValidating && !s.missing[run] || !turns.allow(r) {
@@ -183,9 +187,11 @@ func (s *Service) endSubmission(run string, err error) (wait time.Duration) {
 	switch {
 	case err == nil || errors.Is(err, errMadeRoom):
 		at.failures, at.next = 0, time.Time{}
+		s.crowded = err != nil
 		s.dropSubmission(run)
 	case bus.IsNoStorage(err): // the oldest batch is the next one, whenever there is room
 		wait = noRoomWait
+		s.crowded = true
 		s.noRoomUntil = time.Now().Add(wait)
 		s.dropSubmission(run)
 	default:
@@ -206,8 +212,9 @@ const noRoomWait = 10 * time.Second
 var errMadeRoom = errors.New("there is room for the run now")
 
 // makeRoom deletes the batch from the bus that ended first. Its output is in its files, and it
-// stayed there for readers alone. Without one, it returns the error noRoom.
-func (s *Service) makeRoom(ctx context.Context, noRoom error) error {
+// stayed there for readers alone. Without one, it returns the error noRoom, and the streams of the run
+// that found no room are gone: they would keep out an older batch.
+func (s *Service) makeRoom(ctx context.Context, run string, noRoom error) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 
@@ -229,6 +236,9 @@ func (s *Service) makeRoom(ctx context.Context, noRoom error) error {
 	}
 
 	if first == nil {
+		if m, err := s.bus.Runs.Get(ctx, run); err == nil && m.State == proto.StateValidating {
+			return errors.Join(noRoom, bus.DeleteStreams(ctx, s.cfg.Bus.JS, run))
+		}
 		return noRoom
 	}
 
@@ -319,7 +329,7 @@ func (s *Service) trySubmit(ctx context.Context, r *record) error {
 
 	switch faults := describeFaults(err, r.InputName); {
 	case bus.IsNoStorage(err):
-		return s.makeRoom(ctx, err)
+		return s.makeRoom(ctx, r.Run, err)
 	case err == nil:
 		return s.noteSubmitted(m)
 	case ctx.Err() != nil:
