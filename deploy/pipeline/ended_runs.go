@@ -4,7 +4,6 @@ import (
 	"context"
 	"iter"
 	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -102,7 +101,7 @@ func (e *endedRuns) run(ctx context.Context) error {
 		}
 
 		for _, m := range e.listWaiting() {
-			err := e.pass(ctx, m)
+			err := e.passWaiting(ctx, m)
 			if err == nil {
 				pause = time.Second
 				continue
@@ -114,7 +113,11 @@ func (e *endedRuns) run(ctx context.Context) error {
 
 			bus.Sleep(ctx, pause)
 			pause = min(2*pause, mostPause)
-			e.add(slices.Values([]proto.Manifest{m}))
+
+			select {
+			case e.wake <- struct{}{}:
+			default:
+			}
 		}
 	}
 }
@@ -138,6 +141,22 @@ func (e *endedRuns) isPassed(m proto.Manifest) bool {
 	return e.passed[m.Run] == endOf(m)
 }
 
+// passWaiting passes a run that was added, unless a sweep has passed it meanwhile.
+func (e *endedRuns) passWaiting(ctx context.Context, m proto.Manifest) error {
+	e.passing.Lock()
+	defer e.passing.Unlock()
+
+	e.mu.Lock()
+	waits := endOf(e.waiting[m.Run]) == endOf(m)
+	e.mu.Unlock()
+
+	if !waits {
+		return nil
+	}
+
+	return e.passOnce(ctx, m)
+}
+
 // pass passes an ended run, unless it was passed.
 func (e *endedRuns) pass(ctx context.Context, m proto.Manifest) error {
 	if e == nil || !e.collects(m) {
@@ -147,6 +166,11 @@ func (e *endedRuns) pass(ctx context.Context, m proto.Manifest) error {
 	e.passing.Lock()
 	defer e.passing.Unlock()
 
+	return e.passOnce(ctx, m)
+}
+
+// passOnce is pass for the caller that holds passing.
+func (e *endedRuns) passOnce(ctx context.Context, m proto.Manifest) error {
 	if !e.isPassed(m) {
 		if err := e.events.AddRun(ctx, m); err != nil {
 			return err
