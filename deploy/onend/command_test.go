@@ -48,7 +48,7 @@ func TestCommand(t *testing.T) {
 	t.Setenv("PROMPTMILL_END_RUN", "another")
 	t.Setenv("PROMPTMILL_JOIN", "kept")
 
-	lines, err := runScript(t, "env | grep ^PROMPTMILL_ | sort; cat; printf 'no newline'", nightly())
+	lines, err := runScript(t, "env | grep ^PROMPTMILL_ | grep -v ^PROMPTMILL_TEST_ | sort; cat; printf 'no newline'", nightly())
 	if err != nil {
 		t.Fatal(err)
 	}
