@@ -165,9 +165,9 @@ func TestCompletionInShells(t *testing.T) {
 	t.Parallel()
 
 	for name, start := range map[string]string{
-		"bash": "PS1='ready> ' exec bash --norc --noprofile -i",
-		"zsh":  "PS1='ready> ' exec zsh -f -i",
-		"fish": "exec fish --no-config --init-command 'function fish_prompt; echo -n \"ready> \"; end'",
+		"bash": "PS1='ready> ' bash --norc --noprofile -i",
+		"zsh":  "PS1='ready> ' zsh -f -i",
+		"fish": "fish --no-config --init-command 'function fish_prompt; echo -n \"ready> \"; end'",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -216,6 +216,10 @@ func testCompletionIn(t *testing.T, shell, start string) {
 		send("C-u", "C-l")
 		term.see(`^ready>\s*$`)
 	}
+
+	// A shell writes its history into HOME when it ends, which must be before the folder is removed.
+	send("exit", "Enter")
+	term.see(`(?m)^exit 0\s*$`)
 }
 
 func TestCompletionScripts(t *testing.T) {
