@@ -212,8 +212,9 @@ const noRoomWait = 10 * time.Second
 var errMadeRoom = errors.New("there is room for the run now")
 
 // makeRoom deletes the batch from the bus that ended first. Its output is in its files, and it
-// stayed there for readers alone. Without one, it returns the error noRoom, and the streams of the run
-// that found no room are gone: they would keep out an older batch.
+// stayed there for readers alone. Without one, it returns the error noRoom. Either way, the streams of
+// the run that found no room are gone, and those of others that wait: they would keep out the oldest
+// batch, which is the next one.
 func (s *Service) makeRoom(ctx context.Context, run string, noRoom error) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
@@ -235,10 +236,15 @@ func (s *Service) makeRoom(ctx context.Context, run string, noRoom error) error 
 		}
 	}
 
-	if first == nil {
-		if m, err := s.bus.Runs.Get(ctx, run); err == nil && m.State == proto.StateValidating {
-			return errors.Join(noRoom, bus.DeleteStreams(ctx, s.cfg.Bus.JS, run))
+	for _, m := range runs {
+		if m.State == proto.StateValidating && (m.Run == run || s.isWaiting(m.Run)) {
+			if err := bus.DeleteStreams(ctx, s.cfg.Bus.JS, m.Run); err != nil {
+				return errors.Join(noRoom, err)
+			}
 		}
+	}
+
+	if first == nil {
 		return noRoom
 	}
 
@@ -246,6 +252,16 @@ func (s *Service) makeRoom(ctx context.Context, run string, noRoom error) error 
 		Msg("the bus has no room for another batch; deleted one there that has ended")
 
 	return cmp.Or(pipeline.DeleteRun(ctx, s.cfg.Bus.JS, s.bus.Runs, *first), errMadeRoom)
+}
+
+// isWaiting reports whether a batch is to be put on the bus later, and no attempt is at work.
+func (s *Service) isWaiting(run string) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+
+	r, at := s.all[run], s.submissions[run]
+
+	return r != nil && r.State == proto.StateValidating && (at == nil || at.stop == nil)
 }
 
 // dropSubmission forgets a submission that has nothing to say. The caller holds mu.
