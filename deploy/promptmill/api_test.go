@@ -43,6 +43,17 @@ func (c command) startAPI(args ...string) (cmd *exec.Cmd, out *lockedBuffer, url
 	return cmd, out, url
 }
 
+// awaitText waits until a process has printed a text.
+func awaitText(t *testing.T, out *lockedBuffer, text string) {
+	t.Helper()
+
+	for end := time.Now().Add(patience); !strings.Contains(out.String(), text); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("no %q after %s:\n%s", text, patience, out)
+		}
+	}
+}
+
 // call sends a request with a secret and returns the status and the text of the answer.
 func call(t *testing.T, client *http.Client, method, url, secret string) (status int, text string) {
 	t.Helper()
@@ -73,9 +84,7 @@ func TestAPIKeys(t *testing.T) {
 	}
 	_, out, url := c.startAPI("--api", "0", "--api-log", "access.jsonl", "--state", c.state)
 	wantHint := "promptmill key create --state " + c.state + " makes the first real one\n"
-	if !strings.Contains(out.String(), wantHint) {
-		t.Errorf("serve prints no %q:\n%s", wantHint, out)
-	}
+	awaitText(t, out, wantHint)
 	check := func(path, secret string, want int) {
 		t.Helper()
 		if got, text := call(t, http.DefaultClient, "GET", url+path, secret); got != want {
@@ -149,7 +158,8 @@ func TestAPIKeys(t *testing.T) {
 		return status == 503 && strings.Contains(text, `"the API keys cannot be read, so all requests are refused"`)
 	})
 	// Two parts of serve read the keys, and each has a line a minute.
-	if n := strings.Count(out.String(), "failed to read the API keys"); n < 1 || n > 2 {
+	awaitText(t, out, "failed to read the API keys")
+	if n := strings.Count(out.String(), "failed to read the API keys"); n > 2 {
 		t.Errorf("the log has the broken file %d times:\n%s", n, out)
 	}
 	must(t, os.Remove(filepath.Join(c.state, "api-keys.json")))
@@ -225,8 +235,8 @@ func TestAPITLS(t *testing.T) {
 	secret := strings.TrimSpace(c.must("key", "create"))
 	cmd, out, url := c.startAPI("--api", "0.0.0.0:0", "--api-tls")
 	authority := filepath.Join(c.state, "api-ca.pem")
-	if !strings.HasPrefix(url, "https://") || !strings.Contains(out.String(), "SSL_CERT_FILE="+authority+" ") ||
-		strings.Contains(out.String(), "in clear") {
+	awaitText(t, out, "SSL_CERT_FILE="+authority+" ")
+	if !strings.HasPrefix(url, "https://") || strings.Contains(out.String(), "in clear") {
 		t.Errorf("serve prints\n%s", out)
 	}
 
@@ -277,9 +287,7 @@ func TestAPICertificate(t *testing.T) {
 	if status, text := call(t, old, "GET", url+"/v1/models", "any"); status != 200 {
 		t.Errorf("with a broken file: %d %s", status, text)
 	}
-	if !strings.Contains(out.String(), "failed to read a changed certificate; the old one stays in use") {
-		t.Errorf("serve prints\n%s", out)
-	}
+	awaitText(t, out, "failed to read a changed certificate; the old one stays in use")
 
 	writeCertificate(t, c.dir, "mine")
 	if status, text := call(t, clientTrusting(t, cert), "GET", url+"/v1/models", "any"); status != 200 {
@@ -297,9 +305,7 @@ func TestAPIInClear(t *testing.T) {
 	c := newCommand(t)
 	secret := strings.TrimSpace(c.must("key", "create"))
 	_, out, url := c.startAPI("--api", "0.0.0.0:0")
-	if !strings.Contains(out.String(), "warning: keys and prompts go over the network in clear; --api-tls encrypts them\n") {
-		t.Errorf("serve prints\n%s", out)
-	}
+	awaitText(t, out, "warning: keys and prompts go over the network in clear; --api-tls encrypts them\n")
 
 	if status, text := call(t, http.DefaultClient, "GET", url+"/v1/models", secret); status != 200 {
 		t.Errorf("%d %s", status, text)
