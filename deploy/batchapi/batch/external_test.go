@@ -11,11 +11,14 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/natsserver"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
+	"github.com/promptmill/promptmill/proto/prototest"
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
@@ -225,6 +228,42 @@ func TestExpiresBeforeItIsOnTheBus(t *testing.T) {
 	for _, b := range working {
 		h.awaitState(b.ID, proto.StateInProgress)
 	}
+}
+
+// A batch that waits behind another, and has a stream from an attempt that failed, does not keep the
+// other off the bus.
+func TestWaitingBatchHoldsNoStream(t *testing.T) {
+	t.Parallel()
+
+	h := newHead(t)
+	h.bus = busconn.Options{URL: startSmallBus(t), Command: "serve"}
+	h.sim = nil
+	h.start()
+
+	for range 2 {
+		working := h.create(request(h.upload(questions(3))))
+		h.awaitState(working.ID, proto.StateInProgress)
+	}
+
+	h.create(request(h.upload(questions(3)))) // has the next turn
+	behind := h.create(request(h.upload(questions(3))))
+
+	must(t, h.svc.bus.Runs.Create(t.Context(), proto.Manifest{
+		Schema: proto.ManifestSchema,
+		Run:    behind.Run,
+		State:  proto.StateValidating,
+	}))
+
+	cfg := bus.WorkStreamConfig(behind.Run, bus.Limits{WorkBytes: 1 << 20})
+	prototest.Poll(t, awaitTime, "there is room for the stream", func() bool { // an attempt may hold it
+		_, err := h.link.JS.CreateStream(t.Context(), cfg)
+		return err == nil
+	})
+
+	prototest.Poll(t, awaitTime, "the stream is gone", func() bool {
+		_, err := h.link.JS.Stream(t.Context(), cfg.Name)
+		return errors.Is(err, jetstream.ErrStreamNotFound)
+	})
 }
 
 // startSmallBus starts a bus with room for two runs, or for one and three that have ended, and returns its
