@@ -40,6 +40,21 @@ func (c command) startAPI(args ...string) (cmd *exec.Cmd, out *lockedBuffer, url
 		return found != nil
 	})
 
+	if !strings.HasPrefix(url, "http://") {
+		return cmd, out, url // only a client that trusts its certificate can ask
+	}
+
+	// Until the batches are read, all other requests are refused with 503.
+	poll(c.t, patience, "the server is ready", func() bool {
+		answer, err := http.Get(url + "/readyz")
+		if err != nil {
+			return false
+		}
+		answer.Body.Close()
+
+		return answer.StatusCode == http.StatusOK
+	})
+
 	return cmd, out, url
 }
 
