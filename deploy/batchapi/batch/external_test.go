@@ -197,17 +197,7 @@ func TestBusIsFull(t *testing.T) {
 func TestExpiresBeforeItIsOnTheBus(t *testing.T) {
 	t.Parallel()
 
-	h := newHead(t)
-	h.bus = busconn.Options{URL: startSmallBus(t), Command: "serve"}
-	h.sim = nil
-	h.start()
-
-	var working []Batch
-	for range 2 {
-		working = append(working, h.create(request(h.upload(questions(3)))))
-		h.awaitState(working[len(working)-1].ID, proto.StateInProgress)
-	}
-
+	h, working := newHeadOfFullBus(t)
 	waiting := h.create(request(h.upload(questions(3))))
 	q := request(h.upload(questions(3)))
 	q.CompletionWindow = "2s"
@@ -235,16 +225,7 @@ func TestExpiresBeforeItIsOnTheBus(t *testing.T) {
 func TestWaitingBatchHoldsNoStream(t *testing.T) {
 	t.Parallel()
 
-	h := newHead(t)
-	h.bus = busconn.Options{URL: startSmallBus(t), Command: "serve"}
-	h.sim = nil
-	h.start()
-
-	for range 2 {
-		working := h.create(request(h.upload(questions(3))))
-		h.awaitState(working.ID, proto.StateInProgress)
-	}
-
+	h, _ := newHeadOfFullBus(t)
 	h.create(request(h.upload(questions(3)))) // has the next turn
 	behind := h.create(request(h.upload(questions(3))))
 
@@ -264,6 +245,23 @@ func TestWaitingBatchHoldsNoStream(t *testing.T) {
 		_, err := h.link.JS.Stream(t.Context(), cfg.Name)
 		return errors.Is(err, jetstream.ErrStreamNotFound)
 	})
+}
+
+// newHeadOfFullBus starts a server whose bus has no room besides two batches, which no worker answers.
+func newHeadOfFullBus(t *testing.T) (h *head, working []Batch) {
+	t.Helper()
+
+	h = newHead(t)
+	h.bus = busconn.Options{URL: startSmallBus(t), Command: "serve"}
+	h.sim = nil
+	h.start()
+
+	for range 2 {
+		working = append(working, h.create(request(h.upload(questions(3)))))
+		h.awaitState(working[len(working)-1].ID, proto.StateInProgress)
+	}
+
+	return h, working
 }
 
 // startSmallBus starts a bus with room for two runs, or for one and three that have ended, and returns its

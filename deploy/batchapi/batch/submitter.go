@@ -237,10 +237,21 @@ func (s *Service) makeRoom(ctx context.Context, run string, noRoom error) error 
 	}
 
 	for _, m := range runs {
-		if m.State == proto.StateValidating && (m.Run == run || s.isWaiting(m.Run)) {
-			if err := bus.DeleteStreams(ctx, s.cfg.Bus.JS, m.Run); err != nil {
-				return errors.Join(noRoom, err)
+		if m.State != proto.StateValidating {
+			continue
+		}
+
+		release := func() {}
+		if m.Run != run {
+			if release = s.holdWaiting(m.Run); release == nil {
+				continue
 			}
+		}
+
+		err := bus.DeleteStreams(ctx, s.cfg.Bus.JS, m.Run)
+		release()
+		if err != nil {
+			return errors.Join(noRoom, err)
 		}
 	}
 
@@ -252,16 +263,6 @@ func (s *Service) makeRoom(ctx context.Context, run string, noRoom error) error 
 		Msg("the bus has no room for another batch; deleted one there that has ended")
 
 	return cmp.Or(pipeline.DeleteRun(ctx, s.cfg.Bus.JS, s.bus.Runs, *first), errMadeRoom)
-}
-
-// isWaiting reports whether a batch is to be put on the bus later, and no attempt is at work.
-func (s *Service) isWaiting(run string) bool {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-
-	r, at := s.all[run], s.submissions[run]
-
-	return r != nil && r.State == proto.StateValidating && (at == nil || at.stop == nil)
 }
 
 // dropSubmission forgets a submission that has nothing to say. The caller holds mu.
@@ -276,25 +277,9 @@ func (s *Service) dropSubmission(run string) {
 // that there was no attempt yet, so that nothing of the run is on the bus.
 func (s *Service) holdSubmission(ctx context.Context, run string) (isFresh bool, release func(), err error) {
 	s.mu.Lock()
-
-	at := s.submissions[run]
-	if at == nil {
-		at = &submission{}
-		s.submissions[run] = at
-	}
-
-	at.holds++
+	at, release := s.hold(run)
 	stop, done, isFresh := at.stop, at.done, s.fresh[run]
 	s.mu.Unlock()
-
-	release = func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-
-		at.holds--
-		s.dropSubmission(run)
-		s.submitter.wake()
-	}
 
 	if stop == nil {
 		return isFresh, release, nil
@@ -308,6 +293,42 @@ func (s *Service) holdSubmission(ctx context.Context, run string) (isFresh bool,
 	}
 
 	return false, release, err
+}
+
+// holdWaiting keeps attempts to put a batch on the bus from beginning, if it waits for one. Else release
+// is nil.
+func (s *Service) holdWaiting(run string) (release func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	r, at := s.all[run], s.submissions[run]
+	if r == nil || r.State != proto.StateValidating || at != nil && at.stop != nil {
+		return nil
+	}
+
+	_, release = s.hold(run)
+
+	return release
+}
+
+// hold keeps attempts to put a run on the bus from beginning until release. The caller holds mu.
+func (s *Service) hold(run string) (at *submission, release func()) {
+	at = s.submissions[run]
+	if at == nil {
+		at = &submission{}
+		s.submissions[run] = at
+	}
+
+	at.holds++
+
+	return at, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+
+		at.holds--
+		s.dropSubmission(run)
+		s.submitter.wake()
+	}
 }
 
 // errHeld stops the submission of a batch that is cancelled or expires.
