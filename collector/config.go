@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"context"
 	"errors"
 	"iter"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/collector/journal"
+	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
@@ -42,6 +44,10 @@ type Config struct {
 	Format output.Format
 	// Info is the part of the metadata that only the program around the collector knows.
 	Info RunInfo
+	// WriteTables writes the tables of the output when its lines are written, in the order of the input,
+	// and returns their files for the metadata. It may be interrupted and repeated: the journal is there
+	// until the metadata is. Defaults to no tables.
+	WriteTables func(context.Context) ([]metadata.TableFile, error)
 	// OnWritten is called when the output files and the metadata are whole; after a crash,
 	// maybe again. Defaults to no call.
 	OnWritten func()

@@ -123,7 +123,7 @@ func (c *Collector) finishCopy(ctx context.Context, ended time.Time) error {
 		return fmt.Errorf("write output files: %w", err)
 	}
 
-	if err := c.writeMetadata(ended); err != nil {
+	if err := c.writeMetadata(ctx, ended); err != nil {
 		return err
 	}
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -32,7 +33,7 @@ func (c *Collector) finishRun(ctx context.Context) error {
 	// Workers report their usage only every few seconds.
 	c.awaitFinalUsage(ctx)
 
-	if err := c.writeMetadata(time.Now().UTC()); err != nil {
+	if err := c.writeMetadata(ctx, time.Now().UTC()); err != nil {
 		return err
 	}
 
@@ -66,8 +67,15 @@ func (c *Collector) awaitFinalUsage(ctx context.Context) {
 	}
 }
 
-// writeMetadata writes the file of the metadata of a run that ended at a time.
-func (c *Collector) writeMetadata(ended time.Time) error {
+// writeMetadata writes the tables, and then the file of the metadata of a run that ended at a time.
+func (c *Collector) writeMetadata(ctx context.Context, ended time.Time) (err error) {
+	var tables []metadata.TableFile
+	if c.cfg.WriteTables != nil {
+		if tables, err = c.cfg.WriteTables(ctx); err != nil {
+			return fmt.Errorf("write tables: %w", err)
+		}
+	}
+
 	state := c.cfg.Journal.State()
 
 	meta, err := buildMetadata(&c.cfg, state, c.workers.all(), c.finalState(), ended)
@@ -75,6 +83,7 @@ func (c *Collector) writeMetadata(ended time.Time) error {
 		return fmt.Errorf("metadata: %w", err)
 	}
 
+	meta.Test.Tables = tables
 	// Other limits may have been set since the run began.
 	meta.Manifest.Policy = meta.Manifest.Policy.WithLimits(c.limits.currentPolicy())
 

@@ -33,7 +33,7 @@ func newBench(t *testing.T, text string, s proto.Settings, workBytes int64) *ben
 func addRun(t *testing.T, js jetstream.JetStream, run, file string, s proto.Settings, workBytes int64) *bench {
 	t.Helper()
 
-	in, _, err := Validate(t.Context(), []string{file}, s, nil)
+	in, _, err := Validate(t.Context(), Source{Files: []string{file}}, s, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

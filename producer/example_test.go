@@ -39,7 +39,7 @@ func ExampleValidate() {
 
 	settings := proto.Settings{Model: "llama3"} // of lines that name no model
 
-	in, report, err := producer.Validate(context.Background(), []string{path}, settings, nil)
+	in, report, err := producer.Validate(context.Background(), producer.Source{Files: []string{path}}, settings, nil)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func ExampleReader() {
 	path := writeInput(input)
 	defer os.RemoveAll(filepath.Dir(path))
 
-	r, err := producer.NewReader([]string{path}, proto.Settings{Model: "llama3"}, nil)
+	r, err := producer.NewReader(context.Background(), producer.Source{Files: []string{path}}, proto.Settings{Model: "llama3"}, nil)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/promptmill/promptmill/producer/fileformat"
+	"github.com/promptmill/promptmill/producer/inputfile"
 	"github.com/promptmill/promptmill/proto/jsonl"
 )
 
@@ -55,7 +56,7 @@ func (r *Reader) checkFormat(path string) error {
 		}
 	}
 
-	compression, err := jsonl.Compression(path)
+	compression, err := inputfile.Compression(r.ctx, r.source.opener(), r.source.file(path))
 	if err != nil {
 		return err
 	}
@@ -73,7 +74,7 @@ const maxSearched = 1 << 30
 // hasRequest reports whether one of the first [MaxBad] lines of a file is an object that looks
 // like a request, good or not.
 func (r *Reader) hasRequest(path string) (bool, error) {
-	file, err := jsonl.Open(path)
+	file, err := inputfile.OpenText(r.ctx, r.source.opener(), r.source.file(path), 0)
 	if err != nil {
 		return false, err
 	}

@@ -100,7 +100,7 @@ func TestValidateFindsParameters(t *testing.T) {
 			t.Parallel()
 
 			file := writeFile(t, "in", strings.Join(tt.lines, "\n"))
-			in, _, err := Validate(t.Context(), []string{file}, proto.Settings{Set: tt.set}, nil)
+			in, _, err := Validate(t.Context(), Source{Files: []string{file}}, proto.Settings{Set: tt.set}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"github.com/promptmill/promptmill/producer/inputfile"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -25,6 +26,8 @@ type Config struct {
 	// Files returns the paths of the input files. It is called when they are needed. Defaults to
 	// the paths that the manifest names.
 	Files func(context.Context) ([]string, error)
+	// Opener opens the files. Defaults to [inputfile.Local].
+	Opener inputfile.Opener
 	// Once ends [Producer.Run] when the current round is published, by this producer or another.
 	// Defaults to false: Run waits for further rounds until the run ends.
 	Once bool
@@ -355,15 +358,17 @@ func (p *Producer) openInput(ctx context.Context, m proto.Manifest) (*Reader, er
 		}
 	}
 
+	source := SourceOf(m.Input, files, p.cfg.Opener)
+
 	// Workers continue meanwhile with the shards that are on the bus.
 	if !p.validated {
-		if err := CheckInput(ctx, m.Input, files); err != nil {
+		if err := CheckInput(ctx, m.Input, m.Settings, source); err != nil {
 			return nil, err
 		}
 		p.validated = true
 	}
 
-	return newRunReader(files, m)
+	return newRunReader(ctx, source, m)
 }
 
 // loadWanted returns the set of requests that the round publishes, nil for all, and how many

@@ -2,6 +2,7 @@ package producer
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/RoaringBitmap/roaring/v2"
 
+	"github.com/promptmill/promptmill/producer/inputfile"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/jsonl"
 )
@@ -29,7 +31,8 @@ type Item struct {
 // Reader reads the requests of a run's input files, in order. Its items' parts are
 // valid until the next call.
 type Reader struct {
-	files  []string
+	ctx    context.Context
+	source Source
 	parser *Parser
 	// tee gets the unpacked text. It may be nil.
 	tee io.Writer
@@ -48,20 +51,20 @@ type Reader struct {
 	idBuf  []byte
 }
 
-// NewReader reads the requests of the files under the settings. If tee is given, the
+// NewReader reads the requests of the files under the settings, until ctx ends. If tee is given, the
 // unpacked text is written to it. A file of another format than JSON lines is refused with a
 // [FormatError], and unless s skips invalid lines, one with too much blank text with a [FillerError].
-func NewReader(files []string, s proto.Settings, tee io.Writer) (*Reader, error) {
+func NewReader(ctx context.Context, source Source, s proto.Settings, tee io.Writer) (*Reader, error) {
 	p, err := NewParser(s)
 	if err != nil {
 		return nil, err
 	}
-	return &Reader{files: files, parser: p, tee: tee, bounded: !s.SkipInvalid}, nil
+	return &Reader{ctx: ctx, source: source, parser: p, tee: tee, bounded: !s.SkipInvalid}, nil
 }
 
 // newRunReader reads the requests of a run's input just as validation has found them.
-func newRunReader(files []string, m proto.Manifest) (*Reader, error) {
-	r, err := NewReader(files, m.Settings, nil)
+func newRunReader(ctx context.Context, source Source, m proto.Manifest) (*Reader, error) {
+	r, err := NewReader(ctx, source, m.Settings, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +83,7 @@ func newRunReader(files []string, m proto.Manifest) (*Reader, error) {
 func (r *Reader) Seek(p proto.Checkpoint) error {
 	r.Close()
 	r.at = p
-	if p.File >= len(r.files) {
+	if p.File >= len(r.source.Files) {
 		return nil
 	}
 	return r.openFile(p.Offset, p.Line)
@@ -100,7 +103,7 @@ func (r *Reader) Checkpoint() proto.Checkpoint {
 func (r *Reader) Next() (Item, error) {
 	for {
 		if r.lines == nil {
-			if r.at.File >= len(r.files) {
+			if r.at.File >= len(r.source.Files) {
 				return Item{}, io.EOF
 			}
 			if err := r.openFile(0, 0); err != nil {
@@ -109,7 +112,7 @@ func (r *Reader) Next() (Item, error) {
 		}
 
 		line, err := r.lines.Next()
-		item := Item{File: r.files[r.at.File], Line: r.lines.Line()}
+		item := Item{File: r.source.Files[r.at.File], Line: r.lines.Line()}
 		filler, isFiller := errors.AsType[*FillerError](err)
 
 		switch {
@@ -120,7 +123,7 @@ func (r *Reader) Next() (Item, error) {
 		case isFiller && filler.isLine:
 			item.Line++ // it has not ended
 			r.Close()
-			r.at.File = len(r.files)
+			r.at.File = len(r.source.Files)
 		case isFiller:
 			return Item{}, &FillerError{File: item.File, Line: item.Line}
 		case err != nil && !errors.Is(err, jsonl.ErrLineTooLong):
@@ -176,9 +179,9 @@ func (r *Reader) Close() {
 
 // openFile opens the current file at an offset in its text, before which there are some lines.
 func (r *Reader) openFile(offset int64, line int) error {
-	path := r.files[r.at.File]
+	path := r.source.Files[r.at.File]
 
-	in, err := jsonl.OpenAt(path, offset)
+	in, err := inputfile.OpenText(r.ctx, r.source.opener(), r.source.file(path), offset)
 	if err != nil {
 		return err
 	}

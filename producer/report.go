@@ -81,7 +81,7 @@ func (p Problem) String() string {
 // are the custom_ids of those among Lines, by their index there. It reads the input again, up to the
 // last of these.
 func (r *Report) findEarlierLines(
-	ctx context.Context, files []string, s proto.Settings, repeated map[int][16]byte,
+	ctx context.Context, source Source, s proto.Settings, repeated map[int][16]byte,
 ) error {
 	type duplicates struct {
 		examples []*Problem
@@ -113,7 +113,7 @@ func (r *Report) findEarlierLines(
 		d.lines = append(d.lines, &r.Lines[i])
 	}
 
-	lines, err := NewReader(files, s, nil)
+	lines, err := NewReader(ctx, source, s, nil)
 	if err != nil {
 		return err
 	}

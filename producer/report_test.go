@@ -56,11 +56,11 @@ func TestRefusedLines(t *testing.T) {
 	} {
 		file := writeFile(t, "in.jsonl", tt.line+"\n")
 		want := []RefusedLine{{file, 1, tt.code, tt.param, "the line " + tt.message}}
-		_, report, err := Validate(t.Context(), []string{file}, proto.Settings{}, nil)
+		_, report, err := Validate(t.Context(), Source{Files: []string{file}}, proto.Settings{}, nil)
 		if _, format := errors.AsType[*FormatError](err); format { // a file of such lines alone is something else
 			file = writeFile(t, "in.jsonl", `{"prompt":"x","model":"m"}`+"\n"+tt.line+"\n")
 			want[0].File, want[0].Line = file, 2
-			_, report, err = Validate(t.Context(), []string{file}, proto.Settings{}, nil)
+			_, report, err = Validate(t.Context(), Source{Files: []string{file}}, proto.Settings{}, nil)
 		}
 
 		if err != nil {
@@ -98,7 +98,7 @@ func TestRefusedLineNumbers(t *testing.T) {
 		"\xef\xbb\xbf" + ok + "\nbad\n" + ok + "\n  \t\nbad",
 		"\n\xef\xbb\xbfbad\n" + ok + "\n\nbad\n\n",
 	} {
-		in, report, err := Validate(t.Context(), []string{writeFile(t, "in.jsonl", text)}, proto.Settings{}, nil)
+		in, report, err := Validate(t.Context(), Source{Files: []string{writeFile(t, "in.jsonl", text)}}, proto.Settings{}, nil)
 		if err != nil {
 			t.Errorf("%q: %v", text, err)
 			continue
@@ -123,7 +123,7 @@ func TestLastLineWithoutLineFeed(t *testing.T) {
 
 	const ok = `{"prompt":"x","model":"m"}`
 	for _, text := range []string{ok, ok + "\n", ok + "\r\n", "\xef\xbb\xbf" + ok, "\n" + ok} {
-		in, report, err := Validate(t.Context(), []string{writeFile(t, "in.jsonl", text)}, proto.Settings{}, nil)
+		in, report, err := Validate(t.Context(), Source{Files: []string{writeFile(t, "in.jsonl", text)}}, proto.Settings{}, nil)
 		if err != nil || in.Requests != 1 || report.Count != 0 {
 			t.Errorf("%q: %d requests, %d refused, %v", text, in.Requests, report.Count, err)
 		}
@@ -139,7 +139,7 @@ func TestReportOfManyLines(t *testing.T) {
 		text.WriteString(`{"custom_id":"` + strings.Repeat("a", 200) + `","prompt":"x","model":"m"}` + "\n")
 	}
 
-	_, report, err := Validate(t.Context(), []string{writeFile(t, "in.jsonl", text.String())}, proto.Settings{}, nil)
+	_, report, err := Validate(t.Context(), Source{Files: []string{writeFile(t, "in.jsonl", text.String())}}, proto.Settings{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

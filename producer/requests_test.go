@@ -1,6 +1,7 @@
 package producer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,7 +18,9 @@ import (
 
 // names returns the names of at most most requests of Requests, and its last error.
 func names(files []string, s proto.Settings, most int, wanted ...uint32) (got []string, err error) {
-	for r, err := range Requests(files, proto.Manifest{Settings: s}, roaring.BitmapOf(wanted...)) {
+	for r, err := range Requests(
+		context.Background(), Source{Files: files}, proto.Manifest{Settings: s}, roaring.BitmapOf(wanted...),
+	) {
 		if err != nil {
 			return got, err
 		}

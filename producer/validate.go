@@ -7,10 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
+	"github.com/promptmill/promptmill/producer/inputfile"
 	"github.com/promptmill/promptmill/proto"
-	"github.com/promptmill/promptmill/proto/jsonl"
 	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
@@ -29,21 +28,17 @@ var ErrEmpty = errors.New("no requests in the input")
 // the 16 bytes of each custom_id's hash. progress, which may be nil, is called from
 // time to time with the requests and bytes read.
 func Validate(
-	ctx context.Context, files []string, s proto.Settings, progress func(requests int, bytes int64),
-) (proto.Input, Report, error) {
-	in := proto.Input{Models: map[string]int{}}
-	var report Report
-	for _, path := range files {
-		info, err := os.Stat(path)
-		if err != nil {
-			return in, report, err
-		}
-		in.Files = append(in.Files, DescribeFile(path, info))
+	ctx context.Context, source Source, s proto.Settings, progress func(requests int, bytes int64),
+) (in proto.Input, report Report, err error) {
+	in.Models = map[string]int{}
+	if in.Files, err = source.Describe(ctx); err != nil {
+		return in, report, err
 	}
+	source = SourceOf(in, source.Files, source.Opener) // what is read again must be the same
 
 	sum := sha256.New()
 	counted := &countingWriter{ctx: ctx, w: sum}
-	r, err := NewReader(files, s, counted)
+	r, err := NewReader(ctx, source, s, counted)
 	if err != nil {
 		return in, report, err
 	}
@@ -108,7 +103,7 @@ func Validate(
 	}
 
 	if len(repeated) > 0 && !s.SkipInvalid {
-		if err := report.findEarlierLines(ctx, files, s, repeatedLines); err != nil {
+		if err := report.findEarlierLines(ctx, source, s, repeatedLines); err != nil {
 			return in, report, err
 		}
 	}
@@ -154,10 +149,10 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 }
 
 // Checksum returns the SHA-256 of the unpacked text of the files, in hexadecimal.
-func Checksum(ctx context.Context, files []string) (string, error) {
+func Checksum(ctx context.Context, source Source, _ proto.Settings) (string, error) {
 	sum := sha256.New()
-	for _, path := range files {
-		in, err := jsonl.Open(path)
+	for _, path := range source.Files {
+		in, err := inputfile.OpenText(ctx, source.opener(), source.file(path), 0)
 		if err != nil {
 			return "", err
 		}
@@ -178,8 +173,8 @@ func Checksum(ctx context.Context, files []string) (string, error) {
 
 // CheckInput reads the files, and returns an error that wraps [proto.ErrInputChanged] if their
 // text is not the validated one.
-func CheckInput(ctx context.Context, in proto.Input, files []string) error {
-	sum, err := Checksum(ctx, files)
+func CheckInput(ctx context.Context, in proto.Input, s proto.Settings, source Source) error {
+	sum, err := Checksum(ctx, source, s)
 	if err != nil {
 		return fmt.Errorf("check the input: %w", err)
 	}

@@ -44,7 +44,7 @@ func TestValidate(t *testing.T) {
 	// no line feed; b again
 	second := "\xef\xbb\xbf" + good("c", "m") + "\xef\xbb\xbf" + `{"custom_id":"\u0062","model":"m","messages":[]}`
 	files := []string{writeFile(t, "1.jsonl", first), writeFile(t, "2.jsonl", prototest.Gzip(t, second))}
-	in, report, err := Validate(t.Context(), files, proto.Settings{}, nil)
+	in, report, err := Validate(t.Context(), Source{Files: files}, proto.Settings{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestValidate(t *testing.T) {
 		t.Errorf("a problem is written %q", got)
 	}
 
-	if got, err := Checksum(t.Context(), files); err != nil || got != want.SHA256 {
+	if got, err := Checksum(t.Context(), Source{Files: files}, proto.Settings{}); err != nil || got != want.SHA256 {
 		t.Errorf("checksum %s, %v", got, err)
 	}
 }
@@ -102,7 +102,7 @@ func TestValidateReportsTheFirstProblems(t *testing.T) {
 	t.Parallel()
 
 	file := writeFile(t, "in", strings.Repeat("broken\n", MaxExamples+5)+good("a", "m"))
-	in, report, err := Validate(t.Context(), []string{file}, proto.Settings{}, nil)
+	in, report, err := Validate(t.Context(), Source{Files: []string{file}}, proto.Settings{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func TestValidateErrors(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			_, _, err := Validate(t.Context(), []string{tt.file}, proto.Settings{}, nil)
+			_, _, err := Validate(t.Context(), Source{Files: []string{tt.file}}, proto.Settings{}, nil)
 			if err == nil || tt.is != nil && !errors.Is(err, tt.is) || !strings.Contains(err.Error(), tt.text) {
 				t.Errorf("error %v; want %v %s", err, tt.is, tt.text)
 			}
@@ -173,7 +173,7 @@ func TestValidateLongLines(t *testing.T) {
 	long(jsonl.MaxLine)
 	fmt.Fprint(f, good("a", "m"))
 
-	in, report, err := Validate(t.Context(), []string{f.Name()}, proto.Settings{}, nil)
+	in, report, err := Validate(t.Context(), Source{Files: []string{f.Name()}}, proto.Settings{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +191,7 @@ func TestValidateStops(t *testing.T) {
 	file := writeFile(t, "in", strings.Repeat(`{"prompt":"","model":"m"}`+"\n", 3*4096))
 	ctx, cancel := context.WithCancel(t.Context())
 	calls := 0
-	_, _, err := Validate(ctx, []string{file}, proto.Settings{}, func(requests int, bytes int64) {
+	_, _, err := Validate(ctx, Source{Files: []string{file}}, proto.Settings{}, func(requests int, bytes int64) {
 		calls++
 		if requests != 4096 || bytes <= 0 {
 			t.Errorf("progress %d, %d", requests, bytes)
@@ -210,7 +210,7 @@ func TestValidateStopsBetweenRequests(t *testing.T) {
 	file := writeFile(t, "in.zst", prototest.Zstd(t, strings.Repeat("\n", 1<<20)+good("a", "m")))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if in, _, err := Validate(ctx, []string{file}, proto.Settings{}, nil); !errors.Is(err, context.Canceled) ||
+	if in, _, err := Validate(ctx, Source{Files: []string{file}}, proto.Settings{}, nil); !errors.Is(err, context.Canceled) ||
 		in.Requests != 0 {
 		t.Errorf("error %v after %d requests", err, in.Requests)
 	}
@@ -220,7 +220,7 @@ func TestValidateStopsBetweenRequests(t *testing.T) {
 func TestValidateStopsAtBadLines(t *testing.T) {
 	t.Parallel()
 	file := writeFile(t, "in.zst", prototest.Zstd(t, strings.Repeat("{}\n", MaxBad+100)))
-	in, report, err := Validate(t.Context(), []string{file}, proto.Settings{}, nil)
+	in, report, err := Validate(t.Context(), Source{Files: []string{file}}, proto.Settings{}, nil)
 	if err != nil || report.Count != MaxBad || in.Requests != MaxBad {
 		t.Errorf("%d of %d lines, error %v", report.Count, in.Requests, err)
 	}
@@ -264,7 +264,7 @@ func TestValidateStopsAtFiller(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			_, report, err := Validate(t.Context(), []string{file}, proto.Settings{SkipInvalid: tt.skip}, nil)
+			_, report, err := Validate(t.Context(), Source{Files: []string{file}}, proto.Settings{SkipInvalid: tt.skip}, nil)
 			var lines []int
 			for _, line := range report.Lines {
 				lines = append(lines, line.Line)
@@ -283,7 +283,7 @@ func TestValidatePackedTwice(t *testing.T) {
 	for _, text := range []string{
 		prototest.Gzip(t, prototest.Zstd(t, "{}")), prototest.Zstd(t, prototest.Gzip(t, "{}")),
 	} {
-		_, _, err := Validate(t.Context(), []string{writeFile(t, "in.gz", text)}, proto.Settings{}, nil)
+		_, _, err := Validate(t.Context(), Source{Files: []string{writeFile(t, "in.gz", text)}}, proto.Settings{}, nil)
 		if err == nil || !strings.Contains(err.Error(), "in.gz is compressed twice: ") {
 			t.Errorf("error %v", err)
 		}
@@ -320,7 +320,7 @@ func TestValidateFormat(t *testing.T) {
 			t.Parallel()
 
 			file := writeFile(t, "in", tt.text)
-			_, report, err := Validate(t.Context(), []string{file}, proto.Settings{SkipInvalid: true}, nil)
+			_, report, err := Validate(t.Context(), Source{Files: []string{file}}, proto.Settings{SkipInvalid: true}, nil)
 			if report.Count != tt.bad {
 				t.Errorf("%d bad lines, want %d", report.Count, tt.bad)
 			}
@@ -347,7 +347,7 @@ func TestReaderSeek(t *testing.T) {
 	}
 
 	newReader := func() *Reader {
-		r, err := NewReader(files, proto.Settings{}, nil)
+		r, err := NewReader(t.Context(), Source{Files: files}, proto.Settings{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -400,7 +400,7 @@ func BenchmarkValidate(b *testing.B) {
 	b.SetBytes(int64(text.Len()))
 
 	for b.Loop() {
-		in, report, err := Validate(b.Context(), []string{file}, proto.Settings{}, nil)
+		in, report, err := Validate(b.Context(), Source{Files: []string{file}}, proto.Settings{}, nil)
 		if err != nil || in.Requests != lines || report.Count != 0 {
 			b.Fatal(in.Requests, report.Count, err)
 		}
@@ -418,7 +418,7 @@ func BenchmarkBlankLines(b *testing.B) {
 		b.Run(bm.name, func(b *testing.B) {
 			b.SetBytes(size)
 			for b.Loop() {
-				if in, _, err := Validate(b.Context(), []string{file}, proto.Settings{}, nil); err != nil ||
+				if in, _, err := Validate(b.Context(), Source{Files: []string{file}}, proto.Settings{}, nil); err != nil ||
 					in.Models["m"] != 1 {
 					b.Fatal(in, err)
 				}

@@ -102,7 +102,7 @@ func grouping(
 ) (shards []proto.Shard, points []proto.Checkpoint) {
 	t.Helper()
 
-	in, err := NewReader([]string{file}, s, nil)
+	in, err := NewReader(t.Context(), Source{Files: []string{file}}, s, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -129,8 +129,15 @@ const ManifestSchema = 3
 // requests of such an input. It leaves the run alone.
 const endpointSchema = 4
 
+// rowsSchema is the version of the format with [Settings.Rows], [Settings.Limit] and [Settings.Sample], and
+// with input files that are not on the machine of the producer.
+const rowsSchema = 5
+
 // SchemaFor returns the lowest version of the manifest's format that has the settings.
 func SchemaFor(s Settings) int {
+	if s.Rows != nil || s.Limit > 0 || s.Sample > 0 {
+		return rowsSchema
+	}
 	if cmp.Or(s.ShardEncoding, Snappy) != Snappy || s.Endpoint != "" {
 		return endpointSchema
 	}
@@ -140,7 +147,7 @@ func SchemaFor(s Settings) int {
 // CheckSchema returns an error for a manifest of another version's schema, on the bus, in a journal
 // or in the metadata of an output. It counts as [ErrFormat].
 func CheckSchema(schema int) error {
-	if schema >= ManifestSchema && schema <= endpointSchema {
+	if schema >= ManifestSchema && schema <= rowsSchema {
 		return nil
 	}
 
@@ -152,8 +159,8 @@ type schemaError int
 
 // Error implements error.
 func (e schemaError) Error() string {
-	return fmt.Sprintf("another version of promptmill made the run (schema %d, this version reads %d and %d); "+
-		"finish or delete it with that version", int(e), ManifestSchema, endpointSchema)
+	return fmt.Sprintf("another version of promptmill made the run (schema %d, this version reads %d to %d); "+
+		"finish or delete it with that version", int(e), ManifestSchema, rowsSchema)
 }
 
 // Is reports whether target is [ErrFormat].
@@ -167,6 +174,9 @@ type Input struct {
 	// Bytes is the size of the unpacked text of all files.
 	Bytes    int64 `json:"bytes"`
 	Requests int   `json:"requests"`
+	// Rows is the number of rows or lines of the input, of which [Settings.Limit] and [Settings.Sample]
+	// choose requests. 0: as many as requests.
+	Rows int `json:"rows,omitempty"`
 	// Digest is the digest of all requests as they are published. The digest of the output's
 	// lines must be the same.
 	Digest Digest `json:"digest"`
@@ -229,6 +239,8 @@ type File struct {
 	// unknown. restic detects changed files by the same four.
 	Inode      uint64    `json:"inode,omitempty"`
 	ChangeTime time.Time `json:"change_time,omitzero"`
+	// ETag identifies the contents of a file of an object store or a web server; empty for any other.
+	ETag string `json:"etag,omitempty"`
 }
 
 // Settings turn the input into requests and shards. They stay the same for a whole run, so that a
@@ -242,6 +254,14 @@ type Settings struct {
 	// Endpoint is the path of all requests, one of [Endpoints]. A line without a url has it, and a line
 	// that means another endpoint is refused. Empty: each line names its own.
 	Endpoint string `json:"endpoint,omitempty"`
+
+	// Rows says how requests are made of the rows of tables. Nil: each line of the input is a request.
+	Rows *Rows `json:"rows,omitempty"`
+	// Limit is the most requests of the run, the first of the input. 0: all.
+	Limit int `json:"limit,omitempty"`
+	// Sample is the number of requests of the run, which are spread over the input at random, but are
+	// the same for inputs of the same length. 0: all.
+	Sample int `json:"sample,omitempty"`
 
 	// Set has body fields, as JSON, for bodies that lack them.
 	Set map[string]string `json:"set,omitempty"`

@@ -55,6 +55,13 @@ type Config struct {
 	Plain         bool                       `json:"plain"`
 }
 
+// TableFile is a table of the answers: all of it, or one of its parts.
+type TableFile struct {
+	File   string `json:"file"`
+	SHA256 string `json:"sha256"`
+	Rows   int    `json:"rows"`
+}
+
 // Test names the input and the output.
 type Test struct {
 	NumRequests int      `json:"num_requests"`
@@ -67,6 +74,8 @@ type Test struct {
 	// OutputSHA256 and ErrorSHA256 are of the files as they were written; empty: unknown.
 	OutputSHA256 string `json:"output_sha256,omitempty"`
 	ErrorSHA256  string `json:"error_sha256,omitempty"`
+	// Tables are the files that join the answers with the rows of the input, in order.
+	Tables []TableFile `json:"tables,omitempty"`
 }
 
 // Results are the figures. Rates are over InferenceTimeSeconds.

@@ -1,6 +1,7 @@
 package inputerror
 
 import (
+	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -25,7 +26,7 @@ func CheckFiles(names []string) error {
 			return err
 		}
 
-		r, err := producer.NewReader([]string{name}, proto.Settings{}, nil)
+		r, err := producer.NewReader(context.Background(), producer.Source{Files: []string{name}}, proto.Settings{}, nil)
 		if err != nil {
 			return err
 		}

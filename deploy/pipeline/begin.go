@@ -174,7 +174,7 @@ func (r *runner) countWorkers() int {
 func (r *runner) validateInput(ctx context.Context, m *proto.Manifest) error {
 	var problems producer.Report
 	var err error
-	m.Input, problems, err = producer.Validate(ctx, r.inputs, m.Settings, r.cfg.Hooks.Validating)
+	m.Input, problems, err = producer.Validate(ctx, r.source(), m.Settings, r.cfg.Hooks.Validating)
 	if err != nil {
 		return r.describeInput().Describe(err)
 	}

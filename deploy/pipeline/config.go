@@ -24,6 +24,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/natsserver"
 	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/deploy/statedir"
+	"github.com/promptmill/promptmill/producer/inputfile"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -33,6 +34,8 @@ type Config struct {
 	// Inputs are the files of requests: JSONL in OpenAI's batch format, or with one request body
 	// a line, plain, gzip or zstd. "-" alone is Stdin. Required.
 	Inputs []string
+	// Opener opens the inputs. Defaults to files of this machine.
+	Opener inputfile.Opener
 	// Stdin is read if Inputs is "-". Defaults to os.Stdin.
 	Stdin io.Reader
 	// Output is NAME or NAME.jsonl.zst: answers are written to NAME.jsonl.zst, metadata, reports

@@ -60,7 +60,7 @@ func TestRunKeepsTheCutForSlots(t *testing.T) {
 	const requests = 300
 	cfg := newConfig(t, requests, sim.Config{})
 	settings := proto.Settings{Model: "m", ShardSize: 32, ShardBytes: DefaultShardBytes, Capacity: 16}
-	in, _, err := producer.Validate(t.Context(), cfg.Inputs, settings, nil)
+	in, _, err := producer.Validate(t.Context(), producer.Source{Files: cfg.Inputs}, settings, nil)
 	must(t, err)
 
 	j, err := createJournal(output.Prefix(filepath.Join(filepath.Dir(cfg.Output), "out")), proto.Manifest{

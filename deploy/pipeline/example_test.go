@@ -114,7 +114,7 @@ func runParts(ctx context.Context) error {
 		CreatedAt: time.Now().UTC(),
 		Settings:  proto.Settings{ShardSize: 32, ShardBytes: pipeline.DefaultShardBytes},
 	}
-	if run.Input, _, err = producer.Validate(ctx, inputs, run.Settings, nil); err != nil {
+	if run.Input, _, err = producer.Validate(ctx, producer.Source{Files: inputs}, run.Settings, nil); err != nil {
 		return err
 	}
 

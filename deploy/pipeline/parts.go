@@ -14,6 +14,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/producer"
+	"github.com/promptmill/promptmill/producer/inputfile"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/worker"
@@ -149,6 +150,8 @@ type Input struct {
 	Run proto.Manifest
 	// Files returns the input files, when they are needed. Required.
 	Files func() ([]string, error)
+	// Opener opens the files. Defaults to files of this machine.
+	Opener inputfile.Opener
 }
 
 // Requests implements collector.Input.
@@ -157,5 +160,5 @@ func (in Input) Requests(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error]
 	if err != nil {
 		return func(yield func(proto.Request, error) bool) { yield(proto.Request{}, err) }
 	}
-	return producer.Requests(files, in.Run, wanted)
+	return producer.Requests(context.Background(), producer.SourceOf(in.Run.Input, files, in.Opener), in.Run, wanted)
 }

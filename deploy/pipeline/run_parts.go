@@ -58,7 +58,7 @@ func (r *runner) runParts(ctx context.Context) error {
 
 	m := r.journal.State().Manifest
 	v := &progress.Source{Run: m, JS: l.JS}
-	p, err := r.newParts(l, v)
+	p, err := r.newParts(ctx, l, v)
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func (r *runner) openBus() (l *busconn.Connection, own *natsserver.Server, close
 }
 
 // newParts makes the parts of the run, and adds its workers to the view.
-func (r *runner) newParts(l *busconn.Connection, v *progress.Source) (*Parts, error) {
+func (r *runner) newParts(ctx context.Context, l *busconn.Connection, v *progress.Source) (*Parts, error) {
 	m := r.journal.State().Manifest
 	log := r.cfg.Log.With().Str("run", m.Run).Logger()
 
@@ -150,6 +150,7 @@ func (r *runner) newParts(l *busconn.Connection, v *progress.Source) (*Parts, er
 		JS:        l.JS,
 		Run:       m.Run,
 		Files:     r.files, // whatever the manifest on the bus names
+		Opener:    r.cfg.Opener,
 		Validated: !r.resumed,
 		Log:       log,
 	})
@@ -175,7 +176,11 @@ func (r *runner) newParts(l *busconn.Connection, v *progress.Source) (*Parts, er
 		OnStopped: p.endAtLimit(func(reached proto.ReachedLimit) {
 			r.cfg.Hooks.printf("stopping: %s; requests in flight are finished", reached)
 		}),
-		Input: Input{Run: m, Files: func() ([]string, error) { return r.inputs, nil }},
+		Input: Input{
+			Run:    m,
+			Files:  func() ([]string, error) { return r.inputs, nil },
+			Opener: r.cfg.Opener,
+		},
 		Info: collector.RunInfo{
 			Platform:    r.platform(),
 			Version:     r.cfg.Version,
@@ -191,7 +196,7 @@ func (r *runner) newParts(l *busconn.Connection, v *progress.Source) (*Parts, er
 		return p, nil
 	}
 
-	return p, r.addWorkers(p, v, l.JS, log)
+	return p, r.addWorkers(ctx, p, v, l.JS, log)
 }
 
 // reporter returns the writer of the run's report.
@@ -200,9 +205,16 @@ func (r *runner) reporter() reporter { return reporter{r.cfg.Report, r.cfg.State
 // files returns the input files, for the producer.
 func (r *runner) files(context.Context) ([]string, error) { return r.inputs, nil }
 
+// source returns the input files.
+func (r *runner) source() producer.Source {
+	return producer.Source{Files: r.inputs, Opener: r.cfg.Opener}
+}
+
 // addWorkers adds a worker for each model server.
-func (r *runner) addWorkers(p *Parts, v *progress.Source, js jetstream.JetStream, log zerolog.Logger) error {
-	samples := r.answeredRequests()
+func (r *runner) addWorkers(
+	ctx context.Context, p *Parts, v *progress.Source, js jetstream.JetStream, log zerolog.Logger,
+) error {
+	samples := r.answeredRequests(ctx)
 
 	for i, server := range r.servers.Servers {
 		cfg := r.cfg.Workers.newConfig(r.servers, server, r.cfg.State, log)
@@ -234,14 +246,14 @@ func (r *runner) addWorkers(p *Parts, v *progress.Source, js jetstream.JetStream
 // answeredRequests returns a few requests that have their line, most of them answered. With these
 // the worker distinguishes a server that refuses all requests from one that refuses the remaining
 // ones.
-func (r *runner) answeredRequests() (list []proto.Request) {
+func (r *runner) answeredRequests(ctx context.Context) (list []proto.Request) {
 	const enough = 3
 	done := r.journal.State().Done
 	if done.IsEmpty() {
 		return nil
 	}
 
-	in, err := producer.NewReader(r.inputs, r.journal.State().Manifest.Settings, nil)
+	in, err := producer.NewReader(ctx, r.source(), r.journal.State().Manifest.Settings, nil)
 	if err != nil {
 		return nil // the producer is going to report it
 	}

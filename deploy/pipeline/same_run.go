@@ -7,12 +7,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/producer"
+	"github.com/promptmill/promptmill/producer/inputfile"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -45,20 +45,21 @@ func (r *runner) checkSameRun(ctx context.Context, m proto.Manifest) error {
 // checkSameInput compares the input files with those of a run: by their contents, unless they are
 // the same files and nothing has touched them.
 func (r *runner) checkSameInput(ctx context.Context, in proto.Input) error {
-	same := len(in.Files) == len(r.inputs)
-	for i := 0; same && i < len(in.Files); i++ {
-		info, err := os.Stat(r.inputs[i])
-		if err != nil {
-			return exit.Usage("", "input: %w", err)
-		}
-		same = in.Files[i].Path == r.inputs[i] && producer.IsUnchanged(in.Files[i], info)
+	now, err := r.source().Describe(ctx)
+	if err != nil {
+		return exit.Usage("", "input: %w", err)
+	}
+
+	same := len(in.Files) == len(now)
+	for i := 0; same && i < len(now); i++ {
+		same = in.Files[i].Path == now[i].Path && inputfile.IsUnchanged(in.Files[i], now[i])
 	}
 
 	if same {
 		return nil
 	}
 
-	sum, err := producer.Checksum(ctx, r.inputs)
+	sum, err := producer.Checksum(ctx, r.source(), r.cfg.Settings)
 	if err != nil {
 		return err
 	}
@@ -143,21 +144,20 @@ func schemaText(schema json.RawMessage) string {
 
 // checkUnchanged returns an error that wraps proto.ErrInputChanged if an input file is not what
 // validation has read. It reads the files only where their attributes leave that open.
-func checkUnchanged(ctx context.Context, in proto.Input) error {
-	var paths []string
+func checkUnchanged(ctx context.Context, in proto.Input, s proto.Settings, source producer.Source) error {
+	now, err := source.Describe(ctx)
+	if err != nil {
+		return fmt.Errorf("%w: %w", proto.ErrInputChanged, err)
+	}
+
 	same := true
-	for _, f := range in.Files {
-		info, err := os.Stat(f.Path)
-		if err != nil {
-			return fmt.Errorf("%w: %w", proto.ErrInputChanged, err)
-		}
-		same = same && producer.IsUnchanged(f, info)
-		paths = append(paths, f.Path)
+	for i, f := range in.Files {
+		same = same && inputfile.IsUnchanged(f, now[i])
 	}
 
 	if same {
 		return nil
 	}
 
-	return producer.CheckInput(ctx, in, paths)
+	return producer.CheckInput(ctx, in, s, source)
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/producer"
+	"github.com/promptmill/promptmill/producer/inputfile"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/jsonl"
@@ -35,6 +36,8 @@ type SubmitConfig struct {
 	Bus *busconn.Connection
 	// Inputs are the files of requests, as absolute paths, or "-" alone for Stdin. Required.
 	Inputs []string
+	// Opener opens the inputs. Defaults to files of this machine.
+	Opener inputfile.Opener
 	// Stdin is read if Inputs is "-". Defaults to os.Stdin.
 	Stdin io.Reader
 	// State is the state folder, where Stdin is copied to. Required with Stdin.
@@ -131,6 +134,7 @@ func Submit(ctx context.Context, cfg SubmitConfig) (m proto.Manifest, err error)
 		Bus:     b,
 		link:    l,
 		inputs:  inputs,
+		opener:  cfg.Opener,
 		hooks:   cfg.Hooks,
 		earlier: earlier,
 	}
@@ -227,10 +231,14 @@ type submission struct {
 
 	link   *busconn.Connection
 	inputs []string
+	opener inputfile.Opener
 	hooks  Hooks
 	// earlier is the run that the output of the caller has already. Nil: none.
 	earlier *proto.Manifest
 }
+
+// source returns the input files.
+func (s *submission) source() producer.Source { return producer.Source{Files: s.inputs, Opener: s.opener} }
 
 // prepare checks the input and makes the manifest, or returns that of the same run if it is on the
 // bus already.
@@ -269,7 +277,7 @@ func (s *submission) prepare(ctx context.Context, cfg SubmitConfig) (proto.Manif
 
 	input := inputerror.Input{Files: s.inputs, Stdin: cfg.Inputs[0] == "-"}
 	var problems producer.Report
-	m.Input, problems, err = producer.Validate(ctx, s.inputs, settings, s.hooks.Validating)
+	m.Input, problems, err = producer.Validate(ctx, s.source(), settings, s.hooks.Validating)
 	if err != nil {
 		return m, input.Describe(err)
 	}
@@ -380,7 +388,7 @@ func (s *submission) publish(ctx context.Context, m proto.Manifest, mayHaveLines
 		}
 	}
 
-	if err := checkUnchanged(ctx, m.Input); err != nil {
+	if err := checkUnchanged(ctx, m.Input, m.Settings, s.source()); err != nil {
 		return err
 	}
 
@@ -426,6 +434,7 @@ func (s *submission) publishShards(ctx context.Context, run string) error {
 		JS:        s.link.JS,
 		Run:       run,
 		Files:     func(context.Context) ([]string, error) { return s.inputs, nil }, // whatever the manifest names
+		Opener:    s.opener,
 		Once:      true,
 		Validated: true,
 	})

@@ -452,7 +452,7 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 	}
 
 	var err error
-	if m.Input, _, err = producer.Validate(ctx, []string{r.input}, settings, nil); err != nil {
+	if m.Input, _, err = producer.Validate(ctx, producer.Source{Files: []string{r.input}}, settings, nil); err != nil {
 		t.Fatal(err)
 	}
 

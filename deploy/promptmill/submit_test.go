@@ -44,7 +44,7 @@ func TestSubmitGoesOn(t *testing.T) {
 
 			var err error
 			if m.Input, _, err = producer.Validate(
-				t.Context(), []string{filepath.Join(c.dir, in)}, m.Settings, nil,
+				t.Context(), producer.Source{Files: []string{filepath.Join(c.dir, in)}}, m.Settings, nil,
 			); err != nil {
 				t.Fatal(err)
 			}

@@ -19,6 +19,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/producer"
+	"github.com/promptmill/promptmill/producer/inputfile"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/jsonl"
 	"github.com/promptmill/promptmill/proto/jsonscan"
@@ -28,6 +29,8 @@ import (
 type Config struct {
 	// Inputs are the files of requests. Required.
 	Inputs []string
+	// Opener opens the inputs. Defaults to files of this machine.
+	Opener inputfile.Opener
 	// Output is the output. Required.
 	Output output.Prefix
 	// Answers also compares the answered requests and the models that answered.
@@ -107,7 +110,7 @@ func readManifest(out output.Prefix) (proto.Manifest, error) {
 
 // compare reads input and output.
 func (v *verifier) compare(ctx context.Context) error {
-	in, err := producer.NewReader(v.cfg.Inputs, v.settings, nil)
+	in, err := producer.NewReader(ctx, producer.Source{Files: v.cfg.Inputs, Opener: v.cfg.Opener}, v.settings, nil)
 	if err != nil {
 		return err
 	}

@@ -35,6 +35,12 @@ func Open(path string) (io.ReadCloser, error) {
 		})
 	}
 
+	return Decompress(path, f)
+}
+
+// Decompress returns the text of an open file, decompressed if it is gzip or zstd. Closing the text
+// closes the file, and so does an error. name stands for the file in errors.
+func Decompress(name string, f io.ReadSeekCloser) (io.ReadCloser, error) {
 	buf := newBuffer(f)
 	magic, _ := buf.Peek(magicSize) // a shorter file is neither
 	switch {
@@ -42,45 +48,25 @@ func Open(path string) (io.ReadCloser, error) {
 		z, err := newGzipReader(buf)
 		if err != nil {
 			f.Close()
-			return nil, fmt.Errorf("unpack %s: %w", path, newDamageError(path, "gzip", err))
+			return nil, fmt.Errorf("unpack %s: %w", name, newDamageError(name, "gzip", err))
 		}
-		return file{z, func() { f.Close() }, path, "gzip"}, nil
+		return file{z, func() { f.Close() }, name, "gzip"}, nil
 
 	case isZstd(magic):
 		z, err := zstd.NewReader(buf, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 			zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
 			f.Close()
-			return nil, fmt.Errorf("unpack %s: %w", path, newDamageError(path, "zstd", err))
+			return nil, fmt.Errorf("unpack %s: %w", name, newDamageError(name, "zstd", err))
 		}
-		return file{z, func() { z.Close(); f.Close() }, path, "zstd"}, nil
+		return file{z, func() { z.Close(); f.Close() }, name, "zstd"}, nil
 
 	default:
 		if _, err := f.Seek(0, io.SeekStart); err == nil {
 			return f, nil
 		}
-		return file{buf, func() { f.Close() }, path, ""}, nil // a pipe: only buf has the bytes peeked at
+		return file{buf, func() { f.Close() }, name, ""}, nil // a pipe: only buf has the bytes peeked at
 	}
-}
-
-// OpenAt opens a file as [Open] does, from an offset in its decompressed text on.
-func OpenAt(path string, offset int64) (io.ReadCloser, error) {
-	in, err := Open(path)
-	if err != nil || offset == 0 {
-		return in, err
-	}
-
-	if seeker, ok := in.(io.Seeker); ok {
-		_, err = seeker.Seek(offset, io.SeekStart)
-	} else { // a compressed file has to be read up to there
-		_, err = io.CopyN(io.Discard, in, offset)
-	}
-	if err != nil {
-		in.Close()
-		return nil, fmt.Errorf("go to byte %d of %s: %w", offset, path, err)
-	}
-
-	return in, nil
 }
 
 // Compression returns "gzip" or "zstd" for a file that is compressed so, and "" for any other.
@@ -91,9 +77,14 @@ func Compression(path string) (string, error) {
 	}
 	defer f.Close()
 
+	return CompressionOf(f)
+}
+
+// CompressionOf returns the compression of an open file, which it reads at its beginning.
+func CompressionOf(f io.ReaderAt) (string, error) {
 	var magic [magicSize]byte
 
-	n, err := io.ReadFull(f, magic[:])
+	n, err := io.ReadFull(io.NewSectionReader(f, 0, magicSize), magic[:])
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
 		return "", err
 	}

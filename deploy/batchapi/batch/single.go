@@ -94,7 +94,7 @@ func OpenSingle(ctx context.Context, cfg SingleConfig) (*Single, error) {
 // findEndpoint returns the endpoint of the first request of an input; empty if there is none. The
 // producer reports an input that cannot be read.
 func findEndpoint(inputs []string, settings proto.Settings) string {
-	in, err := producer.NewReader(inputs, settings, nil)
+	in, err := producer.NewReader(context.Background(), producer.Source{Files: inputs}, settings, nil)
 	if err != nil {
 		return ""
 	}

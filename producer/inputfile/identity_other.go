@@ -1,6 +1,6 @@
 //go:build !linux && !darwin
 
-package producer
+package inputfile
 
 import (
 	"io/fs"

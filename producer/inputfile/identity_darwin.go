@@ -1,4 +1,4 @@
-package producer
+package inputfile
 
 import (
 	"io/fs"

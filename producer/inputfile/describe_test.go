@@ -1,7 +1,8 @@
-package producer
+package inputfile
 
 import (
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -24,21 +25,23 @@ func TestUnchanged(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return DescribeFile(path, info), info
+		return Describe(path, info), info
 	}
 
-	path := writeFile(t, "in", "old")
+	path := filepath.Join(t.TempDir(), "in")
+	write(path, "old")
 	then, info := describe(path)
 	if then.Inode == 0 {
 		t.Skip("this system has no inodes")
 	}
 
-	if !IsUnchanged(then, info) {
+	if !IsUnchanged(then, Describe(path, info)) {
 		t.Error("an untouched file has changed")
 	}
 
 	// As cp -p, rsync -t and a restored backup do.
-	other := writeFile(t, "other", "new")
+	other := filepath.Join(t.TempDir(), "other")
+	write(other, "new")
 	if err := os.Chtimes(other, then.ModTime, then.ModTime); err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +50,7 @@ func TestUnchanged(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if _, info = describe(path); IsUnchanged(then, info) {
+	if _, info = describe(path); IsUnchanged(then, Describe(path, info)) {
 		t.Error("another file of the same size and time counts as the first")
 	}
 
@@ -60,7 +63,7 @@ func TestUnchanged(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		if _, info = describe(path); !IsUnchanged(then, info) {
+		if _, info = describe(path); !IsUnchanged(then, Describe(path, info)) {
 			break
 		}
 
@@ -69,7 +72,7 @@ func TestUnchanged(t *testing.T) {
 		}
 	}
 
-	if IsUnchanged(proto.File{Bytes: info.Size(), ModTime: info.ModTime().UTC()}, info) {
+	if IsUnchanged(proto.File{Bytes: info.Size(), ModTime: info.ModTime().UTC()}, Describe(path, info)) {
 		t.Error("a file without an inode counts as unchanged")
 	}
 }

@@ -1,0 +1,87 @@
+package table
+
+import (
+	"context"
+
+	"github.com/promptmill/promptmill/producer/inputfile"
+	"github.com/promptmill/promptmill/proto"
+)
+
+// Reader reads the rows of a file, in their order. It is not safe for concurrent use.
+type Reader interface {
+	// Format returns the format of the file, one of [proto.TableFormats].
+	Format() string
+	// Columns returns the columns of the file, in their order. Of JSON, where each row has its own, they
+	// are those of the first row.
+	Columns() []Column
+	// Next returns the next row, which is valid until the next call, and [io.EOF] at the end. A
+	// [RowError] is the error of this row alone: the next call returns the row behind it.
+	Next() (Row, error)
+	// Position returns the place behind the row that was returned last.
+	Position() Position
+	// Close closes the file.
+	Close() error
+}
+
+// Position is a place between two rows of a file.
+type Position struct {
+	// Offset is an offset in the text of the file, if it is text.
+	Offset int64
+	// Row counts the rows before the place.
+	Row int
+	// Line counts the lines of text before the place.
+	Line int
+}
+
+// Config says how a file is read.
+type Config struct {
+	// Opener opens the file. Required.
+	Opener inputfile.Opener
+	// File is the file. Required.
+	File proto.File
+	// Table has the format, the columns, the delimiter and the encoding.
+	Table proto.Table
+	// Only are the columns whose values are read. Others are null in the rows. Defaults to all. A column
+	// that the file does not have is ignored.
+	Only []string
+	// From is the place of the first row. Defaults to the beginning.
+	From Position
+}
+
+// Open opens a file. The error is a [FormatError] if the file is not a table.
+func Open(ctx context.Context, cfg Config) (Reader, error) {
+	panic("not there yet")
+}
+
+// Column is a column of a table.
+type Column struct {
+	// Name is the name of the column.
+	Name string
+	// Kind is the kind of its values; KindNull if they differ, or are not known.
+	Kind Kind
+}
+
+// Row is a row of a table.
+type Row struct {
+	// Number is the number of the row in its file, from 1.
+	Number int
+	// Line is the number of its first line in a file of text, else 0.
+	Line int
+	// Columns are the columns of the row. Readers whose rows all have the same share them.
+	Columns []Column
+	// Values are the values, one for each column.
+	Values []Value
+}
+
+// RowError is the error of one row.
+type RowError struct {
+	// Number is the number of the row in its file, from 1.
+	Number int
+	// Line is the number of the line, if the file is text, else 0.
+	Line int
+	// Message says what is wrong, such as "it has 3 fields, and the header has 4".
+	Message string
+}
+
+// Error implements error.
+func (e *RowError) Error() string { return e.Message }
