@@ -238,7 +238,9 @@ type submission struct {
 }
 
 // source returns the input files.
-func (s *submission) source() producer.Source { return producer.Source{Files: s.inputs, Opener: s.opener} }
+func (s *submission) source() producer.Source {
+	return producer.Source{Files: s.inputs, Opener: s.opener}
+}
 
 // prepare checks the input and makes the manifest, or returns that of the same run if it is on the
 // bus already.
