@@ -33,6 +33,7 @@ require (
 	golang.org/x/sync v0.25.0
 	golang.org/x/sys v0.50.0
 	golang.org/x/term v0.47.0
+	golang.org/x/text v0.44.0
 	mvdan.cc/sh/v3 v3.14.1
 )
 
@@ -73,7 +74,6 @@ require (
 
 require (
 	github.com/rivo/uniseg v0.4.7
-	golang.org/x/text v0.44.0 // indirect
 )
 
 require (

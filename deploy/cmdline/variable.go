@@ -20,7 +20,9 @@ func warnOfVariables(c *cli.Command) {
 	var known []string
 	walkCommands(c.Root(), func(other *cli.Command) {
 		for _, f := range other.Flags {
-			known = append(known, strings.TrimPrefix(variableOf(f), Prefix))
+			for _, name := range f.(cli.DocGenerationFlag).GetEnvVars() {
+				known = append(known, strings.TrimPrefix(name, Prefix))
+			}
 		}
 	})
 

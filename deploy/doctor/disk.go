@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/inputerror"
 	"github.com/promptmill/promptmill/deploy/natsserver"
+	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/jsonl"
 )
 
@@ -27,7 +29,7 @@ type place struct {
 }
 
 // checkDisks checks the disks of the state and of the output.
-func checkDisks(state, output string, inputs []string, external bool) []Finding {
+func checkDisks(ctx context.Context, state, output string, inputs []string, external bool) []Finding {
 	output, err := filepath.Abs(output)
 	if err != nil {
 		return []Finding{failedFinding("disk", err)}
@@ -36,7 +38,7 @@ func checkDisks(state, output string, inputs []string, external bool) []Finding 
 	out, store := place{what: "output", dir: nearestFolder(output)}, place{what: "state", dir: nearestFolder(state)}
 	var how string
 	if len(inputs) > 0 {
-		if err := inputerror.CheckFiles(inputs); err != nil {
+		if err := inputerror.CheckFiles(ctx, inputs, proto.Settings{}); err != nil {
 			return []Finding{failedFinding("input", err)}
 		}
 

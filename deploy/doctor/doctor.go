@@ -71,8 +71,8 @@ func (o Options) checks() []check {
 	requests := o.Concurrency * max(1, len(o.Servers.URLs))
 
 	return append(list,
-		check{"disk", 15 * time.Second, func(context.Context) []Finding {
-			return checkDisks(o.State, o.Output, o.Inputs, o.Bus.External())
+		check{"disk", 15 * time.Second, func(ctx context.Context) []Finding {
+			return checkDisks(ctx, o.State, o.Output, o.Inputs, o.Bus.External())
 		}},
 		check{"open files", time.Second, func(context.Context) []Finding {
 			return []Finding{checkOpenFiles(requests)}

@@ -14,9 +14,10 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// CheckFiles refuses inputs that are not files of JSON lines, as they are named on the command line.
-// It reads their beginnings, and passes over standard input.
-func CheckFiles(names []string) error {
+// CheckFiles refuses inputs that are not files of requests, as they are named on the command line: of
+// JSON lines, or with [proto.Settings.Rows] any files. It reads their beginnings, and passes over
+// standard input.
+func CheckFiles(ctx context.Context, names []string, s proto.Settings) error {
 	for _, name := range names {
 		if name == "-" {
 			continue
@@ -26,7 +27,11 @@ func CheckFiles(names []string) error {
 			return err
 		}
 
-		r, err := producer.NewReader(context.Background(), producer.Source{Files: []string{name}}, proto.Settings{}, nil)
+		if s.Rows != nil {
+			continue
+		}
+
+		r, err := producer.NewReader(ctx, producer.Source{Files: []string{name}}, proto.Settings{}, nil)
 		if err != nil {
 			return err
 		}

@@ -24,6 +24,8 @@ func completionValues(env environment) map[string]cmdline.Values {
 		"MODE":          fixedValues("auto", "bar", "plain", "json", "none"),
 		"FORMAT":        fixedValues("md", "html", "json"),
 		"ENCODING":      fixedValues(string(proto.Snappy), string(proto.Zstd), string(proto.Plain)),
+		"TYPE":          fixedValues(proto.TableFormats...),
+		"ENDPOINT":      fixedValues(proto.Endpoints...),
 		"FLAVOUR":       fixedValues(flavourNames()...),
 		"NAME=RATE,...": func(context.Context, *cli.Command) []string { return faultNames() },
 		"RUN": func(ctx context.Context, c *cli.Command) []string {

@@ -12,6 +12,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/terminal"
+	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/limit"
 )
 
@@ -51,7 +52,7 @@ func doctorCommand(env environment) *cli.Command {
 			},
 		}, busFlags(), []cli.Flag{jsonFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error {
-			o, err := parseDoctor(env, c)
+			o, err := parseDoctor(ctx, env, c)
 			if err != nil {
 				return err
 			}
@@ -61,7 +62,7 @@ func doctorCommand(env environment) *cli.Command {
 }
 
 // parseDoctor reads the flags of doctor.
-func parseDoctor(env environment, c *cli.Command) (doctor.Options, error) {
+func parseDoctor(ctx context.Context, env environment, c *cli.Command) (doctor.Options, error) {
 	o := doctor.Options{
 		Bus:         parseConnect(env, c),
 		Model:       c.String("model"),
@@ -89,7 +90,7 @@ func parseDoctor(env environment, c *cli.Command) (doctor.Options, error) {
 	}
 
 	if c.Args().Present() {
-		if o.Inputs, err = parseInputs(c); err != nil {
+		if o.Inputs, err = parseInputs(ctx, c, proto.Settings{}); err != nil {
 			return o, err
 		}
 	}

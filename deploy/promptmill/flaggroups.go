@@ -13,6 +13,7 @@ import (
 // Within a group the help has the order of the command's flags: the most used ones come first.
 const (
 	groupInput   = "Input"
+	groupRows    = "Rows"
 	groupOutput  = "Output"
 	groupModel   = "Model server"
 	groupPolicy  = "Run policy"
@@ -26,8 +27,8 @@ const (
 
 // flagGroups are the groups in the order of the help.
 var flagGroups = []string{
-	groupInput, groupOutput, groupModel, groupPolicy, groupBus, groupAPI, groupEvents, groupReport, groupSim,
-	groupGeneral,
+	groupInput, groupRows, groupOutput, groupModel, groupPolicy, groupBus, groupAPI, groupEvents, groupReport,
+	groupSim, groupGeneral,
 }
 
 // The groups of the commands in the help of promptmill.

@@ -32,6 +32,10 @@ func flagRules() cmdline.Rules {
 				Any:   []string{"api-cert"},
 			},
 			{
+				Flags: rowFlagsAlone,
+				Any:   templateFlags,
+			},
+			{
 				Flags:    []string{"replicas"}, // a bus of a command is no cluster
 				Any:      []string{"nats", "join"},
 				Commands: []string{"run", "serve"},
@@ -56,6 +60,8 @@ func flagRules() cmdline.Rules {
 			{"sim", "url"},
 			{"sim", "exec"},
 			{"model", "override-model"},
+			{"prompt", "prompt-file"},
+			{"limit", "sample"},
 			{"concurrency", "max-concurrency"},
 			{"listen", "nats"},
 			{"listen", "join"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,7 +28,7 @@ func inputFlags() []cli.Flag {
 		&cli.StringFlag{
 			Name:     "model",
 			Category: groupInput,
-			Usage:    "`NAME`: model for requests that name none",
+			Usage:    "`NAME`: model for requests that name none; with --prompt, it may be a template",
 		},
 		&cli.StringFlag{
 			Name:     "override-model",
@@ -37,7 +38,7 @@ func inputFlags() []cli.Flag {
 		&wholeTextsFlag{
 			Name:     "set",
 			Category: groupInput,
-			Usage:    "`KEY=JSON`: body field for requests that lack it, such as temperature=0",
+			Usage:    "`KEY=JSON`: body field for requests that lack it, such as temperature=0; with --prompt, it may be a template, such as user={{json .name}}",
 		},
 		&cli.BoolFlag{
 			Name:     "skip-invalid",
@@ -127,7 +128,15 @@ func parseSettings(c *cli.Command) (proto.Settings, error) {
 		return s, err
 	}
 
-	s.Set, err = parseSet(textsOf(c, "set"))
+	if s.Rows, err = parseRows(c); err != nil {
+		return s, err
+	}
+
+	if err := parseSelection(c, &s); err != nil {
+		return s, err
+	}
+
+	s.Set, err = parseSet(textsOf(c, "set"), s.Rows != nil)
 
 	return s, err
 }
@@ -190,7 +199,7 @@ func checkJSON(text []byte) error {
 }
 
 // parseInputs returns the absolute paths of the input files, or "-".
-func parseInputs(c *cli.Command) (inputs []string, err error) {
+func parseInputs(ctx context.Context, c *cli.Command, s proto.Settings) (inputs []string, err error) {
 	args := c.Args().Slice()
 	if len(args) == 0 {
 		return nil, exit.Usage("for example: promptmill "+c.Name+" prompts.jsonl", "no input file given")
@@ -203,7 +212,7 @@ func parseInputs(c *cli.Command) (inputs []string, err error) {
 		return nil, exit.Usage("", "standard input cannot be mixed with files")
 	}
 
-	if err := inputerror.CheckFiles(args); err != nil {
+	if err := inputerror.CheckFiles(ctx, args, s); err != nil {
 		return nil, err
 	}
 

@@ -20,6 +20,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/summary"
 	"github.com/promptmill/promptmill/deploy/terminal"
+	"github.com/promptmill/promptmill/proto"
 )
 
 func runCommand(env environment) *cli.Command {
@@ -62,11 +63,11 @@ func runCommand(env environment) *cli.Command {
 		Description: "Bus, producer, worker and collector run in this process. INPUT is JSONL in OpenAI's batch " +
 			"format, or has one request body a line (messages, prompt or input). It may be compressed with gzip " +
 			"or zstd. The INPUT - is standard input.",
-		Flags: slices.Concat(flags, modelFlags(), inputFlags(), outputFlags(), listenFlags(), policyFlags(),
+		Flags: slices.Concat(flags, modelFlags(), inputFlags(), selectionFlags(), rowFlags(), outputFlags(), listenFlags(), policyFlags(),
 			shardFlags(), metricsFlags(), apiFlags(), []cli.Flag{onEndFlag()}, ownBusFlags(),
 			[]cli.Flag{replicasFlag()}, reportFlags(), simFlags()),
 		Action: func(ctx context.Context, c *cli.Command) error {
-			o, err := parseRun(env, c)
+			o, err := parseRun(ctx, env, c)
 			if err != nil {
 				return err
 			}
@@ -86,7 +87,7 @@ type runOptions struct {
 }
 
 // parseRun reads and checks the flags of the run command.
-func parseRun(env environment, c *cli.Command) (o runOptions, err error) {
+func parseRun(ctx context.Context, env environment, c *cli.Command) (o runOptions, err error) {
 	o = runOptions{
 		common: parseCommon(c, c.String("progress")),
 		json:   c.Bool("json"),
@@ -141,7 +142,7 @@ func parseRun(env environment, c *cli.Command) (o runOptions, err error) {
 		return o, err
 	}
 
-	if cfg.Inputs, cfg.Output, err = parsePaths(c); err != nil {
+	if cfg.Inputs, cfg.Output, err = parsePaths(ctx, c, cfg.Settings); err != nil {
 		return o, err
 	}
 
@@ -172,8 +173,8 @@ func checkRun(cfg pipeline.Config) error {
 }
 
 // parsePaths returns the paths of the inputs and of the output.
-func parsePaths(c *cli.Command) (inputs []string, name string, err error) {
-	if inputs, err = parseInputs(c); err != nil {
+func parsePaths(ctx context.Context, c *cli.Command, s proto.Settings) (inputs []string, name string, err error) {
+	if inputs, err = parseInputs(ctx, c, s); err != nil {
 		return nil, "", err
 	}
 

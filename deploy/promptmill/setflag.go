@@ -67,8 +67,8 @@ var numberExamples = map[string]string{
 	"repetition_penalty":    "1.1",
 }
 
-// parseSet reads the values of --set, KEY=JSON each.
-func parseSet(values []string) (map[string]string, error) {
+// parseSet reads the values of --set, KEY=JSON each. With rows, a template in a value becomes JSON later.
+func parseSet(values []string, rows bool) (map[string]string, error) {
 	if len(values) == 0 {
 		return nil, nil
 	}
@@ -90,6 +90,7 @@ func parseSet(values []string) (map[string]string, error) {
 			return nil, exit.Usage("leave it out", "--set stream: a batch has one whole answer for each request")
 		case again:
 			return nil, exit.Usage("leave out one of them", "--set %s is there twice", key)
+		case rows && strings.Contains(value, "{{"):
 		case !jsontext.Value(value).IsValid():
 			return nil, exit.Usage(hintForValue(key, value), "--set %s: %q is not JSON", text, value)
 		}

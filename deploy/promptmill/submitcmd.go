@@ -45,10 +45,10 @@ func submitCommand(env environment) *cli.Command {
 				Value:    "auto",
 				Usage:    "`MODE`: how to show the progress: auto, bar, plain, json or none",
 			},
-		}, inputFlags(), policyFlags(), shardFlags(), outputFlags(), reportFlags(), metricsFlags(),
+		}, inputFlags(), selectionFlags(), rowFlags(), policyFlags(), shardFlags(), outputFlags(), reportFlags(), metricsFlags(),
 			[]cli.Flag{onEndFlag()}, busFlags(), []cli.Flag{jsonFlag(), replicasFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error {
-			o, err := parseSubmit(env, c)
+			o, err := parseSubmit(ctx, env, c)
 			if err != nil {
 				return err
 			}
@@ -71,7 +71,7 @@ type submitOptions struct {
 }
 
 // parseSubmit reads and checks the flags of the submit command.
-func parseSubmit(env environment, c *cli.Command) (o submitOptions, err error) {
+func parseSubmit(ctx context.Context, env environment, c *cli.Command) (o submitOptions, err error) {
 	o = submitOptions{
 		common: parseCommon(c, c.String("progress")),
 		bus:    parseConnect(env, c),
@@ -103,7 +103,7 @@ func parseSubmit(env environment, c *cli.Command) (o submitOptions, err error) {
 		return o, err
 	}
 
-	if o.submit.Inputs, err = parseInputs(c); err != nil {
+	if o.submit.Inputs, err = parseInputs(ctx, c, o.submit.Settings); err != nil {
 		return o, err
 	}
 

@@ -17,6 +17,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/inputerror"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/verify"
+	"github.com/promptmill/promptmill/proto"
 )
 
 func verifyCommand(env environment) *cli.Command {
@@ -40,7 +41,7 @@ func verifyCommand(env environment) *cli.Command {
 			},
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
-			cfg, err := parseVerify(c)
+			cfg, err := parseVerify(ctx, c)
 			if err != nil {
 				return err
 			}
@@ -50,7 +51,7 @@ func verifyCommand(env environment) *cli.Command {
 }
 
 // parseVerify reads the arguments and flags of verify.
-func parseVerify(c *cli.Command) (verify.Config, error) {
+func parseVerify(ctx context.Context, c *cli.Command) (verify.Config, error) {
 	args := c.Args().Slice()
 	if len(args) == 0 {
 		args = []string{""}
@@ -74,7 +75,8 @@ func parseVerify(c *cli.Command) (verify.Config, error) {
 			"%s has only the failed requests of its run", last)
 	}
 
-	if err := inputerror.CheckFiles(slices.DeleteFunc(slices.Clone(inputs), isPipe)); err != nil {
+	readable := slices.DeleteFunc(slices.Clone(inputs), isPipe)
+	if err := inputerror.CheckFiles(ctx, readable, proto.Settings{}); err != nil {
 		return verify.Config{}, err
 	}
 
