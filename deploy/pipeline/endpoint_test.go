@@ -53,7 +53,7 @@ func TestSubmitRefusesLines(t *testing.T) {
 	// The same input for another endpoint, or for none, is another run.
 	cfg.Settings.Endpoint = "/v1/responses"
 	_, err = Submit(t.Context(), cfg)
-	if want := "there is a run refused on the bus already, which had other settings: the endpoint was " +
+	if want := "there is a run refused on the bus already, which had other settings: --endpoint was " +
 		"/v1/chat/completions and is /v1/responses now"; err == nil || err.Error() != want {
 		t.Errorf("error %v, want %s", err, want)
 	}

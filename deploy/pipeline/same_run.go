@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/producer"
@@ -100,44 +102,109 @@ func describeInputChange(then, now string) string {
 
 // describeSettingsChange returns the first setting that changes the results and differs, or "".
 func describeSettingsChange(then, now proto.Settings) string {
-	for _, d := range []struct {
-		name      string
-		then, now any
-		same      bool
-	}{
-		{"--sim", then.Simulated, now.Simulated, then.Simulated == now.Simulated},
-		{"--model", then.Model, now.Model, then.Model == now.Model},
-		{"--override-model", cmp.Or(then.OverrideModel, "none"), cmp.Or(now.OverrideModel, "none"),
-			then.OverrideModel == now.OverrideModel},
-		{"the endpoint", cmp.Or(then.Endpoint, "none"), cmp.Or(now.Endpoint, "none"), then.Endpoint == now.Endpoint},
-		{"--set", setText(then.Set), setText(now.Set), maps.Equal(then.Set, now.Set)},
-		{"--skip-invalid", then.SkipInvalid, now.SkipInvalid, then.SkipInvalid == now.SkipInvalid},
-		{"--retry-truncated", then.RetryTruncated, now.RetryTruncated, then.RetryTruncated == now.RetryTruncated},
-		{"--schema", schemaText(then.Schema), schemaText(now.Schema),
-			schemaText(then.Schema) == schemaText(now.Schema)},
+	before, rows := cmp.Or(then.Rows, &proto.Rows{}), cmp.Or(now.Rows, &proto.Rows{})
+	for _, d := range []struct{ name, then, now string }{
+		{"--sim", strconv.FormatBool(then.Simulated), strconv.FormatBool(now.Simulated)},
+		{"--model", then.Model, now.Model},
+		{"--override-model", then.OverrideModel, now.OverrideModel},
+		{"--endpoint", then.Endpoint, now.Endpoint},
+		{"--prompt", before.Prompt, rows.Prompt},
+		{"--system", before.System, rows.System},
+		{"--messages", before.Messages, rows.Messages},
+		{"--image", listText(before.Images), listText(rows.Images)},
+		{"--custom-id", before.CustomID, rows.CustomID},
+		{"--format", before.Table.Format, rows.Table.Format},
+		{"--columns", listText(before.Table.Columns), listText(rows.Table.Columns)},
+		{"--delimiter", before.Table.Delimiter, rows.Table.Delimiter},
+		{"--encoding", before.Table.Encoding, rows.Table.Encoding},
+		{"--limit", countText(then.Limit), countText(now.Limit)},
+		{"--sample", countText(then.Sample), countText(now.Sample)},
+		{"--set", setText(then.Set), setText(now.Set)},
+		{"--skip-invalid", strconv.FormatBool(then.SkipInvalid), strconv.FormatBool(now.SkipInvalid)},
+		{"--retry-truncated", factorText(then.RetryTruncated), factorText(now.RetryTruncated)},
+		{"--schema", schemaText(then.Schema), schemaText(now.Schema)},
 	} {
-		if !d.same {
-			return fmt.Sprintf("which had other settings: %s was %v and is %v now", d.name, d.then, d.now)
+		if d.then != d.now {
+			was, is := showChange(d.then, d.now)
+			return fmt.Sprintf("which had other settings: %s was %s and is %s now", d.name, was, is)
 		}
 	}
 
 	return ""
 }
 
-// setText returns the fields of --set, or "none".
+// maxChange is the most bytes of a setting that are printed where it differs from another.
+const maxChange = 200
+
+// showChange returns two texts that differ, on one line each, or "none". Of long ones it returns the
+// parts in which they begin to differ.
+func showChange(then, now string) (was, is string) {
+	from := 0
+	if max(len(then), len(now)) > maxChange {
+		for from < min(len(then), len(now)) && then[from] == now[from] {
+			from++
+		}
+		from = max(0, from-maxChange/4)
+	}
+
+	return showPart(then, from), showPart(now, from)
+}
+
+// showPart returns the part of a text from an offset on, or "none".
+func showPart(text string, from int) string {
+	if text == "" {
+		return "none"
+	}
+
+	part := strings.ToValidUTF8(text[from:min(len(text), from+maxChange)], "")
+	if strings.ContainsFunc(part, unicode.IsControl) {
+		part = strconv.Quote(part)
+	}
+
+	if from > 0 {
+		part = "..." + part
+	}
+	if from+maxChange < len(text) {
+		part += "..."
+	}
+
+	return part
+}
+
+// listText returns a list of names in quotes, or "".
+func listText(names []string) string {
+	var quoted []string
+	for _, name := range names {
+		quoted = append(quoted, strconv.Quote(name))
+	}
+	return strings.Join(quoted, ", ")
+}
+
+// countText returns a number, or "" for 0.
+func countText(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.Itoa(n)
+}
+
+// factorText returns a factor, or 0 for none.
+func factorText(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }
+
+// setText returns the fields of --set, or "".
 func setText(set map[string]string) string {
 	var fields []string
 	for _, name := range slices.Sorted(maps.Keys(set)) {
 		fields = append(fields, name+"="+set[name])
 	}
-	return cmp.Or(strings.Join(fields, " "), "none")
+	return strings.Join(fields, " ")
 }
 
-// schemaText returns the schema of a run, or "none". The metadata has it with line breaks.
+// schemaText returns the schema of a run, or "". The metadata has it with line breaks.
 func schemaText(schema json.RawMessage) string {
 	var compact bytes.Buffer
 	if len(schema) == 0 || json.Compact(&compact, schema) != nil {
-		return "none"
+		return ""
 	}
 	return compact.String()
 }
