@@ -1,0 +1,318 @@
+package table
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/promptmill/promptmill/producer/inputfile"
+	"github.com/promptmill/promptmill/proto"
+)
+
+// openTestParquet opens a Parquet file.
+func openTestParquet(t *testing.T, path string, change func(*Config)) *ParquetReader {
+	t.Helper()
+
+	file, err := inputfile.Local{}.Stat(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	cfg := Config{
+		Opener: inputfile.Local{},
+		File:   file,
+	}
+	if change != nil {
+		change(&cfg)
+	}
+
+	r, err := OpenParquet(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+
+	return r
+}
+
+// describeValue returns a value with its kind, as text.
+func describeValue(v Value) string {
+	switch v.Kind {
+	case KindNull:
+		return "null"
+	case KindText:
+		return "text " + strconv.Quote(string(v.Text))
+	case KindBytes:
+		return fmt.Sprintf("bytes %x", v.Text)
+	case KindInt:
+		return fmt.Sprint("int ", int64(v.Bits))
+	case KindUint:
+		return fmt.Sprint("uint ", v.Bits)
+	case KindFloat:
+		return fmt.Sprint("float ", math.Float64frombits(v.Bits))
+	case KindFloat32:
+		return fmt.Sprint("float32 ", math.Float32frombits(uint32(v.Bits)))
+	case KindBool:
+		return fmt.Sprint("bool ", v.Bits == 1)
+	case KindNumber:
+		return "number " + string(v.Text)
+	case KindTime:
+		return "time " + string(v.Text)
+	case KindJSON:
+		return "json " + string(v.Text)
+	}
+	return fmt.Sprint("kind ", v.Kind)
+}
+
+// describeRow returns a row as text, a line for each value.
+func describeRow(row Row) string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "row %d\n", row.Number)
+	for i, v := range row.Values {
+		fmt.Fprintf(&text, "  %s: %s\n", row.Columns[i].Name, describeValue(v))
+	}
+	return text.String()
+}
+
+// describeRows reads the rows that are left, as texts.
+func describeRows(t *testing.T, r Reader) []string {
+	t.Helper()
+
+	var rows []string
+	for {
+		row, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return rows
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows = append(rows, describeRow(row))
+	}
+}
+
+// TestParquetOfOthers reads files of other writers: see testdata/parquet/write.py. The texts say what their
+// rows have; those of pyarrow hold the same rows with other compressions, encodings and row groups.
+func TestParquetOfOthers(t *testing.T) {
+	t.Parallel()
+
+	paths, err := filepath.Glob("testdata/parquet/*.parquet")
+	if err != nil || len(paths) < 12 {
+		t.Fatalf("%d files, %v", len(paths), err)
+	}
+
+	for _, path := range paths {
+		name := strings.TrimSuffix(filepath.Base(path), ".parquet")
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			expected := name
+			if e, _, ok := strings.Cut(name, "-"); ok {
+				expected = e
+			}
+			want, err := os.ReadFile("testdata/parquet/" + expected + ".txt")
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			rows := describeRows(t, openTestParquet(t, path, nil))
+			if diff := cmp.Diff(string(want), strings.Join(rows, "")); diff != "" {
+				t.Errorf("rows (-want +got):\n%s", diff)
+			}
+
+			for n := range len(rows) + 1 {
+				r := openTestParquet(t, path, func(cfg *Config) { cfg.From = Position{Row: n} })
+				if p := r.Position(); p.Row != n {
+					t.Errorf("the position is %+v, want row %d", p, n)
+				}
+				if diff := cmp.Diff(rows[n:], append([]string{}, describeRows(t, r)...)); diff != "" {
+					t.Errorf("rows from row %d (-want +got):\n%s", n, diff)
+				}
+			}
+		})
+	}
+}
+
+// TestParquetColumns reads some columns: others are null and their pages are not read.
+func TestParquetColumns(t *testing.T) {
+	t.Parallel()
+
+	r := openTestParquet(t, "testdata/parquet/pyarrow-snappy.parquet", func(cfg *Config) {
+		cfg.Only = []string{"a.b", "messages", "missing"}
+	})
+
+	row, err := r.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for i, c := range r.Columns() {
+		got := describeValue(row.Values[i])
+		want := "null"
+		switch c.Name {
+		case "a.b":
+			want = `text "dot"`
+		case "messages":
+			want = `json [{"role":"user","content":"hi"}]`
+		}
+		if got != want {
+			t.Errorf("%s is %s, want %s", c.Name, got, want)
+		}
+	}
+}
+
+// parquetBytes is an Opener of bytes, which counts reads.
+type parquetBytes struct {
+	b     []byte
+	reads int
+}
+
+func (o *parquetBytes) Stat(context.Context, string) (proto.File, error) { panic("not used") }
+
+func (o *parquetBytes) Open(context.Context, proto.File) (inputfile.File, error) {
+	return &parquetBytesFile{SectionReader: io.NewSectionReader(strings.NewReader(string(o.b)), 0, int64(len(o.b))),
+		opener: o}, nil
+}
+
+type parquetBytesFile struct {
+	*io.SectionReader
+
+	opener *parquetBytes
+}
+
+func (f *parquetBytesFile) ReadAt(b []byte, at int64) (int, error) {
+	f.opener.reads++
+	return f.SectionReader.ReadAt(b, at)
+}
+
+func (f *parquetBytesFile) Close() error { return nil }
+
+// readParquetBytes reads all rows of a file, and returns their number.
+func readParquetBytes(ctx context.Context, b []byte) (int, error) {
+	r, err := OpenParquet(ctx, Config{
+		Opener: &parquetBytes{b: b},
+		File:   proto.File{Path: "in"},
+	})
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close()
+
+	for n := 0; ; n++ {
+		if _, err := r.Next(); errors.Is(err, io.EOF) {
+			return n, nil
+		} else if _, ok := errors.AsType[*RowError](err); err != nil && !ok {
+			return n, err
+		}
+	}
+}
+
+// TestParquetCutOff reads each file without its end: the error is about the file, in words of ours.
+func TestParquetCutOff(t *testing.T) {
+	t.Parallel()
+
+	paths, err := filepath.Glob("testdata/parquet/*.parquet")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for _, path := range paths {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		for _, n := range []int{0, 1, 4, 8, 11, 12, 13, len(b) / 2, len(b) - 9, len(b) - 8, len(b) - 1} {
+			_, err := readParquetBytes(t.Context(), b[:n])
+			if _, ok := errors.AsType[*FileError](err); !ok {
+				t.Errorf("%s without its bytes from %d on: %v", path, n, err)
+			}
+		}
+	}
+}
+
+// checkParquetError fails if an error has words of the library or of Go.
+func checkParquetError(t *testing.T, err error) {
+	t.Helper()
+
+	if err == nil {
+		return
+	}
+
+	if _, ok := errors.AsType[*FileError](err); !ok {
+		t.Errorf("the error is a %T: %v", err, err)
+	}
+
+	for _, word := range []string{"EOF", "thrift", "runtime error", "parquet:", "out of range"} {
+		if strings.Contains(err.Error(), word) {
+			t.Errorf("the error has the word %q: %v", word, err)
+		}
+	}
+}
+
+// TestParquetDamage reads each file with a byte changed, all over it: the rows are read, or the file is
+// refused.
+func TestParquetDamage(t *testing.T) {
+	t.Parallel()
+
+	paths, err := filepath.Glob("testdata/parquet/*.parquet")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for _, path := range paths {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			t.Parallel()
+
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			refused := 0
+			step := 1 + len(b)/500
+			for at := 0; at < len(b); at += step {
+				changed := append([]byte{}, b...)
+				changed[at] ^= 1 << (at % 8)
+				_, err := readParquetBytes(t.Context(), changed)
+				checkParquetError(t, err)
+				if err != nil {
+					refused++
+				}
+			}
+
+			if refused == 0 {
+				t.Error("no change was found")
+			}
+		})
+	}
+}
+
+func FuzzParquet(f *testing.F) {
+	paths, err := filepath.Glob("testdata/parquet/*.parquet")
+	if err != nil {
+		f.Fatal(err)
+	}
+
+	for _, path := range paths {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+
+	f.Fuzz(func(t *testing.T, b []byte) {
+		_, err := readParquetBytes(t.Context(), b)
+		checkParquetError(t, err)
+	})
+}
