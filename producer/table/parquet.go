@@ -34,8 +34,7 @@ func openParquet(ctx context.Context, cfg Config) (Reader, error) {
 // ParquetReader is the [Reader] of a Parquet file. It holds a page and a block of each column that it
 // reads, whatever the size of the row groups.
 //
-// A row can also be had as Parquet has it, with its exact types: [ParquetReader.NextRow] returns it in the
-// place of Next.
+// The columns and values that it returns have a [ParquetColumn], with the exact types.
 type ParquetReader struct {
 	file    *parquetFile
 	columns []Column
@@ -44,6 +43,8 @@ type ParquetReader struct {
 	isRead []bool
 	// readers are the readers of the leaves; nil for those that are not read.
 	readers []*columnReader
+	// checksText reports that a text that is not UTF-8 is an error.
+	checksText bool
 	// group is the next row group, left counts the rows left of the one before.
 	group int
 	left  int64
@@ -75,15 +76,24 @@ func OpenParquet(ctx context.Context, cfg Config) (*ParquetReader, error) {
 		walk:       rowWalk{values: make([][]parquet.Value, len(file.leaves))},
 	}
 
-	for _, column := range file.root.children {
+	for i, column := range file.root.children {
 		name := column.element.Name
 		isRead := len(cfg.Only) == 0 || slices.Contains(cfg.Only, name)
 
 		r.nodes = append(r.nodes, column)
 		r.isRead = append(r.isRead, isRead)
+
+		first := column.leaves[0].leaf
+		exact := &ParquetColumn{
+			field:  file.fields[i],
+			node:   column,
+			file:   file,
+			leaves: r.leafValues[first : first+len(column.leaves)],
+		}
 		r.columns = append(r.columns, Column{
-			Name: name,
-			Kind: column.columnKind(),
+			Name:    name,
+			Kind:    column.columnKind(),
+			Parquet: exact,
 		})
 
 		if isRead {
@@ -93,6 +103,7 @@ func OpenParquet(ctx context.Context, cfg Config) (*ParquetReader, error) {
 		}
 	}
 	r.values = make([]Value, len(r.columns))
+	r.checksText = len(cfg.Only) > 0
 
 	if err := r.seek(int64(cfg.From.Row)); err != nil {
 		file.file.Close()
@@ -146,13 +157,8 @@ func (r *ParquetReader) Next() (Row, error) {
 		return Row{}, r.fail(err)
 	}
 
-	for i := range r.values {
-		if v := &r.values[i]; v.Kind == KindText && !utf8.Valid(v.Text) {
-			return Row{}, &RowError{
-				Number:  int(r.row),
-				Message: fmt.Sprintf("column %q has text that is not UTF-8", r.columns[i].Name),
-			}
-		}
+	if err := r.checkText(); err != nil {
+		return Row{}, err
 	}
 
 	return Row{
@@ -162,19 +168,25 @@ func (r *ParquetReader) Next() (Row, error) {
 	}, nil
 }
 
-// NextRow appends the next row to dst, as Parquet has it: the values of the leaves of the schema in their
-// order, with their levels. The values are valid until the next call. The error is [io.EOF] at the end.
-// Columns that are not read are missing: a row is whole only if all are.
-func (r *ParquetReader) NextRow(dst parquet.Row) (parquet.Row, error) {
-	if err := r.advance(); err != nil {
-		return dst, err
+// checkText checks the texts of the row. If only some columns are read, the one that asks for them needs
+// their texts; else a text that is not UTF-8 becomes bytes, so that the row can still be read.
+func (r *ParquetReader) checkText() error {
+	for i := range r.values {
+		v := &r.values[i]
+		if v.Kind != KindText || utf8.Valid(v.Text) {
+			continue
+		}
+
+		if r.checksText {
+			return &RowError{
+				Number:  int(r.row),
+				Message: fmt.Sprintf("column %q has text that is not UTF-8", r.columns[i].Name),
+			}
+		}
+		v.Kind = KindBytes
 	}
 
-	for _, values := range r.leafValues {
-		dst = append(dst, values...)
-	}
-
-	return dst, nil
+	return nil
 }
 
 // seek moves to the row behind n rows.
@@ -320,12 +332,13 @@ func (r *ParquetReader) setValues() (err error) {
 	for i, node := range r.nodes {
 		switch {
 		case !r.isRead[i]:
+			continue
 		case node.isScalar():
 			r.text = node.setScalar(&r.values[i], r.leafValues[node.leaf][0], r.text)
 		default:
 			r.values[i] = Value{}
 			if !node.isRepeated() && !r.walk.has(node) {
-				continue
+				break
 			}
 			start := len(r.text)
 			r.text = r.walk.appendNode(r.text, node)
@@ -334,6 +347,8 @@ func (r *ParquetReader) setValues() (err error) {
 				Text: r.text[start:len(r.text):len(r.text)],
 			}
 		}
+
+		r.values[i].Parquet = r.columns[i].Parquet
 	}
 
 	return nil

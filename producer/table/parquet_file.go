@@ -39,6 +39,8 @@ type parquetFile struct {
 	metadata map[string]string
 	// chunks are a column chunk of each leaf, which decodes the pages of all row groups.
 	chunks []*parquet.FileColumnChunk
+	// fields are the columns as fields of a schema.
+	fields []parquet.Field
 }
 
 // parquetGroup is a row group.
@@ -320,6 +322,10 @@ func (p *parquetFile) openColumns(schema []format.SchemaElement) error {
 			return damage("its schema is not supported")
 		}
 		p.chunks = append(p.chunks, c)
+	}
+
+	for i, column := range file.Root().Columns() {
+		p.fields = append(p.fields, newExactField(column, p.root.children[i]))
 	}
 
 	return nil

@@ -59,6 +59,8 @@ type Column struct {
 	Name string
 	// Kind is the kind of its values; KindNull if they differ, or are not known.
 	Kind Kind
+	// Parquet is the exact type, if the file is one of Parquet, else nil.
+	Parquet *ParquetColumn
 }
 
 // Row is a row of a table.

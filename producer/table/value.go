@@ -27,8 +27,7 @@ const (
 	KindJSON
 )
 
-// Value is a value of a row: a small struct without a pointer to what it is made of. Text and JSON
-// values are valid as long as their row.
+// Value is a value of a row. Texts are valid as long as their row.
 type Value struct {
 	// Kind is the kind of the value.
 	Kind Kind
@@ -36,6 +35,8 @@ type Value struct {
 	Text []byte
 	// Bits has the integer, the bits of the number, or 1 for true.
 	Bits uint64
+	// Parquet is the column of a Parquet file that has the value with its exact type, else nil.
+	Parquet *ParquetColumn
 }
 
 // IsNull reports whether there is no value.
