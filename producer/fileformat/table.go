@@ -20,62 +20,116 @@ var (
 // sampleRows is the most rows of a table that are read.
 const sampleRows = 20
 
-// detectTable recognises CSV and TSV: a row of names, and rows with as many columns.
+// delimiters are the characters between the columns of tables that are recognised, the surest first.
+var delimiters = []rune{'\t', ',', ';', '|'}
+
+// detectTable recognises CSV and TSV: a row of names, and rows most of which have as many columns.
 func detectTable(text []byte, whole bool) (Detection, bool) {
-	for _, delimiter := range []rune{'\t', ',', ';'} {
-		rows := readRows(text, delimiter, whole)
-		if len(rows) < 2 || !isHeader(rows[0]) || len(rows[0]) == 1 && delimiter != ',' {
-			continue
+	var best sample
+	for _, delimiter := range delimiters {
+		s := readSample(text, delimiter, whole)
+		if s.isTable(whole) && s.isBetter(best) {
+			best = s
 		}
-
-		d := Detection{
-			Format:    CSV,
-			Columns:   rows[0],
-			Delimiter: delimiter,
-			Prompt:    findColumn(rows[0], promptColumns),
-			ID:        findColumn(rows[0], idColumns),
-		}
-		if delimiter == '\t' {
-			d.Format = TSV
-		}
-
-		if len(d.Columns) == 1 && d.Prompt < 0 { // lines of text
-			continue
-		}
-
-		if d.Prompt < 0 {
-			d.Prompt = longestColumn(rows[1:])
-		}
-
-		return d, true
 	}
 
-	return Detection{}, false
+	if len(best.rows) == 0 {
+		return Detection{}, false
+	}
+
+	header := best.rows[0]
+	d := Detection{
+		Format:    CSV,
+		Columns:   header,
+		Delimiter: best.delimiter,
+		Prompt:    findColumn(header, promptColumns),
+		ID:        findColumn(header, idColumns),
+	}
+	if best.delimiter == '\t' {
+		d.Format = TSV
+	}
+
+	if d.Prompt < 0 {
+		d.Prompt = longestColumn(best.rows[1:], len(header))
+	}
+
+	return d, true
 }
 
-// readRows returns the first rows of a table, nil if they have different numbers of columns.
-func readRows(text []byte, delimiter rune, whole bool) (rows [][]string) {
-	r := csv.NewReader(bytes.NewReader(text))
-	r.Comma, r.LazyQuotes = delimiter, true
-
-	for len(rows) < sampleRows {
-		row, err := r.Read()
-		atEnd := r.InputOffset() == int64(len(text))
-		if atEnd && !whole { // the row may be cut off
-			break
+// FindDelimiter returns the delimiter of CSV, by the beginning of its text: that with which the most rows
+// have as many fields as the first one, and several. It is a comma if the rows have one field.
+func FindDelimiter(text []byte, whole bool) rune {
+	best := sample{delimiter: ','}
+	for _, delimiter := range delimiters {
+		s := readSample(text, delimiter, whole)
+		if len(s.rows) > 0 && len(s.rows[0]) > 1 && s.isBetter(best) {
+			best = s
 		}
-
-		if err != nil {
-			if !atEnd {
-				return nil
-			}
-			break
-		}
-
-		rows = append(rows, row)
 	}
 
-	return rows
+	return best.delimiter
+}
+
+// sample has the first rows of a table.
+type sample struct {
+	delimiter rune
+	rows      [][]string
+	// alike counts the rows with as many fields as the first one, itself among them.
+	alike int
+}
+
+// readSample reads the first rows of a table.
+func readSample(text []byte, delimiter rune, whole bool) sample {
+	s := sample{delimiter: delimiter}
+	r := csv.NewReader(bytes.NewReader(text))
+	r.Comma, r.LazyQuotes, r.FieldsPerRecord = delimiter, true, -1
+
+	for len(s.rows) < sampleRows {
+		row, err := r.Read()
+		if err != nil || !whole && len(s.rows) > 0 && r.InputOffset() == int64(len(text)) { // it may be cut off
+			break
+		}
+
+		s.rows = append(s.rows, row)
+		if len(row) == len(s.rows[0]) {
+			s.alike++
+		}
+	}
+
+	return s
+}
+
+// isTable reports whether the rows are those of a table: the first has names of columns, and most others
+// have as many fields. A column alone, or a header alone, needs a name that is usual.
+func (s sample) isTable(whole bool) bool {
+	if len(s.rows) == 0 || !isHeader(s.rows[0]) || 2*(s.alike-1) < len(s.rows)-1 {
+		return false
+	}
+
+	header := s.rows[0]
+	switch {
+	case len(header) == 1:
+		return s.delimiter == ',' && len(s.rows) > 1 && s.alike == len(s.rows) && findColumn(header, promptColumns) >= 0
+	case len(s.rows) == 1:
+		return whole && findColumn(header, slices.Concat(promptColumns, idColumns)) >= 0
+	}
+
+	return true
+}
+
+// isBetter reports whether more of the rows are alike than with another delimiter, or as many, and they
+// have more fields.
+func (s sample) isBetter(than sample) bool {
+	if len(than.rows) == 0 {
+		return true
+	}
+
+	here, there := s.alike*len(than.rows), than.alike*len(s.rows)
+	if len(than.rows[0]) == 1 || len(s.rows[0]) == 1 {
+		return len(s.rows[0]) > len(than.rows[0])
+	}
+
+	return here > there || here == there && len(s.rows[0]) > len(than.rows[0])
 }
 
 // isHeader reports whether a row has names of columns: short, different, without spaces around
@@ -119,11 +173,11 @@ func FindPrompt(names []string) string {
 	return ""
 }
 
-// longestColumn returns the index of the column with the most text.
-func longestColumn(rows [][]string) int {
-	sizes := make([]int, len(rows[0]))
+// longestColumn returns the index of the column with the most text, of some columns.
+func longestColumn(rows [][]string, columns int) int {
+	sizes := make([]int, columns)
 	for _, row := range rows {
-		for i, value := range row {
+		for i, value := range row[:min(len(row), columns)] {
 			sizes[i] += len(value)
 		}
 	}

@@ -1,8 +1,6 @@
 package table
 
 import (
-	"context"
-
 	"github.com/promptmill/promptmill/producer/inputfile"
 	"github.com/promptmill/promptmill/proto"
 )
@@ -48,11 +46,6 @@ type Config struct {
 	From Position
 }
 
-// Open opens a file. The error is a [FormatError] if the file is not a table.
-func Open(ctx context.Context, cfg Config) (Reader, error) {
-	panic("not there yet")
-}
-
 // Column is a column of a table.
 type Column struct {
 	// Name is the name of the column.
@@ -74,16 +67,3 @@ type Row struct {
 	// Values are the values, one for each column.
 	Values []Value
 }
-
-// RowError is the error of one row.
-type RowError struct {
-	// Number is the number of the row in its file, from 1.
-	Number int
-	// Line is the number of the line, if the file is text, else 0.
-	Line int
-	// Message says what is wrong, such as "it has 3 fields, and the header has 4".
-	Message string
-}
-
-// Error implements error.
-func (e *RowError) Error() string { return e.Message }

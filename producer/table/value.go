@@ -1,5 +1,16 @@
 package table
 
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"math"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
 // Kind is the kind of a [Value].
 type Kind uint8
 
@@ -41,3 +52,133 @@ type Value struct {
 
 // IsNull reports whether there is no value.
 func (v Value) IsNull() bool { return v.Kind == KindNull }
+
+// IsEmpty reports whether there is no value, or only white space.
+func (v Value) IsEmpty() bool {
+	switch v.Kind {
+	case KindNull:
+		return true
+	case KindText:
+		return len(bytes.TrimSpace(v.Text)) == 0
+	case KindBytes:
+		return len(v.Text) == 0
+	}
+	return false
+}
+
+// AppendText appends the value as a template prints it: text and JSON as they are, numbers in their
+// shortest decimal form, bytes that are not UTF-8 in base64, and nothing for null.
+func (v Value) AppendText(dst []byte) []byte {
+	switch v.Kind {
+	case KindText, KindNumber, KindTime, KindJSON:
+		return append(dst, v.Text...)
+	case KindBytes:
+		if utf8.Valid(v.Text) {
+			return append(dst, v.Text...)
+		}
+		return base64.StdEncoding.AppendEncode(dst, v.Text)
+	case KindInt:
+		return strconv.AppendInt(dst, int64(v.Bits), 10)
+	case KindUint:
+		return strconv.AppendUint(dst, v.Bits, 10)
+	case KindFloat:
+		return appendShortest(dst, v.float(), 64)
+	case KindFloat32:
+		return appendShortest(dst, v.float(), 32)
+	case KindBool:
+		return strconv.AppendBool(dst, v.Bits != 0)
+	}
+
+	return dst
+}
+
+// AppendJSON appends the value as JSON. Bytes are a string of base64, times are strings, and NaN and
+// infinite numbers, which JSON does not have, are null.
+func (v Value) AppendJSON(dst []byte) []byte {
+	switch v.Kind {
+	case KindNull:
+		return append(dst, "null"...)
+	case KindText, KindTime:
+		return appendQuoted(dst, v.Text)
+	case KindBytes:
+		dst = append(dst, '"')
+		dst = base64.StdEncoding.AppendEncode(dst, v.Text)
+		return append(dst, '"')
+	case KindNumber:
+		if jsontext.Value(v.Text).Kind() != '0' || !jsontext.Value(v.Text).IsValid() {
+			return appendQuoted(dst, v.Text)
+		}
+	case KindFloat, KindFloat32:
+		if f := v.float(); math.IsNaN(f) || math.IsInf(f, 0) {
+			return append(dst, "null"...)
+		}
+	}
+
+	return v.AppendText(dst)
+}
+
+// Any returns the value as a template of text/template takes it: a string, an int64, a uint64, a
+// float64, a bool, a [json.Number] for digits, a []any or a map[string]any for JSON, or nil. Bytes are
+// the string that [Value.AppendText] appends.
+func (v Value) Any() any {
+	switch v.Kind {
+	case KindNull:
+		return nil
+	case KindInt:
+		return int64(v.Bits)
+	case KindUint:
+		return v.Bits
+	case KindFloat, KindFloat32:
+		return v.float()
+	case KindBool:
+		return v.Bits != 0
+	case KindNumber:
+		return json.Number(v.Text)
+	case KindJSON:
+		if value, ok := decodeJSON(v.Text); ok {
+			return value
+		}
+	}
+
+	return string(v.AppendText(nil))
+}
+
+// float returns the number of a [KindFloat] or [KindFloat32]. The latter is the nearest to the shortest
+// decimal form, so that 0.1 stays 0.1.
+func (v Value) float() float64 {
+	if v.Kind == KindFloat {
+		return math.Float64frombits(v.Bits)
+	}
+
+	f := float64(math.Float32frombits(uint32(v.Bits)))
+	if short, err := strconv.ParseFloat(strconv.FormatFloat(f, 'g', -1, 32), 64); err == nil {
+		return short
+	}
+
+	return f
+}
+
+// appendShortest appends the shortest decimal form of a number, with an exponent only if it is very large
+// or very small, as JavaScript and encoding/json have it.
+func appendShortest(dst []byte, f float64, bits int) []byte {
+	format := byte('f')
+	if size := math.Abs(f); size != 0 && (size < 1e-6 || size >= 1e21) {
+		format = 'e'
+	}
+	return strconv.AppendFloat(dst, f, format, -1, bits)
+}
+
+// appendQuoted appends a text as a JSON string.
+func appendQuoted(dst, text []byte) []byte {
+	dst, _ = jsontext.AppendQuote(dst, text) // its only error is invalid UTF-8, which it has replaced
+	return dst
+}
+
+// decodeJSON returns the value of a JSON text. Its numbers keep their digits.
+func decodeJSON(text []byte) (value any, ok bool) {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber()
+	err := dec.Decode(&value)
+
+	return value, err == nil
+}

@@ -1,0 +1,115 @@
+package table
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/promptmill/promptmill/producer/fileformat"
+	"github.com/promptmill/promptmill/proto"
+)
+
+// formatNames are the formats of tables as a sentence names them.
+var formatNames = map[string]string{
+	proto.FormatCSV:     "CSV",
+	proto.FormatTSV:     "TSV",
+	proto.FormatParquet: "a Parquet file",
+	proto.FormatJSONL:   "JSON lines",
+	proto.FormatJSON:    "one JSON array",
+	proto.FormatText:    "lines of text",
+}
+
+// Open opens a file. The error is a [FormatError] if the file is not a table, and a [FileError] if its
+// header cannot be used. An empty file has no columns and no rows.
+//
+// If the format is not given, the contents decide. Text in which neither JSON nor another format shows
+// is CSV if its first row has different names of columns, and most of the rows behind it have as many
+// fields; or if its columns or its delimiter are given. Where that leaves CSV or lines of text, a path
+// that ends in .csv or .tsv, before .gz or .zst, is CSV.
+func Open(ctx context.Context, cfg Config) (Reader, error) {
+	if given := cfg.Table.Format; given != "" && !slices.Contains(proto.TableFormats, given) {
+		return nil, fmt.Errorf("unknown table format %q", given)
+	}
+
+	if cfg.Table.Format == proto.FormatParquet {
+		return openParquet(ctx, cfg)
+	}
+
+	text, err := openText(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+
+	format, found, err := text.detectFormat(ctx)
+	if err != nil {
+		text.Close()
+		return nil, err
+	}
+
+	switch format {
+	case proto.FormatParquet:
+		text.Close()
+		return openParquet(ctx, cfg)
+	case proto.FormatJSONL:
+		return openJSONLines(ctx, text)
+	case proto.FormatJSON:
+		return openJSONArray(ctx, text)
+	case proto.FormatText:
+		return openLines(ctx, text)
+	}
+
+	return openCSV(ctx, text, format, found.Delimiter)
+}
+
+// detectFormat returns the format of a text, and for CSV its delimiter if it is known.
+func (t *textFile) detectFormat(ctx context.Context) (string, fileformat.Detection, error) {
+	table := t.cfg.Table
+	found := fileformat.Detect(t.start, t.whole)
+	refuse := func(problem string) (string, fileformat.Detection, error) {
+		return "", found, t.newFormatError(ctx, found, problem)
+	}
+
+	switch {
+	case found.Format == fileformat.Parquet && table.Format == "" && t.compression(ctx) == "":
+		return proto.FormatParquet, found, nil
+	case isContainer(found.Format), found.Format == fileformat.OtherText, found.Format == fileformat.Binary,
+		found.Format == fileformat.UTF16LE, found.Format == fileformat.UTF16BE:
+		return refuse("")
+	}
+
+	if t.hasOnlyCarriageReturns() {
+		return refuse("has the line ends of classic Mac OS, carriage returns without line feeds")
+	}
+
+	if table.Format != "" {
+		return table.Format, found, nil
+	}
+
+	isTable := len(table.Columns) > 0 || table.Delimiter != "" || t.endsInCSV()
+
+	switch found.Format {
+	case fileformat.JSONL, fileformat.AnthropicBatch:
+		if isTable && !t.startsWithBrace() {
+			return t.csvFormat(), found, nil
+		}
+		return proto.FormatJSONL, found, nil
+	case fileformat.JSONArray:
+		if found.Element != 0 && found.Element != '{' {
+			return refuse("")
+		}
+		return proto.FormatJSON, found, nil
+	case fileformat.CSV:
+		return proto.FormatCSV, found, nil
+	case fileformat.TSV:
+		return proto.FormatTSV, found, nil
+	case fileformat.Text, fileformat.JSONStrings, fileformat.YAML:
+		if isTable {
+			return t.csvFormat(), found, nil
+		}
+		if found.Format == fileformat.Text {
+			return proto.FormatText, found, nil
+		}
+	}
+
+	return refuse("")
+}

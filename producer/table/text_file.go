@@ -1,0 +1,242 @@
+package table
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"golang.org/x/text/encoding"
+	"golang.org/x/text/encoding/htmlindex"
+	"golang.org/x/text/encoding/unicode"
+	"golang.org/x/text/transform"
+
+	"github.com/promptmill/promptmill/producer/fileformat"
+	"github.com/promptmill/promptmill/producer/inputfile"
+	"github.com/promptmill/promptmill/proto"
+)
+
+// startSize is the size of the beginning of a text that shows its format, in bytes.
+const startSize = 256 << 10
+
+// byteOrderMark is the byte-order mark of UTF-8.
+var byteOrderMark = []byte("\xef\xbb\xbf")
+
+// textFile is an open file of text. It reads as UTF-8, without a byte-order mark at the beginning.
+type textFile struct {
+	io.Reader
+
+	cfg Config
+	// file is the unpacked text as it is in the file.
+	file io.ReadCloser
+	// offset is the offset of the reader in the text: in UTF-8, and with its byte-order mark.
+	offset int64
+	// start is the beginning of the text, whole reports that it is all of it.
+	start []byte
+	whole bool
+	// encoding decodes the text; nil if it is UTF-8.
+	encoding encoding.Encoding
+	// markSize is the size of the byte-order mark in the file, in bytes.
+	markSize int
+}
+
+// openText opens a file of text at its beginning.
+func openText(ctx context.Context, cfg Config) (*textFile, error) {
+	t := &textFile{cfg: cfg}
+	given, err := findEncoding(cfg.Table.Encoding)
+	if err != nil {
+		return nil, err
+	}
+
+	t.file, err = inputfile.OpenText(ctx, cfg.Opener, cfg.File, 0)
+	if err != nil {
+		return nil, err
+	}
+
+	start, whole, err := readStart(t.file)
+	if err != nil {
+		t.Close()
+		return nil, err
+	}
+
+	t.encoding, t.markSize = encodingOf(start, given)
+	text := io.MultiReader(bytes.NewReader(start[t.markSize:]), t.file)
+	t.start, t.whole, t.Reader = start[t.markSize:], whole, text
+
+	if t.encoding == nil {
+		t.offset = int64(t.markSize)
+		return t, nil
+	}
+
+	if found := fileformat.Detect(start, whole); isContainer(found.Format) {
+		t.encoding = nil // it is no text, whatever encoding is given
+		return t, nil
+	}
+
+	decoded := transform.NewReader(text, t.encoding.NewDecoder())
+
+	t.start, t.whole, err = readStart(decoded)
+	if err != nil {
+		t.Close()
+		return nil, err
+	}
+
+	t.Reader = io.MultiReader(bytes.NewReader(t.start), decoded)
+
+	return t, nil
+}
+
+// continueAt opens the file again, at an offset in its text, and closes the first one.
+func (t *textFile) continueAt(ctx context.Context, offset int64) error {
+	t.Close()
+
+	at := offset
+	if t.encoding != nil {
+		at = int64(t.markSize)
+	}
+
+	file, err := inputfile.OpenText(ctx, t.cfg.Opener, t.cfg.File, at)
+	if err != nil {
+		return err
+	}
+	t.file, t.Reader, t.offset = file, file, offset
+
+	if t.encoding == nil {
+		return nil
+	}
+
+	t.Reader = transform.NewReader(file, t.encoding.NewDecoder())
+	if _, err := io.CopyN(io.Discard, t.Reader, offset); err != nil && !errors.Is(err, io.EOF) {
+		t.Close()
+		return err
+	}
+
+	return nil
+}
+
+// Close closes the file.
+func (t *textFile) Close() error { return t.file.Close() }
+
+// compression returns "gzip" or "zstd" if the file is compressed so, and else "".
+func (t *textFile) compression(ctx context.Context) string {
+	name, _ := inputfile.Compression(ctx, t.cfg.Opener, t.cfg.File) // for a message alone
+	return name
+}
+
+// newFormatError returns the error of a file in a format that is not read as a table.
+func (t *textFile) newFormatError(ctx context.Context, found fileformat.Detection, problem string) error {
+	return &FormatError{
+		File:        t.cfg.File.Path,
+		Compression: t.compression(ctx),
+		Given:       t.cfg.Table.Format,
+		Problem:     problem,
+		Detection:   found,
+	}
+}
+
+// newFileError returns the error of a file that cannot be read beyond a place.
+func (t *textFile) newFileError(row, line int, message string) error {
+	return &FileError{
+		File:    t.cfg.File.Path,
+		Number:  row,
+		Line:    line,
+		Message: message,
+	}
+}
+
+// hasOnlyCarriageReturns reports whether the lines of the beginning end with carriage returns alone.
+func (t *textFile) hasOnlyCarriageReturns() bool {
+	end := bytes.IndexByte(t.start, '\r')
+	return end >= 0 && end < len(t.start)-1 && bytes.IndexByte(t.start, '\n') < 0
+}
+
+// endsInCSV reports whether the path has the ending of a file of CSV.
+func (t *textFile) endsInCSV() bool {
+	switch t.ending() {
+	case ".csv", ".tsv", ".tab":
+		return true
+	}
+	return false
+}
+
+// csvFormat returns CSV or TSV, by the given delimiter or the ending of the path.
+func (t *textFile) csvFormat() string {
+	if given := t.cfg.Table.Delimiter; given == "\t" || given == "" && t.ending() != ".csv" && t.endsInCSV() {
+		return proto.FormatTSV
+	}
+	return proto.FormatCSV
+}
+
+// startsWithBrace reports whether the text begins as JSON does.
+func (t *textFile) startsWithBrace() bool {
+	text := bytes.TrimLeft(t.start, " \t\r\n")
+	return len(text) > 0 && (text[0] == '{' || text[0] == '[')
+}
+
+// ending returns the ending of the path, without the ending of its compression.
+func (t *textFile) ending() string {
+	path, _, _ := strings.Cut(strings.ToLower(t.cfg.File.Path), "?")
+	path = strings.TrimSuffix(strings.TrimSuffix(path, ".gz"), ".zst")
+
+	return path[max(0, strings.LastIndexByte(path, '.')):]
+}
+
+// readStart reads the beginning of a text, and reports whether it is all of it.
+func readStart(r io.Reader) (start []byte, whole bool, err error) {
+	start = make([]byte, startSize)
+
+	n, err := io.ReadFull(r, start)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return start[:n], true, nil
+	}
+
+	return start[:n], false, err
+}
+
+// findEncoding returns the encoding of a name; nil for UTF-8 and if there is no name.
+func findEncoding(name string) (encoding.Encoding, error) {
+	if name == "" {
+		return nil, nil
+	}
+
+	e, err := htmlindex.Get(name)
+	if err != nil || e == encoding.Replacement {
+		return nil, fmt.Errorf("unknown encoding %q; use a name such as windows-1252, utf-16le or shift_jis", name)
+	}
+
+	if canonical, _ := htmlindex.Name(e); canonical == "utf-8" {
+		return nil, nil
+	}
+
+	return e, nil
+}
+
+// encodingOf returns the encoding of a text, nil for UTF-8, and the size of its byte-order mark. The mark
+// decides, as in the WHATWG's standard, and the given encoding if there is none.
+func encodingOf(start []byte, given encoding.Encoding) (encoding.Encoding, int) {
+	switch {
+	case bytes.HasPrefix(start, byteOrderMark):
+		return nil, len(byteOrderMark)
+	case bytes.HasPrefix(start, []byte("\xff\xfe\x00\x00")): // UTF-32
+		return nil, 0
+	case bytes.HasPrefix(start, []byte("\xff\xfe")):
+		return unicode.UTF16(unicode.LittleEndian, unicode.IgnoreBOM), 2
+	case bytes.HasPrefix(start, []byte("\xfe\xff")):
+		return unicode.UTF16(unicode.BigEndian, unicode.IgnoreBOM), 2
+	}
+
+	return given, 0
+}
+
+// isContainer reports whether a file of a format is no text in any encoding.
+func isContainer(f fileformat.Format) bool {
+	switch f {
+	case fileformat.Gzip, fileformat.Zstd, fileformat.XZ, fileformat.Bzip2, fileformat.LZ4, fileformat.Zip,
+		fileformat.Spreadsheet, fileformat.SevenZip, fileformat.Tar, fileformat.Parquet, fileformat.Arrow,
+		fileformat.SQLite, fileformat.PDF, fileformat.UTF32LE, fileformat.UTF32BE:
+		return true
+	}
+	return false
+}
