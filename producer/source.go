@@ -45,6 +45,11 @@ func (s Source) opener() inputfile.Opener {
 // file names a file for the opener.
 func (s Source) file(path string) proto.File { return proto.File{Path: path, ETag: s.ETags[path]} }
 
+// Open opens one of the files.
+func (s Source) Open(ctx context.Context, path string) (inputfile.File, error) {
+	return s.opener().Open(ctx, s.file(path))
+}
+
 // Describe describes the files as they are now.
 func (s Source) Describe(ctx context.Context) ([]proto.File, error) {
 	var files []proto.File

@@ -16,8 +16,8 @@ import (
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/inputerror"
 	"github.com/promptmill/promptmill/deploy/natsserver"
+	"github.com/promptmill/promptmill/producer/inputfile"
 	"github.com/promptmill/promptmill/proto"
-	"github.com/promptmill/promptmill/proto/jsonl"
 )
 
 // place is a folder that a run writes into.
@@ -29,20 +29,20 @@ type place struct {
 }
 
 // checkDisks checks the disks of the state and of the output.
-func checkDisks(ctx context.Context, state, output string, inputs []string, external bool) []Finding {
-	output, err := filepath.Abs(output)
+func (o Options) checkDisks(ctx context.Context) []Finding {
+	output, err := filepath.Abs(o.Output)
 	if err != nil {
 		return []Finding{failedFinding("disk", err)}
 	}
 
-	out, store := place{what: "output", dir: nearestFolder(output)}, place{what: "state", dir: nearestFolder(state)}
+	out, store := place{what: "output", dir: nearestFolder(output)}, place{what: "state", dir: nearestFolder(o.State)}
 	var how string
-	if len(inputs) > 0 {
-		if err := inputerror.CheckFiles(ctx, inputs, proto.Settings{}); err != nil {
+	if len(o.Inputs) > 0 {
+		if err := inputerror.CheckFiles(ctx, o.Opener, o.Inputs, proto.Settings{}); err != nil {
 			return []Finding{failedFinding("input", err)}
 		}
 
-		e, err := estimateSpace(inputs)
+		e, err := estimateSpace(ctx, o.Opener, o.Inputs)
 		if err != nil {
 			return []Finding{failedFinding("disk", err)}
 		}
@@ -52,7 +52,7 @@ func checkDisks(ctx context.Context, state, output string, inputs []string, exte
 		out.need, store.need = natsserver.MaxWorkBytes, natsserver.MaxWorkBytes+natsserver.MaxResultsBytes
 	}
 
-	if external {
+	if o.Bus.External() {
 		store.need = 0 // the bus has its store elsewhere
 	}
 
@@ -183,14 +183,14 @@ const sampleSize = 4 << 20
 
 // estimateSpace reads the beginnings of files. A packed file counts as assumedPacking times its
 // size.
-func estimateSpace(inputs []string) (space, error) {
+func estimateSpace(ctx context.Context, opener inputfile.Opener, inputs []string) (space, error) {
 	all := space{exact: true}
 	for _, path := range inputs {
 		if path == "-" {
 			return all, exit.Usage("name a file", "the size of standard input is unknown before it is read")
 		}
 
-		s, err := sampleFile(path)
+		s, err := sampleFile(ctx, opener, path)
 		if err != nil {
 			return all, err
 		}
@@ -201,8 +201,9 @@ func estimateSpace(inputs []string) (space, error) {
 	return all, nil
 }
 
-func sampleFile(path string) (space, error) {
-	in, err := jsonl.Open(path)
+func sampleFile(ctx context.Context, opener inputfile.Opener, path string) (space, error) {
+	file := proto.File{Path: path}
+	in, err := inputfile.OpenText(ctx, opener, file, 0)
 	if err != nil {
 		return space{}, err
 	}
@@ -222,13 +223,13 @@ func sampleFile(path string) (space, error) {
 		return space{lines, int64(len(sample)), true}, nil
 	}
 
-	info, err := os.Stat(path)
-	compression, err2 := jsonl.Compression(path)
+	file, err = opener.Stat(ctx, path)
+	compression, err2 := inputfile.Compression(ctx, opener, file)
 	if err := errors.Join(err, err2); err != nil {
 		return space{}, err
 	}
 
-	text := info.Size()
+	text := file.Bytes
 	if compression != "" {
 		text *= assumedPacking
 	}

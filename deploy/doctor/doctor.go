@@ -15,6 +15,7 @@ import (
 
 	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/modelservers"
+	"github.com/promptmill/promptmill/producer/inputfile"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -33,6 +34,8 @@ type Options struct {
 	Output string
 	// Inputs are the files that the free space must suffice for. Defaults to a run's reserve.
 	Inputs []string
+	// Opener opens the inputs. Required with Inputs.
+	Opener inputfile.Opener
 	// Concurrency is the number of requests at once at each model server. Required.
 	Concurrency int
 	// ShardBytes is the most text in a shard, in bytes. Required.
@@ -72,7 +75,7 @@ func (o Options) checks() []check {
 
 	return append(list,
 		check{"disk", 15 * time.Second, func(ctx context.Context) []Finding {
-			return checkDisks(ctx, o.State, o.Output, o.Inputs, o.Bus.External())
+			return o.checkDisks(ctx)
 		}},
 		check{"open files", time.Second, func(context.Context) []Finding {
 			return []Finding{checkOpenFiles(requests)}

@@ -23,6 +23,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/modelservers"
+	"github.com/promptmill/promptmill/producer/inputfile"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/prototest"
@@ -498,14 +499,14 @@ func TestEstimateSpace(t *testing.T) {
 		{"a large one is extrapolated", []string{large}, space{10_000, 10_000_000, false}},
 		{"several", []string{small, packed}, space{110, 110_000, true}},
 	} {
-		got, err := estimateSpace(tt.inputs)
+		got, err := estimateSpace(t.Context(), inputfile.Local{}, tt.inputs)
 		if off := got.requests - tt.want.requests; err != nil || off < -10 || off > 10 || got.text != tt.want.text ||
 			got.exact != tt.want.exact {
 			t.Errorf("%s: %+v, %v, want %+v", tt.name, got, err, tt.want)
 		}
 	}
 
-	if _, err := estimateSpace([]string{"-"}); exit.Code(err) != exit.CodeUsage {
+	if _, err := estimateSpace(t.Context(), inputfile.Local{}, []string{"-"}); exit.Code(err) != exit.CodeUsage {
 		t.Errorf("standard input: %v", err)
 	}
 

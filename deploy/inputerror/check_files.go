@@ -10,20 +10,22 @@ import (
 
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/objectstore"
 	"github.com/promptmill/promptmill/producer"
+	"github.com/promptmill/promptmill/producer/inputfile"
 	"github.com/promptmill/promptmill/proto"
 )
 
 // CheckFiles refuses inputs that are not files of requests, as they are named on the command line: of
-// JSON lines, or with [proto.Settings.Rows] any files. It reads their beginnings, and passes over
-// standard input.
-func CheckFiles(ctx context.Context, names []string, s proto.Settings) error {
+// JSON lines, or with [proto.Settings.Rows] any files. It reads their beginnings through an opener, and
+// passes over standard input.
+func CheckFiles(ctx context.Context, opener inputfile.Opener, names []string, s proto.Settings) error {
 	for _, name := range names {
 		if name == "-" {
 			continue
 		}
 
-		if err := checkFile(name); err != nil {
+		if err := checkFile(ctx, opener, name); err != nil {
 			return err
 		}
 
@@ -31,7 +33,10 @@ func CheckFiles(ctx context.Context, names []string, s proto.Settings) error {
 			continue
 		}
 
-		r, err := producer.NewReader(ctx, producer.Source{Files: []string{name}}, proto.Settings{}, nil)
+		r, err := producer.NewReader(ctx, producer.Source{
+			Files:  []string{name},
+			Opener: opener,
+		}, proto.Settings{}, nil)
 		if err != nil {
 			return err
 		}
@@ -47,7 +52,12 @@ func CheckFiles(ctx context.Context, names []string, s proto.Settings) error {
 }
 
 // checkFile refuses an input that is not a file.
-func checkFile(name string) error {
+func checkFile(ctx context.Context, opener inputfile.Opener, name string) error {
+	if objectstore.IsURL(name) {
+		_, err := opener.Stat(ctx, name)
+		return err
+	}
+
 	info, err := os.Stat(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

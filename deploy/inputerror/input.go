@@ -44,6 +44,10 @@ func (in Input) Describe(err error) error {
 		return exit.Usage("remove the blank lines", "%w", &named)
 	}
 
+	if _, described := errors.AsType[*exit.Error](err); described {
+		return err // by the store of a URL
+	}
+
 	damage, damaged := errors.AsType[*jsonl.DamageError](err)
 	switch {
 	case errors.Is(err, producer.ErrEmpty) && len(in.Files) == 1 && isJournal(in.Files[0]):

@@ -1,8 +1,11 @@
 package objectstore
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
+	"path"
+	"path/filepath"
 	"strings"
 )
 
@@ -105,18 +108,18 @@ func parseDataSetLocation(arg string) (location, error) {
 	}
 
 	name, revision, hasRevision := strings.Cut(parts[2], "@")
-	var path string
+	var key string
 	if len(parts) == 4 {
-		path = parts[3]
+		key = parts[3]
 	}
 
 	if revision == "refs" { // refs/convert/parquet and refs/pr/1 are revisions that have slashes
-		refs := strings.SplitN(path, "/", 3)
+		refs := strings.SplitN(key, "/", 3)
 		if len(refs) < 2 {
 			return location{}, malformed
 		}
 		revision = "refs/" + refs[0] + "/" + refs[1]
-		path = strings.Join(refs[2:], "/")
+		key = strings.Join(refs[2:], "/")
 	}
 
 	revision, err := url.PathUnescape(revision)
@@ -132,6 +135,23 @@ func parseDataSetLocation(arg string) (location, error) {
 	return location{
 		scheme: schemeHuggingFace,
 		bucket: bucket,
-		key:    path,
+		key:    key,
 	}, nil
+}
+
+// BaseName returns the last part of a path or URL, as a name for a file that is made of it.
+func BaseName(arg string) string {
+	at, err := parseLocation(arg)
+	switch {
+	case err != nil || at.scheme == "":
+		return filepath.Base(arg)
+	case at.scheme == schemeHTTP, at.scheme == schemeHTTPS:
+		if u, err := url.Parse(arg); err == nil {
+			at.key = u.Path
+		}
+	}
+
+	bucket, _, _ := strings.Cut(at.bucket, "@")
+
+	return path.Base(cmp.Or(strings.Trim(at.key, "/"), bucket))
 }

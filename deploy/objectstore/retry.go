@@ -3,8 +3,13 @@ package objectstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/deploy/exit"
 )
 
 // temporaryError is an error of a request that may succeed when it is tried again.
@@ -13,6 +18,8 @@ type temporaryError struct {
 	err error
 	// after is the least time until the next attempt, as the server has asked for.
 	after time.Duration
+	// attempts is the number of attempts in a row after which the error is final. 0: that of the retrier.
+	attempts int
 }
 
 // Error implements error.
@@ -21,51 +28,72 @@ func (e *temporaryError) Error() string { return e.err.Error() }
 // Unwrap returns the error itself.
 func (e *temporaryError) Unwrap() error { return e.err }
 
-// retryPolicy says how often and after which waits a request is tried again.
-type retryPolicy struct {
-	// attempts is the number of attempts.
+// retrier tries requests again that may succeed then.
+type retrier struct {
+	// attempts is the number of attempts in a row.
 	attempts int
 	// first is the longest wait before the second attempt; each later wait may be twice as long.
 	first time.Duration
 	// longest is the longest wait.
 	longest time.Duration
+	// log gets a line for each attempt that failed.
+	log *zerolog.Logger
 }
 
-// defaultRetryPolicy gives up after about two minutes, in which a store that throttles its clients or a
-// gateway that restarts comes back.
-var defaultRetryPolicy = retryPolicy{
-	attempts: 10,
-	first:    250 * time.Millisecond,
-	longest:  30 * time.Second,
+// newRetrier returns a retrier that gives up after one or two minutes, in which a store that throttles its
+// clients or a gateway that restarts comes back.
+func newRetrier(log *zerolog.Logger) retrier {
+	return retrier{
+		attempts: 10,
+		first:    250 * time.Millisecond,
+		longest:  30 * time.Second,
+		log:      log,
+	}
 }
 
 // retry calls attempt until it returns nil or an error that is not a [temporaryError], the attempts are used
-// up, or ctx ends.
-func (p retryPolicy) retry(ctx context.Context, attempt func() error) error {
+// up, or ctx ends. The error names the object.
+func (r retrier) retry(ctx context.Context, name string, attempt func() error) error {
 	for n := 1; ; n++ {
 		err := attempt()
-		if _, temporary := errors.AsType[*temporaryError](err); !temporary || n >= p.attempts || ctx.Err() != nil {
-			return err
+		if err == nil {
+			return nil
 		}
 
-		if err := p.wait(ctx, n, err); err != nil {
+		if err := r.wait(ctx, name, n, err); err != nil {
 			return err
 		}
 	}
 }
 
-// wait waits after the nth failed attempt: a random time, so that clients that failed together do not come
-// back together, and as long as the server has asked for.
-func (p retryPolicy) wait(ctx context.Context, n int, failure error) error {
-	longest := p.longest
-	if n < 16 {
-		longest = min(longest, p.first<<(n-1))
+// wait waits after the nth failed attempt in a row: a random time, so that clients that failed together do
+// not come back together, and as long as the server has asked for. It returns the error if that is final.
+func (r retrier) wait(ctx context.Context, name string, n int, failure error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 
-	pause := longest/2 + rand.N(longest/2+1)
-	if temporary, ok := errors.AsType[*temporaryError](failure); ok {
-		pause = max(pause, min(temporary.after, p.longest))
+	temporary, ok := errors.AsType[*temporaryError](failure)
+	if !ok {
+		return failure
 	}
+
+	attempts := r.attempts
+	if temporary.attempts > 0 {
+		attempts = min(attempts, temporary.attempts)
+	}
+	if n >= attempts {
+		return exit.Unreachable(fmt.Errorf("%s: %w, in %d attempts", name, temporary.err, n),
+			"run the same command again when the store answers")
+	}
+
+	longest := r.longest
+	if n < 16 {
+		longest = min(longest, r.first<<(n-1))
+	}
+	pause := max(longest/2+rand.N(longest/2+1), min(temporary.after, r.longest))
+	r.log.Warn().Str("url", name).Int("attempt", n).Dur("wait", pause).Err(temporary.err).
+		Msg("failed to read from a store; retrying")
 
 	timer := time.NewTimer(pause)
 	defer timer.Stop()

@@ -22,6 +22,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/metrics"
 	"github.com/promptmill/promptmill/deploy/modelservers"
 	"github.com/promptmill/promptmill/deploy/natsserver"
+	"github.com/promptmill/promptmill/deploy/objectstore"
 	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/producer/inputfile"
@@ -301,7 +302,7 @@ func (c Config) withDefaults() (Config, error) {
 
 	c.Inputs = slices.Clone(c.Inputs)
 	for i, input := range c.Inputs {
-		if input == "-" {
+		if input == "-" || objectstore.IsURL(input) {
 			continue
 		}
 		if c.Inputs[i], err = filepath.Abs(input); err != nil {

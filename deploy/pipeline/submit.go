@@ -384,13 +384,14 @@ func (s *submission) publish(ctx context.Context, m proto.Manifest, mayHaveLines
 		return s.link.DescribeStreamError(err)
 	}
 
+	source := producer.SourceOf(m.Input, s.inputs, s.opener)
 	for i, path := range s.inputs {
-		if err := s.storeInput(ctx, m.Run, proto.InputObject(i), path); err != nil {
+		if err := s.storeInput(ctx, m.Run, proto.InputObject(i), source, path); err != nil {
 			return err
 		}
 	}
 
-	if err := checkUnchanged(ctx, m.Input, m.Settings, s.source()); err != nil {
+	if err := checkUnchanged(ctx, m.Input, m.Settings, source); err != nil {
 		return err
 	}
 
@@ -507,21 +508,29 @@ func (s *submission) hasEnded(ctx context.Context, run string) bool {
 	return err == nil && m.State.Ended()
 }
 
-// storeInput puts an input file into the run's object store, packed if it is not.
-func (s *submission) storeInput(ctx context.Context, run, object, path string) error {
-	compression, err := jsonl.Compression(path)
-	if err != nil {
-		return fmt.Errorf("read the input: %w", err)
-	}
+// parquetMagic begins a file of Parquet, which is packed inside, and is read in parts.
+const parquetMagic = "PAR1"
 
-	file, err := os.Open(path)
+// storeInput puts an input file into the run's object store, packed if it is text that is not packed.
+func (s *submission) storeInput(ctx context.Context, run, object string, source producer.Source, path string) error {
+	file, err := source.Open(ctx, path)
 	if err != nil {
 		return fmt.Errorf("read the input: %w", err)
 	}
 	defer file.Close()
 
+	compression, err := jsonl.CompressionOf(file)
+	if err != nil {
+		return fmt.Errorf("read the input: %w", err)
+	}
+
+	var magic [4]byte
+	if _, err := file.ReadAt(magic[:], 0); err != nil && err != io.EOF {
+		return fmt.Errorf("read the input: %w", err)
+	}
+
 	objects := s.Objects(run)
-	if compression != "" {
+	if compression != "" || string(magic[:]) == parquetMagic {
 		return objects.PutReader(ctx, object, file)
 	}
 

@@ -144,7 +144,7 @@ func checkInputs(out output.Prefix, inputs []string) error {
 	for _, input := range inputs {
 		info, err := os.Stat(input)
 		if err != nil {
-			continue // standard input, or it is missed later
+			continue // a URL, standard input, or it is missed later
 		}
 
 		if path := out.FindSame(info); path != "" {

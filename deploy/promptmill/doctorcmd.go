@@ -10,6 +10,7 @@ import (
 
 	"github.com/promptmill/promptmill/deploy/doctor"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/objectstore"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
@@ -50,23 +51,30 @@ func doctorCommand(env environment) *cli.Command {
 				Usage:       "`PATH`: future output, whose disk is checked",
 				DefaultText: "this folder",
 			},
-		}, busFlags(), []cli.Flag{jsonFlag()}),
+		}, placeFlags(), busFlags(), []cli.Flag{jsonFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error {
-			o, err := parseDoctor(ctx, env, c)
+			places := openPlaces(c)
+			defer places.Close()
+
+			o, err := parseDoctor(ctx, env, c, places)
 			if err != nil {
 				return err
 			}
+
 			return examine(ctx, env, o, c.Bool("json"))
 		},
 	}
 }
 
 // parseDoctor reads the flags of doctor.
-func parseDoctor(ctx context.Context, env environment, c *cli.Command) (doctor.Options, error) {
+func parseDoctor(
+	ctx context.Context, env environment, c *cli.Command, places *objectstore.Client,
+) (doctor.Options, error) {
 	o := doctor.Options{
 		Bus:         parseConnect(env, c),
 		Model:       c.String("model"),
 		Output:      c.String("output"),
+		Opener:      places,
 		Concurrency: c.Int("max-concurrency"),
 		ShardBytes:  pipeline.DefaultShardBytes,
 		Version:     versionText(),
@@ -90,7 +98,7 @@ func parseDoctor(ctx context.Context, env environment, c *cli.Command) (doctor.O
 	}
 
 	if c.Args().Present() {
-		if o.Inputs, err = parseInputs(ctx, c, proto.Settings{}); err != nil {
+		if o.Inputs, err = parseInputs(ctx, c, places, proto.Settings{}); err != nil {
 			return o, err
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/inputerror"
 	"github.com/promptmill/promptmill/deploy/natsserver"
+	"github.com/promptmill/promptmill/deploy/objectstore"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/schema"
 )
@@ -198,8 +199,10 @@ func checkJSON(text []byte) error {
 	return fmt.Errorf("not one JSON value: see byte %d", syntax.Offset)
 }
 
-// parseInputs returns the absolute paths of the input files, or "-".
-func parseInputs(ctx context.Context, c *cli.Command, s proto.Settings) (inputs []string, err error) {
+// parseInputs returns the absolute paths and the URLs of the input files, or "-".
+func parseInputs(
+	ctx context.Context, c *cli.Command, places *objectstore.Client, s proto.Settings,
+) (inputs []string, err error) {
 	args := c.Args().Slice()
 	if len(args) == 0 {
 		return nil, exit.Usage("for example: promptmill "+c.Name+" prompts.jsonl", "no input file given")
@@ -212,16 +215,39 @@ func parseInputs(ctx context.Context, c *cli.Command, s proto.Settings) (inputs 
 		return nil, exit.Usage("", "standard input cannot be mixed with files")
 	}
 
-	if err := inputerror.CheckFiles(ctx, args, s); err != nil {
+	if inputs, err = expandInputs(ctx, args, places); err != nil {
 		return nil, err
 	}
 
+	if err := inputerror.CheckFiles(ctx, places, inputs, s); err != nil {
+		return nil, err
+	}
+
+	for i, input := range inputs {
+		if objectstore.IsURL(input) {
+			continue
+		}
+		if inputs[i], err = filepath.Abs(input); err != nil {
+			return nil, err
+		}
+	}
+
+	return inputs, nil
+}
+
+// expandInputs returns the files that inputs name: folders, patterns and prefixes stand for all of theirs.
+func expandInputs(ctx context.Context, args []string, places *objectstore.Client) (inputs []string, err error) {
 	for _, arg := range args {
-		path, err := filepath.Abs(arg)
+		if arg == "-" {
+			inputs = append(inputs, arg)
+			continue
+		}
+
+		files, err := places.Expand(ctx, arg)
 		if err != nil {
 			return nil, err
 		}
-		inputs = append(inputs, path)
+		inputs = append(inputs, files...)
 	}
 
 	return inputs, nil

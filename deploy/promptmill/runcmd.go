@@ -16,6 +16,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/natsserver"
+	"github.com/promptmill/promptmill/deploy/objectstore"
 	"github.com/promptmill/promptmill/deploy/onend"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/summary"
@@ -63,14 +64,18 @@ func runCommand(env environment) *cli.Command {
 		Description: "Bus, producer, worker and collector run in this process. INPUT is JSONL in OpenAI's batch " +
 			"format, or has one request body a line (messages, prompt or input). It may be compressed with gzip " +
 			"or zstd. The INPUT - is standard input.",
-		Flags: slices.Concat(flags, modelFlags(), inputFlags(), selectionFlags(), rowFlags(), outputFlags(), listenFlags(), policyFlags(),
-			shardFlags(), metricsFlags(), apiFlags(), []cli.Flag{onEndFlag()}, ownBusFlags(),
+		Flags: slices.Concat(flags, modelFlags(), inputFlags(), selectionFlags(), rowFlags(), placeFlags(), outputFlags(),
+			listenFlags(), policyFlags(), shardFlags(), metricsFlags(), apiFlags(), []cli.Flag{onEndFlag()}, ownBusFlags(),
 			[]cli.Flag{replicasFlag()}, reportFlags(), simFlags()),
 		Action: func(ctx context.Context, c *cli.Command) error {
-			o, err := parseRun(ctx, env, c)
+			places := openPlaces(c)
+			defer places.Close()
+
+			o, err := parseRun(ctx, env, c, places)
 			if err != nil {
 				return err
 			}
+
 			return runInputs(ctx, env, o)
 		},
 	}
@@ -84,19 +89,22 @@ type runOptions struct {
 	args   []string       // the inputs, as they were named
 	onEnd  *onend.Command // nil: none
 	api    apiOptions
+	places *objectstore.Client
 }
 
 // parseRun reads and checks the flags of the run command.
-func parseRun(ctx context.Context, env environment, c *cli.Command) (o runOptions, err error) {
+func parseRun(ctx context.Context, env environment, c *cli.Command, places *objectstore.Client) (o runOptions, err error) {
 	o = runOptions{
 		common: parseCommon(c, c.String("progress")),
 		json:   c.Bool("json"),
 		args:   c.Args().Slice(),
+		places: places,
 	}
 
 	cfg := &o.run
 	*cfg = pipeline.Config{
 		RunID:         c.String("run"),
+		Opener:        places,
 		Stdin:         env.stdin,
 		Retry:         c.Bool("retry"),
 		Bus:           parseConnect(env, c),
@@ -142,7 +150,7 @@ func parseRun(ctx context.Context, env environment, c *cli.Command) (o runOption
 		return o, err
 	}
 
-	if cfg.Inputs, cfg.Output, err = parsePaths(ctx, c, cfg.Settings); err != nil {
+	if cfg.Inputs, cfg.Output, err = parsePaths(ctx, c, places, cfg.Settings); err != nil {
 		return o, err
 	}
 
@@ -173,8 +181,10 @@ func checkRun(cfg pipeline.Config) error {
 }
 
 // parsePaths returns the paths of the inputs and of the output.
-func parsePaths(ctx context.Context, c *cli.Command, s proto.Settings) (inputs []string, name string, err error) {
-	if inputs, err = parseInputs(ctx, c, s); err != nil {
+func parsePaths(ctx context.Context, c *cli.Command, places *objectstore.Client, s proto.Settings) (
+	inputs []string, name string, err error,
+) {
+	if inputs, err = parseInputs(ctx, c, places, s); err != nil {
 		return nil, "", err
 	}
 
@@ -192,7 +202,7 @@ func parsePaths(ctx context.Context, c *cli.Command, s proto.Settings) (inputs [
 
 // defaultOutput returns the output of a run of an input, without -o.
 func defaultOutput(input string) output.Prefix {
-	base := filepath.Base(input)
+	base := objectstore.BaseName(input)
 	for _, suffix := range []string{".gz", ".zst", ".jsonl", ".ndjson", ".json"} {
 		base = strings.TrimSuffix(base, suffix)
 	}
@@ -230,6 +240,7 @@ func runInputs(ctx context.Context, env environment, o runOptions) (err error) {
 	defer cmd.Close()
 	defer func() { err = cmd.fail(err) }()
 
+	o.places.LogTo(cmd.log)
 	cmd.limitMemory()
 	noteUnusedURL(env, o.run.Bus, cmd.screen)
 	o.run.Log, o.run.Metrics, o.run.Hooks = cmd.log, cmd.metrics, cmd.hooks()

@@ -12,6 +12,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/cmdline"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/objectstore"
 	"github.com/promptmill/promptmill/deploy/onend"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/status"
@@ -45,13 +46,17 @@ func submitCommand(env environment) *cli.Command {
 				Value:    "auto",
 				Usage:    "`MODE`: how to show the progress: auto, bar, plain, json or none",
 			},
-		}, inputFlags(), selectionFlags(), rowFlags(), policyFlags(), shardFlags(), outputFlags(), reportFlags(), metricsFlags(),
-			[]cli.Flag{onEndFlag()}, busFlags(), []cli.Flag{jsonFlag(), replicasFlag()}),
+		}, inputFlags(), selectionFlags(), rowFlags(), placeFlags(), policyFlags(), shardFlags(), outputFlags(),
+			reportFlags(), metricsFlags(), []cli.Flag{onEndFlag()}, busFlags(), []cli.Flag{jsonFlag(), replicasFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error {
-			o, err := parseSubmit(ctx, env, c)
+			places := openPlaces(c)
+			defer places.Close()
+
+			o, err := parseSubmit(ctx, env, c, places)
 			if err != nil {
 				return err
 			}
+
 			return submit(ctx, env, o)
 		},
 	}
@@ -68,17 +73,26 @@ type submitOptions struct {
 	collect *pipeline.CollectConfig
 	args    []string       // the inputs, as they were named
 	onEnd   *onend.Command // nil: none
+	places  *objectstore.Client
 }
 
 // parseSubmit reads and checks the flags of the submit command.
-func parseSubmit(ctx context.Context, env environment, c *cli.Command) (o submitOptions, err error) {
+func parseSubmit(
+	ctx context.Context, env environment, c *cli.Command, places *objectstore.Client,
+) (o submitOptions, err error) {
 	o = submitOptions{
 		common: parseCommon(c, c.String("progress")),
 		bus:    parseConnect(env, c),
-		submit: pipeline.SubmitConfig{RunID: c.String("run"), Stdin: env.stdin, Wait: c.Bool("wait")},
+		submit: pipeline.SubmitConfig{
+			RunID:  c.String("run"),
+			Opener: places,
+			Stdin:  env.stdin,
+			Wait:   c.Bool("wait"),
+		},
 		wait:   c.Bool("wait"),
 		json:   c.Bool("json"),
 		args:   c.Args().Slice(),
+		places: places,
 	}
 
 	o.bus.Standing = true
@@ -103,7 +117,7 @@ func parseSubmit(ctx context.Context, env environment, c *cli.Command) (o submit
 		return o, err
 	}
 
-	if o.submit.Inputs, err = parseInputs(ctx, c, o.submit.Settings); err != nil {
+	if o.submit.Inputs, err = parseInputs(ctx, c, places, o.submit.Settings); err != nil {
 		return o, err
 	}
 
@@ -144,6 +158,7 @@ func submit(ctx context.Context, env environment, o submitOptions) (err error) {
 	defer cmd.Close()
 	defer func() { err = cmd.fail(err) }()
 
+	o.places.LogTo(cmd.log)
 	role := proto.RoleProducer
 	if o.collect != nil {
 		role = proto.RoleCollector

@@ -15,6 +15,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/inputerror"
+	"github.com/promptmill/promptmill/deploy/objectstore"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/verify"
 	"github.com/promptmill/promptmill/proto"
@@ -28,7 +29,7 @@ func verifyCommand(env environment) *cli.Command {
 		Description: "verify reads the input and the output (results, errors, and the journal of an incomplete run) " +
 			"and compares them by custom_id. With --answers it also compares the hash of the answered request, " +
 			"which each line has, and the model that the answer names. No check can say whether an answer is good.",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.BoolFlag{
 				Name:     "answers",
 				Category: groupOutput,
@@ -39,19 +40,23 @@ func verifyCommand(env environment) *cli.Command {
 				Category: groupOutput,
 				Usage:    "print the counts as JSON",
 			},
-		},
+		}, placeFlags()...),
 		Action: func(ctx context.Context, c *cli.Command) error {
-			cfg, err := parseVerify(ctx, c)
+			places := openPlaces(c)
+			defer places.Close()
+
+			cfg, err := parseVerify(ctx, c, places)
 			if err != nil {
 				return err
 			}
+
 			return runVerify(ctx, env, cfg, c.Bool("json"))
 		},
 	}
 }
 
 // parseVerify reads the arguments and flags of verify.
-func parseVerify(ctx context.Context, c *cli.Command) (verify.Config, error) {
+func parseVerify(ctx context.Context, c *cli.Command, places *objectstore.Client) (verify.Config, error) {
 	args := c.Args().Slice()
 	if len(args) == 0 {
 		args = []string{""}
@@ -75,12 +80,22 @@ func parseVerify(ctx context.Context, c *cli.Command) (verify.Config, error) {
 			"%s has only the failed requests of its run", last)
 	}
 
-	readable := slices.DeleteFunc(slices.Clone(inputs), isPipe)
-	if err := inputerror.CheckFiles(ctx, readable, proto.Settings{}); err != nil {
+	inputs, err := expandInputs(ctx, inputs, places)
+	if err != nil {
 		return verify.Config{}, err
 	}
 
-	return verify.Config{Inputs: inputs, Output: output.Prefix(name), Answers: c.Bool("answers")}, nil
+	readable := slices.DeleteFunc(slices.Clone(inputs), isPipe)
+	if err := inputerror.CheckFiles(ctx, places, readable, proto.Settings{}); err != nil {
+		return verify.Config{}, err
+	}
+
+	return verify.Config{
+		Inputs:  inputs,
+		Opener:  places,
+		Output:  output.Prefix(name),
+		Answers: c.Bool("answers"),
+	}, nil
 }
 
 // isPipe reports whether a name is that of a pipe, such as <(zcat FILE) in a shell. verify reads an

@@ -1,0 +1,244 @@
+package objectstore
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/promptmill/promptmill/deploy/exit"
+)
+
+// Expand returns the files that an argument names, as paths and URLs, in the order of their names: a file, a
+// folder or a prefix with all files below it, or a pattern with *, ?, [...] and ** for any number of
+// folders. Files and folders whose names begin with a dot or an underscore, such as _SUCCESS, and checksums
+// (*.crc) are skipped unless the argument names them. The URLs have no secrets; only this client opens those
+// that had any. The error has exit code 2 if there is no such file.
+func (c *Client) Expand(ctx context.Context, arg string) ([]string, error) {
+	if !IsURL(arg) {
+		return expandPath(arg)
+	}
+
+	s, at, err := c.find(ctx, arg)
+	if err != nil {
+		return nil, err
+	}
+
+	switch at.scheme {
+	case schemeHTTP, schemeHTTPS:
+		name, err := c.hide(at.key)
+		return []string{name}, err
+
+	case schemeHuggingFace:
+		if at.key == "" && !strings.Contains(at.bucket, "@") {
+			return c.Expand(ctx, dataSetURL(at.bucket+"@"+parquetRevision, "**/*.parquet"))
+		}
+	}
+
+	if at.key != "" && !strings.HasSuffix(at.key, "/") {
+		switch _, err := c.statObject(ctx, s, at.key, arg); {
+		case err == nil:
+			return []string{nameOf(at, at.key)}, nil
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, err
+		}
+	}
+
+	return listObjects(ctx, s, at, arg)
+}
+
+// listObjects returns the URLs of the objects that a prefix or a pattern names.
+func listObjects(ctx context.Context, s store, at location, arg string) (urls []string, err error) {
+	prefix := at.key
+	pattern := ""
+	if meta := strings.IndexAny(at.key, patternCharacters); meta >= 0 {
+		prefix, pattern = at.key[:meta], at.key
+	} else if prefix != "" && !strings.HasSuffix(prefix, "/") {
+		prefix += "/"
+	}
+
+	if _, err := path.Match(pattern, ""); err != nil {
+		return nil, malformedPattern(arg)
+	}
+
+	for found, err := range s.List(ctx, prefix) {
+		if err != nil {
+			return nil, err
+		}
+
+		if isListed(found.Key, prefix, pattern) {
+			urls = append(urls, nameOf(at, found.Key))
+		}
+	}
+
+	if len(urls) == 0 {
+		if pattern != "" {
+			return nil, exit.Usage("", "%s: no object matches", arg)
+		}
+		return nil, missingObject(arg, "")
+	}
+	slices.Sort(urls)
+
+	return urls, nil
+}
+
+// isListed reports whether a key belongs to a prefix or, if it is not empty, a pattern.
+func isListed(key, prefix, pattern string) bool {
+	if strings.HasSuffix(key, "/") { // an empty object that stands for a folder
+		return false
+	}
+	if pattern != "" {
+		return matchPath(strings.Split(pattern, "/"), strings.Split(key, "/"))
+	}
+
+	return !slices.ContainsFunc(strings.Split(strings.TrimPrefix(key, prefix), "/"), isHidden)
+}
+
+// patternCharacters are the characters that make a name a pattern.
+const patternCharacters = "*?["
+
+// isHidden reports whether a file or folder of this name is left out of a folder. Spark and Hive leave out
+// names that begin with a dot or an underscore, and keep checksums in files of their own.
+func isHidden(name string) bool {
+	return name == "" || name[0] == '.' || name[0] == '_' || strings.HasSuffix(name, ".crc")
+}
+
+// matchPath reports whether a pattern matches the segments of a path, or a folder above it. A hidden name is
+// matched only by a segment that begins or ends like it.
+func matchPath(pattern, segments []string) bool {
+	switch {
+	case len(pattern) == 0:
+		return !slices.ContainsFunc(segments, isHidden) // all below a folder that matches
+	case len(segments) == 0:
+		return len(pattern) == 1 && pattern[0] == "**"
+	case pattern[0] == "**":
+		return matchPath(pattern[1:], segments) ||
+			!isHidden(segments[0]) && matchPath(pattern, segments[1:])
+	}
+
+	return matchName(pattern[0], segments[0]) && matchPath(pattern[1:], segments[1:])
+}
+
+// matchName reports whether a segment of a pattern matches a name.
+func matchName(pattern, name string) bool {
+	if isHidden(name) && pattern != name && pattern[:min(1, len(pattern))] != name[:min(1, len(name))] &&
+		!(strings.HasSuffix(pattern, ".crc") && strings.HasSuffix(name, ".crc")) {
+		return false
+	}
+
+	matched, err := path.Match(pattern, name)
+
+	return matched && err == nil
+}
+
+// malformedPattern returns the error of a pattern that cannot be used.
+func malformedPattern(arg string) error {
+	return exit.Usage("", "%s: the pattern has a bracket without its end", arg)
+}
+
+// expandPath returns the files of this machine that a path or a pattern names.
+func expandPath(arg string) ([]string, error) {
+	info, err := os.Stat(arg)
+	switch {
+	case err == nil && info.IsDir():
+		return listFolder(arg, arg+string(filepath.Separator), nil) // behind a link, too
+	case err == nil || !strings.ContainsAny(arg, patternCharacters):
+		return []string{arg}, nil // a missing file is reported by its reader
+	}
+
+	if _, err := path.Match(arg, ""); err != nil {
+		return nil, malformedPattern(arg)
+	}
+
+	segments := strings.Split(path.Clean(filepath.ToSlash(arg)), "/")
+	first := slices.IndexFunc(segments, func(s string) bool { return strings.ContainsAny(s, patternCharacters) })
+	folder := "."
+	if first > 0 {
+		folder = filepath.FromSlash(strings.Join(segments[:first], "/") + "/")
+	}
+
+	return listFolder(arg, folder, segments[first:])
+}
+
+// listFolder returns the files below a folder that match a pattern, or all that are not hidden.
+func listFolder(arg, folder string, pattern []string) (paths []string, err error) {
+	err = filepath.WalkDir(folder, func(at string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if at == folder {
+			return nil
+		}
+
+		below, err := filepath.Rel(folder, at)
+		if err != nil {
+			return err
+		}
+
+		segments := strings.Split(filepath.ToSlash(below), "/")
+		if entry.IsDir() {
+			if !mayHold(pattern, segments) {
+				return fs.SkipDir
+			}
+			return nil
+		}
+
+		if !isRegular(at, entry) {
+			return nil
+		}
+		if matchPath(pattern, segments) {
+			paths = append(paths, at)
+		}
+
+		return nil
+	})
+
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, exit.Usage("", "input %s: no file matches", arg)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, exit.Usage("let this user read it", "input %s: permission denied in the folder", arg)
+	case err != nil:
+		return nil, err
+	case len(paths) == 0 && pattern != nil:
+		return nil, exit.Usage("name a file that is there", "input %s: no file matches", arg)
+	case len(paths) == 0:
+		return nil, exit.Usage("name files, or a folder that has some", "input %s: the folder has no files", arg)
+	}
+	slices.Sort(paths)
+
+	return paths, nil
+}
+
+// isRegular reports whether an entry is a file, or a link to one.
+func isRegular(path string, entry fs.DirEntry) bool {
+	if entry.Type()&fs.ModeSymlink == 0 {
+		return entry.Type().IsRegular()
+	}
+
+	info, err := os.Stat(path)
+
+	return err == nil && info.Mode().IsRegular()
+}
+
+// mayHold reports whether a folder may have files below it that match a pattern.
+func mayHold(pattern, folder []string) bool {
+	for i, name := range folder {
+		switch {
+		case i >= len(pattern): // below a folder that matches
+			if isHidden(name) {
+				return false
+			}
+		case pattern[i] == "**":
+			return !slices.ContainsFunc(folder[i:], isHidden)
+		case !matchName(pattern[i], name):
+			return false
+		}
+	}
+
+	return true
+}

@@ -1,0 +1,336 @@
+package objectstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/promptmill/promptmill/deploy/exit"
+)
+
+// readTimeout is the longest wait for the next bytes of an answer.
+const readTimeout = time.Minute
+
+// errStalled is the cause of the end of a request that got no bytes for [readTimeout].
+var errStalled = errors.New("no bytes arrived for a minute")
+
+// headSize is the number of bytes that opening a file reads: enough to find out its format and, of a small
+// file, all.
+const headSize = 64 << 10
+
+// remoteFile is an open file of a store. Opening it reads its beginning. Reading on from there is one
+// request for the rest, which is repeated from where it broke; ReadAt is a request for one range.
+type remoteFile struct {
+	ctx   context.Context
+	store store
+	key   string
+	// name is the URL for people.
+	name    string
+	retrier retrier
+	// object describes the file. All requests must find its version.
+	object object
+	// head is the beginning of the file.
+	head []byte
+
+	// offset is the offset of the next Read.
+	offset int64
+	// body is the answer that is being read. Nil: none.
+	body *watchedBody
+	// bodyOffset is the offset of its next byte.
+	bodyOffset int64
+}
+
+// openRemote opens a file of a store, with a version if that is not empty.
+func openRemote(ctx context.Context, s store, key, name, version string, r retrier) (*remoteFile, error) {
+	f := &remoteFile{
+		ctx:     ctx,
+		store:   s,
+		key:     key,
+		name:    name,
+		retrier: r,
+		object:  object{Size: -1, Version: version},
+	}
+
+	if err := r.retry(ctx, name, f.readHead); err != nil {
+		return nil, err
+	}
+
+	return f, nil
+}
+
+// readHead reads the beginning of the file and describes the file.
+func (f *remoteFile) readHead() error {
+	body, found, err := f.open(part{
+		Length:  headSize,
+		Version: f.object.Version,
+	})
+	if err != nil {
+		return err
+	}
+
+	head := make([]byte, min(headSize, found.Size))
+	if _, err := io.ReadFull(body, head); err != nil {
+		body.Close()
+		return connectionFailure(err)
+	}
+
+	f.object, f.head = found, head
+	if found.Sequential && found.Size > headSize { // the answer is the whole file
+		f.body, f.bodyOffset = body, headSize
+		return nil
+	}
+	body.Close()
+
+	return nil
+}
+
+// open makes a request for a part of the file, and refuses another version of it.
+func (f *remoteFile) open(p part) (*watchedBody, object, error) {
+	body, found, err := openWatched(f.ctx, f.store, f.key, p)
+	if err != nil {
+		return nil, object{}, err
+	}
+
+	changed := ""
+	switch {
+	case f.object.Version != "" && found.Version != f.object.Version:
+		changed = "has another ETag now"
+	case f.object.Size >= 0 && found.Size != f.object.Size:
+		changed = fmt.Sprintf("has %d bytes now, not %d", found.Size, f.object.Size)
+	}
+	if changed != "" {
+		body.Close()
+		return nil, object{}, changedObject(f.name, changed)
+	}
+
+	return body, found, nil
+}
+
+// Size implements inputfile.File.
+func (f *remoteFile) Size() int64 { return f.object.Size }
+
+// Read implements io.Reader.
+func (f *remoteFile) Read(p []byte) (int, error) {
+	left := f.object.Size - f.offset
+	switch {
+	case left <= 0:
+		return 0, io.EOF
+	case len(p) == 0:
+		return 0, nil
+	case f.offset < int64(len(f.head)):
+		n := copy(p, f.head[f.offset:])
+		f.offset += int64(n)
+		return n, nil
+	}
+
+	p = p[:min(int64(len(p)), left)]
+	for failures := 1; ; failures++ {
+		n, err := f.readBody(p)
+		if n > 0 {
+			f.offset += int64(n)
+			return n, nil
+		}
+		f.closeBody()
+
+		if err := f.retrier.wait(f.ctx, f.name, failures, err); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// readBody reads from the answer that is being read, or from a new one. It returns an error if it reads
+// nothing.
+func (f *remoteFile) readBody(p []byte) (int, error) {
+	if err := f.moveBody(); err != nil {
+		return 0, err
+	}
+
+	n, err := io.ReadAtLeast(f.body, p, 1)
+	f.bodyOffset += int64(n)
+	if n > 0 {
+		return n, nil
+	}
+
+	return 0, connectionFailure(err)
+}
+
+// moveBody makes the answer that is being read continue at the offset.
+func (f *remoteFile) moveBody() error {
+	if f.body != nil && f.bodyOffset > f.offset {
+		f.closeBody()
+	}
+
+	if f.body == nil {
+		body, _, err := f.open(part{
+			Offset:  f.offset,
+			Length:  -1,
+			Version: f.object.Version,
+		})
+		if err != nil {
+			return err
+		}
+
+		f.body, f.bodyOffset = body, f.offset
+		if f.object.Sequential {
+			f.bodyOffset = 0
+		}
+	}
+
+	skipped, err := io.CopyN(io.Discard, f.body, f.offset-f.bodyOffset)
+	f.bodyOffset += skipped
+	if err != nil {
+		return connectionFailure(err)
+	}
+
+	return nil
+}
+
+// closeBody closes the answer that is being read.
+func (f *remoteFile) closeBody() {
+	if f.body != nil {
+		f.body.Close()
+		f.body = nil
+	}
+}
+
+// skippedBytes is the largest distance that Seek moves forward by reading. A new request costs more.
+const skippedBytes = 256 << 10
+
+// Seek implements io.Seeker.
+func (f *remoteFile) Seek(offset int64, whence int) (int64, error) {
+	switch whence {
+	case io.SeekCurrent:
+		offset += f.offset
+	case io.SeekEnd:
+		offset += f.object.Size
+	}
+	if offset < 0 {
+		return 0, fmt.Errorf("%s: byte %d is before its beginning", f.name, offset)
+	}
+
+	f.offset = offset
+	if f.body != nil && !f.object.Sequential && offset-f.bodyOffset > skippedBytes {
+		f.closeBody()
+	}
+
+	return offset, nil
+}
+
+// ReadAt implements io.ReaderAt. It makes one request.
+func (f *remoteFile) ReadAt(p []byte, offset int64) (int, error) {
+	if offset < 0 {
+		return 0, fmt.Errorf("%s: byte %d is before its beginning", f.name, offset)
+	}
+
+	end := min(offset+int64(len(p)), f.object.Size)
+	n := 0
+	if offset < int64(len(f.head)) {
+		n = copy(p, f.head[offset:])
+	}
+
+	if at := offset + int64(n); at < end {
+		if f.object.Sequential {
+			return n, exit.Usage("download it first", "%s: the server cannot send a part of a file, and this format is "+
+				"read in parts", f.name)
+		}
+
+		err := f.retrier.retry(f.ctx, f.name, func() error {
+			got, err := f.readPart(p[n:end-offset], offset+int64(n))
+			n += got
+			return err
+		})
+		if err != nil {
+			return n, err
+		}
+	}
+
+	if n < len(p) {
+		return n, io.EOF
+	}
+
+	return n, nil
+}
+
+// readPart reads a part of the file with a request of its own.
+func (f *remoteFile) readPart(p []byte, offset int64) (int, error) {
+	body, _, err := f.open(part{
+		Offset:  offset,
+		Length:  int64(len(p)),
+		Version: f.object.Version,
+	})
+	if err != nil {
+		return 0, err
+	}
+	defer body.Close()
+
+	n, err := io.ReadFull(body, p)
+	if err != nil {
+		return n, connectionFailure(err)
+	}
+
+	return n, nil
+}
+
+// Close implements io.Closer.
+func (f *remoteFile) Close() error {
+	f.closeBody()
+	f.head = nil
+
+	return nil
+}
+
+// watchedBody is an answer that ends when no bytes arrive for [readTimeout]. The time between two reads
+// does not count.
+type watchedBody struct {
+	body   io.ReadCloser
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	timer  *time.Timer
+}
+
+// openWatched opens a part of an object.
+func openWatched(ctx context.Context, s store, key string, p part) (*watchedBody, object, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	timer := time.AfterFunc(readTimeout, func() { cancel(errStalled) })
+	body, found, err := s.Open(ctx, key, p)
+	timer.Stop()
+
+	if err != nil {
+		if errors.Is(context.Cause(ctx), errStalled) {
+			err = connectionFailure(errStalled)
+		}
+		cancel(nil)
+		return nil, object{}, err
+	}
+
+	return &watchedBody{
+		body:   body,
+		ctx:    ctx,
+		cancel: cancel,
+		timer:  timer,
+	}, found, nil
+}
+
+// Read implements io.Reader.
+func (b *watchedBody) Read(p []byte) (int, error) {
+	b.timer.Reset(readTimeout)
+	n, err := b.body.Read(p)
+	b.timer.Stop()
+
+	if err != nil && err != io.EOF && errors.Is(context.Cause(b.ctx), errStalled) {
+		err = errStalled
+	}
+
+	return n, err
+}
+
+// Close implements io.Closer.
+func (b *watchedBody) Close() error {
+	b.timer.Stop()
+	err := b.body.Close()
+	b.cancel(nil)
+
+	return err
+}
