@@ -61,10 +61,19 @@ func ParseLine(s *jsonscan.Scanner, line []byte) (Line, error) {
 	return l, err
 }
 
-// lineHead has the parts of a line that are only checked.
+// ParseLineBody is [ParseLine], and also returns the body of the HTTP answer and the error, JSON values
+// that are nil if they are not there.
+func ParseLineBody(s *jsonscan.Scanner, line []byte) (l Line, body, failure []byte, err error) {
+	l, head, err := scanLine(s, line)
+	return l, head.body, head.failure, err
+}
+
+// lineHead has the parts of a line that few readers need.
 type lineHead struct {
 	// failed reports that the line has an error.
 	failed bool
+	// body is the body of the HTTP answer and failure the error, JSON values; nil if they are not there.
+	body, failure []byte
 }
 
 func scanLine(s *jsonscan.Scanner, line []byte) (l Line, head lineHead, err error) {
@@ -81,15 +90,18 @@ func scanLine(s *jsonscan.Scanner, line []byte) (l Line, head lineHead, err erro
 		case "error":
 			sawError, failed, l.ErrorCode = true, true, ""
 			if s.Kind() != '{' {
-				failed = string(s.Value()) != "null"
+				head.failure = s.Value()
+				failed = string(head.failure) != "null"
 				continue
 			}
 
-			for s.Enter(); s.Next(); {
+			start := s.Enter()
+			for s.Next() {
 				if string(s.Name()) == "code" {
 					l.ErrorCode = internErrorCode(jsonscan.Word(s.Value()))
 				}
 			}
+			head.failure = line[start:s.Offset()]
 		case "response":
 			sawResponse = true
 			if s.Kind() != '{' {
@@ -102,8 +114,15 @@ func scanLine(s *jsonscan.Scanner, line []byte) (l Line, head lineHead, err erro
 					l.Status = int(jsonscan.Count(s.Value()))
 				case string(s.Name()) == "request_id":
 					l.RequestID = s.Value()
-				case string(s.Name()) == "body" && s.Kind() == '{':
+				case string(s.Name()) == "body":
+					if s.Kind() != '{' {
+						head.body = s.Value()
+						continue
+					}
+
+					start := s.Offset()
 					a := openai.ScanAnswer(s)
+					head.body = bytes.TrimLeft(line[start:s.Offset()], ": \t\r\n")
 					l.Model, l.Finish = a.Model, a.Finish
 					l.PromptTokens, l.CompletionTokens = a.Usage.Prompt, a.Usage.Completion
 					l.CachedTokens, l.ReasoningTokens = a.Usage.Cached, a.Usage.Reasoning

@@ -46,6 +46,8 @@ type CollectConfig struct {
 	FlushInterval time.Duration
 	// Format is the format of the output file.
 	Format output.Format
+	// Table is a table of the answers beside the output's files. Defaults to none.
+	Table TableOutput
 	// Report adds data to the report besides the run.
 	Report report.Options
 	// Version is the version of the program, for the metadata.
@@ -73,6 +75,10 @@ func (c CollectConfig) Validate() error {
 		return fmt.Errorf("pipeline: CollectConfig.FlushInterval is %s, must not be negative", c.FlushInterval)
 	}
 
+	if err := c.Table.validate(c.Output, c.Format); err != nil {
+		return fmt.Errorf("pipeline: CollectConfig.%w", err)
+	}
+
 	return nil
 }
 
@@ -87,7 +93,16 @@ func Collect(ctx context.Context, cfg CollectConfig) (*Result, error) {
 	dir := statedir.ForOutput(cfg.State, string(cfg.Output))
 	c := &runCollector{CollectConfig: cfg, dir: filepath.Join(dir, "input")}
 
-	meta, err := c.collectUntilEnd(ctx)
+	var meta *metadata.Run
+	var err error
+	c.table, err = newTableWriter(cfg.Table, cfg.Output, cfg.State, dir, nil, cfg.Hooks)
+	if c.table != nil {
+		c.table.input = c.source
+	}
+	if err == nil {
+		meta, err = c.collectUntilEnd(ctx)
+	}
+
 	os.Remove(dir) // if it is empty
 	if err != nil {
 		return nil, c.describeError(ctx, err)
@@ -138,7 +153,8 @@ func (c *runCollector) describeError(ctx context.Context, err error) error {
 type runCollector struct {
 	CollectConfig
 
-	dir string // for a copy of the input
+	dir   string       // for a copy of the input
+	table *tableWriter // nil: there is no table
 	// wasStopped reports that a limit had stopped the run when collecting began.
 	wasStopped bool
 	// failedAtWork reports that the last attempt failed after it had begun to collect.
@@ -242,9 +258,13 @@ func (c *runCollector) finishWritten(ctx context.Context, runs *bus.RunStore) (*
 	defer c.removeInput()
 
 	meta, err := c.finishCleanup(ctx, runs)
-	if err == nil {
-		c.Hooks.printLines(listIgnoredFormat(meta.Config, c.Format))
+	if err != nil {
+		return nil, err
 	}
+
+	c.Hooks.printLines(listIgnoredFormat(meta.Config, c.Format))
+
+	err = c.table.complete(ctx, meta)
 
 	return meta, err
 }
@@ -290,7 +310,8 @@ func (c *runCollector) newParts(ctx context.Context, m proto.Manifest, j *journa
 		Host:          HostName(),
 		Limits:        c.Bus.Limits,
 		FlushInterval: c.FlushInterval,
-		Format:        c.Format,
+		Format:        c.Table.format(c.Format),
+		WriteTables:   c.table.forCollector(m),
 		OnWritten:     func() { c.reporter().writeFor(c.Output) },
 		OnStopped:     stopped,
 		Input:         Input{Run: m, Files: func() ([]string, error) { return c.inputFiles(ctx, m) }},
@@ -374,7 +395,7 @@ func (c *runCollector) publishMissing(
 
 // removeInput removes the copy of the input. The run is complete, so a failure is a warning.
 func (c *runCollector) removeInput() {
-	if err := os.RemoveAll(c.dir); err != nil {
+	if err := errors.Join(os.RemoveAll(c.dir), c.table.removeNote()); err != nil {
 		c.Log.Warn().Err(err).Msg("failed to remove the copy of the input; it can be deleted")
 	}
 }
@@ -622,6 +643,12 @@ func (c *runCollector) inputFiles(ctx context.Context, m proto.Manifest) ([]stri
 	c.files = copies
 
 	return copies, nil
+}
+
+// source returns the copies of the input as the input of the run.
+func (c *runCollector) source(ctx context.Context, m proto.Manifest) (producer.Source, error) {
+	paths, err := c.inputFiles(ctx, m)
+	return producer.Source{Files: paths}, err
 }
 
 // copyObject copies an object of the run into a file, unless that is there.

@@ -57,6 +57,10 @@ func (r *runner) completed(ctx context.Context, hadState bool) (*Result, error) 
 		r.cfg.Hooks.printf("--label is ignored: the run is complete and %s", describeLabel(meta.Label))
 	}
 
+	if err := r.table.complete(ctx, meta); err != nil {
+		return nil, r.describeError(ctx, err)
+	}
+
 	r.removeState()
 	if !files.Exists(r.output.ReportHTML()) {
 		r.reporter().write(meta, r.output)

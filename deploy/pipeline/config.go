@@ -19,6 +19,7 @@ import (
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/busconn"
+	"github.com/promptmill/promptmill/deploy/export"
 	"github.com/promptmill/promptmill/deploy/metrics"
 	"github.com/promptmill/promptmill/deploy/modelservers"
 	"github.com/promptmill/promptmill/deploy/natsserver"
@@ -84,6 +85,8 @@ type Config struct {
 	FlushInterval time.Duration
 	// Format is the format of the output file. Defaults to lines in the order of their arrival.
 	Format output.Format
+	// Table is a table of the answers beside the output's files. Defaults to none.
+	Table TableOutput
 	// Report adds data to the report besides the run. Defaults to no prices, and to the
 	// last run of another model on the same input for comparison.
 	Report report.Options
@@ -275,6 +278,10 @@ func (c Config) Validate() error {
 		}
 	}
 
+	if err := c.Table.validate(output.Prefix(strings.TrimSuffix(c.Output, output.ResultsSuffix)), c.Format); err != nil {
+		return fmt.Errorf("pipeline: Config.%w", err)
+	}
+
 	if err := c.Workers.Validate(); err != nil {
 		return err
 	}
@@ -298,6 +305,10 @@ func (c Config) withDefaults() (Config, error) {
 	var err error
 	if c.Output, err = filepath.Abs(strings.TrimSuffix(c.Output, output.ResultsSuffix)); err != nil {
 		return c, err
+	}
+
+	if c.Table.enabled() {
+		c.Table.Path = c.Output + export.Ending(c.Table.Path)
 	}
 
 	c.Inputs = slices.Clone(c.Inputs)

@@ -54,6 +54,7 @@ type runner struct {
 	output   output.Prefix
 	stateDir string // of this run alone
 
+	table   *tableWriter // nil: there is no table
 	journal *journal.Journal
 	resumed bool
 	stdin   *stdinCopy // nil: the input is in files
@@ -88,6 +89,14 @@ func (r *runner) run(ctx context.Context) (*Result, error) {
 
 	defer lock.Close()
 	defer r.removeUnstarted(hadState)
+
+	r.table, err = newTableWriter(r.cfg.Table, r.output, r.cfg.State, r.stateDir, r.inputs, r.cfg.Hooks)
+	if err != nil {
+		return nil, err
+	}
+	if r.table != nil {
+		r.table.input = r.unchangedSource
+	}
 
 	res, err := r.copyInputOrFindResult(ctx, hadState)
 	if r.stdin != nil {

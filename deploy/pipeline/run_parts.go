@@ -171,7 +171,8 @@ func (r *runner) newParts(ctx context.Context, l *busconn.Connection, v *progres
 		Host:          HostName(),
 		Limits:        l.Limits,
 		FlushInterval: r.cfg.FlushInterval,
-		Format:        r.cfg.Format,
+		Format:        r.cfg.Table.format(r.cfg.Format),
+		WriteTables:   r.table.forCollector(m),
 		OnWritten:     func() { r.reporter().writeFor(r.output) },
 		OnStopped: p.endAtLimit(func(reached proto.ReachedLimit) {
 			r.cfg.Hooks.printf("stopping: %s; requests in flight are finished", reached)
@@ -208,6 +209,12 @@ func (r *runner) files(context.Context) ([]string, error) { return r.inputs, nil
 // source returns the input files.
 func (r *runner) source() producer.Source {
 	return producer.Source{Files: r.inputs, Opener: r.cfg.Opener}
+}
+
+// unchangedSource returns the input files, if they are as validation has read them.
+func (r *runner) unchangedSource(ctx context.Context, m proto.Manifest) (producer.Source, error) {
+	source := producer.SourceOf(m.Input, r.inputs, r.cfg.Opener)
+	return source, checkUnchanged(ctx, m.Input, m.Settings, source)
 }
 
 // addWorkers adds a worker for each model server.

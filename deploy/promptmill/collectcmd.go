@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/urfave/cli/v3"
 
@@ -29,9 +27,10 @@ func collectCommand(env environment) *cli.Command {
 				Name:        "output",
 				Category:    groupOutput,
 				Aliases:     []string{"o"},
-				Usage:       "`NAME.jsonl.zst`: file for the answers",
+				Usage:       outputUsage,
 				DefaultText: "RUN.jsonl.zst in this folder",
 			},
+			shardsFlag(),
 			&cli.StringFlag{
 				Name:     "progress",
 				Category: groupOutput,
@@ -83,62 +82,6 @@ func collect(
 	return collectRun(cmd, cfg, nil, onEnd, json)
 }
 
-// outputOf is the output that -o names, or else name in the working directory.
-func outputOf(c *cli.Command, name string) (output.Prefix, error) {
-	if out := c.String("output"); out != "" {
-		name = out
-	}
-
-	if !strings.HasSuffix(name, output.ResultsSuffix) || filepath.Base(name) == output.ResultsSuffix {
-		return "", refuseOutputName(name)
-	}
-
-	name, err := filepath.Abs(name)
-	if err != nil {
-		return "", err
-	}
-
-	switch info, err := os.Stat(filepath.Dir(name)); {
-	case err != nil:
-		return "", exit.Usage("make it first", "the folder of the output, %s, is not there", filepath.Dir(name))
-	case !info.IsDir():
-		return "", exit.Usage("choose another folder", "the folder of the output, %s, is a file", filepath.Dir(name))
-	}
-
-	return output.Prefix(strings.TrimSuffix(name, output.ResultsSuffix)), nil
-}
-
-// refuseOutputName returns the error for an output without a name that ends as it must.
-func refuseOutputName(name string) error {
-	info, err := os.Stat(name)
-	if err == nil && !info.IsDir() && !info.Mode().IsRegular() {
-		return exit.Usage("promptmill tail prints the answers of a run as they come",
-			"-o %s: a run writes several files, and cannot write into a device or a pipe", name)
-	}
-
-	if filepath.Base(name) == output.ResultsSuffix || strings.HasSuffix(name, "/") || err == nil && info.IsDir() {
-		example := filepath.Join(strings.TrimSuffix(name, output.ResultsSuffix), "results"+output.ResultsSuffix)
-		return exit.Usage("for example -o "+report.ShellWords(example), "-o %s names no file", name)
-	}
-
-	if name == "-" {
-		return exit.Usage("give -o NAME.jsonl.zst; promptmill tail prints the answers of a run as they come",
-			"-o -: a run writes several files, and cannot write to standard output")
-	}
-
-	example := name
-	for _, suffix := range []string{".zst", ".gz", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".parquet"} {
-		example = strings.TrimSuffix(example, suffix)
-	}
-
-	if example == "" {
-		example = "results"
-	}
-
-	return exit.Usage("for example -o "+report.ShellWords(example+output.ResultsSuffix), "-o %s: must end in %s", name,
-		output.ResultsSuffix)
-}
-
 // checkInputs refuses an output of which a file is one of the inputs.
 func checkInputs(out output.Prefix, inputs []string) error {
 	for _, input := range inputs {
@@ -169,7 +112,7 @@ func parseCollect(env environment, c *cli.Command, name string) (cfg *pipeline.C
 		return nil, exit.Usage("", "--flush %s: must be more than 0", cfg.FlushInterval)
 	}
 
-	if cfg.Output, err = outputOf(c, name); err != nil {
+	if cfg.Output, cfg.Table, err = outputOf(c, name); err != nil {
 		return nil, err
 	}
 

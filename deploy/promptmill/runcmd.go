@@ -21,7 +21,6 @@ import (
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/summary"
 	"github.com/promptmill/promptmill/deploy/terminal"
-	"github.com/promptmill/promptmill/proto"
 )
 
 func runCommand(env environment) *cli.Command {
@@ -30,9 +29,10 @@ func runCommand(env environment) *cli.Command {
 			Name:        "output",
 			Category:    groupOutput,
 			Aliases:     []string{"o"},
-			Usage:       "`NAME.jsonl.zst`: file for the answers",
+			Usage:       outputUsage,
 			DefaultText: "INPUT.results.jsonl.zst in this folder",
 		},
+		shardsFlag(),
 		urlFlag(),
 		&cli.StringFlag{
 			Name:     "progress",
@@ -150,7 +150,7 @@ func parseRun(ctx context.Context, env environment, c *cli.Command, places *obje
 		return o, err
 	}
 
-	if cfg.Inputs, cfg.Output, err = parsePaths(ctx, c, places, cfg.Settings); err != nil {
+	if err = parsePaths(ctx, c, places, cfg); err != nil {
 		return o, err
 	}
 
@@ -180,24 +180,26 @@ func checkRun(cfg pipeline.Config) error {
 	return nil
 }
 
-// parsePaths returns the paths of the inputs and of the output.
-func parsePaths(ctx context.Context, c *cli.Command, places *objectstore.Client, s proto.Settings) (
-	inputs []string, name string, err error,
-) {
-	if inputs, err = parseInputs(ctx, c, places, s); err != nil {
-		return nil, "", err
+// parsePaths reads the paths of the inputs and of the output.
+func parsePaths(
+	ctx context.Context, c *cli.Command, places *objectstore.Client, cfg *pipeline.Config,
+) (err error) {
+	if cfg.Inputs, err = parseInputs(ctx, c, places, cfg.Settings); err != nil {
+		return err
 	}
 
-	if c.String("output") == "" && inputs[0] == "-" {
-		return nil, "", exit.Usage("give -o NAME.jsonl.zst", "standard input has no name to make the output's from")
+	if c.String("output") == "" && cfg.Inputs[0] == "-" {
+		return exit.Usage("give -o NAME.jsonl.zst", "standard input has no name to make the output's from")
 	}
 
-	out, err := outputOf(c, defaultOutput(inputs[0]).Results())
+	out, table, err := outputOf(c, defaultOutput(cfg.Inputs[0]).Results())
 	if err != nil {
-		return nil, "", err
+		return err
 	}
 
-	return inputs, string(out), checkInputs(out, inputs)
+	cfg.Output, cfg.Table = string(out), table
+
+	return checkInputs(out, cfg.Inputs)
 }
 
 // defaultOutput returns the output of a run of an input, without -o.

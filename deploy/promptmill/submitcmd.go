@@ -38,8 +38,9 @@ func submitCommand(env environment) *cli.Command {
 				Name:     "output",
 				Category: groupOutput,
 				Aliases:  []string{"o"},
-				Usage:    "`NAME.jsonl.zst`: file for the answers, which this command then collects; needs --wait",
+				Usage:    outputUsage + "; this command then collects the run; needs --wait",
 			},
+			shardsFlag(),
 			&cli.StringFlag{
 				Name:     "progress",
 				Category: groupOutput,
@@ -144,7 +145,10 @@ func parseSubmit(
 		if err := checkInputs(o.collect.Output, o.submit.Inputs); err != nil {
 			return o, err
 		}
-		err = pipeline.CheckOutput(o.collect.Output)
+		if err := pipeline.CheckOutput(o.collect.Output); err != nil {
+			return o, err
+		}
+		err = o.collect.Table.Check(o.collect.Output, o.collect.State, o.submit.Inputs)
 	}
 
 	return o, err

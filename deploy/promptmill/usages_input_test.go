@@ -422,19 +422,31 @@ func TestUsageOfSettings(t *testing.T) {
 func TestUsageOfOutputNames(t *testing.T) {
 	t.Parallel()
 
+	orTable := ", or for a table in " + listEndings()
 	files := map[string]string{"in.jsonl": `{"prompt":"hello"}` + "\n", "q.jsonl.zst": `{"prompt":"hello"}`}
 	for out, want := range map[string]usage{
-		"q.jsonl":    {err: "-o q.jsonl: must end in .jsonl.zst", hint: "for example -o q.jsonl.zst"},
-		"q.json":     {err: "-o q.json: must end in .jsonl.zst", hint: "for example -o q.jsonl.zst"},
-		"q.jsonl.gz": {err: "-o q.jsonl.gz: must end in .jsonl.zst", hint: "for example -o q.jsonl.zst"},
-		"q.zst":      {err: "-o q.zst: must end in .jsonl.zst", hint: "for example -o q.jsonl.zst"},
-		"q.csv":      {err: "-o q.csv: must end in .jsonl.zst", hint: "for example -o q.jsonl.zst"},
-		"q.parquet":  {err: "-o q.parquet: must end in .jsonl.zst", hint: "for example -o q.jsonl.zst"},
+		"in.jsonl": {
+			err:  "the input in.jsonl is the table in.jsonl, which the run would write",
+			hint: "choose another output with -o",
+		},
+		"q.json": {err: "-o q.json: must end in .jsonl.zst" + orTable, hint: "for example -o q.jsonl.zst"},
+		"q.zst":  {err: "-o q.zst: must end in .jsonl.zst" + orTable, hint: "for example -o q.jsonl.zst"},
+		"q.txt":  {err: "-o q.txt: must end in .jsonl.zst" + orTable, hint: "for example -o q.jsonl.zst"},
+		".csv":   {err: "-o .csv: must end in .jsonl.zst" + orTable, hint: "for example -o results.jsonl.zst"},
+		"q.csv --plain": {
+			err:  "--plain takes out what a table needs of the output lines",
+			hint: "leave out --plain",
+		},
+		"q.csv --shards 0": {err: "--shards 0: must be from 1 to 99999", hint: "for example --shards 16"},
+		"new.jsonl.zst --shards 2": {
+			err:  "--shards 2: only a table has several files, and new.jsonl.zst is none",
+			hint: "for example -o new.csv",
+		},
 		"-": {
 			err:  "-o -: a run writes several files, and cannot write to standard output",
 			hint: "give -o NAME.jsonl.zst; promptmill tail prints the answers of a run as they come",
 		},
-		"q":          {err: "-o q: must end in .jsonl.zst", hint: "for example -o q.jsonl.zst"},
+		"q":          {err: "-o q: must end in .jsonl.zst" + orTable, hint: "for example -o q.jsonl.zst"},
 		".":          {err: "-o . names no file", hint: "for example -o results.jsonl.zst"},
 		"new/":       {err: "-o new/ names no file", hint: "for example -o new/results.jsonl.zst"},
 		".jsonl.zst": {err: "-o .jsonl.zst names no file", hint: "for example -o results.jsonl.zst"},

@@ -13,6 +13,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/export"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/inputerror"
 	"github.com/promptmill/promptmill/deploy/objectstore"
@@ -27,8 +28,9 @@ func verifyCommand(env environment) *cli.Command {
 		Usage:     "prove that the output has exactly one line for each request",
 		ArgsUsage: "INPUT... OUTPUT" + output.ResultsSuffix,
 		Description: "verify reads the input and the output (results, errors, and the journal of an incomplete run) " +
-			"and compares them by custom_id. With --answers it also compares the hash of the answered request, " +
-			"which each line has, and the model that the answer names. No check can say whether an answer is good.",
+			"and compares them by custom_id. OUTPUT may be the table of a run, with the run's files beside it: then " +
+			"verify compares each cell with the input and the output lines. With --answers it also compares " +
+			"the hash of the answered request, which each line has, and the model that the answer names. No check can say whether an answer is good.",
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{
 				Name:     "answers",
@@ -45,6 +47,10 @@ func verifyCommand(env environment) *cli.Command {
 			places := openPlaces(c)
 			defer places.Close()
 
+			if args := c.Args().Slice(); len(args) > 0 && export.Ending(args[len(args)-1]) != "" {
+				return verifyTable(ctx, env, c, places)
+			}
+
 			cfg, err := parseVerify(ctx, c, places)
 			if err != nil {
 				return err
@@ -53,6 +59,56 @@ func verifyCommand(env environment) *cli.Command {
 			return runVerify(ctx, env, cfg, c.Bool("json"))
 		},
 	}
+}
+
+// verifyTable compares a table with the run that it is of, and prints the result. The table is the last
+// argument. The results of the run precede it, if they are not beside it under the same name.
+func verifyTable(ctx context.Context, env environment, c *cli.Command, places *objectstore.Client) error {
+	args := c.Args().Slice()
+	inputs, path := args[:len(args)-1], args[len(args)-1]
+
+	path, shards := export.ParsePath(path)
+	out := output.Prefix(strings.TrimSuffix(path, export.Ending(path)))
+	if n := len(inputs) - 1; n > 0 && strings.HasSuffix(inputs[n], output.ResultsSuffix) {
+		out = output.Prefix(strings.TrimSuffix(inputs[n], output.ResultsSuffix))
+		inputs = inputs[:n]
+	}
+
+	switch {
+	case len(inputs) == 0:
+		return exit.Usage("for example: promptmill verify tickets.csv out.csv",
+			"want input files and, last, the table of their run")
+	case c.Bool("answers"):
+		return exit.Usage("leave out --answers", "--answers is for output lines; each cell of a table is compared anyway")
+	}
+
+	inputs, err := expandInputs(ctx, inputs, places)
+	if err != nil {
+		return err
+	}
+
+	cfg, err := export.FinishedRun(ctx, out, inputs, places)
+	if err != nil {
+		return err
+	}
+
+	cfg.Path, cfg.Shards = path, shards
+
+	result, err := export.Check(ctx, cfg)
+	if errors.Is(err, fs.ErrNotExist) {
+		return exit.Usage("", "%w", err)
+	}
+	if err != nil {
+		return err
+	}
+
+	if c.Bool("json") {
+		return errors.Join(printJSON(env.stdout, result), result.Err())
+	}
+
+	result.Print(env.stdout)
+
+	return result.Err()
 }
 
 // parseVerify reads the arguments and flags of verify.

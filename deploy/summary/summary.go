@@ -4,6 +4,7 @@ package summary
 
 import (
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/promptmill/promptmill/collector/metadata"
@@ -81,6 +82,15 @@ func PrintFiles(s *terminal.Screen, meta *metadata.Run, out output.Prefix, input
 		})
 	}
 
+	tables := meta.Test.Tables
+	if len(tables) > 0 {
+		text := files.Short(filepath.Join(filepath.Dir(string(out)), tables[0].File))
+		if n := len(tables) - 1; n > 0 {
+			text += fmt.Sprintf(" and %d more", n)
+		}
+		printFile("table", text)
+	}
+
 	printFile("results", files.Short(out.Results()))
 	if meta.Test.ErrorFile != nil {
 		printFile("errors", files.Short(out.Errors()))
@@ -107,7 +117,12 @@ func PrintFiles(s *terminal.Screen, meta *metadata.Run, out output.Prefix, input
 			words = append(words, input)
 		}
 
-		command := program.Name() + " " + report.ShellWords(append(words, files.Short(out.Results()))...)
+		proved := out.Results()
+		if len(tables) > 0 {
+			proved = filepath.Join(filepath.Dir(string(out)), tables[0].File)
+		}
+
+		command := program.Name() + " " + report.ShellWords(append(words, files.Short(proved))...)
 		s.Printf("prove it:   %s", terminal.Command(command))
 	}
 }

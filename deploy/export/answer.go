@@ -1,0 +1,153 @@
+package export
+
+import (
+	"bytes"
+
+	"github.com/promptmill/promptmill/producer/table"
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonscan"
+	"github.com/promptmill/promptmill/proto/openai"
+)
+
+// answerParser makes the cells of a row out of an output line.
+type answerParser struct {
+	columns answerColumns
+	scan    jsonscan.Scanner
+	// values are those of the latest line.
+	values []table.Value
+}
+
+// outputLine is an output line, as far as it was read.
+type outputLine struct {
+	proto.Line
+
+	body, failure []byte
+}
+
+// parse returns the values of the columns for a line, valid until the next call.
+func (p *answerParser) parse(line outputLine) ([]table.Value, error) {
+	fields := len(p.columns.fields)
+	if p.values == nil {
+		p.values = make([]table.Value, len(p.columns.all))
+	}
+	clear(p.values)
+	rest := p.values[1+fields:]
+
+	if line.LatencyMS >= 0 {
+		rest[4] = intValue(line.LatencyMS)
+	}
+
+	if !line.OK {
+		rest[1] = textValue(describeFailure(line))
+		return p.values, nil
+	}
+
+	o, err := openai.ReadOutput(&p.scan, line.body)
+	if err != nil {
+		return nil, err
+	}
+
+	p.values[0] = answerValue(o)
+	if o.Finish != "" {
+		rest[0] = textValue([]byte(o.Finish))
+	}
+
+	if o.Usage.Prompt > 0 || o.Usage.Completion > 0 {
+		rest[2], rest[3] = intValue(o.Usage.Prompt), intValue(o.Usage.Completion)
+	}
+
+	if fields > 0 {
+		p.readFields(o.Text)
+	}
+
+	return p.values, nil
+}
+
+// answerValue returns the value of an answer.
+func answerValue(o openai.Output) table.Value {
+	switch {
+	case len(o.Text) > 0:
+		return textValue(o.Text)
+	case o.Calls != nil:
+		return textValue(o.Calls)
+	case o.Data != nil:
+		return table.Value{Kind: table.KindJSON, Text: o.Data}
+	case o.Text != nil: // a model may end at once
+		return textValue(o.Text)
+	}
+
+	return table.Value{}
+}
+
+// describeFailure returns the reason why a request failed.
+func describeFailure(line outputLine) []byte {
+	text := line.ErrorCode
+
+	message := line.failure
+	if len(message) == 0 || string(message) == "null" {
+		message = line.body
+	}
+
+	if m := proto.ErrorText(message); m != "" {
+		text += ": " + m
+	}
+
+	return []byte(text)
+}
+
+// readFields reads the fields of the schema out of the text of an answer. An answer that is no object
+// has none.
+func (p *answerParser) readFields(text []byte) {
+	s := &p.scan
+	s.Reset(text)
+	values := p.values[1 : 1+len(p.columns.fields)]
+
+	if s.Kind() != '{' {
+		return
+	}
+
+	for s.Enter(); s.Next(); {
+		for i, f := range p.columns.fields {
+			if f.Name == string(s.Name()) {
+				values[i] = valueOf(f.Kind, s.Value())
+				break
+			}
+		}
+	}
+
+	if s.End() != nil {
+		clear(values)
+	}
+}
+
+// valueOf returns a JSON value as a value of a column of a kind. A number keeps its digits.
+func valueOf(kind table.Kind, raw []byte) table.Value {
+	if len(raw) == 0 || raw[0] == 'n' {
+		return table.Value{}
+	}
+
+	first := raw[0]
+	switch {
+	case kind == table.KindJSON:
+		return table.Value{Kind: table.KindJSON, Text: raw}
+	case kind == table.KindText && first == '"':
+		return textValue(jsonscan.Text(raw))
+	case kind == table.KindBool && first == 't':
+		return table.Value{Kind: table.KindBool, Bits: 1}
+	case kind == table.KindBool && first == 'f':
+		return table.Value{Kind: table.KindBool}
+	case (kind == table.KindInt || kind == table.KindFloat) && (first == '-' || first >= '0' && first <= '9'):
+		return table.Value{Kind: table.KindNumber, Text: raw}
+	}
+
+	return table.Value{}
+}
+
+// textValue returns the value of a text.
+func textValue(text []byte) table.Value { return table.Value{Kind: table.KindText, Text: text} }
+
+// intValue returns the value of an integer.
+func intValue(n int64) table.Value { return table.Value{Kind: table.KindInt, Bits: uint64(n)} }
+
+// sameID reports whether the custom_id of a line, a JSON string, is a text.
+func sameID(raw, text []byte) bool { return bytes.Equal(jsonscan.Text(raw), text) }

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/export"
+	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/objectstore"
+	"github.com/promptmill/promptmill/deploy/terminal"
+)
+
+func exportCommand(env environment) *cli.Command {
+	return &cli.Command{
+		Name:      "export",
+		Usage:     "write the answers of a finished run as a table, beside the rows of its input",
+		ArgsUsage: "RESULTS" + output.ResultsSuffix + " INPUT...",
+		Description: "export joins the input with the results, the errors and the metadata of a run: one row for " +
+			"each request, in the order of the input, with its columns and answer, finish_reason, error, input_tokens, " +
+			"output_tokens and latency_ms. A run with -o NAME.csv or another table writes the same itself.",
+		Flags: append([]cli.Flag{
+			&cli.StringFlag{
+				Name:     "output",
+				Category: groupOutput,
+				Aliases:  []string{"o"},
+				Usage:    "`FILE`: table to write; it ends in " + listEndings(),
+			},
+			shardsFlag(),
+		}, placeFlags()...),
+		Action: func(ctx context.Context, c *cli.Command) error {
+			places := openPlaces(c)
+			defer places.Close()
+
+			o, err := parseExport(ctx, c, places)
+			if err != nil {
+				return err
+			}
+
+			return exportRun(ctx, env, o)
+		},
+	}
+}
+
+// exportOptions are the arguments and flags of export.
+type exportOptions struct {
+	results output.Prefix
+	inputs  []string
+	path    string
+	shards  int
+	// places opens the inputs.
+	places *objectstore.Client
+}
+
+// parseExport reads the arguments and flags of export.
+func parseExport(ctx context.Context, c *cli.Command, places *objectstore.Client) (o exportOptions, err error) {
+	o.places = places
+	o.inputs, o.path, o.shards = c.Args().Slice(), c.String("output"), c.Int("shards")
+
+	const example = "for example: promptmill export out.jsonl.zst tickets.csv -o out.csv"
+	if len(o.inputs) < 2 {
+		return o, exit.Usage(example, "want the results of a run, the files of its input, and -o FILE")
+	}
+
+	name, ok := strings.CutSuffix(o.inputs[0], output.ResultsSuffix)
+	if !ok || filepath.Base(name) == "." || strings.HasSuffix(name, "/") {
+		return o, exit.Usage(example, "%s: want the results of a run first, which end in %s", o.inputs[0],
+			output.ResultsSuffix)
+	}
+
+	o.results, o.inputs = output.Prefix(name), o.inputs[1:]
+
+	switch {
+	case o.path == "":
+		return o, exit.Usage(example, "-o is missing: the table to write")
+	case export.Ending(o.path) == "" || isFolder(o.path):
+		return o, exit.Usage(example, "-o %s: must end in %s", o.path, listEndings())
+	case o.shards < 1 || o.shards > export.MaxShards:
+		return o, exit.Usage("for example --shards 16", "--shards %d: must be from 1 to %d", o.shards, export.MaxShards)
+	}
+
+	if err := checkOutputFolder(filepath.Dir(o.path)); err != nil {
+		return o, err
+	}
+
+	if o.inputs, err = expandInputs(ctx, o.inputs, places); err != nil {
+		return o, err
+	}
+
+	return o, checkTableInputs(o)
+}
+
+// checkTableInputs refuses a table that is one of the inputs, or a file of the run.
+func checkTableInputs(o exportOptions) error {
+	for _, path := range export.Paths(o.path, o.shards) {
+		table, err := os.Stat(path)
+		if err != nil {
+			continue
+		}
+
+		for _, input := range o.inputs {
+			if info, err := os.Stat(input); err == nil && os.SameFile(info, table) {
+				return exit.Usage("choose another table with -o", "the input %s is the table %s", input, path)
+			}
+		}
+
+		if own := o.results.FindSame(table); own != "" {
+			return exit.Usage("choose another table with -o", "-o %s is the file %s of the run", path, files.Short(own))
+		}
+	}
+
+	return nil
+}
+
+// exportRun writes the table of a run.
+func exportRun(ctx context.Context, env environment, o exportOptions) error {
+	cfg, err := export.FinishedRun(ctx, o.results, o.inputs, o.places)
+	if err != nil {
+		return err
+	}
+
+	cfg.Path, cfg.Shards = o.path, o.shards
+
+	tables, err := export.Write(ctx, cfg)
+	if err != nil {
+		return err
+	}
+
+	text := "wrote " + terminal.CountOf(cfg.Run.Input.Requests, "row") + " into " + tables[0].File
+	if n := len(tables) - 1; n > 0 {
+		text += " and " + terminal.CountOf(n, "more file")
+	}
+
+	terminal.Fprintf(env.stderr, "%s\n", text)
+
+	return nil
+}
