@@ -131,6 +131,9 @@ func (r *runner) begin(ctx context.Context) error {
 	return r.createJournal(m)
 }
 
+// SimModel is the model of a simulated server for requests that name none.
+const SimModel = "sim"
+
 // completeSettings returns the settings of a new run, with the model of the servers if the
 // configuration names none.
 func (r *runner) completeSettings(ctx context.Context) (proto.Settings, error) {
@@ -139,7 +142,7 @@ func (r *runner) completeSettings(ctx context.Context) (proto.Settings, error) {
 
 	if r.cfg.Servers.Sim != nil {
 		if !named {
-			settings.Model = "sim"
+			settings.Model = SimModel
 		}
 		return settings, nil
 	}

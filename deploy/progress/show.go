@@ -127,7 +127,7 @@ func (d *Display) print(v Sample) {
 func ShowValidation(s *terminal.Screen) func(requests int, bytes int64) {
 	return func(requests int, bytes int64) {
 		if requests%65536 == 0 {
-			s.ShowStatus(fmt.Sprintf("validating: %s lines, %d MB", terminal.FormatCount(requests), bytes>>20))
+			s.ShowStatus(fmt.Sprintf("validating: %s requests, %d MB", terminal.FormatCount(requests), bytes>>20))
 		}
 	}
 }

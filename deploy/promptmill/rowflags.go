@@ -98,6 +98,7 @@ func selectionFlags() []cli.Flag {
 			Category: groupInput,
 			Usage:    "`N`: run only N requests, chosen at random; they are the same each time",
 		},
+		dryRunFlag(),
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -76,6 +77,19 @@ func runCommand(env environment) *cli.Command {
 				return err
 			}
 
+			if o.dryRun {
+				s := o.run.Settings
+				if o.run.Servers.Sim != nil {
+					s.Model = cmp.Or(s.Model, pipeline.SimModel)
+				}
+				return previewInputs(ctx, env, o.common, pipeline.DryRunConfig{
+					Inputs:   o.run.Inputs,
+					Opener:   o.run.Opener,
+					Stdin:    o.run.Stdin,
+					Settings: s,
+				}, o.json)
+			}
+
 			return runInputs(ctx, env, o)
 		},
 	}
@@ -86,6 +100,7 @@ type runOptions struct {
 	common commonOptions
 	run    pipeline.Config
 	json   bool
+	dryRun bool
 	args   []string       // the inputs, as they were named
 	onEnd  *onend.Command // nil: none
 	api    apiOptions
@@ -97,6 +112,7 @@ func parseRun(ctx context.Context, env environment, c *cli.Command, places *obje
 	o = runOptions{
 		common: parseCommon(c, c.String("progress")),
 		json:   c.Bool("json"),
+		dryRun: c.Bool("dry-run"),
 		args:   c.Args().Slice(),
 		places: places,
 	}
@@ -189,6 +205,9 @@ func parsePaths(
 	}
 
 	if c.String("output") == "" && cfg.Inputs[0] == "-" {
+		if c.Bool("dry-run") { // writes none
+			return nil
+		}
 		return exit.Usage("give -o NAME.jsonl.zst", "standard input has no name to make the output's from")
 	}
 
@@ -205,7 +224,7 @@ func parsePaths(
 // defaultOutput returns the output of a run of an input, without -o.
 func defaultOutput(input string) output.Prefix {
 	base := objectstore.BaseName(input)
-	for _, suffix := range []string{".gz", ".zst", ".jsonl", ".ndjson", ".json"} {
+	for _, suffix := range []string{".gz", ".zst", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt"} {
 		base = strings.TrimSuffix(base, suffix)
 	}
 

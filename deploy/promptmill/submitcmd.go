@@ -58,6 +58,15 @@ func submitCommand(env environment) *cli.Command {
 				return err
 			}
 
+			if o.dryRun {
+				return previewInputs(ctx, env, o.common, pipeline.DryRunConfig{
+					Inputs:   o.submit.Inputs,
+					Opener:   o.submit.Opener,
+					Stdin:    o.submit.Stdin,
+					Settings: o.submit.Settings,
+				}, o.json)
+			}
+
 			return submit(ctx, env, o)
 		},
 	}
@@ -70,6 +79,7 @@ type submitOptions struct {
 	bus    busconn.Options
 	wait   bool
 	json   bool
+	dryRun bool
 	// collect is for a run that this command collects. Nil if it does not.
 	collect *pipeline.CollectConfig
 	args    []string       // the inputs, as they were named
@@ -92,6 +102,7 @@ func parseSubmit(
 		},
 		wait:   c.Bool("wait"),
 		json:   c.Bool("json"),
+		dryRun: c.Bool("dry-run"),
 		args:   c.Args().Slice(),
 		places: places,
 	}

@@ -156,8 +156,13 @@ func reflows(getenv func(string) string) bool {
 
 // HasColour reports whether out is a terminal that shows colours, and NO_COLOR is not set.
 func HasColour(out io.Writer, getenv func(string) string) bool {
+	return IsTerminal(out) && getenv("NO_COLOR") == "" && getenv("TERM") != "dumb"
+}
+
+// IsTerminal reports whether out is a terminal.
+func IsTerminal(out io.Writer) bool {
 	file, ok := out.(*os.File)
-	return ok && term.IsTerminal(int(file.Fd())) && getenv("NO_COLOR") == "" && getenv("TERM") != "dumb"
+	return ok && term.IsTerminal(int(file.Fd()))
 }
 
 // Mode returns how the screen shows progress.
