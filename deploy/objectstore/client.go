@@ -163,6 +163,8 @@ func (c *Client) openStore(_ context.Context, at location) (store, error) {
 		return &webStore{client: c.web}, nil
 	case schemeHuggingFace:
 		return newHubStore(c.web, at.bucket, os.Getenv, c.retrier), nil
+	case schemeS3:
+		return newS3Store(at.bucket, c.cfg, c.transport, c.retrier)
 	}
 
 	return nil, exit.Usage("", "%s:// is not read yet", at.scheme)

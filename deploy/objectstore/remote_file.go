@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"time"
 
 	"github.com/promptmill/promptmill/deploy/exit"
@@ -89,6 +90,9 @@ func (f *remoteFile) readHead() error {
 // open makes a request for a part of the file, and refuses another version of it.
 func (f *remoteFile) open(p part) (*watchedBody, object, error) {
 	body, found, err := openWatched(f.ctx, f.store, f.key, p)
+	if f.object.Version != "" && errors.Is(err, fs.ErrNotExist) {
+		return nil, object{}, changedObject(f.name, "is no longer there")
+	}
 	if err != nil {
 		return nil, object{}, err
 	}

@@ -1,0 +1,223 @@
+package objectstore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"iter"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+
+	"github.com/promptmill/promptmill/deploy/exit"
+)
+
+// s3Store is a bucket of S3, or of a server with its API. It implements [store].
+type s3Store struct {
+	core   *minio.Core
+	creds  *credentials.Credentials
+	bucket string
+	retry  retrier
+}
+
+// newS3Store returns a bucket. The credentials are those of the environment, of the files of the AWS CLI, or of
+// the machine.
+func newS3Store(bucket string, cfg Config, transport http.RoundTripper, retry retrier) (*s3Store, error) {
+	endpoint := cmp.Or(cfg.S3Endpoint, os.Getenv("AWS_ENDPOINT_URL_S3"), os.Getenv("AWS_ENDPOINT_URL"),
+		"https://s3.amazonaws.com")
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, exit.Usage("write https://HOST or http://HOST:PORT", "the endpoint %s is not a URL", Redact(endpoint))
+	}
+
+	lookup := minio.BucketLookupAuto
+	amazon := strings.HasSuffix(u.Hostname(), ".amazonaws.com")
+	switch {
+	case cfg.S3PathStyle != nil && !*cfg.S3PathStyle:
+		lookup = minio.BucketLookupDNS
+	case cfg.S3PathStyle != nil || !amazon:
+		lookup = minio.BucketLookupPath
+	}
+
+	creds := credentials.New(newCredentialChain(os.Getenv))
+	region := cmp.Or(os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION"))
+	if region == "" && !amazon {
+		region = "us-east-1"
+	}
+
+	core, err := minio.NewCore(u.Host, &minio.Options{
+		Creds:        creds,
+		Secure:       u.Scheme == "https",
+		Transport:    transport,
+		Region:       region,
+		BucketLookup: lookup,
+		MaxRetries:   1,
+	})
+	if err != nil {
+		return nil, exit.Usage("", "the endpoint %s cannot be used: %w", endpoint, err)
+	}
+
+	return &s3Store{core, creds, bucket, retry}, nil
+}
+
+// name returns the URL of an object for people.
+func (s *s3Store) name(key string) string { return schemeS3 + "://" + s.bucket + "/" + key }
+
+// describeError puts an error of the client into words.
+func (s *s3Store) describeError(err error, key string) error {
+	if err == nil {
+		return nil
+	}
+
+	answer, ok := errors.AsType[minio.ErrorResponse](err)
+	if !ok || answer.StatusCode == 0 {
+		return connectionFailure(err)
+	}
+
+	name := s.name(key)
+	switch answer.Code {
+	case minio.NoSuchBucket:
+		return exit.Usage("make the bucket, or name another", "%w",
+			&failure{name + ": there is no bucket " + s.bucket, fs.ErrNotExist})
+	case minio.NoSuchKey, "NotFound":
+		return missingObject(name, "")
+	case minio.PreconditionFailed:
+		return changedObject(name, "has another ETag now")
+	case "ExpiredToken", "ExpiredTokenException":
+		if s.renewCredentials() {
+			return &temporaryError{err: errors.New("the store says that the token has expired")}
+		}
+		return forbiddenObject(name, "the token has expired", s3Credentials)
+	case minio.AuthorizationHeaderMalformed, minio.InvalidRegion, "PermanentRedirect":
+		hint := "set AWS_REGION to the region of the bucket"
+		if answer.Region != "" {
+			hint = "set AWS_REGION to " + answer.Region
+		}
+		return exit.Usage(hint, "%s: the bucket is in another region", name)
+	case "SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable":
+		return &temporaryError{err: errors.New("the store answers " + describeStatus(answer.StatusCode, answer.Code))}
+	}
+
+	if err := statusFailure(answer.StatusCode, http.Header{}, answer.Code); err != nil {
+		return err
+	}
+
+	switch answer.StatusCode {
+	case http.StatusNotFound:
+		return missingObject(name, "")
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return forbiddenObject(name, "the store answers "+describeStatus(answer.StatusCode, answer.Code), s3Credentials)
+	}
+
+	return exit.Usage("", "%s: the store answers %s", name, describeStatus(answer.StatusCode, answer.Code))
+}
+
+// s3Credentials is the hint of an answer that forbids a request.
+const s3Credentials = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, to credentials that may do that"
+
+// renewCredentials fetches the credentials again, and reports whether these are others.
+func (s *s3Store) renewCredentials() bool {
+	before, err := s.creds.GetWithContext(nil)
+	if err != nil {
+		return false
+	}
+
+	s.creds.Expire()
+	now, err := s.creds.GetWithContext(nil)
+
+	return err == nil && now != before
+}
+
+// Stat implements store. It asks for the first byte: the answer to HEAD does not say what is wrong.
+func (s *s3Store) Stat(ctx context.Context, key string) (object, error) {
+	body, found, err := s.Open(ctx, key, part{Length: 1})
+	if err != nil {
+		return object{}, err
+	}
+	body.Close()
+
+	return found, nil
+}
+
+// statEmpty describes an object that has no byte to ask for.
+func (s *s3Store) statEmpty(ctx context.Context, key string) (object, error) {
+	info, err := s.core.StatObject(ctx, s.bucket, key, minio.StatObjectOptions{})
+	if err != nil {
+		return object{}, s.describeError(err, key)
+	}
+	return describeS3Object(info, key), nil
+}
+
+// describeS3Object describes an object for all stores.
+func describeS3Object(info minio.ObjectInfo, key string) object {
+	return object{
+		Key:     key,
+		Size:    info.Size,
+		Version: info.ETag,
+		ModTime: info.LastModified,
+	}
+}
+
+// Open implements store.
+func (s *s3Store) Open(ctx context.Context, key string, p part) (io.ReadCloser, object, error) {
+	opts := minio.GetObjectOptions{}
+	if p.Offset > 0 || p.Length >= 0 {
+		opts.Set("Range", formatRange(p))
+	}
+	if p.Version != "" {
+		opts.Set("If-Match", `"`+p.Version+`"`)
+	}
+
+	body, info, header, err := s.core.GetObject(ctx, s.bucket, key, opts)
+	if err != nil {
+		if minio.ToErrorResponse(err).StatusCode == http.StatusRequestedRangeNotSatisfiable {
+			found, err := s.statEmpty(ctx, key)
+			return io.NopCloser(strings.NewReader("")), found, err
+		}
+		return nil, object{}, s.describeError(err, key)
+	}
+
+	found := describeS3Object(info, key)
+	if text := header.Get("Content-Range"); text != "" {
+		_, found.Size = parseContentRange(text)
+	}
+
+	return body, found, nil
+}
+
+// List implements store.
+func (s *s3Store) List(ctx context.Context, prefix string) iter.Seq2[object, error] {
+	return func(yield func(object, error) bool) {
+		last := ""
+		for failures := 1; ; failures++ {
+			var failed error
+			for info := range s.core.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{
+				Prefix:     prefix,
+				Recursive:  true,
+				StartAfter: last,
+			}) {
+				if failed = info.Err; failed != nil {
+					break
+				}
+				if !yield(describeS3Object(info, info.Key), nil) {
+					return
+				}
+				last, failures = info.Key, 1
+			}
+			if failed == nil {
+				return
+			}
+
+			if err := s.retry.wait(ctx, s.name(prefix), failures, s.describeError(failed, prefix)); err != nil {
+				yield(object{}, err)
+				return
+			}
+		}
+	}
+}
