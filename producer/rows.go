@@ -43,9 +43,9 @@ type RowReader struct {
 	row   int
 	index uint32
 
-	selection *selection
-	nulls     []table.Value
-	buf       []byte
+	choice rowChoice
+	nulls  []table.Value
+	buf    []byte
 }
 
 // NewRowReader returns a reader of the rows of a validated run.
@@ -58,7 +58,7 @@ func NewRowReader(ctx context.Context, source Source, m proto.Manifest) (*RowRea
 		return r, err
 	}
 
-	r.selection = newSelection(m.Settings, m.Input.Rows)
+	r.choice = newRowChoice(m.Settings, m.Input.Rows)
 
 	return r, nil
 }
@@ -72,7 +72,7 @@ func (r *RowReader) Next() (Row, error) {
 		return r.nextRequest()
 	}
 
-	for int(r.index) < r.run.Input.Requests {
+	for int(r.index) < r.run.Input.Requests { // and so for Limit
 		if r.table == nil {
 			if err := r.openFile(); err != nil {
 				return Row{}, err
@@ -92,9 +92,8 @@ func (r *RowReader) Next() (Row, error) {
 			return Row{}, err
 		}
 
-		number := r.row
 		r.row++
-		if !r.selection.has(number) {
+		if !r.choice.has(r.row) {
 			continue
 		}
 
