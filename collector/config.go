@@ -55,6 +55,9 @@ type Config struct {
 	// when Run begins with such a run and has read the results that are there. Run waits for it,
 	// and keeps collecting. Defaults to no call.
 	OnStopped func(proto.ReachedLimit)
+	// OnSynced is called when a frame of the journal is on the disk, with the size of the journal in bytes.
+	// The collector waits for it. Defaults to no call.
+	OnSynced func(size int64)
 	// Log gets what happens to the run. Defaults to no log.
 	Log zerolog.Logger
 }

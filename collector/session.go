@@ -23,6 +23,7 @@ import (
 type session struct {
 	journal       *journal.Journal
 	flushInterval time.Duration
+	onSynced      func(size int64) // nil: none
 	log           zerolog.Logger
 
 	activity    *activityTimer
@@ -71,6 +72,7 @@ func (c *Collector) newSession() *session {
 	s := &session{
 		journal:       c.cfg.Journal,
 		flushInterval: c.cfg.FlushInterval,
+		onSynced:      c.cfg.OnSynced,
 		log:           c.cfg.Log,
 		activity:      c.activity,
 		workers:       c.workers,
@@ -375,6 +377,9 @@ func (s *session) writeFrames(stop func()) error {
 		}
 
 		s.ledger.addSynced(s.journal.State(), f)
+		if s.onSynced != nil {
+			s.onSynced(s.journal.Size())
+		}
 		if len(f.Stops) > 0 {
 			s.limits.noteRecorded()
 		}

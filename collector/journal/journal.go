@@ -236,6 +236,9 @@ func newJournal(path string, file *os.File) (*Journal, error) {
 // State returns the journal's state. The caller must not change it.
 func (j *Journal) State() *State { return &j.state }
 
+// Size returns the size of the journal's file in bytes: the end of its last frame.
+func (j *Journal) Size() int64 { return j.size }
+
 // Claim makes sure that no other run writes a file of the output, from now until the
 // journal is closed, and over the death of the process until the run is complete. It does
 // nothing the second time.
