@@ -1,0 +1,141 @@
+package objectstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+
+	"github.com/promptmill/promptmill/deploy/exit"
+)
+
+// Object is an object of a [Bucket].
+type Object struct {
+	// Key is the key of the object.
+	Key string
+	// Size is its size in bytes.
+	Size int64
+	// Metadata is what [Bucket.Upload] was given. Only [Bucket.Stat] knows it.
+	Metadata map[string]string
+}
+
+// Bucket writes objects into a bucket of S3 or of Google Cloud Storage. Each call retries what may pass. It
+// is safe for concurrent use.
+type Bucket struct {
+	// URL is the URL of the bucket: s3://NAME.
+	URL string
+
+	store   writableStore
+	retrier retrier
+}
+
+// writableStore is a store that can be written. Except for Upload, each call makes one attempt, with the
+// errors of a [store].
+type writableStore interface {
+	store
+
+	// Describe describes an object with its metadata.
+	Describe(ctx context.Context, key string) (Object, error)
+	// Upload writes an object, which appears when it is whole. It retries each part of it.
+	Upload(ctx context.Context, key string, file io.ReaderAt, size int64, metadata map[string]string) error
+	// Delete deletes an object. It is no error if there is none.
+	Delete(ctx context.Context, key string) error
+	// AbortUploads discards uploads of other processes that have not ended, of the keys that a function chooses.
+	AbortUploads(ctx context.Context, prefix string, chosen func(key string) bool) error
+}
+
+// Stat describes an object. The error wraps [fs.ErrNotExist] if there is none.
+func (b *Bucket) Stat(ctx context.Context, key string) (o Object, err error) {
+	err = b.retrier.retry(ctx, b.name(key), func() (err error) {
+		o, err = b.store.Describe(ctx, key)
+		return err
+	})
+
+	return o, err
+}
+
+// List returns the objects whose keys begin with a prefix, in the order of their keys.
+func (b *Bucket) List(ctx context.Context, prefix string) (list []Object, err error) {
+	for o, err := range b.store.List(ctx, prefix) {
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, Object{Key: o.Key, Size: o.Size})
+	}
+
+	return list, nil
+}
+
+// Open opens an object for reading, from its beginning.
+func (b *Bucket) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+	return openRemote(ctx, b.store, key, b.name(key), "", b.retrier)
+}
+
+// Upload writes an object of a size from a file. The object appears under its key when it is whole, with the
+// metadata, whose keys are lowercase. The store checks the bytes of each part.
+func (b *Bucket) Upload(
+	ctx context.Context, key string, file io.ReaderAt, size int64, metadata map[string]string,
+) error {
+	return b.store.Upload(ctx, key, file, size, metadata)
+}
+
+// Delete deletes an object. It is no error if there is none.
+func (b *Bucket) Delete(ctx context.Context, key string) error {
+	return b.retrier.retry(ctx, b.name(key), func() error {
+		err := b.store.Delete(ctx, key)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	})
+}
+
+// AbortUploads discards the uploads that a dead process has left, of the keys with a prefix that a function
+// chooses. Their parts cost money and are not visible.
+func (b *Bucket) AbortUploads(ctx context.Context, prefix string, chosen func(key string) bool) error {
+	return b.retrier.retry(ctx, b.name(prefix), func() error { return b.store.AbortUploads(ctx, prefix, chosen) })
+}
+
+// name returns the URL of an object.
+func (b *Bucket) name(key string) string { return b.URL + "/" + key }
+
+// OpenBucket returns the bucket of a URL, and the key in it. Only s3:// and gs:// can be written.
+func (c *Client) OpenBucket(url string) (*Bucket, string, error) {
+	at, err := parseLocation(url)
+	if err != nil {
+		return nil, "", exit.Usage("", "%w", err)
+	}
+
+	if at.scheme != schemeS3 && at.scheme != schemeGCS {
+		return nil, "", exit.Usage("name a file, s3://BUCKET/KEY or gs://BUCKET/KEY",
+			"%s cannot be written", Redact(url))
+	}
+
+	s, err := c.storeOf(at)
+	if err != nil {
+		return nil, "", err
+	}
+
+	writable, ok := s.(writableStore)
+	if !ok {
+		return nil, "", fmt.Errorf("%s cannot be written", Redact(url))
+	}
+
+	return &Bucket{
+		URL:     at.scheme + "://" + at.bucket,
+		store:   writable,
+		retrier: c.retry,
+	}, at.key, nil
+}
+
+// lowerKeys returns metadata with the keys in lower case: servers change the case of headers.
+func lowerKeys(metadata map[string]string) map[string]string {
+	lower := map[string]string{}
+	for name, value := range metadata {
+		lower[strings.ToLower(name)] = value
+	}
+
+	return lower
+}
