@@ -3,7 +3,6 @@ package objectstore
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"strings"
@@ -102,31 +101,22 @@ func (b *Bucket) AbortUploads(ctx context.Context, prefix string, chosen func(ke
 func (b *Bucket) name(key string) string { return b.URL + "/" + key }
 
 // OpenBucket returns the bucket of a URL, and the key in it. Only s3:// and gs:// can be written.
-func (c *Client) OpenBucket(url string) (*Bucket, string, error) {
-	at, err := parseLocation(url)
-	if err != nil {
-		return nil, "", exit.Usage("", "%w", err)
-	}
-
-	if at.scheme != schemeS3 && at.scheme != schemeGCS {
-		return nil, "", exit.Usage("name a file, s3://BUCKET/KEY or gs://BUCKET/KEY",
-			"%s cannot be written", Redact(url))
-	}
-
-	s, err := c.storeOf(at)
+func (c *Client) OpenBucket(ctx context.Context, address string) (*Bucket, string, error) {
+	s, at, err := c.find(ctx, address)
 	if err != nil {
 		return nil, "", err
 	}
 
 	writable, ok := s.(writableStore)
 	if !ok {
-		return nil, "", fmt.Errorf("%s cannot be written", Redact(url))
+		return nil, "", exit.Usage("write it to s3://BUCKET/KEY, to gs://BUCKET/KEY, or to a file",
+			"%s cannot be written", Redact(address))
 	}
 
 	return &Bucket{
 		URL:     at.scheme + "://" + at.bucket,
 		store:   writable,
-		retrier: c.retry,
+		retrier: c.retrier,
 	}, at.key, nil
 }
 

@@ -165,6 +165,8 @@ func (c *Client) openStore(_ context.Context, at location) (store, error) {
 		return newHubStore(c.web, at.bucket, os.Getenv, c.retrier), nil
 	case schemeS3:
 		return newS3Store(at.bucket, c.cfg, c.transport, c.retrier)
+	case schemeGCS:
+		return newGCSStore(at.bucket, c.web, c.retrier), nil
 	}
 
 	return nil, exit.Usage("", "%s:// is not read yet", at.scheme)

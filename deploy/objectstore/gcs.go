@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
 	"iter"
 	"net/http"
 	"net/url"
@@ -175,7 +176,8 @@ func (g *gcsStore) describeRefusal(answer *http.Response, key string, text []byt
 
 	switch status := answer.StatusCode; {
 	case status == http.StatusNotFound && key == "", strings.Contains(said, "bucket does not exist"):
-		return missingObject("gs://"+g.bucket, "make the bucket, or name another")
+		return exit.Usage("make the bucket, or name another", "%w",
+			&failure{name + ": there is no bucket " + g.bucket, fs.ErrNotExist})
 	case status == http.StatusNotFound:
 		return missingObject(name, "")
 	case status == http.StatusPreconditionFailed:

@@ -50,6 +50,8 @@ type CollectConfig struct {
 	Table TableOutput
 	// Report adds data to the report besides the run.
 	Report report.Options
+	// Upload, if not nil, copies the output to another place.
+	Upload Upload
 	// Version is the version of the program, for the metadata.
 	Version string
 	// Metrics, if not nil, exports the counters of the collector.
@@ -93,6 +95,10 @@ func Collect(ctx context.Context, cfg CollectConfig) (*Result, error) {
 	dir := statedir.ForOutput(cfg.State, string(cfg.Output))
 	c := &runCollector{CollectConfig: cfg, dir: filepath.Join(dir, "input")}
 
+	if err := prepareUpload(ctx, cfg.Upload); err != nil {
+		return nil, c.describeError(ctx, err)
+	}
+
 	var meta *metadata.Run
 	var err error
 	c.table, err = newTableWriter(cfg.Table, cfg.Output, cfg.State, dir, nil, cfg.Hooks)
@@ -115,17 +121,17 @@ func Collect(ctx context.Context, cfg CollectConfig) (*Result, error) {
 	res := newResult(cfg.Output, meta, meta.Manifest.Policy)
 	res.Copied = c.copied
 
-	return res, nil
+	return res, finishUpload(ctx, cfg.Upload, cfg.Hooks, res)
 }
 
 // describeError puts an error into words for the person who waits for the run.
 func (c *runCollector) describeError(ctx context.Context, err error) error {
-	again := "run promptmill collect " + c.Run + " -o " + files.Short(c.Output.Results()) +
+	again := "run promptmill collect " + c.Run + " -o " + files.Short(c.place().Results()) +
 		" to continue; nothing is lost"
 
 	if limit, ok := errors.AsType[*LimitError](err); ok {
 		return describeStop(c.Run, limit, "; promptmill collect "+c.Run+" -o "+
-			files.Short(c.Output.Results())+" collects the rest")
+			files.Short(c.place().Results())+" collects the rest")
 	}
 
 	switch {
@@ -229,6 +235,7 @@ func (c *runCollector) collectUntilEnd(ctx context.Context) (*metadata.Run, erro
 		return nil, err
 	}
 
+	p.addUpload(c.Upload, j)
 	defer c.Metrics.AddRun(c.Run, p.Producer, p.Collector)()
 
 	if c.begun != nil {
@@ -236,6 +243,7 @@ func (c *runCollector) collectUntilEnd(ctx context.Context) (*metadata.Run, erro
 	}
 
 	v := progress.NewStart("collect", m, c.Output, j.State().Counts.Done)
+	setPlace(&v, c.Upload)
 	v.Bus = describeBus(c.Bus)
 	c.Hooks.start(v)
 	defer c.Hooks.startProgress(&progress.Source{Run: m, Counts: p.Collector.Progress, JS: c.Bus.JS})()
@@ -251,6 +259,14 @@ func (c *runCollector) collectUntilEnd(ctx context.Context) (*metadata.Run, erro
 	c.removeInput()
 
 	return c.Output.ReadMeta()
+}
+
+// place names the files where they end up.
+func (c *runCollector) place() output.Prefix {
+	if c.Upload != nil {
+		return c.Upload.Output()
+	}
+	return c.Output
 }
 
 // finishWritten does the last steps for files that are written already.
@@ -314,6 +330,7 @@ func (c *runCollector) newParts(ctx context.Context, m proto.Manifest, j *journa
 		WriteTables:   c.table.forCollector(m),
 		OnWritten:     func() { c.reporter().writeFor(c.Output) },
 		OnStopped:     stopped,
+		OnSynced:      onSynced(c.Upload),
 		Input:         Input{Run: m, Files: func() ([]string, error) { return c.inputFiles(ctx, m) }},
 		Info:          collector.RunInfo{Platform: "OpenAI-compatible servers", Version: c.Version},
 		Log:           c.Log,

@@ -99,10 +99,26 @@ type Config struct {
 	Log zerolog.Logger
 	// Hooks report the progress of the run.
 	Hooks Hooks
+	// Upload, if not nil, copies the output to another place.
+	Upload Upload
 	// API, if not nil, serves the run to clients of another protocol. It is called when the run is on the
 	// bus, and runs beside the parts of the run until ctx ends; the bus stays up until it returns. Its error
 	// ends the run.
 	API func(ctx context.Context, run LiveRun) error
+}
+
+// Upload copies the output of a run to another place, such as an object store. The local files stay.
+type Upload interface {
+	// Output names the files there, for people.
+	Output() output.Prefix
+	// Prepare is called before anything is done for the run, and refuses a place that cannot be used.
+	Prepare(ctx context.Context) error
+	// Follow copies the journal of a run, of which size bytes are synced, until ctx ends.
+	Follow(ctx context.Context, run string, size int64)
+	// Synced notes that the synced journal has another size. It must not wait.
+	Synced(size int64)
+	// Finish copies the files of the complete run that are not there yet, and returns their number.
+	Finish(ctx context.Context, meta *metadata.Run) (copied int, err error)
 }
 
 // LiveRun is a run that is on the bus.

@@ -90,6 +90,10 @@ func (r *runner) run(ctx context.Context) (*Result, error) {
 	defer lock.Close()
 	defer r.removeUnstarted(hadState)
 
+	if err := prepareUpload(ctx, r.cfg.Upload); err != nil {
+		return nil, r.describeError(ctx, err)
+	}
+
 	r.table, err = newTableWriter(r.cfg.Table, r.output, r.cfg.State, r.stateDir, r.inputs, r.cfg.Hooks)
 	if err != nil {
 		return nil, err
@@ -103,8 +107,11 @@ func (r *runner) run(ctx context.Context) (*Result, error) {
 		defer r.stdin.discard()
 	}
 
-	if res != nil || err != nil {
-		return res, err
+	if err != nil {
+		return nil, err
+	}
+	if res != nil {
+		return res, finishUpload(ctx, r.cfg.Upload, r.cfg.Hooks, res)
 	}
 
 	err = r.prepareBus(ctx)
@@ -138,7 +145,9 @@ func (r *runner) run(ctx context.Context) (*Result, error) {
 
 	r.removeState()
 
-	return newResult(r.output, meta, r.cfg.Policy), nil
+	res = newResult(r.output, meta, r.cfg.Policy)
+
+	return res, finishUpload(ctx, r.cfg.Upload, r.cfg.Hooks, res)
 }
 
 // prepareBus refuses a run whose bus could not be used, before anything is done for it. It connects

@@ -63,6 +63,7 @@ func (r *runner) runParts(ctx context.Context) error {
 		return err
 	}
 
+	p.addUpload(r.cfg.Upload, r.journal)
 	if own != nil {
 		p.Watchers = append(p.Watchers, own.Watch)
 	}
@@ -174,6 +175,7 @@ func (r *runner) newParts(ctx context.Context, l *busconn.Connection, v *progres
 		Format:        r.cfg.Table.format(r.cfg.Format),
 		WriteTables:   r.table.forCollector(m),
 		OnWritten:     func() { r.reporter().writeFor(r.output) },
+		OnSynced:      onSynced(r.cfg.Upload),
 		OnStopped: p.endAtLimit(func(reached proto.ReachedLimit) {
 			r.cfg.Hooks.printf("stopping: %s; requests in flight are finished", reached)
 		}),
@@ -289,6 +291,7 @@ func (r *runner) answeredRequests(ctx context.Context) (list []proto.Request) {
 func (r *runner) describeStart(l *busconn.Connection, own *natsserver.Server, onBus int) progress.Start {
 	state := r.journal.State()
 	v := progress.NewStart("run", state.Manifest, r.output, state.Counts.Done)
+	setPlace(&v, r.cfg.Upload)
 	v.Resumed, v.OnBus = r.resumed, onBus
 	if r.stdin != nil {
 		v.Input = "standard input"

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/objectstore"
 	"github.com/promptmill/promptmill/deploy/onend"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/summary"
@@ -37,7 +39,7 @@ func collectCommand(env environment) *cli.Command {
 				Value:    "auto",
 				Usage:    "`MODE`: how to show the progress: auto, bar, plain, json or none",
 			},
-		}, outputFlags(), reportFlags(), metricsFlags(), []cli.Flag{onEndFlag()}, busFlags(),
+		}, outputFlags(), placeFlags(), reportFlags(), metricsFlags(), []cli.Flag{onEndFlag()}, busFlags(),
 			[]cli.Flag{jsonFlag(), replicasFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			run, err := parseRunID(c)
@@ -51,7 +53,10 @@ func collectCommand(env environment) *cli.Command {
 			}
 			defer s.Close()
 
-			cfg, err := parseCollect(env, c, m.Run+output.ResultsSuffix)
+			places := openPlaces(c)
+			defer places.Close()
+
+			cfg, err := parseCollect(ctx, env, c, places, m.Run+output.ResultsSuffix)
 			if err != nil {
 				return err
 			}
@@ -101,7 +106,9 @@ func checkInputs(out output.Prefix, inputs []string) error {
 
 // parseCollect reads and checks the flags for the place of a run's output. name is the output's
 // default name.
-func parseCollect(env environment, c *cli.Command, name string) (cfg *pipeline.CollectConfig, err error) {
+func parseCollect(
+	ctx context.Context, env environment, c *cli.Command, places *objectstore.Client, name string,
+) (cfg *pipeline.CollectConfig, err error) {
 	cfg = &pipeline.CollectConfig{
 		FlushInterval: c.Duration("flush"),
 		Format:        formatOf(c),
@@ -112,7 +119,12 @@ func parseCollect(env environment, c *cli.Command, name string) (cfg *pipeline.C
 		return nil, exit.Usage("", "--flush %s: must be more than 0", cfg.FlushInterval)
 	}
 
-	if cfg.Output, cfg.Table, err = outputOf(c, name); err != nil {
+	var local string
+	if local, cfg.Upload, err = placeOutput(ctx, env, c, places); err != nil {
+		return nil, err
+	}
+
+	if cfg.Output, cfg.Table, err = outputOf(c, cmp.Or(local, name)); err != nil {
 		return nil, err
 	}
 

@@ -11,6 +11,7 @@ import (
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/export"
+	"github.com/promptmill/promptmill/deploy/objectstore"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 )
 
@@ -29,10 +30,10 @@ func shardsFlag() cli.Flag {
 }
 
 // outputOf returns the output that -o names, or else name in the working directory, and the table of its
-// answers, if -o names one.
+// answers, if -o names one. An output at a URL has its local files at name.
 func outputOf(c *cli.Command, name string) (output.Prefix, pipeline.TableOutput, error) {
 	t := pipeline.TableOutput{Shards: c.Int("shards")}
-	if out := c.String("output"); out != "" {
+	if out := c.String("output"); out != "" && !objectstore.IsURL(out) {
 		name = out
 	}
 

@@ -108,7 +108,9 @@ type runOptions struct {
 }
 
 // parseRun reads and checks the flags of the run command.
-func parseRun(ctx context.Context, env environment, c *cli.Command, places *objectstore.Client) (o runOptions, err error) {
+func parseRun(
+	ctx context.Context, env environment, c *cli.Command, places *objectstore.Client,
+) (o runOptions, err error) {
 	o = runOptions{
 		common: parseCommon(c, c.String("progress")),
 		json:   c.Bool("json"),
@@ -166,7 +168,7 @@ func parseRun(ctx context.Context, env environment, c *cli.Command, places *obje
 		return o, err
 	}
 
-	if err = parsePaths(ctx, c, places, cfg); err != nil {
+	if err = parsePaths(ctx, env, c, places, cfg); err != nil {
 		return o, err
 	}
 
@@ -198,7 +200,7 @@ func checkRun(cfg pipeline.Config) error {
 
 // parsePaths reads the paths of the inputs and of the output.
 func parsePaths(
-	ctx context.Context, c *cli.Command, places *objectstore.Client, cfg *pipeline.Config,
+	ctx context.Context, env environment, c *cli.Command, places *objectstore.Client, cfg *pipeline.Config,
 ) (err error) {
 	if cfg.Inputs, err = parseInputs(ctx, c, places, cfg.Settings); err != nil {
 		return err
@@ -211,7 +213,12 @@ func parsePaths(
 		return exit.Usage("give -o NAME.jsonl.zst", "standard input has no name to make the output's from")
 	}
 
-	out, table, err := outputOf(c, defaultOutput(cfg.Inputs[0]).Results())
+	var local string
+	if local, cfg.Upload, err = placeOutput(ctx, env, c, places); err != nil {
+		return err
+	}
+
+	out, table, err := outputOf(c, cmp.Or(local, defaultOutput(cfg.Inputs[0]).Results()))
 	if err != nil {
 		return err
 	}

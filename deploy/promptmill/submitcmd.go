@@ -149,7 +149,7 @@ func parseSubmit(
 
 	if c.IsSet("output") && o.wait {
 		o.submit.Policy.Attended = true
-		if o.collect, err = parseCollect(env, c, ""); err != nil {
+		if o.collect, err = parseCollect(ctx, env, c, places, ""); err != nil {
 			return o, err
 		}
 		o.submit.Output = o.collect.Output

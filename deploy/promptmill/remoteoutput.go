@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/export"
+	"github.com/promptmill/promptmill/deploy/objectstore"
+	"github.com/promptmill/promptmill/deploy/pipeline"
+	"github.com/promptmill/promptmill/deploy/statedir"
+	"github.com/promptmill/promptmill/deploy/upload"
+)
+
+// placeOutput returns the upload of an output that -o names by a URL, and the path of its local file, which lies in
+// the state folder, in a folder of the URL. It returns nothing for any other output.
+func placeOutput(
+	ctx context.Context, env environment, c *cli.Command, places *objectstore.Client,
+) (local string, copied pipeline.Upload, err error) {
+	address := c.String("output")
+	if !objectstore.IsURL(address) {
+		return "", nil, nil
+	}
+
+	name := path.Base(address)
+	if strings.HasSuffix(address, "/") || name == output.ResultsSuffix || strings.Count(address, "/") < 3 {
+		return "", nil, exit.Usage("for example -o "+strings.TrimSuffix(address, "/")+"/results"+output.ResultsSuffix,
+			"-o %s names no file", address)
+	}
+
+	ending := export.Ending(name)
+	if strings.HasSuffix(name, output.ResultsSuffix) {
+		ending = output.ResultsSuffix
+	}
+	if ending == "" {
+		return "", nil, exit.Usage("for example -o "+address+output.ResultsSuffix, "-o %s: must end in %s", address,
+			output.ResultsSuffix)
+	}
+
+	bucket, key, err := places.OpenBucket(ctx, address)
+	if err != nil {
+		return "", nil, err
+	}
+
+	state, err := stateOf(env, c)
+	if err != nil {
+		return "", nil, err
+	}
+
+	url := strings.TrimSuffix(address, ending)
+	sum := sha256.Sum256([]byte(url))
+	dir := filepath.Join(state, "outputs", hex.EncodeToString(sum[:8]))
+	if err := statedir.Make(state, dir); err != nil {
+		return "", nil, err
+	}
+
+	return filepath.Join(dir, name), upload.New(upload.Config{
+		Store: bucket,
+		URL:   url,
+		Key:   strings.TrimSuffix(key, ending),
+		Local: output.Prefix(filepath.Join(dir, strings.TrimSuffix(name, ending))),
+	}), nil
+}

@@ -1,0 +1,159 @@
+package upload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strconv"
+
+	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
+)
+
+// Finish copies the files of the complete run that the store does not have yet, the metadata last, and then
+// deletes the pieces of the journal. It can be interrupted and repeated: the local files stay. It returns the
+// number of files that it has copied. An error has the exit code of a store that cannot be reached.
+func (t *Target) Finish(ctx context.Context, meta *metadata.Run) (copied int, err error) {
+	copied, err = t.uploadAll(ctx, meta)
+	if err != nil && ctx.Err() == nil {
+		err = exit.Unreachable(
+			fmt.Errorf("the run is complete, but its files are not all at %s: %w", t.Output().Results(), err),
+			"run the same command again: it uploads what is missing, and runs nothing; the local files are whole, in "+
+				string(t.Local)+".*")
+	}
+
+	return copied, err
+}
+
+// uploadAll is Finish without the words of its error.
+func (t *Target) uploadAll(ctx context.Context, meta *metadata.Run) (copied int, err error) {
+	paths := slices.Concat(t.files(), t.tablesOf(meta))
+	paths = slices.DeleteFunc(paths, func(path string) bool { return path == t.Local.Meta() || !files.Exists(path) })
+
+	missing, err := t.findMissing(ctx, paths, meta.TestID)
+	if err != nil {
+		return 0, err
+	}
+
+	last, err := t.findMissing(ctx, []string{t.Local.Meta()}, meta.TestID)
+	if err != nil {
+		return 0, err
+	}
+
+	// Metadata beside files that it does not describe would be wrong.
+	if len(missing) > 0 && len(last) > 0 {
+		if err := t.Store.Delete(ctx, t.keyOf(t.Local.Meta())); err != nil {
+			return 0, err
+		}
+	}
+
+	for _, f := range slices.Concat(missing, last) {
+		if err := t.upload(ctx, f, meta.TestID); err != nil {
+			return copied, err
+		}
+		copied++
+	}
+
+	return copied, t.removeLeftovers(ctx, meta)
+}
+
+// localFile is a file of the output that the store does not have.
+type localFile struct {
+	path string
+	sum  string // SHA-256
+}
+
+// findMissing returns the files that the store does not have. It refuses to replace those of others.
+func (t *Target) findMissing(ctx context.Context, paths []string, run string) (missing []localFile, err error) {
+	for _, path := range paths {
+		sum, size, err := output.HashFile(path)
+		if err != nil {
+			return nil, err
+		}
+
+		there, err := t.Store.Stat(ctx, t.keyOf(path))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return nil, err
+		case there.Metadata[runKey] != run:
+			return nil, t.refuse(t.keyOf(path), there.Metadata[runKey])
+		case there.Size == size && there.Metadata[sumKey] == sum:
+			continue
+		}
+
+		missing = append(missing, localFile{path, sum})
+	}
+
+	return missing, nil
+}
+
+// upload copies a file.
+func (t *Target) upload(ctx context.Context, f localFile, run string) error {
+	file, err := os.Open(f.path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+
+	return t.Store.Upload(ctx, t.keyOf(f.path), file, info.Size(), map[string]string{runKey: run, sumKey: f.sum})
+}
+
+// removeLeftovers deletes the pieces of the journal, the last one first, and the failed requests of an earlier
+// attempt that a retry has answered.
+func (t *Target) removeLeftovers(ctx context.Context, meta *metadata.Run) error {
+	list, err := t.Store.List(ctx, t.partPrefix())
+	if err != nil {
+		return err
+	}
+
+	for _, o := range slices.Backward(list) {
+		if err := t.Store.Delete(ctx, o.Key); err != nil {
+			return err
+		}
+	}
+
+	if files.Exists(t.Local.Errors()) {
+		return nil
+	}
+
+	owner, err := t.ownerOf(ctx, t.keyOf(t.Local.Errors()))
+	if err == nil && owner == meta.TestID {
+		err = t.Store.Delete(ctx, t.keyOf(t.Local.Errors()))
+	}
+
+	return err
+}
+
+// pieceKey returns the key of the piece at an offset of the journal.
+func (t *Target) pieceKey(offset int64) string {
+	return fmt.Sprintf("%s%016x.zst", t.partPrefix(), offset)
+}
+
+// isPiece reports whether a key is that of a piece.
+func (t *Target) isPiece(key string) bool {
+	_, ok := t.pieceOffset(key)
+	return ok
+}
+
+// pieceOffset returns the offset of the piece of a key.
+func (t *Target) pieceOffset(key string) (int64, bool) {
+	name := key[min(len(key), len(t.partPrefix())):]
+	if len(name) < 16 {
+		return 0, false
+	}
+
+	offset, err := strconv.ParseInt(name[:16], 16, 64)
+
+	return offset, err == nil && key == t.pieceKey(offset)
+}
