@@ -1,38 +1,120 @@
 package table
 
 import (
+	"bytes"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
 	"testing"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonl"
 )
 
 func TestCSV(t *testing.T) {
 	t.Parallel()
 
-	for _, tt := range []struct {
-		name, text string
-		table      proto.Table
-		want       []string
-	}{
+	two := []string{`1/2 id="1" text="a"`, `2/3 id="2" text="b"`}
+
+	testRows(t, []rowTest{
 		{
 			name: "plain rows",
-			text: "id,text\n1,hello\n2,bye\n",
-			want: []string{`1/2 id="1" text="hello"`, `2/3 id="2" text="bye"`},
+			file: "x.csv",
+			text: "id,text\n1,a\n2,b\n",
+			want: two,
+		},
+		{
+			name: "no line feed at the end, and a byte-order mark",
+			file: "x",
+			text: "\xef\xbb\xbfid,text\r\n1,a\r\n2,b",
+			want: two,
+		},
+		{
+			name: "a byte-order mark before a quoted name",
+			file: "x",
+			text: "\xef\xbb\xbf\"id\",\"text\"\n1,a\n2,b",
+			want: two,
+		},
+		{
+			name: "semicolons of Excel, with decimal commas",
+			file: "x.csv",
+			text: "\xef\xbb\xbfid;text\r\n1,5;a\r\n2,5;b\r\n",
+			want: []string{`1/2 id="1,5" text="a"`, `2/3 id="2,5" text="b"`},
+		},
+		{
+			name: "pipes",
+			file: "x.csv",
+			text: "id|text\n1|a\n2|b\n",
+			want: two,
+		},
+		{
+			name:  "a delimiter of several bytes",
+			file:  "x.csv",
+			text:  "id§text\n1§a\n\"2\"§b\n",
+			table: proto.Table{Delimiter: "§"},
+			want:  two,
+		},
+		{
+			name: "tabs",
+			file: "x.txt",
+			text: "id\ttext\n1\ta\n2\tb\n",
+			want: two,
 		},
 		{
 			name: "quotes, line breaks and delimiters in fields",
+			file: "x.csv",
 			text: "id,text\r\n1,\"a \"\"b\"\"\r\nc, d\ne\"\r\n\"2\",\"\"\r\n,\"\"\"\"",
 			want: []string{`1/2 id="1" text="a \"b\"\r\nc, d\ne"`, `2/5 id="2" text=null`, `3/6 id=null text="\""`},
 		},
 		{
+			name: "white space stays",
+			file: "x.csv",
+			text: "id,text\n 1 ,\" a \"\n",
+			want: []string{`1/2 id=" 1 " text=" a "`},
+		},
+		{
 			name: "blank lines",
+			file: "x.csv",
 			text: "\n\r\nid,text\n\n1,a\n\r\n\n2,b\n\n\r",
 			want: []string{`1/5 id="1" text="a"`, `2/8 id="2" text="b"`},
 		},
 		{
+			name: "one column with a field that is empty",
+			file: "x.csv",
+			text: "note\na\n\"\"\n\nb\n",
+			want: []string{`1/2 note="a"`, `2/3 note=null`, `3/5 note="b"`},
+		},
+		{
+			name:  "no header",
+			file:  "x",
+			text:  "1,a\n2,b\n",
+			table: proto.Table{Columns: []string{"id", "text"}},
+			want:  []string{`1/1 id="1" text="a"`, `2/2 id="2" text="b"`},
+		},
+		{
+			name:  "no header, and a wrong row",
+			file:  "x",
+			text:  "1;a\n2;b;c\n",
+			table: proto.Table{Columns: []string{"id", "text"}},
+			want:  []string{`1/1 id="1" text="a"`, `2/2: it has 3 fields, and there are names for 2`},
+		},
+		{
+			name: "some columns",
+			file: "x.csv",
+			text: "id,text,note\n1,a,\"b\"\"\"\n",
+			only: []string{"note", "other"},
+			want: []string{`1/2 id=null text=null note="b\""`},
+		},
+		{
 			name: "wrong rows",
+			file: "x.csv",
 			text: "id,text\n1\n2,b,c\n3,5\" pipe\n4,\"a\"b\n5,\"a\nb\"c\n6,x\ry\n7,z\n",
 			want: []string{
 				"1/2: it has 1 field, and the header has 2",
@@ -46,19 +128,260 @@ func TestCSV(t *testing.T) {
 		},
 		{
 			name: "a quote that never ends",
+			file: "x.csv",
 			text: "id,text\n1,a\n2,\"b\n3,c\n",
 			want: []string{`1/2 id="1" text="a"`, "end: x.csv, row 2, line 3: " + errOpenQuote.Error()},
 		},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
+		{name: "nothing", file: "x.csv"},
+		{name: "a header alone", file: "x", text: "id,text\n"},
+		{
+			name: "a name twice",
+			file: "x.csv",
+			text: "id,text,id\n1,a,2\n",
+			want: []string{`open: x.csv, line 1: the header has the column "id" twice`},
+		},
+		{
+			name: "a column without a name, as pandas writes its index",
+			file: "x.csv",
+			text: ",text\n0,a\n",
+			want: []string{`open: x.csv, line 1: column 1 of the header has no name`},
+		},
+		{
+			name: "a header with a wrong quote",
+			file: "x.csv",
+			text: "id,te\"xt\n1,a\n",
+			want: []string{"open: x.csv, line 1: the header is wrong: " + errBareQuote.Error()},
+		},
+		{
+			name:  "an unknown encoding",
+			file:  "x.csv",
+			text:  "id,text\n1,a\n",
+			table: proto.Table{Encoding: "klingon"},
+			want: []string{
+				`open: unknown encoding "klingon"; use a name such as windows-1252, utf-16le or shift_jis`,
+			},
+		},
+		{
+			name:  "a delimiter that is none",
+			file:  "x.csv",
+			text:  "id,text\n1,a\n",
+			table: proto.Table{Delimiter: "--"},
+			want:  []string{`open: the delimiter "--" is not one character, such as ; or a tab`},
+		},
+		{
+			name:  "windows-1252",
+			file:  "x.csv",
+			text:  "id,text\n1,caf\xe9 \x80\n",
+			table: proto.Table{Encoding: "windows-1252"},
+			want:  []string{`1/2 id="1" text="café €"`},
+		},
+		{
+			name:  "bytes that the encoding does not have",
+			file:  "x.csv",
+			text:  "id,text\n1,\x93\xfa\n2,\xff\xff\n",
+			table: proto.Table{Encoding: "shift_jis"},
+			want:  []string{`1/2 id="1" text="日"`, "2/3: it has bytes that are not shift_jis"},
+		},
+		{
+			name: "UTF-16 with tabs, as Excel writes Unicode text",
+			file: "x.txt",
+			text: "\xff\xfe" + utf16Text("id\ttext\r\n1\té\U0001f600\r\n2\t\"b\nc\"\r\n", false),
+			want: []string{`1/2 id="1" text="é😀"`, `2/3 id="2" text="b\nc"`},
+		},
+		{
+			name: "UTF-16 in the other order",
+			file: "x.csv",
+			text: "\xfe\xff" + utf16Text("id,text\r\n1,é\r\n", true),
+			want: []string{`1/2 id="1" text="é"`},
+		},
+		{
+			name:  "UTF-16 without a mark, by its name",
+			file:  "x.csv",
+			text:  utf16Text("id,text\r\n1,é\r\n", false),
+			table: proto.Table{Encoding: "UTF-16LE"},
+			want:  []string{`1/2 id="1" text="é"`},
+		},
+		{
+			name:  "a byte-order mark decides",
+			file:  "x.csv",
+			text:  "\xef\xbb\xbfid,text\n1,é\n",
+			table: proto.Table{Encoding: "windows-1252"},
+			want:  []string{`1/2 id="1" text="é"`},
+		},
+	})
+}
 
-			cfg := configOf(t, "x.csv", tt.text)
-			cfg.Table = tt.table
-			rows, _ := readAll(t, cfg)
-			if diff := cmp.Diff(tt.want, rows); diff != "" {
-				t.Errorf("the rows differ (-want +got):\n%s", diff)
+// utf16Text returns a text in UTF-16.
+func utf16Text(text string, big bool) string {
+	var b strings.Builder
+	for _, c := range utf16.Encode([]rune(text)) {
+		low, high := byte(c), byte(c>>8)
+		if big {
+			low, high = high, low
+		}
+		b.Write([]byte{low, high})
+	}
+
+	return b.String()
+}
+
+// A text that is not sound beyond its beginning has wrong rows.
+func TestCSVUnsoundText(t *testing.T) {
+	t.Parallel()
+
+	const count = startSize / 8
+	cfg := configOf("x.csv", "id,text\n"+strings.Repeat("1,sound\n", count)+"7,\x00\n8,\xff\n9,z\n")
+	rows, positions := readAll(t, cfg)
+	want := []string{
+		fmt.Sprintf("%d/%d: it has a NUL character", count+1, count+2),
+		fmt.Sprintf("%d/%d: it is not UTF-8", count+2, count+3),
+		fmt.Sprintf(`%d/%d id="9" text="z"`, count+3, count+4),
+	}
+	if diff := cmp.Diff(want, rows[count:]); diff != "" {
+		t.Errorf("the last rows differ (-want +got):\n%s", diff)
+	}
+	checkResumes(t, cfg, rows[count-1:], positions[count-1:])
+}
+
+// A row that is longer than the bound ends the file, also if it never ends.
+func TestCSVLongRow(t *testing.T) {
+	t.Parallel()
+
+	for _, end := range []string{"", "\"\n2,b\n"} {
+		cfg := configOf("x.csv", "id,text\n1,\""+strings.Repeat("x\n", jsonl.MaxLine/2)+end)
+		rows, _ := readAll(t, cfg)
+		want := []string{"end: x.csv, row 1, line 2: the row is longer than 64 MiB; is there a quote that never ends?"}
+		if diff := cmp.Diff(want, rows); diff != "" {
+			t.Errorf("the rows differ (-want +got):\n%s", diff)
+		}
+	}
+
+	cell := strings.Repeat("x", jsonl.MaxLine-10)
+	r, err := Open(t.Context(), configOf("x.csv", "id,text\n1,"+cell+"\n2,b\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+
+	if row, err := r.Next(); err != nil || string(row.Values[1].Text) != cell {
+		t.Errorf("the first row has the error %v, or another cell", err)
+	}
+	if row, err := r.Next(); err != nil || formatRow(row) != `2/3 id="2" text="b"` {
+		t.Errorf("the second row is %s, %v", formatRow(row), err)
+	}
+}
+
+// FuzzCSV compares the rows with those of encoding/csv, which has other line breaks in fields, and checks
+// that reading continues at each position.
+func FuzzCSV(f *testing.F) {
+	for _, text := range []string{
+		"id,text\n1,a\n", "a,b\r\n\"x\"\"y\",\"1\r\n2\"\r\n", "a;b\n\n1;\"\"\n", "a\n\"b", "a,b\n1,2\"3\n\"4\"5,6\n7,8",
+		"\xef\xbb\xbfa\tb\n1\t2", "a,b\n1,\r\n", "a\r\n\r", "\"a\n\n\",b\n,\n",
+	} {
+		f.Add(text)
+	}
+
+	f.Fuzz(func(t *testing.T, text string) {
+		cfg := configOf("x.csv", text)
+		cfg.Table = proto.Table{Format: proto.FormatCSV, Delimiter: ","}
+		rows, positions := readAll(t, cfg)
+		if len(positions) < 50 {
+			checkResumes(t, cfg, rows, positions)
+		}
+
+		text = strings.TrimPrefix(text, "\xef\xbb\xbf")
+		if !utf8.ValidString(text) || strings.Contains(text, "\x00") ||
+			strings.Contains(strings.ReplaceAll(text, "\r\n", ""), "\r") {
+			return
+		}
+
+		want, got := parseLikeStandard(text), parseAll(text)
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("the fields differ from those of encoding/csv (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// parseLikeStandard returns the rows that encoding/csv finds, with "error" for a wrong row.
+func parseLikeStandard(text string) (rows [][]string) {
+	r := csv.NewReader(strings.NewReader(text))
+	r.FieldsPerRecord = -1
+
+	for {
+		row, err := r.Read()
+		switch {
+		case errors.Is(err, io.EOF):
+			return rows
+		case err != nil:
+			row = []string{"error"}
+		}
+		rows = append(rows, row)
+	}
+}
+
+// parseAll returns the rows that the parser finds, with "error" for a wrong row.
+func parseAll(text string) (rows [][]string) {
+	r := &csvReader{
+		text:   &textFile{},
+		buffer: rowBuffer{r: strings.NewReader(text)},
+		parser: csvParser{delimiter: []byte(",")},
+	}
+
+	for {
+		row, err := r.nextRow()
+		if errors.Is(err, io.EOF) {
+			return rows
+		}
+		if err != nil {
+			rows = append(rows, []string{"error"})
+			if r.err != nil {
+				return rows
 			}
+			continue
+		}
+
+		fields := []string{}
+		for _, field := range r.parser.fields {
+			value, _ := field.value(row, nil)
+			fields = append(fields, strings.ReplaceAll(string(value.Text), "\r\n", "\n"))
+		}
+		rows = append(rows, fields)
+	}
+}
+
+// BenchmarkCSV reads rows of 1 KB with 5 columns.
+func BenchmarkCSV(b *testing.B) {
+	sentence := "The quick brown fox jumps over the dog. "
+	for _, bb := range []struct{ name, cell string }{
+		{"unquoted", strings.Repeat(sentence, 24)},
+		{"quoted", `"` + strings.Repeat(strings.ReplaceAll(sentence, ".", ","), 24) + `"`},
+		{"escaped", `"` + strings.Repeat(strings.ReplaceAll(sentence, "fox", `""fox""`), 22) + `"`},
+		{"not ASCII", strings.Repeat("Über den Hügel springt der Füchs. ", 27)},
+	} {
+		b.Run(bb.name, func(b *testing.B) {
+			var text bytes.Buffer
+			text.WriteString("id,name,mail,text,date\n")
+			for i := range 20_000 {
+				fmt.Fprintf(&text, "%d,ticket-123456,customer@example.org,%s,2026-01-01\n", i, bb.cell)
+			}
+
+			cfg := configOf("x.csv", text.String())
+			b.SetBytes(int64(text.Len()) / 20_000)
+			b.ReportAllocs()
+
+			for n := 0; n < b.N; {
+				r, err := Open(b.Context(), cfg)
+				if err != nil {
+					b.Fatal(err)
+				}
+
+				for ; n < b.N; n++ {
+					if _, err := r.Next(); err != nil {
+						break
+					}
+				}
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "rows/s")
 		})
 	}
 }

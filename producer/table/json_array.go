@@ -51,9 +51,11 @@ func openJSONArray(ctx context.Context, text *textFile) (Reader, error) {
 	r := newJSONArray(text, before, from.Offset-int64(len(before)))
 	r.columns, r.position = columns, from
 
-	if _, err := r.dec.ReadToken(); err == nil {
-		_, err = r.dec.ReadToken()
-		r.err = err
+	for range 2 { // [ and null
+		if _, err := r.dec.ReadToken(); err != nil {
+			text.Close()
+			return nil, r.describeError(err)
+		}
 	}
 
 	return r, nil
@@ -64,7 +66,7 @@ func openJSONArray(ctx context.Context, text *textFile) (Reader, error) {
 func newJSONArray(text *textFile, before string, base int64) *jsonArray {
 	r := &jsonArray{
 		text:     text,
-		bound:    boundedReader{r: io.MultiReader(strings.NewReader(before), text)},
+		bound:    boundedReader{r: io.MultiReader(strings.NewReader(before), text), limit: maxBuffer},
 		base:     base,
 		parser:   jsonParser{wanted: text.cfg.Only},
 		position: Position{Offset: base},
@@ -149,6 +151,8 @@ func (r *jsonArray) readEnd() error {
 		return r.describeError(err)
 	}
 
+	end := r.base + r.dec.InputOffset()
+
 	_, err := r.dec.ReadToken()
 	switch {
 	case errors.Is(err, io.EOF) && r.bound.err == nil:
@@ -157,7 +161,7 @@ func (r *jsonArray) readEnd() error {
 		return r.describeError(err)
 	}
 
-	return r.text.newFileError(0, 0, fmt.Sprintf("text follows the JSON array, at byte %d", r.base+r.dec.InputOffset()+1))
+	return r.text.newFileError(0, 0, fmt.Sprintf("text follows the JSON array, which ends at byte %d", end))
 }
 
 // end keeps the error that ended the file.

@@ -1,29 +1,41 @@
 package table
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
 	"github.com/promptmill/promptmill/producer/inputfile"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/prototest"
 )
 
-// configOf writes a file and returns the configuration that reads it.
-func configOf(t testing.TB, name, text string) Config {
-	t.Helper()
+// memoryOpener opens one file, in memory.
+type memoryOpener []byte
 
-	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+func (o memoryOpener) Stat(_ context.Context, path string) (proto.File, error) {
+	return proto.File{Path: path, Bytes: int64(len(o))}, nil
+}
 
-	return Config{Opener: inputfile.Local{}, File: proto.File{Path: path}}
+func (o memoryOpener) Open(context.Context, proto.File) (inputfile.File, error) {
+	return memoryFile{bytes.NewReader(o)}, nil
+}
+
+// memoryFile is a file in memory.
+type memoryFile struct{ *bytes.Reader }
+
+func (memoryFile) Close() error { return nil }
+
+// configOf returns the configuration that reads a text as a file.
+func configOf(name, text string) Config {
+	return Config{Opener: memoryOpener(text), File: proto.File{Path: name}}
 }
 
 // formatRow returns a row as one line: its number, its line, and its columns with their values as JSON.
@@ -43,7 +55,7 @@ func readAll(t testing.TB, cfg Config) (rows []string, positions []Position) {
 
 	r, err := Open(context.Background(), cfg)
 	if err != nil {
-		return []string{"open: " + describeError(cfg, err)}, nil
+		return []string{"open: " + err.Error()}, nil
 	}
 	defer r.Close()
 
@@ -58,13 +70,54 @@ func readAll(t testing.TB, cfg Config) (rows []string, positions []Position) {
 		case errors.Is(err, io.EOF):
 			return rows, positions
 		default:
-			return append(rows, "end: "+describeError(cfg, err)), positions
+			return append(rows, "end: "+err.Error()), positions
 		}
 		positions = append(positions, r.Position())
 	}
 }
 
-// describeError returns the text of an error, without the folder of the file.
-func describeError(cfg Config, err error) string {
-	return strings.ReplaceAll(err.Error(), filepath.Dir(cfg.File.Path)+"/", "")
+// checkResumes checks that a reader that starts at each of the positions returns the same rest.
+func checkResumes(t testing.TB, cfg Config, rows []string, positions []Position) {
+	t.Helper()
+
+	for i, position := range positions {
+		cfg.From = position
+		rest, _ := readAll(t, cfg)
+		if diff := cmp.Diff(rows[i+1:], rest, cmpopts.EquateEmpty()); diff != "" {
+			t.Fatalf("the rows behind %+v differ (-want +got):\n%s", position, diff)
+		}
+	}
+}
+
+// rowTest is a text and the rows in it.
+type rowTest struct {
+	name string
+	// file is the name of the file.
+	file  string
+	text  string
+	table proto.Table
+	only  []string
+	want  []string
+}
+
+// testRows checks the rows of texts, and that reading continues at each of their positions, plain and
+// compressed.
+func testRows(t *testing.T, tests []rowTest) {
+	t.Helper()
+
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+
+			for _, text := range []string{tt.text, prototest.Gzip(t, tt.text)} {
+				cfg := configOf(tt.file, text)
+				cfg.Table, cfg.Only = tt.table, tt.only
+				rows, positions := readAll(t, cfg)
+				if diff := cmp.Diff(tt.want, rows, cmpopts.EquateEmpty()); diff != "" {
+					t.Errorf("the rows differ (-want +got):\n%s", diff)
+				}
+				checkResumes(t, cfg, rows, positions)
+			}
+		})
+	}
 }
