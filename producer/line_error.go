@@ -67,6 +67,14 @@ const (
 	FaultNoModel
 	// FaultModel is a model that is empty or not a text.
 	FaultModel
+	// FaultRow is a row of a table that cannot be read.
+	FaultRow
+	// FaultEmptyCell is a row with an empty cell that the request needs. The subject is the column.
+	FaultEmptyCell
+	// FaultCell is a row with a cell that the request cannot use. The subject is the column.
+	FaultCell
+	// FaultTemplate is a row that a template cannot render.
+	FaultTemplate
 )
 
 // faultTexts describe a line with a fault, and several. %s stands for the subject.
@@ -111,6 +119,14 @@ var faultTexts = [...]struct{ one, several string }{
 	},
 	FaultNoModel: {"names no model", "name no model"},
 	FaultModel:   {"has a model that is empty or not a text", "have a model that is empty or not a text"},
+	FaultRow:     {"cannot be read", "cannot be read"},
+	FaultEmptyCell: {
+		`has nothing in the column %s`, `have nothing in the column %s`,
+	},
+	FaultCell: {
+		`has a value in the column %s that cannot be used`, `have a value in the column %s that cannot be used`,
+	},
+	FaultTemplate: {"cannot be rendered", "cannot be rendered"},
 }
 
 // Code returns the word for programs that stands for the fault in OpenAI's batch errors, such as
@@ -145,6 +161,12 @@ func (f Fault) Code() string {
 		return "unsupported_parameter"
 	case FaultModel:
 		return "invalid_model"
+	case FaultRow:
+		return "invalid_row"
+	case FaultEmptyCell:
+		return "empty_cell"
+	case FaultCell, FaultTemplate:
+		return "invalid_cell"
 	}
 
 	return ""
@@ -184,6 +206,8 @@ type LineError struct {
 	Detail string
 	// Texts are the members of a [FaultNoRequest] whose values are texts: one may be the prompt.
 	Texts []string
+	// IsRow reports that the line was rendered from a row of a table.
+	IsRow bool
 }
 
 // Text describes some lines with the fault, behind their number: "names no model".
@@ -192,12 +216,18 @@ func (e *LineError) Text(lines int) string {
 	if lines == 1 {
 		text = faultTexts[e.Fault].one
 	}
+	if e.IsRow {
+		text = strings.ReplaceAll(text, "line", "row")
+	}
 	return strings.Replace(text, "%s", e.Subject, 1)
 }
 
 // Error implements error.
 func (e *LineError) Error() string {
 	text := "the line " + e.Text(1)
+	if e.IsRow {
+		text = "the row " + e.Text(1)
+	}
 	if e.Detail != "" {
 		text += ": " + e.Detail
 	}

@@ -12,29 +12,41 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 
 	"github.com/promptmill/promptmill/producer/inputfile"
+	"github.com/promptmill/promptmill/producer/prompt"
+	"github.com/promptmill/promptmill/producer/table"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/jsonl"
 )
 
-// Item is one input line that counts as a request.
+// Item is one input line, or one row of a table, that counts as a request.
 type Item struct {
 	proto.Request
 	Model string
-	// Line is the number of the line in its file, from 1.
+	// Line is the number of the line or the row in its file, from 1.
 	Line int
+	// TextLine is the number of the first line of a row of text, from 1; 0 for any other row, and for lines.
+	TextLine int
 	// File is the path of the file, as given.
 	File string
-	// Err is the reason why the line is refused, nil for a good one.
+	// Err is the reason why the line or the row is refused, nil for a good one.
 	Err *LineError
+	// isRow reports that the item is a row of a table.
+	isRow bool
 }
 
-// Reader reads the requests of a run's input files, in order. Its items' parts are
-// valid until the next call.
+// Place names the line or the row: in.jsonl:17, or in.csv, row 17 (line 18).
+func (i Item) Place() string { return formatPlace(i.File, i.Line, i.TextLine, i.isRow) }
+
+// Reader reads the requests of a run's input files, in order: of lines, or of the rows of tables. Its items'
+// parts are valid until the next call.
 type Reader struct {
-	ctx    context.Context
-	source Source
-	parser *Parser
-	// tee gets the unpacked text. It may be nil.
+	ctx       context.Context
+	source    Source
+	parser    *Parser
+	selection selection
+	// rows reads the rows of the current file. Nil: lines are requests.
+	rows *rowReader
+	// tee gets the unpacked text, or the lines of Parquet. It may be nil.
 	tee io.Writer
 	// duplicates are the requests whose custom_id an earlier line has. Only validation, which
 	// has seen all, knows them.
@@ -52,14 +64,29 @@ type Reader struct {
 }
 
 // NewReader reads the requests of the files under the settings, until ctx ends. If tee is given, the
-// unpacked text is written to it. A file of another format than JSON lines is refused with a
+// unpacked text is written to it, and of Parquet the lines of the rows. A file of another format than JSON lines is refused with a
 // [FormatError], and unless s skips invalid lines, one with too much blank text with a [FillerError].
 func NewReader(ctx context.Context, source Source, s proto.Settings, tee io.Writer) (*Reader, error) {
-	p, err := NewParser(s)
-	if err != nil {
-		return nil, err
+	r := &Reader{
+		ctx:       ctx,
+		source:    source,
+		tee:       tee,
+		selection: newSelection(s),
+		bounded:   !s.SkipInvalid,
 	}
-	return &Reader{ctx: ctx, source: source, parser: p, tee: tee, bounded: !s.SkipInvalid}, nil
+
+	if s.Rows != nil {
+		var err error
+		if r.rows, err = newRowReader(s); err != nil {
+			return nil, err
+		}
+		s = prompt.LineSettings(s)
+	}
+
+	var err error
+	r.parser, err = NewParser(s)
+
+	return r, err
 }
 
 // newRunReader reads the requests of a run's input just as validation has found them.
@@ -75,6 +102,7 @@ func newRunReader(ctx context.Context, source Source, m proto.Manifest) (*Reader
 	}
 
 	r.duplicates, r.validated, r.bounded = roaring.BitmapOf(repeated...), true, false
+	r.selection.total = m.Input.Rows
 
 	return r, nil
 }
@@ -83,59 +111,58 @@ func newRunReader(ctx context.Context, source Source, m proto.Manifest) (*Reader
 func (r *Reader) Seek(p proto.Checkpoint) error {
 	r.Close()
 	r.at = p
+	r.selection.passed = p.Passed
 	if p.File >= len(r.source.Files) {
 		return nil
 	}
+
+	if r.rows != nil {
+		return r.openTable(table.Position{Offset: p.Offset, Row: p.Row, Line: p.Line})
+	}
+
 	return r.openFile(p.Offset, p.Line)
 }
 
 // Checkpoint returns the place of the next request. The reader does not know its Shard.
 func (r *Reader) Checkpoint() proto.Checkpoint {
 	p := r.at
-	if r.lines != nil {
+	switch {
+	case r.lines != nil:
 		p.Offset, p.Line = r.lines.Offset(), r.lines.Line()
+	case r.rows != nil && r.rows.table != nil:
+		at := r.rows.table.Position()
+		p.Offset, p.Line, p.Row = at.Offset, at.Line, at.Row
 	}
+
+	p.Passed = 0
+	if r.selection.sample > 0 {
+		p.Passed = r.selection.passed
+	}
+
 	return p
 }
 
 // Next returns the next request, io.EOF at the end, or an error of the files. A line
-// that is no good request is an item with Err set.
+// or a row that is no good request is an item with Err set.
 func (r *Reader) Next() (Item, error) {
-	for {
-		if r.lines == nil {
-			if r.at.File >= len(r.source.Files) {
-				return Item{}, io.EOF
-			}
-			if err := r.openFile(0, 0); err != nil {
-				return Item{}, err
-			}
-		}
-
-		line, err := r.lines.Next()
-		item := Item{File: r.source.Files[r.at.File], Line: r.lines.Line()}
-		filler, isFiller := errors.AsType[*FillerError](err)
-
-		switch {
-		case errors.Is(err, io.EOF):
-			r.Close()
-			r.at = proto.Checkpoint{File: r.at.File + 1, Index: r.at.Index}
-			continue
-		case isFiller && filler.isLine:
-			item.Line++ // it has not ended
-			r.Close()
-			r.at.File = len(r.source.Files)
-		case isFiller:
-			return Item{}, &FillerError{File: item.File, Line: item.Line}
-		case err != nil && !errors.Is(err, jsonl.ErrLineTooLong):
+	if r.selection.isUnknown() {
+		if err := r.countForSample(); err != nil {
 			return Item{}, err
-		case r.filler != nil:
-			r.filler.useful += int64(len(line)) + 1
+		}
+	}
+
+	for {
+		if r.selection.isDone(r.at.Index) {
+			return Item{}, io.EOF
 		}
 
+		item, err := r.nextChosen()
 		if err != nil {
-			item.Err = &LineError{Fault: FaultTooLong}
-		} else {
-			item.Request, item.Model, item.Err = r.parser.Parse(line)
+			return Item{}, err
+		}
+
+		if item.File == "" { // not chosen
+			continue
 		}
 
 		item.Index = r.at.Index
@@ -149,6 +176,7 @@ func (r *Reader) Next() (Item, error) {
 		}
 
 		if item.Err != nil {
+			item.Err.IsRow = item.isRow
 			item.Err.completeParam(r.parser.inBody)
 			item.refuse()
 		}
@@ -163,6 +191,76 @@ func (r *Reader) Next() (Item, error) {
 	}
 }
 
+// nextChosen returns the next line or row, without its index. Its File is empty if it is not chosen.
+func (r *Reader) nextChosen() (Item, error) {
+	for {
+		isOpen := r.lines != nil || r.rows != nil && r.rows.table != nil
+		if !isOpen {
+			if r.at.File >= len(r.source.Files) {
+				return Item{}, io.EOF
+			}
+
+			err := error(nil)
+			if r.rows != nil {
+				err = r.openTable(table.Position{})
+			} else {
+				err = r.openFile(0, 0)
+			}
+			if err != nil {
+				return Item{}, err
+			}
+		}
+
+		var item Item
+		var err error
+		if r.rows != nil {
+			item, err = r.nextRow()
+		} else {
+			item, err = r.nextLine()
+		}
+		if !errors.Is(err, io.EOF) {
+			return item, err
+		}
+
+		r.Close()
+		r.at = proto.Checkpoint{File: r.at.File + 1, Index: r.at.Index}
+	}
+}
+
+// nextLine returns the next line of the current file.
+func (r *Reader) nextLine() (Item, error) {
+	line, err := r.lines.Next()
+	item := Item{File: r.source.Files[r.at.File], Line: r.lines.Line()}
+	filler, isFiller := errors.AsType[*FillerError](err)
+
+	switch {
+	case errors.Is(err, io.EOF):
+		return Item{}, io.EOF
+	case isFiller && filler.isLine:
+		item.Line++ // it has not ended
+		r.Close()
+		r.at.File = len(r.source.Files)
+	case isFiller:
+		return Item{}, &FillerError{File: item.File, Line: item.Line}
+	case err != nil && !errors.Is(err, jsonl.ErrLineTooLong):
+		return Item{}, err
+	case r.filler != nil:
+		r.filler.useful += int64(len(line)) + 1
+	}
+
+	if !r.selection.next() {
+		return Item{}, r.selection.checkContext(r.ctx)
+	}
+
+	if err != nil {
+		item.Err = &LineError{Fault: FaultTooLong}
+	} else {
+		item.Request, item.Model, item.Err = r.parser.Parse(line)
+	}
+
+	return item, nil
+}
+
 // refuse makes the item one that is not sent.
 func (i *Item) refuse() { i.Refused, i.URL, i.Body = i.Err.Error(), "", nil }
 
@@ -174,6 +272,9 @@ func (r *Reader) Close() {
 	if r.in != nil {
 		r.in.Close()
 		r.in, r.lines = nil, nil
+	}
+	if r.rows != nil {
+		r.rows.close()
 	}
 }
 

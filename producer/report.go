@@ -31,7 +31,7 @@ type Report struct {
 type RefusedLine struct {
 	// File is the path of the file, as given.
 	File string
-	// Line is the number of the line in its file, from 1.
+	// Line is the number of the line or the row in its file, from 1.
 	Line int
 	// Code is a word for programs: see [Fault.Code].
 	Code string
@@ -55,8 +55,10 @@ type Reason struct {
 type Problem struct {
 	// File is the path of the file, as given.
 	File string
-	// Line is the number of the line in its file, from 1.
+	// Line is the number of the line or the row in its file, from 1.
 	Line int
+	// TextLine is the number of the first line of a row of text, from 1; 0 for any other row, and for lines.
+	TextLine int
 	// CustomID is the name of the request, or request-N if the line names none.
 	CustomID string
 	// Err says why the line is refused.
@@ -69,12 +71,26 @@ type Problem struct {
 
 // String returns the problem as a line of a report.
 func (p Problem) String() string {
-	text := fmt.Sprintf("%s:%d: %s: %s", p.File, p.Line, p.CustomID, p.Err)
+	text := fmt.Sprintf("%s: %s: %s", p.Place(), p.CustomID, p.Err)
 	if p.EarlierLine > 0 {
-		text += fmt.Sprintf(": %s:%d", p.EarlierFile, p.EarlierLine)
+		text += ": " + formatPlace(p.EarlierFile, p.EarlierLine, 0, p.Err.IsRow)
 	}
 
 	return text
+}
+
+// Place names the line or the row: in.jsonl:17, or in.csv, row 17 (line 18).
+func (p Problem) Place() string { return formatPlace(p.File, p.Line, p.TextLine, p.Err.IsRow) }
+
+// formatPlace names a line or a row of a file. textLine is the line of a row; 0 if it has none.
+func formatPlace(file string, number, textLine int, isRow bool) string {
+	switch {
+	case !isRow:
+		return fmt.Sprintf("%s:%d", file, number)
+	case textLine == 0:
+		return fmt.Sprintf("%s, row %d", file, number)
+	}
+	return fmt.Sprintf("%s, row %d (line %d)", file, number, textLine)
 }
 
 // findEarlierLines completes the duplicates with the lines that had their custom_ids first. repeated
@@ -151,10 +167,13 @@ func (r *Report) findEarlierLines(
 
 // placeOf names the line of an item, seen from a file.
 func placeOf(item Item, from string) string {
-	if item.File == from {
-		return fmt.Sprintf("line %d", item.Line)
+	switch {
+	case item.File != from:
+		return formatPlace(item.File, item.Line, 0, item.isRow)
+	case item.isRow:
+		return fmt.Sprintf("row %d", item.Line)
 	}
-	return fmt.Sprintf("%s:%d", item.File, item.Line)
+	return fmt.Sprintf("line %d", item.Line)
 }
 
 // add counts a refused line.
@@ -185,6 +204,7 @@ func (r *Report) add(item Item) {
 		reason.Examples = append(reason.Examples, Problem{
 			File:     item.File,
 			Line:     item.Line,
+			TextLine: item.TextLine,
 			CustomID: string(idText(item.CustomID)),
 			Err:      item.Err,
 		})

@@ -104,7 +104,7 @@ func (r *roundPublisher) publishItem(ctx context.Context, item Item) error {
 // cutItem takes the next request of the round, and returns the shards that it completes.
 func (r *roundPublisher) cutItem(item Item) ([]modelShard, error) {
 	if item.Err != nil && !r.manifest.Settings.SkipInvalid {
-		return nil, fmt.Errorf("%w: %s:%d: %w", proto.ErrInputChanged, item.File, item.Line, item.Err)
+		return nil, fmt.Errorf("%w: %s: %w", proto.ErrInputChanged, item.Place(), item.Err)
 	}
 
 	model := item.Model
@@ -233,8 +233,8 @@ func (r *roundPublisher) verifyInput(last uint32) error {
 	item, err := r.in.Next()
 	switch {
 	case err == nil:
-		return fmt.Errorf("%w: %s:%d comes after the last of its %d requests",
-			proto.ErrInputChanged, item.File, item.Line, r.manifest.Input.Requests)
+		return fmt.Errorf("%w: %s comes after the last of its %d requests",
+			proto.ErrInputChanged, item.Place(), r.manifest.Input.Requests)
 	case errors.Is(err, io.EOF):
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 
 	"github.com/promptmill/promptmill/producer/inputfile"
+	"github.com/promptmill/promptmill/producer/table"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/jsonscan"
 )
@@ -24,8 +25,8 @@ const MaxModels = 256
 // ErrEmpty is returned for an input without a single request.
 var ErrEmpty = errors.New("no requests in the input")
 
-// Validate reads the whole input and checks each line, in memory that grows only by
-// the 16 bytes of each custom_id's hash. progress, which may be nil, is called from
+// Validate reads the whole input and checks each line or row, in memory that grows only by
+// the 16 bytes of each custom_id's hash, and not at all if all are made from the index. progress, which may be nil, is called from
 // time to time with the requests and bytes read.
 func Validate(
 	ctx context.Context, source Source, s proto.Settings, progress func(requests int, bytes int64),
@@ -44,6 +45,7 @@ func Validate(
 	}
 	defer r.Close()
 
+	hasIDs := s.Rows == nil || s.Rows.CustomID != ""
 	seen := map[[16]byte]struct{}{}
 	var repeated []uint32
 	repeatedLines := map[int][16]byte{} // the custom_ids of duplicates, by their index in report.Lines
@@ -57,18 +59,24 @@ func Validate(
 			return in, report, err
 		}
 
-		key := HashID(item.CustomID)
-		if _, ok := seen[key]; ok && item.Err == nil {
-			item.Err = &LineError{Fault: FaultDuplicateID, Param: FaultDuplicateID.member()}
-			item.refuse()
-			repeated = append(repeated, item.Index)
-			if len(report.Lines) < MaxLines {
-				repeatedLines[len(report.Lines)] = key
+		if hasIDs {
+			key := HashID(item.CustomID)
+			if _, ok := seen[key]; ok && item.Err == nil {
+				item.Err = &LineError{
+					Fault: FaultDuplicateID,
+					Param: FaultDuplicateID.member(),
+					IsRow: item.isRow,
+				}
+				item.refuse()
+				repeated = append(repeated, item.Index)
+				if len(report.Lines) < MaxLines {
+					repeatedLines[len(report.Lines)] = key
+				}
 			}
-		}
 
-		if item.Err == nil || s.SkipInvalid { // else nothing will be sent
-			seen[key] = struct{}{}
+			if item.Err == nil || s.SkipInvalid { // else nothing will be sent
+				seen[key] = struct{}{}
+			}
 		}
 
 		in.Requests++
@@ -82,8 +90,8 @@ func Validate(
 		} else {
 			in.Models[item.Model]++
 			if len(in.Models) > MaxModels {
-				return in, report, fmt.Errorf("%s:%d: the input names more than %d models",
-					item.File, item.Line, MaxModels)
+				return in, report, fmt.Errorf("%s: the input names more than %d models",
+					item.Place(), MaxModels)
 			}
 			sampling.countRequest(r.parser.parameters)
 		}
@@ -104,6 +112,12 @@ func Validate(
 
 	if len(repeated) > 0 && !s.SkipInvalid {
 		if err := report.findEarlierLines(ctx, source, s, repeatedLines); err != nil {
+			return in, report, err
+		}
+	}
+
+	if s.Limit > 0 || s.Sample > 0 {
+		if in.Rows, err = r.countAll(); err != nil {
 			return in, report, err
 		}
 	}
@@ -148,24 +162,81 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 	return c.w.Write(p)
 }
 
-// Checksum returns the SHA-256 of the unpacked text of the files, in hexadecimal.
-func Checksum(ctx context.Context, source Source, _ proto.Settings) (string, error) {
+// Checksum returns the SHA-256 of the files under the settings in hexadecimal, as [proto.Input] has it.
+func Checksum(ctx context.Context, source Source, s proto.Settings) (string, error) {
 	sum := sha256.New()
+	if s.Rows != nil {
+		isMixed, err := hasParquet(ctx, source, s)
+		if err != nil {
+			return "", err
+		}
+		if isMixed {
+			return checksumRows(ctx, source, s)
+		}
+	}
+
 	for _, path := range source.Files {
 		in, err := inputfile.OpenText(ctx, source.opener(), source.file(path), 0)
 		if err != nil {
 			return "", err
 		}
 
-		_, err = io.Copy(sum, in)
+		_, err = io.Copy(&countingWriter{ctx: ctx, w: sum}, in)
 		in.Close()
+		if ctx.Err() != nil {
+			return "", ctx.Err()
+		}
 		if err != nil {
 			return "", fmt.Errorf("read %s: %w", path, err)
 		}
+	}
 
-		if err := ctx.Err(); err != nil {
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// hasParquet reports whether one of the files is Parquet.
+func hasParquet(ctx context.Context, source Source, s proto.Settings) (bool, error) {
+	for _, path := range source.Files {
+		t, err := table.Open(ctx, table.Config{
+			Opener: source.opener(),
+			File:   source.file(path),
+			Table:  s.Rows.Table,
+		})
+		if err != nil {
+			return false, err
+		}
+
+		format := t.Format()
+		t.Close()
+		if format == proto.FormatParquet {
+			return true, nil
+		}
+	}
+
+	return false, nil
+}
+
+// checksumRows returns the checksum of files of which some are Parquet, by reading their rows.
+func checksumRows(ctx context.Context, source Source, s proto.Settings) (string, error) {
+	sum := sha256.New()
+	r, err := NewReader(ctx, source, s, &countingWriter{ctx: ctx, w: sum})
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+
+	for {
+		_, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
 			return "", err
 		}
+	}
+
+	if _, err := r.countAll(); err != nil {
+		return "", err
 	}
 
 	return hex.EncodeToString(sum.Sum(nil)), nil

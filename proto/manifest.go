@@ -169,9 +169,10 @@ func (e schemaError) Is(target error) bool { return target == ErrFormat }
 // Input describes the input of a run, as validation found it.
 type Input struct {
 	Files []File `json:"files"`
-	// SHA256 is the hash of the unpacked text of all files, in order.
+	// SHA256 is the hash of the unpacked text of all files, in order. A file of Parquet, which is read by
+	// its columns, counts with the lines that its chosen rows are rendered to, each with a line feed.
 	SHA256 string `json:"sha256"`
-	// Bytes is the size of the unpacked text of all files.
+	// Bytes is the size of what SHA256 is the hash of.
 	Bytes    int64 `json:"bytes"`
 	Requests int   `json:"requests"`
 	// Rows is the number of rows or lines of the input, of which [Settings.Limit] and [Settings.Sample]
@@ -339,6 +340,11 @@ type Checkpoint struct {
 	Offset int64 `json:"offset"`
 	// Line counts the lines of the file before the checkpoint.
 	Line int `json:"line"`
+	// Row counts the rows of the file before the checkpoint, if it is a table.
+	Row int `json:"row,omitempty"`
+	// Passed counts the rows or lines of all files before the checkpoint, if [Settings.Sample] chooses from
+	// them.
+	Passed int `json:"passed,omitempty"`
 	// Index is the index of the next request.
 	Index uint32 `json:"index"`
 	// Shard is the index of the next shard in its round.
@@ -471,7 +477,8 @@ func (m Manifest) checkFields(key string) error {
 		return NewFieldError("schema", "%d has no settings.endpoint", m.Schema)
 	case s.RetryTruncated < 0 || s.RetryTruncated > maxTruncate:
 		return NewFieldError("settings.retry_truncated", "%g", s.RetryTruncated)
-	case p.Round < 0 || p.Checkpoint.File < 0 || p.Checkpoint.Offset < 0 || p.Checkpoint.Line < 0:
+	case p.Round < 0 || p.Checkpoint.File < 0 || p.Checkpoint.Offset < 0 || p.Checkpoint.Line < 0 ||
+		p.Checkpoint.Row < 0 || p.Checkpoint.Passed < 0:
 		return NewFieldError("publish", "round %d, line %d of file %d, at byte %d",
 			p.Round, p.Checkpoint.Line, p.Checkpoint.File, p.Checkpoint.Offset)
 	case p.Missing != "" && !strings.HasPrefix(p.Missing, missingObject):
