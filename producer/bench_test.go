@@ -39,7 +39,7 @@ func addRun(t *testing.T, js jetstream.JetStream, run, file string, s proto.Sett
 	}
 
 	b := &bench{js: js, m: proto.Manifest{
-		Schema:   proto.ManifestSchema,
+		Schema:   proto.SchemaFor(s),
 		Run:      run,
 		State:    proto.StateInProgress,
 		Input:    in,

@@ -208,6 +208,8 @@ type LineError struct {
 	Texts []string
 	// IsRow reports that the line was rendered from a row of a table.
 	IsRow bool
+	// TextLine is the number of the first line of a row of text, from 1; 0 for any other row, and for lines.
+	TextLine int
 }
 
 // Text describes some lines with the fault, behind their number: "names no model".

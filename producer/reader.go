@@ -176,7 +176,7 @@ func (r *Reader) Next() (Item, error) {
 		}
 
 		if item.Err != nil {
-			item.Err.IsRow = item.isRow
+			item.Err.IsRow, item.Err.TextLine = item.isRow, item.TextLine
 			item.Err.completeParam(r.parser.inBody)
 			item.refuse()
 		}

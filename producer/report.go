@@ -57,8 +57,6 @@ type Problem struct {
 	File string
 	// Line is the number of the line or the row in its file, from 1.
 	Line int
-	// TextLine is the number of the first line of a row of text, from 1; 0 for any other row, and for lines.
-	TextLine int
 	// CustomID is the name of the request, or request-N if the line names none.
 	CustomID string
 	// Err says why the line is refused.
@@ -80,7 +78,7 @@ func (p Problem) String() string {
 }
 
 // Place names the line or the row: in.jsonl:17, or in.csv, row 17 (line 18).
-func (p Problem) Place() string { return formatPlace(p.File, p.Line, p.TextLine, p.Err.IsRow) }
+func (p Problem) Place() string { return formatPlace(p.File, p.Line, p.Err.TextLine, p.Err.IsRow) }
 
 // formatPlace names a line or a row of a file. textLine is the line of a row; 0 if it has none.
 func formatPlace(file string, number, textLine int, isRow bool) string {
@@ -204,7 +202,6 @@ func (r *Report) add(item Item) {
 		reason.Examples = append(reason.Examples, Problem{
 			File:     item.File,
 			Line:     item.Line,
-			TextLine: item.TextLine,
 			CustomID: string(idText(item.CustomID)),
 			Err:      item.Err,
 		})

@@ -63,9 +63,10 @@ func Validate(
 			key := HashID(item.CustomID)
 			if _, ok := seen[key]; ok && item.Err == nil {
 				item.Err = &LineError{
-					Fault: FaultDuplicateID,
-					Param: FaultDuplicateID.member(),
-					IsRow: item.isRow,
+					Fault:    FaultDuplicateID,
+					Param:    FaultDuplicateID.member(),
+					IsRow:    item.isRow,
+					TextLine: item.TextLine,
 				}
 				item.refuse()
 				repeated = append(repeated, item.Index)

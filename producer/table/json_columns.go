@@ -19,7 +19,10 @@ func findColumns(ctx context.Context, text *textFile, newReader func(*textFile) 
 		return columns, nil
 	}
 
-	again, err := openText(ctx, text.cfg)
+	cfg := text.cfg
+	cfg.Text = nil // the rows that are read here are read once more
+
+	again, err := openText(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}

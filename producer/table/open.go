@@ -46,10 +46,17 @@ func Open(ctx context.Context, cfg Config) (Reader, error) {
 		return nil, err
 	}
 
-	switch format {
-	case proto.FormatParquet:
+	if format == proto.FormatParquet {
 		text.Close()
 		return openParquet(ctx, cfg)
+	}
+
+	if err := text.startCopy(); err != nil {
+		text.Close()
+		return nil, err
+	}
+
+	switch format {
 	case proto.FormatJSONL:
 		return openJSONLines(ctx, text)
 	case proto.FormatJSON:

@@ -1,6 +1,8 @@
 package table
 
 import (
+	"io"
+
 	"github.com/promptmill/promptmill/producer/inputfile"
 	"github.com/promptmill/promptmill/proto"
 )
@@ -42,6 +44,9 @@ type Config struct {
 	// Only are the columns whose values are read. Others are null in the rows. Defaults to all. A column
 	// that the file does not have is ignored.
 	Only []string
+	// Text gets the unpacked text of a file of text as it is read, if From is the beginning: all of it, when
+	// Next returns io.EOF. It gets nothing of Parquet. Defaults to none.
+	Text io.Writer
 	// From is the place of the first row. Defaults to the beginning.
 	From Position
 }

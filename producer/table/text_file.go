@@ -31,6 +31,8 @@ type textFile struct {
 	cfg Config
 	// file is the unpacked text as it is in the file.
 	file io.ReadCloser
+	// copied copies the unpacked text to Config.Text; nil if that is not wanted.
+	copied *copiedFile
 	// offset is the offset of the reader in the text: in UTF-8, and with its byte-order mark.
 	offset int64
 	// start is the beginning of the text, whole reports that it is all of it.
@@ -40,6 +42,40 @@ type textFile struct {
 	encoding encoding.Encoding
 	// markSize is the size of the byte-order mark in the file, in bytes.
 	markSize int
+}
+
+// copiedFile copies a file as it is read. It keeps what it has read until there is a place for it.
+type copiedFile struct {
+	io.ReadCloser
+
+	to   io.Writer
+	read []byte
+}
+
+// Read implements io.Reader.
+func (f *copiedFile) Read(p []byte) (int, error) {
+	n, err := f.ReadCloser.Read(p)
+	if f.to == nil {
+		f.read = append(f.read, p[:n]...)
+		return n, err
+	}
+	if _, copyErr := f.to.Write(p[:n]); copyErr != nil {
+		return n, copyErr
+	}
+
+	return n, err
+}
+
+// startCopy copies the text to Config.Text from its beginning, now that it is known to be text.
+func (t *textFile) startCopy() error {
+	if t.copied == nil {
+		return nil
+	}
+	t.copied.to = t.cfg.Text
+	_, err := t.copied.to.Write(t.copied.read)
+	t.copied.read = nil
+
+	return err
 }
 
 // openText opens a file of text at its beginning.
@@ -53,6 +89,11 @@ func openText(ctx context.Context, cfg Config) (*textFile, error) {
 	t.file, err = inputfile.OpenText(ctx, cfg.Opener, cfg.File, 0)
 	if err != nil {
 		return nil, err
+	}
+
+	if cfg.Text != nil && cfg.From == (Position{}) {
+		t.copied = &copiedFile{ReadCloser: t.file}
+		t.file = t.copied
 	}
 
 	start, whole, err := readStart(t.file)
