@@ -12,7 +12,7 @@ func TestParseManifestOfAnotherSchema(t *testing.T) {
 
 	for _, text := range []string{
 		`{"schema":2,"run":"r","state":"in_progress","terms":{"keep_seconds":1}}`,
-		`{"schema":5,"run":"r","state":"in_progress"}`,
+		`{"schema":6,"run":"r","state":"in_progress"}`,
 		`{"run":"r","state":"in_progress"}`,
 	} {
 		_, err := ParseManifest("r", []byte(text))
