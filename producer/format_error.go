@@ -39,7 +39,7 @@ func (e *FormatError) Error() string {
 		return fmt.Sprintf("%s is the metadata%s, and has no requests", e.File, of)
 	}
 
-	return fmt.Sprintf("%s looks like %s; promptmill reads JSONL, one request a line", e.File, e.Format)
+	return fmt.Sprintf("%s looks like %s, not JSONL with one request a line", e.File, e.Format)
 }
 
 // checkFormat returns a [FormatError] if the file that was just opened has another format than JSON

@@ -38,7 +38,7 @@ func (o Options) checkDisks(ctx context.Context) []Finding {
 	out, store := place{what: "output", dir: nearestFolder(output)}, place{what: "state", dir: nearestFolder(o.State)}
 	var how string
 	if len(o.Inputs) > 0 {
-		if err := inputerror.CheckFiles(ctx, o.Opener, o.Inputs, proto.Settings{}); err != nil {
+		if err := (inputerror.Input{Files: o.Inputs, Opener: o.Opener}).Check(ctx, proto.Settings{}); err != nil {
 			return []Finding{failedFinding("input", err)}
 		}
 

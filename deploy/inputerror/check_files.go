@@ -16,11 +16,15 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// CheckFiles refuses inputs that are not files of requests, as they are named on the command line: of
-// JSON lines, or with [proto.Settings.Rows] any files. It reads their beginnings through an opener, and
-// passes over standard input.
-func CheckFiles(ctx context.Context, opener inputfile.Opener, names []string, s proto.Settings) error {
-	for _, name := range names {
+// Check refuses files that are not of requests, as they are named on the command line: of JSON lines, or
+// with [proto.Settings.Rows] any files. It reads their beginnings, and passes over standard input.
+func (in Input) Check(ctx context.Context, s proto.Settings) error {
+	opener := in.Opener
+	if opener == nil {
+		opener = inputfile.Local{}
+	}
+
+	for _, name := range in.Files {
 		if name == "-" {
 			continue
 		}
@@ -44,7 +48,9 @@ func CheckFiles(ctx context.Context, opener inputfile.Opener, names []string, s 
 		_, err = r.Next()
 		r.Close()
 		if err != nil && !errors.Is(err, io.EOF) {
-			return Input{Files: []string{name}}.Describe(err)
+			named := in
+			named.Files = []string{name}
+			return named.Describe(err)
 		}
 	}
 

@@ -124,7 +124,7 @@ func conversionOf(d fileformat.Detection) conversion {
 	case fileformat.Tar:
 		return conversion{verb: "unpack", command: "tar -xOf", source: fromDash}
 	case fileformat.Spreadsheet:
-		return conversion{advice: "save its sheet as CSV, and give that: the hint is then a command that converts it"}
+		return conversion{advice: "save its sheet as CSV, and give that"}
 	case fileformat.Markup:
 		return conversion{advice: "look at its beginning: it may be the error page of a download"}
 	}

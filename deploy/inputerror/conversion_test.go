@@ -138,8 +138,8 @@ func TestHintsWithoutCommand(t *testing.T) {
 			"unpack it, and give DIR/in.jsonl: tar -xOf DIR/in.tar > DIR/in.jsonl",
 			"pipe it through this command first: tar -xOf -"},
 		{"in.xlsx", "PK\x03\x04[Content_Types].xml xl/workbook.xml",
-			"save its sheet as CSV, and give that: the hint is then a command that converts it",
-			"save its sheet as CSV, and give that: the hint is then a command that converts it"},
+			"save its sheet as CSV, and give that",
+			"save its sheet as CSV, and give that"},
 		{"in.yaml", "- prompt: a\n", "convert it, and give DIR/in.jsonl: python3 -c 'import json, sys, yaml; " +
 			"[print(json.dumps(r)) for d in yaml.safe_load_all(sys.stdin) for r in (d if isinstance(d, list) else [d])]' " +
 			"< DIR/in.yaml > DIR/in.jsonl",

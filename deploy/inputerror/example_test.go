@@ -29,7 +29,7 @@ func ExampleInput_Describe() {
 	fmt.Println("hint:", exit.Hint(err))
 	fmt.Println("code:", exit.Code(err))
 	// Output:
-	// error: standard input looks like one JSON array; promptmill reads JSONL, one request a line
+	// error: standard input looks like one JSON array, not JSONL with one request a line
 	// hint: pipe it through this command first: jq -c '.[]'
 	// code: 2
 }

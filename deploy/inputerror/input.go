@@ -10,6 +10,8 @@ import (
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/producer/fileformat"
+	"github.com/promptmill/promptmill/producer/inputfile"
+	"github.com/promptmill/promptmill/producer/table"
 	"github.com/promptmill/promptmill/proto/jsonl"
 )
 
@@ -17,8 +19,12 @@ import (
 type Input struct {
 	// Files are the paths of the files that were read. Required.
 	Files []string
+	// Opener opens the files. Defaults to files of this machine.
+	Opener inputfile.Opener
 	// Stdin is set if the one file is a copy of standard input. Defaults to false.
 	Stdin bool
+	// Prompts is set if the command takes --prompt, so that a table needs no conversion. Defaults to false.
+	Prompts bool
 }
 
 // name returns the name of a file as a person knows it.
@@ -36,6 +42,18 @@ func (in Input) Describe(err error) error {
 		named := *format
 		named.File = in.name(format.File)
 		return in.hintForFormat(format).usage("%w", &named)
+	}
+
+	if format, ok := errors.AsType[*table.FormatError](err); ok {
+		named := *format
+		named.File = in.name(format.File)
+		return in.hintForNoTable(format).usage("%w", &named)
+	}
+
+	if file, ok := errors.AsType[*table.FileError](err); ok {
+		named := *file
+		named.File = in.name(file.File)
+		return exit.Usage("", "%w", &named)
 	}
 
 	if filler, ok := errors.AsType[*producer.FillerError](err); ok {
@@ -88,6 +106,12 @@ func (in Input) hintForFormat(e *producer.FormatError) hint {
 	switch e.Format {
 	case fileformat.Results, fileformat.Failures, fileformat.Metadata:
 		return hintForOutput(e.File)
+	}
+
+	if in.Prompts {
+		if h, ok := in.hintForTable(e); ok {
+			return h
+		}
 	}
 
 	c := conversionOf(e.Detection)

@@ -196,7 +196,12 @@ func (r *runner) validateInput(ctx context.Context, m *proto.Manifest) error {
 
 // describeInput describes the input for the texts of its faults.
 func (r *runner) describeInput() inputerror.Input {
-	return inputerror.Input{Files: r.inputs, Stdin: r.stdin != nil}
+	return inputerror.Input{
+		Files:   r.inputs,
+		Opener:  r.cfg.Opener,
+		Stdin:   r.stdin != nil,
+		Prompts: true,
+	}
 }
 
 // createJournal makes the journal of a new run.

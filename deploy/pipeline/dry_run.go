@@ -34,7 +34,7 @@ type DryRunConfig struct {
 // server, and writes nothing but a copy of standard input, which it removes. An input that cannot be
 // sent is an error, as it is of Run.
 func DryRun(ctx context.Context, cfg DryRunConfig) (*dryrun.Preview, error) {
-	fault := inputerror.Input{Files: cfg.Inputs}
+	fault := inputerror.Input{Files: cfg.Inputs, Opener: cfg.Opener, Prompts: true}
 	if len(cfg.Inputs) == 1 && cfg.Inputs[0] == "-" {
 		dir, err := os.MkdirTemp("", "promptmill-")
 		if err != nil {
@@ -46,7 +46,7 @@ func DryRun(ctx context.Context, cfg DryRunConfig) (*dryrun.Preview, error) {
 		if err != nil {
 			return nil, err
 		}
-		fault = inputerror.Input{Files: []string{path}, Stdin: true}
+		fault.Files, fault.Stdin = []string{path}, true
 	}
 
 	source := producer.Source{Files: fault.Files, Opener: cfg.Opener}

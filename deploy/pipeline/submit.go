@@ -277,7 +277,12 @@ func (s *submission) prepare(ctx context.Context, cfg SubmitConfig) (proto.Manif
 		Policy:    cfg.Policy,
 	}
 
-	input := inputerror.Input{Files: s.inputs, Stdin: cfg.Inputs[0] == "-"}
+	input := inputerror.Input{
+		Files:   s.inputs,
+		Opener:  cfg.Opener,
+		Stdin:   cfg.Inputs[0] == "-",
+		Prompts: true,
+	}
 	var problems producer.Report
 	m.Input, problems, err = producer.Validate(ctx, s.source(), settings, s.hooks.Validating)
 	if err != nil {

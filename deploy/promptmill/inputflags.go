@@ -219,7 +219,8 @@ func parseInputs(
 		return nil, err
 	}
 
-	if err := inputerror.CheckFiles(ctx, places, inputs, s); err != nil {
+	named := inputerror.Input{Files: inputs, Opener: places, Prompts: c.Name != "doctor"}
+	if err := named.Check(ctx, s); err != nil {
 		return nil, err
 	}
 

@@ -1,6 +1,9 @@
 package main
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // csvCommand is the command that makes requests of a table with the columns id and prompt.
 const csvCommand = `python3 -c 'import csv, json; [print(json.dumps({"custom_id": r["id"], ` +
@@ -12,73 +15,84 @@ func TestUsageOfInputFormats(t *testing.T) {
 	t.Parallel()
 
 	const answer = `{"id":"batch_req_abc","custom_id":"a","response":{"status_code":200,"body":{}},"error":null}` + "\n"
+	// A command that takes --prompt names a column of a table in its hint.
+	columns := map[string]string{
+		"in.csv":       ".prompt",
+		"in.txt":       ".text",
+		"tickets.json": `index . "the text"`,
+	}
 	for name, u := range map[string]usage{
+		"tickets.json": {
+			files: map[string]string{"tickets.json": `[{"id":1,"the text":"a"}]` + "\n"},
+			err:   "tickets.json looks like one JSON array, not JSONL with one request a line",
+			hint:  "convert it, and give tickets.jsonl: jq -c '.[]' tickets.json > tickets.jsonl",
+		},
 		"in.csv": {
 			files: map[string]string{"in.csv": "id,prompt\n1,hello\n2,bye\n"},
-			err:   "in.csv looks like CSV; promptmill reads JSONL, one request a line",
+			err:   "in.csv looks like CSV, not JSONL with one request a line",
 			hint:  "convert it, and give in.jsonl: " + csvCommand,
 		},
 		"in.json": {
 			files: map[string]string{"in.json": `[{"prompt":"a"},` + "\n" + `{"prompt":"b"}]` + "\n"},
-			err:   "in.json looks like one JSON array; promptmill reads JSONL, one request a line",
+			err:   "in.json looks like one JSON array, not JSONL with one request a line",
 			hint:  "convert it, and give in.jsonl: jq -c '.[]' in.json > in.jsonl",
 		},
 		"array.jsonl": {
 			files: map[string]string{"array.jsonl": `["hello","bye"]`},
-			err:   "array.jsonl looks like one JSON array; promptmill reads JSONL, one request a line",
+			err:   "array.jsonl looks like one JSON array, not JSONL with one request a line",
 			hint: "convert it, and give array.new.jsonl: jq -c '.[] | {messages: [{role: \"user\", content: .}]}' " +
 				"array.jsonl > array.new.jsonl",
 		},
 		"pretty.jsonl": {
 			files: map[string]string{"pretty.jsonl": "{\n  \"prompt\": \"a\"\n}\n"},
-			err:   "pretty.jsonl looks like one JSON document; promptmill reads JSONL, one request a line",
+			err:   "pretty.jsonl looks like one JSON document, not JSONL with one request a line",
 			hint:  "convert it, and give pretty.new.jsonl: jq -c '.' pretty.jsonl > pretty.new.jsonl",
 		},
 		"in.txt": {
 			files: map[string]string{"in.txt": "What is a mill?\nWhat is a prompt?\n"},
-			err:   "in.txt looks like plain text; promptmill reads JSONL, one request a line",
+			err:   "in.txt looks like plain text, not JSONL with one request a line",
 			hint: "convert it, and give in.jsonl: jq -Rc 'select(. != \"\") | {messages: [{role: \"user\", content: .}]}' " +
 				"in.txt > in.jsonl",
 		},
 		"latin1.txt": {
 			files: map[string]string{"latin1.txt": "caf\xe9\n"},
-			err:   "latin1.txt looks like text that is not UTF-8; promptmill reads JSONL, one request a line",
+			err:   "latin1.txt looks like text that is not UTF-8, not JSONL with one request a line",
 			hint:  "convert it, and give latin1.jsonl: iconv -f WINDOWS-1252 -t UTF-8 latin1.txt > latin1.jsonl",
 		},
 		"utf16.jsonl": {
 			files: map[string]string{"utf16.jsonl": "\xff\xfe{\x00\"\x00a\x00\"\x00:\x001\x00}\x00"},
-			err:   "utf16.jsonl looks like UTF-16 text; promptmill reads JSONL, one request a line",
+			err:   "utf16.jsonl looks like UTF-16 text, not JSONL with one request a line",
 			hint:  "convert it, and give utf16.new.jsonl: iconv -f UTF-16 -t UTF-8 utf16.jsonl > utf16.new.jsonl",
 		},
 		"in.jsonl.xz": {
 			files: map[string]string{"in.jsonl.xz": "\xfd7zXZ\x00\x00\x04"},
-			err:   "in.jsonl.xz looks like an xz file; promptmill reads JSONL, one request a line",
+			err:   "in.jsonl.xz looks like an xz file, not JSONL with one request a line",
 			hint:  "unpack it, and give in.jsonl: xz -dc in.jsonl.xz > in.jsonl",
 		},
 		"in.zip": {
 			files: map[string]string{"in.zip": "PK\x03\x04\x14\x00"},
-			err:   "in.zip looks like a zip archive; promptmill reads JSONL, one request a line",
+			err:   "in.zip looks like a zip archive, not JSONL with one request a line",
 			hint:  "unpack it, and give in.jsonl: unzip -p in.zip > in.jsonl",
 		},
 		"in.xlsx": {
 			files: map[string]string{"in.xlsx": "PK\x03\x04[Content_Types].xml xl/workbook.xml"},
-			err:   "in.xlsx looks like an Excel workbook; promptmill reads JSONL, one request a line",
-			hint:  "save its sheet as CSV, and give that: the hint is then a command that converts it",
+			err:   "in.xlsx looks like an Excel workbook, not JSONL with one request a line",
+			hint:  "save its sheet as CSV, and give that",
 		},
 		"in.parquet": {
 			files: map[string]string{"in.parquet": "PAR1\x15\x04\x15"},
-			err:   "in.parquet looks like a Parquet file; promptmill reads JSONL, one request a line",
+			err:   "in.parquet looks like a Parquet file, not JSONL with one request a line",
 			hint: "convert it, and give in.jsonl: python3 -c 'import pandas, sys; pandas.read_parquet(sys.argv[1])" +
 				".to_json(sys.argv[2], orient=\"records\", lines=True)' in.parquet in.jsonl",
 		},
 		"in.html": {
 			files: map[string]string{"in.html": "<!DOCTYPE html>\n<html>Not found</html>\n"},
-			err:   "in.html looks like HTML or XML; promptmill reads JSONL, one request a line",
+			err:   "in.html looks like HTML or XML, not JSONL with one request a line",
 			hint:  "look at its beginning: it may be the error page of a download",
 		},
 		"in.pdf": {
 			files: map[string]string{"in.pdf": "%PDF-1.7\n"},
-			err:   "in.pdf looks like a PDF document; promptmill reads JSONL, one request a line",
+			err:   "in.pdf looks like a PDF document, not JSONL with one request a line",
 			hint:  `write each request as a JSON object on one line, such as {"prompt": "..."}`,
 		},
 		"out.jsonl": {
@@ -114,7 +128,11 @@ func TestUsageOfInputFormats(t *testing.T) {
 			"run " + name + " --sim", "run " + name + " --sim --skip-invalid", "verify " + name + " other.jsonl.zst",
 		} {
 			u.args, u.code = args, 2
-			usages = append(usages, u)
+			shown := u
+			if column := columns[name]; column != "" && strings.HasPrefix(args, "run ") {
+				shown.hint = "say what to ask of each row, in a template with its columns: --prompt '... {{" + column + "}}'"
+			}
+			usages = append(usages, shown)
 		}
 		if name == "empty.jsonl" { // it may have been the input of the output
 			usages = usages[:2]

@@ -142,7 +142,7 @@ func parseVerify(ctx context.Context, c *cli.Command, places *objectstore.Client
 	}
 
 	readable := slices.DeleteFunc(slices.Clone(inputs), isPipe)
-	if err := inputerror.CheckFiles(ctx, places, readable, proto.Settings{}); err != nil {
+	if err := (inputerror.Input{Files: readable, Opener: places}).Check(ctx, proto.Settings{}); err != nil {
 		return verify.Config{}, err
 	}
 

@@ -141,7 +141,7 @@ func TestBatchFails(t *testing.T) {
 		}}},
 		{"array", `[{"prompt": "hello"}]`, []InputError{{
 			Code: "invalid_file_format",
-			Message: "in.jsonl looks like one JSON array; promptmill reads JSONL, one request a line. Convert it, and upload " +
+			Message: "in.jsonl looks like one JSON array, not JSONL with one request a line. Convert it, and upload " +
 				"in.new.jsonl: jq -c '.[]' in.jsonl > in.new.jsonl",
 		}}},
 	} {
