@@ -1,11 +1,12 @@
 package table
 
 import (
+	"bytes"
 	"reflect"
+	"slices"
 
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/compress"
-	"github.com/parquet-go/parquet-go/deprecated"
 	"github.com/parquet-go/parquet-go/encoding"
 	"github.com/parquet-go/parquet-go/format"
 )
@@ -37,6 +38,29 @@ func (c *ParquetColumn) IsRequired() bool { return c.node.definition == 0 }
 // SameType reports whether the values of two columns can be written into one column.
 func (c *ParquetColumn) SameType(other *ParquetColumn) bool {
 	return c == other || sameParquetType(c.node, other.node)
+}
+
+// Unordered returns the paths of the leaves whose values the library does not order as the format does.
+// Their smallest and largest values must not be written: readers would skip rows by them.
+func (c *ParquetColumn) Unordered() [][]string {
+	return appendUnordered(nil, nil, c.field)
+}
+
+func appendUnordered(paths [][]string, parent []string, field parquet.Field) [][]string {
+	path := append(slices.Clip(parent), field.Name())
+
+	if field.Leaf() {
+		if _, ok := field.Type().(unorderedType); ok {
+			paths = append(paths, path)
+		}
+		return paths
+	}
+
+	for _, child := range field.Fields() {
+		paths = appendUnordered(paths, path, child)
+	}
+
+	return paths
 }
 
 // sameParquetType reports whether two nodes have the same types, names and repetition.
@@ -77,11 +101,40 @@ func newExactField(column *parquet.Column, node *parquetNode) *exactField {
 		f.fields = append(f.fields, newExactField(child, node.children[i]))
 	}
 
-	if _, ok := node.element.LogicalType.Value.(*format.Float16Type); ok {
-		f.typ = float16Type{f.typ}
+	switch {
+	case !node.isLeaf():
+	case isFloat16(node):
+		f.typ = unorderedType{
+			Type:    f.typ,
+			logical: &format.LogicalType{Value: new(format.Float16Type)},
+			min:     []byte{0x00, 0xfc}, // the infinities
+			max:     []byte{0x00, 0x7c},
+		}
+	case isBinaryDecimal(node):
+		size := int(node.element.TypeLength.V)
+		if node.element.Type.V == format.ByteArray {
+			size = 64
+		}
+		f.typ = unorderedType{
+			Type:    f.typ,
+			logical: f.typ.LogicalType(),
+			min:     append([]byte{0x80}, make([]byte, size-1)...),
+			max:     append([]byte{0x7f}, bytes.Repeat([]byte{0xff}, size-1)...),
+		}
 	}
 
 	return f
+}
+
+// isFloat16 reports whether a leaf has numbers of 16 bits, which the library orders as bytes.
+func isFloat16(n *parquetNode) bool {
+	_, ok := n.element.LogicalType.Value.(*format.Float16Type)
+	return ok
+}
+
+// isBinaryDecimal reports whether a leaf has decimals as bytes. The library orders them without the sign.
+func isBinaryDecimal(n *parquetNode) bool {
+	return n.kind == KindNumber && n.element.Type.V >= format.ByteArray
 }
 
 // Type implements parquet.Node.
@@ -96,20 +149,39 @@ func (f *exactField) Encoding() encoding.Encoding { return nil }
 // Compression implements parquet.Node.
 func (f *exactField) Compression() compress.Codec { return nil }
 
-// float16Type is the type of numbers of 16 bits, which the library reads as bytes.
-type float16Type struct{ parquet.Type }
+// unorderedType is a type whose values the library does not order as the format does. The index of the
+// pages has bounds that hold for all values.
+type unorderedType struct {
+	parquet.Type
 
-// LogicalType implements parquet.Type.
-func (float16Type) LogicalType() *format.LogicalType {
-	return &format.LogicalType{Value: new(format.Float16Type)}
+	logical  *format.LogicalType
+	min, max []byte
 }
 
-// ConvertedType implements parquet.Type.
-func (float16Type) ConvertedType() *deprecated.ConvertedType { return nil }
+// LogicalType implements parquet.Type.
+func (t unorderedType) LogicalType() *format.LogicalType { return t.logical }
 
-// HasOrder reports whether the library compares the values of a leaf as the format orders them; if not, its
-// smallest and largest values must not be written.
-func HasOrder(leaf parquet.Node) bool {
-	_, isFloat16 := leaf.Type().(float16Type)
-	return !isFloat16
+// NewColumnIndexer implements parquet.Type.
+func (t unorderedType) NewColumnIndexer(int) parquet.ColumnIndexer {
+	return unorderedIndexer{
+		ColumnIndexer: t.Type.NewColumnIndexer(len(t.max)),
+		min:           parquet.FixedLenByteArrayValue(t.min),
+		max:           parquet.FixedLenByteArrayValue(t.max),
+	}
+}
+
+// unorderedIndexer indexes pages without regard to their values.
+type unorderedIndexer struct {
+	parquet.ColumnIndexer
+
+	min, max parquet.Value
+}
+
+// IndexPage implements parquet.ColumnIndexer.
+func (i unorderedIndexer) IndexPage(numValues, numNulls int64, _, _ parquet.Value) {
+	if numValues == numNulls {
+		i.ColumnIndexer.IndexPage(numValues, numNulls, parquet.Value{}, parquet.Value{})
+		return
+	}
+	i.ColumnIndexer.IndexPage(numValues, numNulls, i.min, i.max)
 }
