@@ -2,11 +2,13 @@ package table
 
 import (
 	"bytes"
+	"math"
 	"reflect"
 	"slices"
 
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/compress"
+	"github.com/parquet-go/parquet-go/deprecated"
 	"github.com/parquet-go/parquet-go/encoding"
 	"github.com/parquet-go/parquet-go/format"
 )
@@ -101,40 +103,11 @@ func newExactField(column *parquet.Column, node *parquetNode) *exactField {
 		f.fields = append(f.fields, newExactField(child, node.children[i]))
 	}
 
-	switch {
-	case !node.isLeaf():
-	case isFloat16(node):
-		f.typ = unorderedType{
-			Type:    f.typ,
-			logical: &format.LogicalType{Value: new(format.Float16Type)},
-			min:     []byte{0x00, 0xfc}, // the infinities
-			max:     []byte{0x00, 0x7c},
-		}
-	case isBinaryDecimal(node):
-		size := int(node.element.TypeLength.V)
-		if node.element.Type.V == format.ByteArray {
-			size = 64
-		}
-		f.typ = unorderedType{
-			Type:    f.typ,
-			logical: f.typ.LogicalType(),
-			min:     append([]byte{0x80}, make([]byte, size-1)...),
-			max:     append([]byte{0x7f}, bytes.Repeat([]byte{0xff}, size-1)...),
-		}
+	if node.isLeaf() {
+		f.typ = newExactType(f.typ, node)
 	}
 
 	return f
-}
-
-// isFloat16 reports whether a leaf has numbers of 16 bits, which the library orders as bytes.
-func isFloat16(n *parquetNode) bool {
-	_, ok := n.element.LogicalType.Value.(*format.Float16Type)
-	return ok
-}
-
-// isBinaryDecimal reports whether a leaf has decimals as bytes. The library orders them without the sign.
-func isBinaryDecimal(n *parquetNode) bool {
-	return n.kind == KindNumber && n.element.Type.V >= format.ByteArray
 }
 
 // Type implements parquet.Node.
@@ -149,24 +122,112 @@ func (f *exactField) Encoding() encoding.Encoding { return nil }
 // Compression implements parquet.Node.
 func (f *exactField) Compression() compress.Codec { return nil }
 
-// unorderedType is a type whose values the library does not order as the format does. The index of the
-// pages has bounds that hold for all values.
-type unorderedType struct {
+// exactType is a type with the annotations that it has in the file.
+type exactType struct {
 	parquet.Type
 
-	logical  *format.LogicalType
-	min, max []byte
+	logical   *format.LogicalType
+	converted *deprecated.ConvertedType
 }
 
 // LogicalType implements parquet.Type.
-func (t unorderedType) LogicalType() *format.LogicalType { return t.logical }
+func (t exactType) LogicalType() *format.LogicalType { return t.logical }
+
+// ConvertedType implements parquet.Type.
+func (t exactType) ConvertedType() *deprecated.ConvertedType { return t.converted }
+
+// newExactType returns the type of a leaf, of which the library has typ.
+func newExactType(typ parquet.Type, n *parquetNode) parquet.Type {
+	e := n.element
+
+	if n.kind == KindNull { // the library writes no type for it
+		typ = physicalType(e)
+	}
+
+	t := exactType{Type: typ}
+	if e.LogicalType.Value != nil {
+		t.logical = &e.LogicalType
+	}
+	if e.ConvertedType.Valid {
+		t.converted = &e.ConvertedType.V
+	}
+	if n.kind == KindNumber { // it writes the precision and the scale of a logical type alone
+		t.logical = typ.LogicalType()
+	}
+
+	smallest, largest := unorderedBounds(n)
+	if largest.IsNull() {
+		return t
+	}
+
+	return unorderedType{
+		exactType: t,
+		min:       smallest,
+		max:       largest,
+	}
+}
+
+// physicalType returns the type of values without an annotation.
+func physicalType(e *format.SchemaElement) parquet.Type {
+	switch e.Type.V {
+	case format.Boolean:
+		return parquet.BooleanType
+	case format.Int32:
+		return parquet.Int32Type
+	case format.Int64:
+		return parquet.Int64Type
+	case format.Int96:
+		return parquet.Int96Type
+	case format.Float:
+		return parquet.FloatType
+	case format.Double:
+		return parquet.DoubleType
+	case format.FixedLenByteArray:
+		return parquet.FixedLenByteArrayType(int(e.TypeLength.V))
+	}
+	return parquet.ByteArrayType
+}
+
+// unorderedBounds returns bounds of all values of a leaf whose values the library does not order as the
+// format does, else null: it orders numbers in bytes without their sign, and NaN spoils the bounds of the
+// numbers beside it.
+func unorderedBounds(n *parquetNode) (smallest, largest parquet.Value) {
+	e := n.element
+	size := int(e.TypeLength.V)
+
+	switch {
+	case e.Type.V == format.Float:
+		return parquet.FloatValue(float32(math.Inf(-1))), parquet.FloatValue(float32(math.Inf(1)))
+	case e.Type.V == format.Double:
+		return parquet.DoubleValue(math.Inf(-1)), parquet.DoubleValue(math.Inf(1))
+	case n.kind == KindFloat32: // half precision
+		return parquet.FixedLenByteArrayValue([]byte{0x00, 0xfc}), parquet.FixedLenByteArrayValue([]byte{0x00, 0x7c})
+	case n.kind != KindNumber || e.Type.V < format.ByteArray:
+		return parquet.Value{}, parquet.Value{}
+	case e.Type.V == format.ByteArray:
+		size = 64 // for 154 digits; the format's implementations have at most 76
+	}
+
+	return parquet.FixedLenByteArrayValue(append([]byte{0x80}, make([]byte, size-1)...)),
+		parquet.FixedLenByteArrayValue(append([]byte{0x7f}, bytes.Repeat([]byte{0xff}, size-1)...))
+}
+
+// unorderedType is a type of such values. The index of the pages has bounds that hold for all of them.
+type unorderedType struct {
+	exactType
+
+	min, max parquet.Value
+}
 
 // NewColumnIndexer implements parquet.Type.
-func (t unorderedType) NewColumnIndexer(int) parquet.ColumnIndexer {
+func (t unorderedType) NewColumnIndexer(limit int) parquet.ColumnIndexer {
+	if k := t.max.Kind(); k == parquet.ByteArray || k == parquet.FixedLenByteArray {
+		limit = len(t.max.ByteArray()) // they must not be cut off
+	}
 	return unorderedIndexer{
-		ColumnIndexer: t.Type.NewColumnIndexer(len(t.max)),
-		min:           parquet.FixedLenByteArrayValue(t.min),
-		max:           parquet.FixedLenByteArrayValue(t.max),
+		ColumnIndexer: t.exactType.NewColumnIndexer(limit),
+		min:           t.min,
+		max:           t.max,
 	}
 }
 
