@@ -81,12 +81,16 @@ type columnSet struct {
 	places  map[string]int
 	// latest are the places of the columns that were added last.
 	latest []int
+	// count is the number of times that columns were added.
+	count int
 }
 
 // foundColumn is a column, as far as its values were seen.
 type foundColumn struct {
 	table.Column
 
+	// count is the number of times that the column was added.
+	count int
 	// isMixed reports that values have different kinds.
 	isMixed bool
 	// hasLarge reports that one of the integers cannot be a floating-point number.
@@ -98,6 +102,8 @@ func (s *columnSet) addColumns(columns []table.Column) {
 	if s.places == nil {
 		s.places = map[string]int{}
 	}
+
+	s.count++
 
 	for i, c := range columns {
 		if i < len(s.latest) && s.columns[s.latest[i]].Name == c.Name {
@@ -119,13 +125,27 @@ func (s *columnSet) addColumns(columns []table.Column) {
 
 // merge adds the same column of another file.
 func (f *foundColumn) merge(c table.Column) {
+	f.count++
+
 	switch {
-	case c.Kind == table.KindNull || c == f.Column:
+	case c.Kind == f.Kind && sameParquetType(c.Parquet, f.Parquet):
+	case c.Kind == table.KindNull:
+		f.Parquet = nil
 	case f.Kind == table.KindNull:
-		f.Column = c
+		f.Column = table.Column{Name: c.Name, Kind: c.Kind}
+	case c.Kind == f.Kind:
+		f.Parquet = nil
 	default:
 		f.isMixed = true
 	}
+}
+
+// sameParquetType reports whether both columns have the same type of Parquet, or none.
+func sameParquetType(a, b *table.ParquetColumn) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.SameType(b)
 }
 
 // addValue adds a value of the i-th of the columns that were added last.
@@ -143,11 +163,12 @@ func (s *columnSet) addValue(i int, v table.Value) {
 		return k == table.KindInt || k == table.KindFloat || k == table.KindNumber
 	}
 	switch {
-	case kind == table.KindNull || kind == f.Kind:
+	case kind == table.KindNull || kind == f.Kind || v.Parquet != nil:
 	case f.Kind == table.KindNull:
 		f.Kind = kind
 	case isNumber(kind) && isNumber(f.Kind):
 		f.Kind = max(kind, f.Kind) // KindInt, KindFloat, KindNumber
+		f.Parquet = nil
 	default:
 		f.isMixed = true
 	}
@@ -186,13 +207,17 @@ func (s *columnSet) list() []table.Column {
 	columns := make([]table.Column, 0, len(s.columns))
 	for _, f := range s.columns {
 		c := f.Column
+		if c.Parquet != nil && c.Parquet.IsRequired() && f.count < s.count { // some rows do not have it
+			c.Parquet = nil
+		}
+
 		switch {
 		case f.isMixed:
 			c = table.Column{Name: c.Name, Kind: table.KindJSON}
 		case c.Kind == table.KindNull:
 			c.Kind = table.KindText
 		case c.Kind == table.KindFloat && f.hasLarge:
-			c.Kind = table.KindNumber
+			c.Kind, c.Parquet = table.KindNumber, nil
 		}
 		columns = append(columns, c)
 	}

@@ -15,8 +15,8 @@ type csvWriter struct {
 }
 
 // newCSVWriter returns a function that begins CSV with a delimiter.
-func newCSVWriter(delimiter rune) func(File, []table.Column) (rowWriter, error) {
-	return func(file File, columns []table.Column) (rowWriter, error) {
+func newCSVWriter(delimiter rune) func(File, []table.Column, string) (rowWriter, error) {
+	return func(file File, columns []table.Column, _ string) (rowWriter, error) {
 		w := csv.NewWriter(file)
 		w.Comma = delimiter
 

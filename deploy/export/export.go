@@ -174,7 +174,7 @@ func writePart(
 
 // writeRows writes the next rows into a file.
 func writeRows(ctx context.Context, f format, j *joiner, file *partFile, rows int) error {
-	w, err := f.newWriter(file, j.columns)
+	w, err := f.newWriter(file, j.columns, j.run.Run)
 	if err != nil {
 		return err
 	}

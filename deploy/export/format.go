@@ -22,8 +22,8 @@ type rowWriter interface {
 type format struct {
 	// ending is the ending of the names of its files.
 	ending string
-	// newWriter returns a writer of a table with some columns into a file.
-	newWriter func(w File, columns []table.Column) (rowWriter, error)
+	// newWriter returns a writer of the table of a run with some columns into a file.
+	newWriter func(w File, columns []table.Column, run string) (rowWriter, error)
 	// isTyped reports that each value of a column has its kind, or is null.
 	isTyped bool
 	// isSparse reports that rows have the columns of their own rows of the input, not those of all rows.

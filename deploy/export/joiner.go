@@ -152,7 +152,7 @@ func (j *joiner) join(row producer.Row, answer []table.Value) {
 	copy(j.values[j.inputs:], answer)
 
 	for i, c := range j.columns {
-		if j.format.isTyped && j.values[i].Kind != c.Kind {
+		if j.format.isTyped && j.values[i].Kind != c.Kind && c.Parquet == nil {
 			j.values[i] = convert(j.values[i], c.Kind)
 		}
 	}

@@ -21,12 +21,12 @@ type jsonlWriter struct {
 }
 
 // newJSONLWriter begins JSON lines.
-func newJSONLWriter(file File, _ []table.Column) (rowWriter, error) {
+func newJSONLWriter(file File, _ []table.Column, _ string) (rowWriter, error) {
 	return &jsonlWriter{file: file}, nil
 }
 
 // newGzipWriter begins compressed JSON lines.
-func newGzipWriter(file File, _ []table.Column) (rowWriter, error) {
+func newGzipWriter(file File, _ []table.Column, _ string) (rowWriter, error) {
 	return &jsonlWriter{file: file, gzip: gzip.NewWriter(file)}, nil
 }
 
