@@ -125,8 +125,13 @@ func matchPath(pattern, segments []string) bool {
 
 // matchName reports whether a segment of a pattern matches a name.
 func matchName(pattern, name string) bool {
-	if isHidden(name) && pattern != name && pattern[:min(1, len(pattern))] != name[:min(1, len(name))] &&
-		!(strings.HasSuffix(pattern, ".crc") && strings.HasSuffix(name, ".crc")) {
+	begins := strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_")
+	switch {
+	case name == "" || pattern == "":
+		return name == pattern
+	case begins && pattern[0] != name[0]:
+		return false
+	case strings.HasSuffix(name, ".crc") && !strings.HasSuffix(pattern, ".crc"):
 		return false
 	}
 

@@ -2,20 +2,33 @@ package objectstore
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 )
 
-// publicParameters are the parameters of a URL's query that Redact shows: they say which object it is.
-var publicParameters = map[string]bool{
-	"download":   true,
-	"generation": true,
-	"ref":        true,
-	"version":    true,
-	"versionId":  true,
+// secretParameters are parts of the names of parameters that sign or open a URL. They are those of Amazon,
+// Google, Azure, CloudFront and Hugging Face, and the usual words for a secret.
+var secretParameters = []string{
+	"x-amz-", "x-goog-", "awsaccesskeyid", "googleaccessid", "signature", "sig", "token", "secret", "password", "auth",
+	"credential", "apikey", "api_key", "api-key", "key-pair-id", "policy", "expires",
 }
 
-// Redact returns a path or URL as people may see it: without a user name, a password, and the values of the
-// query, in which signed URLs have their signature.
+// azureParameters are the names of the other parameters of a shared access signature of Azure.
+var azureParameters = []string{"se", "sp", "sr", "st", "sv", "spr", "skoid", "sktid", "skt", "ske", "sks", "skv"}
+
+// isSecret reports whether a parameter of a query is hidden.
+func isSecret(name string) bool {
+	if plain, err := url.QueryUnescape(name); err == nil {
+		name = plain
+	}
+	name = strings.ToLower(name)
+
+	return name == "key" || slices.Contains(azureParameters, name) ||
+		slices.ContainsFunc(secretParameters, func(part string) bool { return strings.Contains(name, part) })
+}
+
+// Redact returns a path or URL as it may be shown and stored: without a user name, a password, and the
+// parameters of a signature. All of these are hidden, so that the URL is the same when it is signed again.
 func Redact(arg string) string {
 	if !IsURL(arg) {
 		return arg
@@ -45,7 +58,7 @@ func Redact(arg string) string {
 	var parameters []string
 	for parameter := range strings.SplitSeq(query, "&") {
 		name, _, hasValue := strings.Cut(parameter, "=")
-		if plain, err := url.QueryUnescape(name); hasValue && (err != nil || !publicParameters[plain]) {
+		if hasValue && isSecret(name) {
 			parameter = name + "=***"
 		}
 		parameters = append(parameters, parameter)

@@ -20,6 +20,8 @@ type temporaryError struct {
 	after time.Duration
 	// attempts is the number of attempts in a row after which the error is final. 0: that of the retrier.
 	attempts int
+	// final is the error that is returned then. Nil: that of a store that cannot be reached.
+	final error
 }
 
 // Error implements error.
@@ -81,6 +83,9 @@ func (r retrier) wait(ctx context.Context, name string, n int, failure error) er
 	attempts := r.attempts
 	if temporary.attempts > 0 {
 		attempts = min(attempts, temporary.attempts)
+	}
+	if n >= attempts && temporary.final != nil {
+		return temporary.final
 	}
 	if n >= attempts {
 		return exit.Unreachable(fmt.Errorf("%s: %w, in %d attempts", name, temporary.err, n),

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
@@ -83,17 +84,19 @@ func (s *s3Store) describeError(err error, key string) error {
 	name := s.name(key)
 	switch answer.Code {
 	case minio.NoSuchBucket:
-		return exit.Usage("make the bucket, or name another", "%w",
+		return exit.Usage("look the name of the bucket up", "%w",
 			&failure{name + ": there is no bucket " + s.bucket, fs.ErrNotExist})
 	case minio.NoSuchKey, "NotFound":
 		return missingObject(name, "")
 	case minio.PreconditionFailed:
 		return changedObject(name, "has another ETag now")
 	case "ExpiredToken", "ExpiredTokenException":
-		if s.renewCredentials() {
-			return &temporaryError{err: errors.New("the store says that the token has expired")}
+		s.creds.Expire() // the next request fetches them again
+		return &temporaryError{
+			err:      errors.New("the store says that the token has expired"),
+			attempts: 3,
+			final:    forbiddenObject(name, "the token of the credentials has expired", s3Credentials),
 		}
-		return forbiddenObject(name, "the token has expired", s3Credentials)
 	case minio.AuthorizationHeaderMalformed, minio.InvalidRegion, "PermanentRedirect":
 		hint := "set AWS_REGION to the region of the bucket"
 		if answer.Region != "" {
@@ -121,19 +124,6 @@ func (s *s3Store) describeError(err error, key string) error {
 // s3Credentials is the hint of an answer that forbids a request.
 const s3Credentials = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, to credentials that may do that"
 
-// renewCredentials fetches the credentials again, and reports whether these are others.
-func (s *s3Store) renewCredentials() bool {
-	before, err := s.creds.GetWithContext(nil)
-	if err != nil {
-		return false
-	}
-
-	s.creds.Expire()
-	now, err := s.creds.GetWithContext(nil)
-
-	return err == nil && now != before
-}
-
 // Stat implements store. It asks for the first byte: the answer to HEAD does not say what is wrong.
 func (s *s3Store) Stat(ctx context.Context, key string) (object, error) {
 	body, found, err := s.Open(ctx, key, part{Length: 1})
@@ -156,13 +146,21 @@ func (s *s3Store) statEmpty(ctx context.Context, key string) (object, error) {
 
 // describeS3Object describes an object for all stores.
 func describeS3Object(info minio.ObjectInfo, key string) object {
-	return object{
+	found := object{
 		Key:     key,
 		Size:    info.Size,
 		Version: info.ETag,
 		ModTime: info.LastModified,
 	}
+	if found.Version == "" { // a gateway to files that others write
+		found.Version = modifiedPrefix + info.LastModified.UTC().Format(time.RFC3339Nano)
+	}
+
+	return found
 }
+
+// modifiedPrefix begins the version of an object that has no ETag: the time of its last change.
+const modifiedPrefix = "modified "
 
 // Open implements store.
 func (s *s3Store) Open(ctx context.Context, key string, p part) (io.ReadCloser, object, error) {
@@ -170,7 +168,7 @@ func (s *s3Store) Open(ctx context.Context, key string, p part) (io.ReadCloser, 
 	if p.Offset > 0 || p.Length >= 0 {
 		opts.Set("Range", formatRange(p))
 	}
-	if p.Version != "" {
+	if p.Version != "" && !strings.HasPrefix(p.Version, modifiedPrefix) {
 		opts.Set("If-Match", `"`+p.Version+`"`)
 	}
 

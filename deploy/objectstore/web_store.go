@@ -149,6 +149,7 @@ func (s *webStore) describeRefusal(resp *http.Response, name string, p part) err
 			return &temporaryError{
 				err:      errors.New(answer),
 				attempts: 2,
+				final:    forbiddenObject(name, answer, s.hint),
 			}
 		}
 		return forbiddenObject(name, answer, s.hint)
