@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 
 	"github.com/promptmill/promptmill/producer/table"
@@ -43,9 +44,10 @@ type RowReader struct {
 	row   int
 	index uint32
 
-	choice rowChoice
-	nulls  []table.Value
-	buf    []byte
+	// most is the largest hash of a row of the sample.
+	most  uint64
+	nulls []table.Value
+	buf   []byte
 }
 
 // NewRowReader returns a reader of the rows of a validated run.
@@ -58,7 +60,10 @@ func NewRowReader(ctx context.Context, source Source, m proto.Manifest) (*RowRea
 		return r, err
 	}
 
-	r.choice = newRowChoice(m.Settings, m.Input.Rows)
+	r.most = math.MaxUint64
+	if sample := m.Settings.Sample; sample > 0 && m.Input.Rows > 0 {
+		r.most = findLargestHash(sample, m.Input.Rows)
+	}
 
 	return r, nil
 }
@@ -93,7 +98,7 @@ func (r *RowReader) Next() (Row, error) {
 		}
 
 		r.row++
-		if !r.choice.has(r.row) {
+		if hashRow(r.row) > r.most {
 			continue
 		}
 

@@ -13,7 +13,7 @@ import (
 type answerParser struct {
 	columns answerColumns
 	scan    jsonscan.Scanner
-	// values are those of the latest line.
+	// values are the values of the latest line.
 	values []table.Value
 }
 

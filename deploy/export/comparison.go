@@ -46,6 +46,6 @@ func (c Comparison) Print(w io.Writer) {
 
 	if c.Complete {
 		fmt.Fprintln(w, "proved: the table has exactly one row for each request, in order; "+
-			"each cell is that of the input or of the output line")
+			"each cell has the value of the input or of the output line")
 	}
 }

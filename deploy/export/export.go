@@ -73,7 +73,7 @@ type MismatchError struct {
 	File string
 	// Row is the number of the row in its file, from 1.
 	Row int
-	// Problem says what is wrong.
+	// Problem describes the mismatch.
 	Problem string
 }
 

@@ -122,12 +122,12 @@ func TestWriteCSV(t *testing.T) {
 	t.Parallel()
 
 	r := newTestRun(t, "tickets.csv", ticketsCSV, []string{
-		answeredLine(0, "request-1", `"content":"Grüße\r\n\u0000, \"x\""`),
+		answeredLine(0, "request-1", `"content":"Grüße\r\n, \"x\""`),
 		answeredLine(2, "request-3", `"content":null,"tool_calls":[{"id":"c"}]`),
 	}, []string{failedLine(1, "request-2")})
 
 	want := "id,text,answer,finish_reason,error,input_tokens,output_tokens,latency_ms\n" +
-		"7,hello,\"Grüße\r\n\x00, \"\"x\"\"\",stop,,3,2,70\n" +
+		"7,hello,\"Grüße\r\n, \"\"x\"\"\",stop,,3,2,70\n" +
 		"8,\"two\nlines, and a \"\"quote\"\"\",,,timeout: too slow,,,\n" +
 		"9,,\"[{\"\"id\"\":\"\"c\"\"}]\",stop,,3,2,70\n"
 	if diff := cmp.Diff(want, r.write()); diff != "" {

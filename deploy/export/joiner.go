@@ -29,7 +29,7 @@ type joiner struct {
 	parser  *answerParser
 	places  columnPlaces
 
-	// rowColumns and values are those of the latest row.
+	// rowColumns and values are the columns and the values of the latest row.
 	rowColumns []table.Column
 	values     []table.Value
 	// index is the number of rows so far, and latest the latest one.
@@ -229,7 +229,7 @@ func (j *joiner) checkEnd() error {
 // columnPlaces finds the places of columns among those of a table.
 type columnPlaces struct {
 	byName map[string]int
-	// columns are those of the latest row, at these places.
+	// columns are the columns of the latest row, at these places.
 	columns []table.Column
 	places  []int
 }

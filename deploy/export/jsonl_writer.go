@@ -52,7 +52,7 @@ func (j *jsonlWriter) writeRow(columns []table.Column, values []table.Value) (er
 	return err
 }
 
-// setColumns notes the names of columns, most of which are those of the row before.
+// setColumns notes the names of columns. Most rows have the columns of the row before.
 func (j *jsonlWriter) setColumns(columns []table.Column) {
 	for i, c := range columns {
 		if i < len(j.columns) && j.columns[i].Name == c.Name {
