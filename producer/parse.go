@@ -43,6 +43,9 @@ type Parser struct {
 	// parameters are its sampling parameters, from the line and from set.
 	parameters []member
 
+	// short has the body of the short form that was read last, and full the body with the settings' members.
+	short, full []byte
+
 	// urlValue is the url of an earlier line, as it stood there, and url its meaning.
 	urlValue, url string
 }
@@ -103,9 +106,13 @@ type lineFields struct {
 	model, stream, background []byte
 }
 
-// Parse reads one line. The request's parts may point into line. model is the model that shall
+// Parse reads one line. The request's parts are valid until the next call, and may point into line. model is the model that shall
 // answer. After an error the request still has its custom_id, if the line names one.
 func (p *Parser) Parse(line []byte) (r proto.Request, model string, err *LineError) {
+	if cap(p.short)+cap(p.full) > 2<<20 {
+		p.short, p.full = nil, nil // one long line does not cost its memory for the rest of the run
+	}
+
 	f, err := p.scanLine(line)
 	r.CustomID, err = f.findID(err)
 	if err != nil {
@@ -137,7 +144,15 @@ func (p *Parser) Parse(line []byte) (r proto.Request, model string, err *LineErr
 
 	r.Body = f.body
 	if r.Body == nil {
-		r.Body = slices.Concat([]byte("{"), bytes.Join(f.rest, []byte(",")), []byte("}"))
+		p.short = append(p.short[:0], '{')
+		for i, member := range f.rest {
+			if i > 0 {
+				p.short = append(p.short, ',')
+			}
+			p.short = append(p.short, member...)
+		}
+		p.short = append(p.short, '}')
+		r.Body = p.short
 	}
 
 	if jsonscan.TooDeep(r.Body) {
@@ -584,14 +599,19 @@ func (p *Parser) completeBody(body, model []byte) (string, []byte, *LineError) {
 		return string(name), body, nil
 	}
 
-	full := append([]byte("{"), bytes.Join(add, []byte(","))...)
-	if p.members > 0 {
-		full = append(full, ',')
+	p.full = append(p.full[:0], '{')
+	for i, member := range add {
+		if i > 0 {
+			p.full = append(p.full, ',')
+		}
+		p.full = append(p.full, member...)
 	}
+	if p.members > 0 {
+		p.full = append(p.full, ',')
+	}
+	p.full = append(p.full, body[1:]...)
 
-	full = append(full, body[1:]...)
-
-	return string(name), full, nil
+	return string(name), p.full, nil
 }
 
 // fillNulls puts the settings' values in the place of the body's nulls, and of a model that does

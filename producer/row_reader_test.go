@@ -227,6 +227,7 @@ func TestRowsSeek(t *testing.T) {
 	files := []string{
 		writeFile(t, "a.csv", "id,text\n1,a\n\n2,\"b\nc\"\n3,d\n"),
 		writeParquet(t, "b.parquet", "e", "f", "g"),
+		writeFile(t, "c.json", `[{"text":"h"}, {"text":"i"},{"text":"j"}]`),
 		writeFile(t, "d.jsonl", "{\"text\":\"k\"}\n{\"text\":\"l\"}\n"),
 	}
 
