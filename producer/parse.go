@@ -1,7 +1,6 @@
 package producer
 
 import (
-	"bytes"
 	"fmt"
 	"regexp"
 	"slices"
