@@ -61,10 +61,17 @@ func placeOutput(
 		return "", nil, err
 	}
 
-	return filepath.Join(dir, name), upload.New(upload.Config{
-		Store: bucket,
-		URL:   url,
-		Key:   strings.TrimSuffix(key, ending),
-		Local: output.Prefix(filepath.Join(dir, strings.TrimSuffix(name, ending))),
+	local = filepath.Join(dir, name)
+	var tables []string
+	if ending != output.ResultsSuffix {
+		tables = export.Paths(local, max(1, c.Int("shards")))
+	}
+
+	return local, upload.New(upload.Config{
+		Store:  bucket,
+		URL:    url,
+		Key:    strings.TrimSuffix(key, ending),
+		Local:  output.Prefix(strings.TrimSuffix(local, ending)),
+		Tables: tables,
 	}), nil
 }

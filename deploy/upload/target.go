@@ -52,6 +52,8 @@ type Config struct {
 	URL, Key string
 	// Local is the output on this machine. Required, as an absolute path.
 	Local output.Prefix
+	// Tables are the paths on this machine of the tables that the run writes. Defaults to none.
+	Tables []string
 	// Log gets warnings. The zero value discards them.
 	Log zerolog.Logger
 
@@ -103,10 +105,26 @@ func splitKey(key string) (dir, name string) {
 // nameOf returns the URL of a key for people.
 func (t *Target) nameOf(key string) string { return strings.TrimSuffix(t.URL, t.Key) + key }
 
-// files returns the paths of the files that every run may write. Tables come to them.
+// files returns the paths of the files that every run may write, besides its tables.
 func (t *Target) files() []string {
 	p := t.Local
 	return []string{p.Results(), p.Errors(), p.ReportMarkdown(), p.ReportHTML(), p.Meta()}
+}
+
+// checkTables refuses the tables of others.
+func (t *Target) checkTables(ctx context.Context, run string) error {
+	for _, path := range t.Tables {
+		o, err := t.Store.Stat(ctx, t.keyOf(path))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return err
+		case run == "" || o.Metadata[runKey] != run:
+			return t.refuse(t.keyOf(path), o.Metadata[runKey])
+		}
+	}
+
+	return nil
 }
 
 // isOurs reports whether a key is one that this output writes.
@@ -167,7 +185,7 @@ func (t *Target) Prepare(ctx context.Context) error {
 		if err := t.adoptRemote(ctx, list); err != nil {
 			return t.describeError(err)
 		}
-	} else if err := t.checkOwner(ctx, list, local.id); err != nil {
+	} else if err := t.checkLocal(ctx, list, local.id); err != nil {
 		return t.describeError(err)
 	}
 
@@ -180,6 +198,14 @@ func (t *Target) Prepare(ctx context.Context) error {
 	}
 
 	return t.describeError(t.tryWrite(ctx))
+}
+
+// checkLocal refuses objects that are not of the run on this machine.
+func (t *Target) checkLocal(ctx context.Context, list []objectstore.Object, run string) error {
+	if err := t.checkOwner(ctx, list, run); err != nil {
+		return err
+	}
+	return t.checkTables(ctx, run)
 }
 
 // tryWrite writes and deletes an object.
@@ -207,7 +233,7 @@ func (t *Target) checkOwner(ctx context.Context, list []objectstore.Object, run 
 		if err != nil {
 			return err
 		}
-		if owner != run {
+		if run == "" || owner != run {
 			return t.refuse(o.Key, owner)
 		}
 	}
@@ -245,7 +271,7 @@ func (t *Target) adoptRemote(ctx context.Context, list []objectstore.Object) err
 	}
 
 	if !there[t.keyOf(t.Local.Meta())] {
-		return t.checkOwner(ctx, list, "")
+		return t.checkLocal(ctx, list, "")
 	}
 
 	owner, err := t.ownerOf(ctx, t.keyOf(t.Local.Meta()))
