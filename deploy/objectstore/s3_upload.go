@@ -101,13 +101,18 @@ func (s *s3Store) putObject(
 	}
 
 	_, err = s.core.PutObject(ctx, s.bucket, key, io.NewSectionReader(file, 0, size), size,
-		base64.StdEncoding.EncodeToString(sum), "", minio.PutObjectOptions{
-			UserMetadata:     metadata,
-			ContentType:      "application/octet-stream",
-			DisableMultipart: true,
-		})
+		base64.StdEncoding.EncodeToString(sum), "", putOptions(metadata))
 
 	return s.describeError(err, key)
+}
+
+// putOptions returns the options of an object with metadata.
+func putOptions(metadata map[string]string) minio.PutObjectOptions {
+	return minio.PutObjectOptions{
+		UserMetadata:     metadata,
+		ContentType:      "application/octet-stream",
+		DisableMultipart: true,
+	}
 }
 
 // hashSection returns the MD5 of a part of a file.
@@ -140,10 +145,7 @@ type s3Upload struct {
 func (u *s3Upload) run(ctx context.Context, metadata map[string]string) error {
 	s := u.store
 	err := s.retry.retry(ctx, s.name(u.key), func() (err error) {
-		u.id, err = s.core.NewMultipartUpload(ctx, s.bucket, u.key, minio.PutObjectOptions{
-			UserMetadata: metadata,
-			ContentType:  "application/octet-stream",
-		})
+		u.id, err = s.core.NewMultipartUpload(ctx, s.bucket, u.key, putOptions(metadata))
 		return s.describeError(err, u.key)
 	})
 	if err != nil {

@@ -1,0 +1,241 @@
+package objectstore
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// startServer starts a server of objects and waits until it answers. The address is put in place of ADDRESS. The test
+// is skipped where the program is not installed.
+func startServer(t *testing.T, program string, args ...string) *url.URL {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	if err != nil {
+		t.Skipf("%s is not installed", program)
+	}
+
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := free.Addr().String()
+	free.Close()
+
+	host, port, _ := strings.Cut(address, ":")
+	for i := range args {
+		args[i] = strings.NewReplacer("ADDRESS", address, "HOST", host, "PORT", port).Replace(args[i])
+	}
+
+	cmd := exec.Command(path, args...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			conn.Close()
+			return &url.URL{Scheme: "http", Host: address}
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s does not answer: %v", program, err)
+		}
+	}
+}
+
+// faultProxy passes requests on, except for the ones that it fails.
+type faultProxy struct {
+	proxy *httputil.ReverseProxy
+	// parts counts the requests that send a body of more than a kilobyte.
+	parts atomic.Int64
+	// received is the range that the store has of an upload to Google Cloud Storage.
+	received atomic.Value
+}
+
+func startFaultProxy(t *testing.T, to *url.URL) (*faultProxy, string) {
+	t.Helper()
+	p := &faultProxy{}
+	p.proxy = &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(to)
+			r.Out.Host = r.In.Host // the signature is of it
+		},
+		ModifyResponse: func(r *http.Response) error {
+			if r.StatusCode == http.StatusPermanentRedirect {
+				p.received.Store(r.Header.Get("Range"))
+			}
+			return nil
+		},
+	}
+
+	server := httptest.NewServer(p)
+	t.Cleanup(server.Close)
+
+	return p, server.URL
+}
+
+// ServeHTTP throttles the first part, and cuts the connection of the third one.
+func (p *faultProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodPut && r.ContentLength > 1024 {
+		switch p.parts.Add(1) {
+		case 1:
+			w.WriteHeader(http.StatusServiceUnavailable)
+			_, _ = io.WriteString(w, `<Error><Code>SlowDown</Code><Message>slower</Message></Error>`)
+			return
+		case 3:
+			_, _ = io.CopyN(io.Discard, r.Body, 1<<20)
+			panic(http.ErrAbortHandler)
+		}
+	}
+
+	// fake-gcs-server takes the question for the offset for the end of the upload; Google answers with what it has.
+	if strings.HasPrefix(r.Header.Get("Content-Range"), "bytes */") {
+		if has, _ := p.received.Load().(string); has != "" {
+			w.Header().Set("Range", has)
+		}
+		w.WriteHeader(http.StatusPermanentRedirect)
+		return
+	}
+
+	p.proxy.ServeHTTP(w, r)
+}
+
+// checkUpload uploads 40 MB through faults. Until it is whole nothing is visible, and then it is what was sent.
+func checkUpload(t *testing.T, address string, faults *faultProxy) {
+	t.Helper()
+	ctx := t.Context()
+	client := New(Config{})
+	bucket, key, err := client.OpenBucket(ctx, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	text := make([]byte, 40<<20)
+	rand.NewChaCha8([32]byte{1}).Read(text) //nolint:errcheck // never fails
+
+	var polling sync.WaitGroup
+	done := make(chan struct{})
+	var partial atomic.Int64
+	polling.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			if o, err := bucket.Stat(ctx, key); err == nil && o.Size != int64(len(text)) {
+				partial.Store(o.Size)
+			}
+		}
+	})
+
+	err = bucket.Upload(ctx, key, bytes.NewReader(text), int64(len(text)), map[string]string{"promptmill-run": "r1"})
+	close(done)
+	polling.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if partial.Load() != 0 {
+		t.Errorf("%d bytes were visible before the object was whole", partial.Load())
+	}
+	if n := faults.parts.Load(); n < 5 {
+		t.Errorf("the store got %d parts: the faults were not injected", n)
+	}
+
+	o, err := bucket.Stat(ctx, key)
+	if err != nil || o.Size != int64(len(text)) || o.Metadata["promptmill-run"] != "r1" {
+		t.Errorf("Stat: %+v, %v", o, err)
+	}
+
+	body, err := bucket.Open(ctx, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(body)
+	body.Close()
+	if err != nil || sha256.Sum256(got) != sha256.Sum256(text) {
+		t.Errorf("other %d bytes come back: %v", len(got), err)
+	}
+
+	list, err := bucket.List(ctx, key[:len(key)-4])
+	if err != nil || len(list) != 1 || list[0].Key != key {
+		t.Errorf("List: %v, %v", list, err)
+	}
+
+	for range 2 {
+		if err := bucket.Delete(ctx, key); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := bucket.Stat(ctx, key); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Stat of a deleted object: %v", err)
+	}
+}
+
+func TestUploadS3(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "bucket"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AWS_ACCESS_KEY_ID", "key1")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret12")
+	t.Setenv("AWS_REGION", "us-east-1")
+
+	server := startServer(t, "versitygw", "--port", "ADDRESS", "--access", "key1", "--secret", "secret12", "posix", dir)
+	faults, address := startFaultProxy(t, server)
+	t.Setenv("AWS_ENDPOINT_URL_S3", address)
+	checkUpload(t, "s3://bucket/dir/a b%2B.bin", faults)
+
+	// An upload that a dead process has left is discarded, of the chosen keys alone.
+	client := New(Config{})
+	bucket, _, err := client.OpenBucket(t.Context(), "s3://bucket/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := bucket.store.(*s3Store)
+	for _, key := range []string{"ours.a", "ours.b"} {
+		upload := &s3Upload{store: s, key: key}
+		upload.id, err = s.core.NewMultipartUpload(t.Context(), s.bucket, key, putOptions(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := bucket.AbortUploads(t.Context(), "ours.", func(key string) bool { return key == "ours.a" }); err != nil {
+		t.Fatal(err)
+	}
+	left, err := s.core.ListMultipartUploads(t.Context(), s.bucket, "", "", "", "", 100)
+	if err != nil || len(left.Uploads) != 1 || left.Uploads[0].Key != "ours.b" {
+		t.Errorf("the uploads %+v are left: %v", left.Uploads, err)
+	}
+}
+
+func TestUploadGCS(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "bucket"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+
+	server := startServer(t, "fake-gcs-server", "-scheme", "http", "-host", "HOST", "-port", "PORT", "-backend", "filesystem",
+		"-filesystem-root", dir, "-public-host", "HOST:PORT")
+	faults, address := startFaultProxy(t, server)
+	t.Setenv("STORAGE_EMULATOR_HOST", address)
+	checkUpload(t, "gs://bucket/dir/a.bin", faults)
+}
