@@ -26,7 +26,19 @@ var formatNames = map[string]string{
 // is CSV if its first row has different names of columns, and most of the rows behind it have as many
 // fields; or if its columns or its delimiter are given. Where that leaves CSV or lines of text, a path
 // that ends in .csv or .tsv, before .gz or .zst, is CSV.
+//
+// A folder of the path whose name is that of a column and a value, as in lang=de/part-0.parquet, gives the
+// rows a column of text more, unless the file has the column. Hive, Spark and others write such folders.
 func Open(ctx context.Context, cfg Config) (Reader, error) {
+	r, err := openFormat(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return withPartitions(r, cfg.File.Path), nil
+}
+
+// openFormat opens a file as one of the formats.
+func openFormat(ctx context.Context, cfg Config) (Reader, error) {
 	if given := cfg.Table.Format; given != "" && !slices.Contains(proto.TableFormats, given) {
 		return nil, fmt.Errorf("unknown table format %q", given)
 	}

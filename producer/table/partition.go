@@ -1,0 +1,141 @@
+package table
+
+import (
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// partitionFolder matches the name of a folder of Hive's layout: a column, and its value in all files below.
+var partitionFolder = regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_.-]*)=(.*)$`)
+
+// nullPartition is the name of a folder whose value is null.
+const nullPartition = "__HIVE_DEFAULT_PARTITION__"
+
+// partition is a column that the path of a file gives to all its rows.
+type partition struct {
+	column Column
+	value  Value
+}
+
+// partitionsOf returns the columns in the names of the folders of a path or a URL.
+func partitionsOf(path string) []partition {
+	if strings.Contains(path, "://") {
+		path, _, _ = strings.Cut(path, "?")
+	}
+
+	folders := strings.Split(filepath.ToSlash(path), "/")
+	folders = folders[:len(folders)-1]
+
+	var partitions []partition
+	for _, folder := range folders {
+		parts := partitionFolder.FindStringSubmatch(folder)
+		if parts == nil {
+			continue
+		}
+
+		p := partition{column: Column{Name: parts[1], Kind: KindText}}
+		if parts[2] != nullPartition {
+			text, err := url.PathUnescape(parts[2])
+			if err != nil {
+				text = parts[2]
+			}
+			p.value = Value{
+				Kind: KindText,
+				Text: []byte(text),
+			}
+		}
+		partitions = append(partitions, p)
+	}
+
+	return partitions
+}
+
+// partitionReader adds the columns of a path to the rows of a file.
+type partitionReader struct {
+	Reader
+
+	partitions []partition
+	columns    []Column
+	// rowColumns and values are those of the latest row; latest are its columns without those of the path.
+	rowColumns, latest []Column
+	values             []Value
+}
+
+// withPartitions returns a reader of the rows with the columns in the file's path.
+func withPartitions(r Reader, path string) Reader {
+	partitions := partitionsOf(path)
+	if len(partitions) == 0 {
+		return r
+	}
+
+	p := &partitionReader{
+		Reader:     r,
+		partitions: partitions,
+	}
+	p.columns = p.appendColumns(nil, r.Columns())
+
+	return p
+}
+
+// Columns implements Reader.
+func (p *partitionReader) Columns() []Column { return p.columns }
+
+// Next implements Reader.
+func (p *partitionReader) Next() (Row, error) {
+	row, err := p.Reader.Next()
+	if err != nil {
+		return row, err
+	}
+
+	if !sameColumns(p.latest, row.Columns) {
+		p.latest = append(p.latest[:0:0], row.Columns...)
+		p.rowColumns = p.appendColumns(nil, row.Columns)
+	}
+
+	p.values = append(p.values[:0], row.Values...)
+	for _, part := range p.partitions {
+		if !hasColumn(row.Columns, part.column.Name) {
+			p.values = append(p.values, part.value)
+		}
+	}
+
+	row.Columns, row.Values = p.rowColumns, p.values
+
+	return row, nil
+}
+
+// appendColumns appends columns of a file, and those of the path that the file does not have.
+func (p *partitionReader) appendColumns(dst, columns []Column) []Column {
+	dst = append(dst, columns...)
+	for _, part := range p.partitions {
+		if !hasColumn(columns, part.column.Name) {
+			dst = append(dst, part.column)
+		}
+	}
+	return dst
+}
+
+// hasColumn reports whether there is a column of a name.
+func hasColumn(columns []Column, name string) bool {
+	for i := range columns {
+		if columns[i].Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// sameColumns reports whether columns are the same.
+func sameColumns(a, b []Column) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}

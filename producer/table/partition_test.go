@@ -1,0 +1,71 @@
+package table
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/promptmill/promptmill/producer/inputfile"
+)
+
+// TestPartitions reads files in folders of Hive's layout.
+func TestPartitions(t *testing.T) {
+	t.Parallel()
+
+	dir := t.TempDir()
+	for _, f := range []struct {
+		path, text string
+		want       string
+	}{
+		{"lang=de/year=2024/in.csv", "id,text\n1,a\n", "id:text \"1\" text:text \"a\" lang:text \"de\" year:text \"2024\""},
+		{"lang=de/has.csv", "id,lang\n1,fr\n", "id:text \"1\" lang:text \"fr\""},
+		{"a=x%2Fy%20z/in.jsonl", "{\"id\":1}\n", "id:number 1 a:text \"x/y z\""},
+		{"a=__HIVE_DEFAULT_PARTITION__/in.jsonl", "{\"id\":1}\n", "id:number 1 a:null"},
+		{"no/a=b.csv", "id,text\n1,a\n", "id:text \"1\" text:text \"a\""},
+	} {
+		path := filepath.Join(dir, f.path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(f.text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+
+		file, err := inputfile.Local{}.Stat(t.Context(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := Open(t.Context(), Config{
+			Opener: inputfile.Local{},
+			File:   file,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		row, err := r.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		got := ""
+		for i, v := range row.Values {
+			if i > 0 {
+				got += " "
+			}
+			got += row.Columns[i].Name + ":" + describeValue(v)
+		}
+		if diff := cmp.Diff(f.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", f.path, diff)
+		}
+
+		if _, err := r.Next(); !errors.Is(err, io.EOF) {
+			t.Errorf("%s: %v", f.path, err)
+		}
+		r.Close()
+	}
+}
