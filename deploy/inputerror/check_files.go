@@ -17,7 +17,7 @@ import (
 )
 
 // Check refuses files that are not of requests, as they are named on the command line: of JSON lines, or
-// with [proto.Settings.Rows] any files. It reads their beginnings, and passes over standard input.
+// with [proto.Settings.Rows] tables with the columns that the templates name. It reads their beginnings, and passes over standard input.
 func (in Input) Check(ctx context.Context, s proto.Settings) error {
 	opener := in.Opener
 	if opener == nil {
@@ -33,21 +33,7 @@ func (in Input) Check(ctx context.Context, s proto.Settings) error {
 			return err
 		}
 
-		if s.Rows != nil {
-			continue
-		}
-
-		r, err := producer.NewReader(ctx, producer.Source{
-			Files:  []string{name},
-			Opener: opener,
-		}, proto.Settings{}, nil)
-		if err != nil {
-			return err
-		}
-
-		_, err = r.Next()
-		r.Close()
-		if err != nil && !errors.Is(err, io.EOF) {
+		if err := readFirst(ctx, producer.Source{Files: []string{name}, Opener: opener}, s.Rows); err != nil {
 			named := in
 			named.Files = []string{name}
 			return named.Describe(err)
@@ -55,6 +41,21 @@ func (in Input) Check(ctx context.Context, s proto.Settings) error {
 	}
 
 	return nil
+}
+
+// readFirst reads the first request of a file, good or not.
+func readFirst(ctx context.Context, source producer.Source, rows *proto.Rows) error {
+	r, err := producer.NewReader(ctx, source, proto.Settings{Rows: rows}, nil)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+
+	if _, err = r.Next(); errors.Is(err, io.EOF) {
+		return nil
+	}
+
+	return err
 }
 
 // checkFile refuses an input that is not a file.

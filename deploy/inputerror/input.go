@@ -11,6 +11,7 @@ import (
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/producer/fileformat"
 	"github.com/promptmill/promptmill/producer/inputfile"
+	"github.com/promptmill/promptmill/producer/prompt"
 	"github.com/promptmill/promptmill/producer/table"
 	"github.com/promptmill/promptmill/proto/jsonl"
 )
@@ -42,6 +43,10 @@ func (in Input) Describe(err error) error {
 		named := *format
 		named.File = in.name(format.File)
 		return in.hintForFormat(format).usage("%w", &named)
+	}
+
+	if template, ok := errors.AsType[*prompt.TemplateError](err); ok {
+		return in.describeTemplate(template)
 	}
 
 	if format, ok := errors.AsType[*table.FormatError](err); ok {

@@ -5,10 +5,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/producer/fileformat"
+	"github.com/promptmill/promptmill/producer/prompt"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/jsonl"
 )
@@ -18,6 +20,8 @@ const (
 	maxReasons = 10
 	// maxExamples is the most lines that are listed for a reason.
 	maxExamples = 3
+	// maxColumns is the most columns of a table that are listed.
+	maxColumns = 10
 )
 
 // PrintReasons prints why lines are refused: each reason once, with the number of its lines and the
@@ -33,11 +37,11 @@ func (in Input) PrintReasons(printf func(format string, args ...any), report pro
 	}
 
 	if others > 0 {
-		printf("... and %s lines for other reasons", terminal.FormatCount(others))
+		printf("... and %s %ss for other reasons", terminal.FormatCount(others), Unit(report))
 	}
 
 	if report.Count == producer.MaxBad {
-		printf("... and no further line was read")
+		printf("... and no further %s was read", Unit(report))
 	}
 }
 
@@ -45,7 +49,9 @@ func (in Input) PrintReasons(printf func(format string, args ...any), report pro
 func (in Input) describeReason(reason producer.Reason) string {
 	first := reason.Examples[0]
 	if reason.Count == 1 {
-		return fmt.Sprintf("%s:%d: %s: the line %s%s", in.name(first.File), first.Line, first.CustomID, reason.Text(1),
+		named := first
+		named.File = in.name(first.File)
+		return fmt.Sprintf("%s: %s: the %s %s%s", named.Place(), first.CustomID, unitOf(first), reason.Text(1),
 			in.describeDetail(first))
 	}
 
@@ -60,9 +66,9 @@ func (in Input) describeReason(reason producer.Reason) string {
 	separator := ", "
 	var lines []string
 	for _, p := range examples {
-		line := fmt.Sprintf("line %d (%s)", p.Line, p.CustomID)
+		line := fmt.Sprintf("%s %d (%s)", unitOf(p), p.Line, p.CustomID)
 		if len(in.Files) > 1 {
-			line = fmt.Sprintf("%s:%d (%s)", in.name(p.File), p.Line, p.CustomID)
+			line = fmt.Sprintf("%s (%s)", in.describePlace(p.File, p.Line, p), p.CustomID)
 		}
 
 		if detail := in.describeDetail(p); detail != common {
@@ -80,13 +86,32 @@ func (in Input) describeReason(reason producer.Reason) string {
 
 	text += common
 
-	count := terminal.FormatCount(reason.Count) + " lines " + reason.Text(reason.Count) + ": " + text
+	count := terminal.FormatCount(reason.Count) + " " + unitOf(first) + "s " + reason.Text(reason.Count) + ": " + text
 	if len(in.Files) > 1 {
 		return count
 	}
 
 	return in.name(first.File) + ": " + count
 }
+
+// describePlace names a line of a file, or a row if the fault is in one.
+func (in Input) describePlace(file string, line int, p producer.Problem) string {
+	if p.Err.IsRow {
+		return fmt.Sprintf("%s, row %d", in.name(file), line)
+	}
+	return fmt.Sprintf("%s:%d", in.name(file), line)
+}
+
+// unitOf returns what a fault is in: line or row.
+func unitOf(p producer.Problem) string {
+	if p.Err.IsRow {
+		return "row"
+	}
+	return "line"
+}
+
+// Unit returns what a report is about: line or row.
+func Unit(report producer.Report) string { return unitOf(report.Reasons[0].Examples[0]) }
 
 // describeDetail returns the part of a fault that is a line's own, behind a colon; "" if there
 // is none.
@@ -95,9 +120,9 @@ func (in Input) describeDetail(p producer.Problem) string {
 	case p.Err.Detail != "":
 		return ": " + p.Err.Detail
 	case p.EarlierLine > 0 && p.EarlierFile != p.File:
-		return fmt.Sprintf(": %s:%d", in.name(p.EarlierFile), p.EarlierLine)
+		return ": " + in.describePlace(p.EarlierFile, p.EarlierLine, p)
 	case p.EarlierLine > 0:
-		return fmt.Sprintf(": line %d", p.EarlierLine)
+		return fmt.Sprintf(": %s %d", unitOf(p), p.EarlierLine)
 	}
 
 	return ""
@@ -115,6 +140,33 @@ func (in Input) DescribeLines(err error, report producer.Report, requests int, n
 
 	return h.usage("%w", err)
 }
+
+// describeTemplate returns an error of a template or of the name of a column.
+func (in Input) describeTemplate(e *prompt.TemplateError) error {
+	where := ""
+	if e.Column != "" && len(in.Files) == 1 {
+		where = in.name(in.Files[0]) + ": "
+	}
+
+	fix := e.Hint
+	switch {
+	case e.Nearest != "":
+		fix = fmt.Sprintf("did you mean %s?", e.Nearest)
+	case len(e.Columns) > 0:
+		fix = "the table has the columns " + terminal.JoinFew(e.Columns, maxColumns)
+	}
+
+	return exit.Usage(fix, "%s%w", where, &namedTemplateError{e})
+}
+
+// namedTemplateError is the error of a template without its hint.
+type namedTemplateError struct{ *prompt.TemplateError }
+
+// Error implements error.
+func (e *namedTemplateError) Error() string { return e.Flag + ": " + e.Message }
+
+// Unwrap returns the error with its hint.
+func (e *namedTemplateError) Unwrap() error { return e.TemplateError }
 
 // hintForLines returns the way to an input of which each line can be sent.
 func (in Input) hintForLines(report producer.Report, requests int, nameModel string) hint {
@@ -150,6 +202,10 @@ func isWithoutModel(r producer.Reason) bool { return r.Fault == producer.FaultNo
 
 // fix returns the way to lines without a fault, an empty one if that is to write them.
 func (in Input) fix(reason producer.Reason) hint {
+	if reason.IsRow {
+		return fixRows(reason)
+	}
+
 	file := reason.Examples[0].File
 	switch reason.Fault {
 	case producer.FaultEncoding:
@@ -180,6 +236,19 @@ func (in Input) fix(reason producer.Reason) hint {
 			return hint{text: "give " + repeated + " once"}
 		}
 		return hint{text: "give each request a custom_id of its own"}
+	}
+
+	return hint{}
+}
+
+// fixRows returns the way to rows without a fault, an empty one if that is to change the table.
+func fixRows(reason producer.Reason) hint {
+	switch reason.Fault {
+	case producer.FaultEmptyCell:
+		return hint{text: "say in the template what stands for an empty cell: " +
+			`{{default "none" ` + templateValue(reason.Subject) + "}}"}
+	case producer.FaultDuplicateID:
+		return hint{text: "leave out --custom-id, or name a column whose values are all different"}
 	}
 
 	return hint{}

@@ -56,6 +56,14 @@ func templateField(column string) string {
 	return "index . " + quoteText(column)
 }
 
+// templateValue returns the value of a column as an argument of a function of a template.
+func templateValue(column string) string {
+	if field := templateField(column); field[0] == '.' {
+		return field
+	}
+	return "(index . " + quoteText(column) + ")"
+}
+
 // readColumns returns the columns of a file; nil if it is no table that can be read.
 func (in Input) readColumns(path string) []table.Column {
 	opener := in.Opener

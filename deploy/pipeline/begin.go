@@ -281,8 +281,8 @@ func rejectInput(hooks Hooks, in inputerror.Input, p producer.Report, requests i
 	in.PrintReasons(hooks.printf, p)
 
 	err := &InputError{
-		error: fmt.Errorf("%s of %s lines cannot be sent; nothing was sent", terminal.FormatCount(p.Count),
-			terminal.FormatCount(requests)),
+		error: fmt.Errorf("%s of %s %ss cannot be sent; nothing was sent", terminal.FormatCount(p.Count),
+			terminal.FormatCount(requests), inputerror.Unit(p)),
 		Report: p,
 	}
 
