@@ -1,8 +1,6 @@
 package export
 
 import (
-	"bytes"
-
 	"github.com/promptmill/promptmill/producer/table"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/jsonscan"
@@ -148,6 +146,3 @@ func textValue(text []byte) table.Value { return table.Value{Kind: table.KindTex
 
 // intValue returns the value of an integer.
 func intValue(n int64) table.Value { return table.Value{Kind: table.KindInt, Bits: uint64(n)} }
-
-// sameID reports whether the custom_id of a line, a JSON string, is a text.
-func sameID(raw, text []byte) bool { return bytes.Equal(jsonscan.Text(raw), text) }

@@ -154,6 +154,7 @@ func tableOf(f format) proto.Table {
 	case ".parquet":
 		return proto.Table{Format: proto.FormatParquet}
 	}
+
 	return proto.Table{Format: proto.FormatJSONL}
 }
 

@@ -249,7 +249,7 @@ func TestWriteMismatch(t *testing.T) {
 				r.cfg.Run.Input.Requests, r.cfg.Ordered = 3, ordered
 
 				_, err := Write(t.Context(), r.cfg)
-				if _, ok := errors.AsType[*MismatchError](err); err == nil || !strings.HasSuffix(err.Error(), tt.want) || !ok && !strings.Contains(err.Error(), tt.want) {
+				if mismatch, ok := errors.AsType[*MismatchError](err); !ok || mismatch.Error() != tt.want {
 					t.Errorf("error %v, want %s", err, tt.want)
 				}
 
