@@ -68,7 +68,7 @@ func hubToken(getenv func(string) string) string {
 
 	token, err := os.ReadFile(path)
 	if err != nil {
-		return "" // nobody is logged in
+		return "" // there was no login
 	}
 
 	return strings.TrimSpace(string(token))

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// secretParameters are parts of the names of parameters that sign or open a URL. They are those of Amazon,
-// Google, Azure, CloudFront and Hugging Face, and the usual words for a secret.
+// secretParameters are parts of the names of parameters that sign or open a URL. Amazon,
+// Google, Azure, CloudFront and Hugging Face use them, or they are usual words for a secret.
 var secretParameters = []string{
 	"x-amz-", "x-goog-", "awsaccesskeyid", "googleaccessid", "signature", "sig", "token", "secret", "password", "auth",
 	"credential", "apikey", "api_key", "api-key", "key-pair-id", "policy", "expires",

@@ -124,7 +124,7 @@ func (s *s3Store) describeError(err error, key string) error {
 // s3Credentials is the hint of an answer that forbids a request.
 const s3Credentials = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, to credentials that may do that"
 
-// Stat implements store. It asks for the first byte: the answer to HEAD does not say what is wrong.
+// Stat implements store. It asks for the first byte: an error in answer to HEAD has no code.
 func (s *s3Store) Stat(ctx context.Context, key string) (object, error) {
 	body, found, err := s.Open(ctx, key, part{Length: 1})
 	if err != nil {
