@@ -15,21 +15,21 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// Config says how a [Client] reaches the stores. What it does not say is in the environment: see the
-// chapter Places of deploy/README.md.
+// Config says how a [Client] reaches the stores. What it does not say is in the environment:
+// see the chapter Places of deploy/README.md.
 type Config struct {
 	// S3Endpoint is the URL of a server with the API of S3. Defaults to AWS_ENDPOINT_URL_S3,
 	// AWS_ENDPOINT_URL, or Amazon's.
 	S3Endpoint string
-	// S3PathStyle asks for http://HOST/BUCKET/KEY instead of http://BUCKET.HOST/KEY. Defaults to true with
-	// an endpoint that is not Amazon's.
+	// S3PathStyle asks for http://HOST/BUCKET/KEY instead of http://BUCKET.HOST/KEY. Defaults
+	// to true with an endpoint that is not Amazon's.
 	S3PathStyle *bool
 	// Log gets a line for each request that is tried again. The zero value discards it.
 	Log zerolog.Logger
 }
 
-// Client opens files by their path or URL. It implements the producer's Opener, and is safe for concurrent
-// use.
+// Client opens files by their path or URL. It implements the producer's Opener, and is safe for
+// concurrent use.
 type Client struct {
 	cfg       Config
 	transport *http.Transport
@@ -54,6 +54,7 @@ func New(cfg Config) *Client {
 		stores:    map[location]store{},
 		signed:    map[string]string{},
 	}
+
 	c.retrier = newRetrier(&c.cfg.Log)
 
 	return c
@@ -151,6 +152,7 @@ func (c *Client) find(ctx context.Context, address string) (store, location, err
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	c.stores[bucket] = s
 
 	return s, at, nil
@@ -172,7 +174,8 @@ func (c *Client) openStore(_ context.Context, at location) (store, error) {
 	return nil, exit.Usage("", "%s:// is not read yet", at.scheme)
 }
 
-// hide remembers a URL with its secrets, and returns it without them: as it may be stored and shown.
+// hide remembers a URL with its secrets, and returns it without them: as it may be stored and
+// shown.
 func (c *Client) hide(address string) (string, error) {
 	name := Redact(address)
 	if name == address {
@@ -181,10 +184,12 @@ func (c *Client) hide(address string) (string, error) {
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	if other, taken := c.signed[name]; taken && other != address {
 		return "", exit.Usage("download one of them first",
 			"two inputs are %s: they differ only in what is hidden here, so both would have one name", name)
 	}
+
 	c.signed[name] = address
 
 	return name, nil

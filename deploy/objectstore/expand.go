@@ -13,11 +13,12 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 )
 
-// Expand returns the files that an argument names, as paths and URLs, in the order of their names: a file, a
-// folder or a prefix with all files below it, or a pattern with *, ?, [...] and ** for any number of
-// folders. Files and folders whose names begin with a dot or an underscore, such as _SUCCESS, and checksums
-// (*.crc) are skipped unless the argument names them. The URLs have no secrets; only this client opens those
-// that had any. The error has exit code 2 if there is no such file.
+// Expand returns the files that an argument names, as paths and URLs, in the order of their
+// names: a file, a folder or a prefix with all files below it, or a pattern with *, ?, [...]
+// and ** for any number of folders. Files and folders whose names begin with a dot or an
+// underscore, such as _SUCCESS, and checksums (*.crc) are skipped unless the argument names
+// them. The URLs have no secrets; only this client opens those that had any. The error has exit
+// code 2 if there is no such file.
 func (c *Client) Expand(ctx context.Context, arg string) ([]string, error) {
 	if !IsURL(arg) {
 		return expandPath(arg)
@@ -81,6 +82,7 @@ func listObjects(ctx context.Context, s store, at location, arg string) (urls []
 		}
 		return nil, missingObject(arg, "")
 	}
+
 	slices.Sort(urls)
 
 	return urls, nil
@@ -91,6 +93,7 @@ func isListed(key, prefix, pattern string) bool {
 	if strings.HasSuffix(key, "/") { // an empty object that stands for a folder
 		return false
 	}
+
 	if pattern != "" {
 		return matchPath(strings.Split(pattern, "/"), strings.Split(key, "/"))
 	}
@@ -101,14 +104,15 @@ func isListed(key, prefix, pattern string) bool {
 // patternCharacters are the characters that make a name a pattern.
 const patternCharacters = "*?["
 
-// isHidden reports whether a file or folder of this name is left out of a folder. Spark and Hive leave out
-// names that begin with a dot or an underscore, and keep checksums in files of their own.
+// isHidden reports whether a file or folder of this name is left out of a folder. Spark and
+// Hive leave out names that begin with a dot or an underscore, and keep checksums in files of
+// their own.
 func isHidden(name string) bool {
 	return name == "" || name[0] == '.' || name[0] == '_' || strings.HasSuffix(name, ".crc")
 }
 
-// matchPath reports whether a pattern matches the segments of a path, or a folder above it. A hidden name is
-// matched only by a segment that begins or ends like it.
+// matchPath reports whether a pattern matches the segments of a path, or a folder above it. A
+// hidden name is matched only by a segment that begins or ends like it.
 func matchPath(pattern, segments []string) bool {
 	switch {
 	case len(pattern) == 0:
@@ -175,6 +179,7 @@ func listFolder(arg, folder string, pattern []string) (paths []string, err error
 		if err != nil {
 			return err
 		}
+
 		if at == folder {
 			return nil
 		}
@@ -195,6 +200,7 @@ func listFolder(arg, folder string, pattern []string) (paths []string, err error
 		if !isRegular(at, entry) {
 			return nil
 		}
+
 		if matchPath(pattern, segments) {
 			paths = append(paths, at)
 		}
@@ -214,6 +220,7 @@ func listFolder(arg, folder string, pattern []string) (paths []string, err error
 	case len(paths) == 0:
 		return nil, exit.Usage("name files, or a folder that has some", "input %s: the folder has no files", arg)
 	}
+
 	slices.Sort(paths)
 
 	return paths, nil

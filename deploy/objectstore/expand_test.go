@@ -16,11 +16,13 @@ import (
 // writeTree writes small files below a folder.
 func writeTree(t *testing.T, dir string, names ...string) {
 	t.Helper()
+
 	for _, name := range names {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}
+
 		if err := os.WriteFile(path, []byte(name+"\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -38,6 +40,7 @@ func TestExpandPath(t *testing.T) {
 	t.Chdir(dir)
 	writeTree(t, dir, treeNames...)
 	writeTree(t, dir, "[odd].jsonl")
+
 	if err := os.Symlink("data", "link"); err != nil {
 		t.Fatal(err)
 	}
@@ -90,6 +93,7 @@ func TestExpandURL(t *testing.T) {
 		}
 		return false
 	}
+
 	if file, err := c.Stat(t.Context(), want); err != nil || file.Path != want {
 		t.Errorf("%+v, %v", file, err)
 	}
@@ -97,6 +101,7 @@ func TestExpandURL(t *testing.T) {
 	if _, err := c.Expand(t.Context(), s.URL+"/f?id=1&sig=other"); exit.Code(err) != exit.CodeUsage {
 		t.Errorf("two URLs with one name: %v", err)
 	}
+
 	if _, err := c.Expand(t.Context(), "https://user:word@h/f"); err == nil || strings.Contains(err.Error(), "word@") {
 		t.Errorf("a password: %v", err)
 	}
@@ -114,10 +119,12 @@ func TestExpandDataSet(t *testing.T) {
 			{Type: "file", Path: "default/test/0000.parquet"},
 		},
 	}
+
 	hub := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if got := r.Header.Get("Authorization"); got != "Bearer token" {
 			t.Errorf("Authorization: %q", got)
 		}
+
 		if !strings.HasPrefix(r.URL.EscapedPath(), "/api/datasets/o/n/tree/refs%2Fconvert%2Fparquet") {
 			http.NotFound(w, r)
 			return
@@ -127,12 +134,14 @@ func TestExpandDataSet(t *testing.T) {
 		if page == "" {
 			w.Header().Set("Link", `<http://`+r.Host+r.URL.EscapedPath()+`?recursive=true&cursor=2>; rel="next"`)
 		}
+
 		json.NewEncoder(w).Encode(pages[page])
 	}))
 	defer hub.Close()
 
 	t.Setenv("HF_ENDPOINT", hub.URL)
 	t.Setenv("HF_TOKEN", "token")
+
 	const parquet = "hf://datasets/o/n@refs%2Fconvert%2Fparquet/default/"
 	for arg, want := range map[string][]string{
 		"hf://datasets/o/n": {

@@ -59,12 +59,12 @@ func connectionFailure(err error) error {
 	}
 }
 
-// unansweredAttempts is the number of attempts to reach a server that does not listen, or has no address:
-// a wrong name is reported after a second or two.
+// unansweredAttempts is the number of attempts to reach a server that does not listen, or has
+// no address: a wrong name is reported after a second or two.
 const unansweredAttempts = 4
 
-// describeConnection puts an error of an HTTP client into words, and reports whether another attempt is
-// pointless, or the number of attempts that are worth it.
+// describeConnection puts an error of an HTTP client into words, and reports whether another
+// attempt is pointless, or the number of attempts that are worth it.
 func describeConnection(err error) (text string, final bool, attempts int) {
 	if text := describeTLS(err); text != "" {
 		return text, true, 0
@@ -102,12 +102,15 @@ func describeTLS(err error) string {
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		return "the authority of its certificate is not known here; SSL_CERT_FILE names a file of certificates to trust"
 	}
+
 	if _, ok := errors.AsType[x509.HostnameError](err); ok {
 		return "its certificate is for another name than that of the URL"
 	}
+
 	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
 		return "its certificate cannot be used: " + strings.TrimPrefix(invalid.Error(), "x509: ")
 	}
+
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok ||
 		strings.Contains(err.Error(), "server gave HTTP response to HTTPS client") { // net/http exports no such error
 		return "it does not use TLS: write http:// in place of https://"
@@ -136,6 +139,7 @@ func describeStatus(status int, said string) string {
 	if name := http.StatusText(status); name != "" {
 		text += " " + name
 	}
+
 	if said != "" {
 		text += " (" + said + ")"
 	}
@@ -149,6 +153,7 @@ func retryAfter(header http.Header) time.Duration {
 	if seconds, err := strconv.Atoi(value); err == nil && seconds > 0 {
 		return time.Duration(min(seconds, 3600)) * time.Second
 	}
+
 	if at, err := http.ParseTime(value); err == nil {
 		return max(0, time.Until(at))
 	}

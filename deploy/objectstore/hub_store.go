@@ -16,7 +16,8 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 )
 
-// parquetRevision is the branch in which Hugging Face keeps a data set as Parquet, whatever its own format.
+// parquetRevision is the branch in which Hugging Face keeps a data set as Parquet, whatever its
+// own format.
 const parquetRevision = "refs/convert/parquet"
 
 // hubStore reads a revision of a data set of Hugging Face. The keys are paths in its repository.
@@ -51,7 +52,8 @@ func newHubStore(client *http.Client, dataSet string, getenv func(string) string
 	}
 }
 
-// hubToken returns the token of Hugging Face that this user has: of the environment, or of "hf auth login".
+// hubToken returns the token of Hugging Face that this user has: of the environment, or of "hf
+// auth login".
 func hubToken(getenv func(string) string) string {
 	if token := cmp.Or(getenv("HF_TOKEN"), getenv("HUGGING_FACE_HUB_TOKEN")); token != "" {
 		return token
@@ -134,6 +136,7 @@ func (s *hubStore) List(ctx context.Context, prefix string) iter.Seq2[object, er
 				address += "/" + url.PathEscape(segment)
 			}
 		}
+
 		address += "?recursive=true"
 
 		for address != "" {
@@ -156,6 +159,7 @@ func (s *hubStore) List(ctx context.Context, prefix string) iter.Seq2[object, er
 					return
 				}
 			}
+
 			address = next
 		}
 	}
@@ -173,6 +177,7 @@ func (s *hubStore) readPage(ctx context.Context, address string) (entries []hubE
 	if err != nil {
 		return nil, "", exit.Usage("", "%s is not a URL: HF_ENDPOINT is wrong", Redact(address))
 	}
+
 	if s.web.token != "" {
 		req.Header.Set("Authorization", "Bearer "+s.web.token)
 	}
@@ -191,6 +196,7 @@ func (s *hubStore) readPage(ctx context.Context, address string) (entries []hubE
 	if err != nil {
 		return nil, "", connectionFailure(err)
 	}
+
 	if err := json.Unmarshal(body, &entries); err != nil {
 		return nil, "", &temporaryError{err: errors.New("the server answers no list of files")}
 	}
@@ -200,8 +206,8 @@ func (s *hubStore) readPage(ctx context.Context, address string) (entries []hubE
 	return entries, next, err
 }
 
-// nextPage returns the URL of the next page in a header Link: <URL>; rel="next". The token is sent there, so
-// it must be on the same server.
+// nextPage returns the URL of the next page in a header Link: <URL>; rel="next". The token is
+// sent there, so it must be on the same server.
 func (s *hubStore) nextPage(address, link string) (string, error) {
 	for value := range strings.SplitSeq(link, ",") {
 		target, parameters, _ := strings.Cut(value, ";")

@@ -22,7 +22,8 @@ const (
 type location struct {
 	// scheme is the scheme of the URL; empty: a path of this machine.
 	scheme string
-	// bucket is the bucket, the host of a web server, or the data set with its revision: OWNER/NAME@REV.
+	// bucket is the bucket, the host of a web server, or the data set with its revision:
+	// OWNER/NAME@REV.
 	bucket string
 	// key is the key in the bucket. Of a web server it is the whole URL.
 	key string
@@ -43,8 +44,8 @@ func IsURL(arg string) bool {
 	return false
 }
 
-// parseLocation parses a path or URL. The keys of s3:// and gs:// are taken as they are written: a key may
-// have any character, and is not escaped.
+// parseLocation parses a path or URL. The keys of s3:// and gs:// are taken as they are
+// written: a key may have any character, and is not escaped.
 func parseLocation(arg string) (location, error) {
 	if !IsURL(arg) {
 		return location{key: arg}, nil
@@ -63,6 +64,7 @@ func parseLocation(arg string) (location, error) {
 	if bucket == "" {
 		return location{}, fmt.Errorf("%s has no bucket: write %s://BUCKET/KEY", arg, scheme)
 	}
+
 	if strings.Contains(bucket, "@") {
 		return location{}, fmt.Errorf("%s: a URL must not have a user name or a password: set the credentials in the "+
 			"environment", Redact(arg))
@@ -81,6 +83,7 @@ func parseWebLocation(arg string) (location, error) {
 	if err != nil || u.Host == "" {
 		return location{}, fmt.Errorf("%s is not a URL: write https://HOST/PATH, with %%20 for a space", Redact(arg))
 	}
+
 	if u.User != nil {
 		return location{}, fmt.Errorf("%s: a URL must not have a user name or a password: they would be stored with "+
 			"the run", Redact(arg))
@@ -95,8 +98,8 @@ func parseWebLocation(arg string) (location, error) {
 	}, nil
 }
 
-// parseDataSetLocation parses hf://datasets/OWNER/NAME[@REV][/PATH]. A revision with a slash is written with
-// %2F, or is refs/convert/NAME or refs/pr/N.
+// parseDataSetLocation parses hf://datasets/OWNER/NAME[@REV][/PATH]. A revision with a slash is
+// written with %2F, or is refs/convert/NAME or refs/pr/N.
 func parseDataSetLocation(arg string) (location, error) {
 	malformed := fmt.Errorf("%s is not a data set: write hf://datasets/OWNER/NAME/PATH, with @REVISION behind NAME "+
 		"for another revision than main", Redact(arg))

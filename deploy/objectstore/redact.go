@@ -27,8 +27,9 @@ func isSecret(name string) bool {
 		slices.ContainsFunc(secretParameters, func(part string) bool { return strings.Contains(name, part) })
 }
 
-// Redact returns a path or URL as it may be shown and stored: without a user name, a password, and the
-// parameters of a signature. All of these are hidden, so that the URL is the same when it is signed again.
+// Redact returns a path or URL as it may be shown and stored: without a user name, a password,
+// and the parameters of a signature. All of these are hidden, so that the URL is the same when
+// it is signed again.
 func Redact(arg string) string {
 	if !IsURL(arg) {
 		return arg

@@ -17,12 +17,13 @@ const readTimeout = time.Minute
 // errStalled is the cause of the end of a request that got no bytes for [readTimeout].
 var errStalled = errors.New("no bytes arrived for a minute")
 
-// headSize is the number of bytes that opening a file reads: enough to find out its format and, of a small
-// file, all.
+// headSize is the number of bytes that opening a file reads: enough to find out its format and,
+// of a small file, all.
 const headSize = 64 << 10
 
-// remoteFile is an open file of a store. Opening it reads its beginning. Reading on from there is one
-// request for the rest, which is repeated from where it broke; ReadAt is a request for one range.
+// remoteFile is an open file of a store. Opening it reads its beginning. Reading on from there
+// is one request for the rest, which is repeated from where it broke; ReadAt is a request for
+// one range.
 type remoteFile struct {
 	ctx   context.Context
 	store store
@@ -82,6 +83,7 @@ func (f *remoteFile) readHead() error {
 		f.body, f.bodyOffset = body, headSize
 		return nil
 	}
+
 	body.Close()
 
 	return nil
@@ -104,6 +106,7 @@ func (f *remoteFile) open(p part) (*watchedBody, object, error) {
 	case f.object.Size >= 0 && found.Size != f.object.Size:
 		changed = fmt.Sprintf("has %d bytes now, not %d", found.Size, f.object.Size)
 	}
+
 	if changed != "" {
 		body.Close()
 		return nil, object{}, changedObject(f.name, changed)
@@ -136,6 +139,7 @@ func (f *remoteFile) Read(p []byte) (int, error) {
 			f.offset += int64(n)
 			return n, nil
 		}
+
 		f.closeBody()
 
 		if err := f.retrier.wait(f.ctx, f.name, failures, err); err != nil {
@@ -144,8 +148,8 @@ func (f *remoteFile) Read(p []byte) (int, error) {
 	}
 }
 
-// readBody reads from the answer that is being read, or from a new one. It returns an error if it reads
-// nothing.
+// readBody reads from the answer that is being read, or from a new one. It returns an error if
+// it reads nothing.
 func (f *remoteFile) readBody(p []byte) (int, error) {
 	if err := f.moveBody(); err != nil {
 		return 0, err
@@ -199,7 +203,8 @@ func (f *remoteFile) closeBody() {
 	}
 }
 
-// skippedBytes is the largest distance that Seek moves forward by reading. A new request costs more.
+// skippedBytes is the largest distance that Seek moves forward by reading. A new request costs
+// more.
 const skippedBytes = 256 << 10
 
 // Seek implements io.Seeker.
@@ -210,6 +215,7 @@ func (f *remoteFile) Seek(offset int64, whence int) (int64, error) {
 	case io.SeekEnd:
 		offset += f.object.Size
 	}
+
 	if offset < 0 {
 		return 0, fmt.Errorf("%s: byte %d is before its beginning", f.name, offset)
 	}
@@ -236,8 +242,9 @@ func (f *remoteFile) ReadAt(p []byte, offset int64) (int, error) {
 
 	if at := offset + int64(n); at < end {
 		if f.object.Sequential {
-			return n, exit.Usage("download it first", "%s: the server cannot send a part of a file, and this format is "+
-				"read in parts", f.name)
+			return n, exit.Usage("download it first",
+				"%s: the server cannot send a part of a file, and this format is "+
+					"read in parts", f.name)
 		}
 
 		err := f.retrier.retry(f.ctx, f.name, func() error {
@@ -285,8 +292,8 @@ func (f *remoteFile) Close() error {
 	return nil
 }
 
-// watchedBody is an answer that ends when no bytes arrive for [readTimeout]. The time between two reads
-// does not count.
+// watchedBody is an answer that ends when no bytes arrive for [readTimeout]. The time between
+// two reads does not count.
 type watchedBody struct {
 	body   io.ReadCloser
 	ctx    context.Context

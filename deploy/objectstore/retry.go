@@ -18,7 +18,8 @@ type temporaryError struct {
 	err error
 	// after is the least time until the next attempt, as the server has asked for.
 	after time.Duration
-	// attempts is the number of attempts in a row after which the error is final. 0: that of the retrier.
+	// attempts is the number of attempts in a row after which the error is final. 0: that of
+	// the retrier.
 	attempts int
 	// final is the error that is returned then. Nil: that of a store that cannot be reached.
 	final error
@@ -42,8 +43,8 @@ type retrier struct {
 	log *zerolog.Logger
 }
 
-// newRetrier returns a retrier that gives up after one or two minutes, in which a store that throttles its
-// clients or a gateway that restarts comes back.
+// newRetrier returns a retrier that gives up after one or two minutes, in which a store that
+// throttles its clients or a gateway that restarts comes back.
 func newRetrier(log *zerolog.Logger) retrier {
 	return retrier{
 		attempts: 10,
@@ -53,8 +54,8 @@ func newRetrier(log *zerolog.Logger) retrier {
 	}
 }
 
-// retry calls attempt until it returns nil or an error that is not a [temporaryError], the attempts are used
-// up, or ctx ends. The error names the object.
+// retry calls attempt until it returns nil or an error that is not a [temporaryError], the
+// attempts are used up, or ctx ends. The error names the object.
 func (r retrier) retry(ctx context.Context, name string, attempt func() error) error {
 	for n := 1; ; n++ {
 		err := attempt()
@@ -68,8 +69,9 @@ func (r retrier) retry(ctx context.Context, name string, attempt func() error) e
 	}
 }
 
-// wait waits after the nth failed attempt in a row: a random time, so that clients that failed together do
-// not come back together, and as long as the server has asked for. It returns the error if that is final.
+// wait waits after the nth failed attempt in a row: a random time, so that clients that failed
+// together do not come back together, and as long as the server has asked for. It returns the
+// error if that is final.
 func (r retrier) wait(ctx context.Context, name string, n int, failure error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -84,9 +86,11 @@ func (r retrier) wait(ctx context.Context, name string, n int, failure error) er
 	if temporary.attempts > 0 {
 		attempts = min(attempts, temporary.attempts)
 	}
+
 	if n >= attempts && temporary.final != nil {
 		return temporary.final
 	}
+
 	if n >= attempts {
 		return exit.Unreachable(fmt.Errorf("%s: %w, in %d attempts", name, temporary.err, n),
 			"run the same command again when the store answers")
@@ -96,6 +100,7 @@ func (r retrier) wait(ctx context.Context, name string, n int, failure error) er
 	if n < 16 {
 		longest = min(longest, r.first<<(n-1))
 	}
+
 	pause := max(longest/2+rand.N(longest/2+1), min(temporary.after, r.longest))
 	r.log.Warn().Str("url", name).Int("attempt", n).Dur("wait", pause).Err(temporary.err).
 		Msg("failed to read from a store; retrying")

@@ -7,8 +7,9 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 )
 
-// credentialChain finds the credentials of S3: those of the environment, of the files of the AWS CLI, or of
-// the role of the container or machine. Without any, requests are not signed: a public bucket answers them.
+// credentialChain finds the credentials of S3: those of the environment, of the files of the
+// AWS CLI, or of the role of the container or machine. Without any, requests are not signed: a
+// public bucket answers them.
 type credentialChain struct {
 	providers []credentials.Provider
 	// found is the provider that had credentials. Nil: none had.

@@ -27,14 +27,15 @@ type s3Store struct {
 	retry  retrier
 }
 
-// newS3Store returns a bucket. The credentials are those of the environment, of the files of the AWS CLI, or of
-// the machine.
+// newS3Store returns a bucket. The credentials are those of the environment, of the files of
+// the AWS CLI, or of the machine.
 func newS3Store(bucket string, cfg Config, transport http.RoundTripper, retry retrier) (*s3Store, error) {
 	endpoint := cmp.Or(cfg.S3Endpoint, os.Getenv("AWS_ENDPOINT_URL_S3"), os.Getenv("AWS_ENDPOINT_URL"),
 		"https://s3.amazonaws.com")
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, exit.Usage("write https://HOST or http://HOST:PORT", "the endpoint %s is not a URL", Redact(endpoint))
+		return nil, exit.Usage("write https://HOST or http://HOST:PORT",
+			"the endpoint %s is not a URL", Redact(endpoint))
 	}
 
 	lookup := minio.BucketLookupAuto
@@ -168,6 +169,7 @@ func (s *s3Store) Open(ctx context.Context, key string, p part) (io.ReadCloser, 
 	if p.Offset > 0 || p.Length >= 0 {
 		opts.Set("Range", formatRange(p))
 	}
+
 	if p.Version != "" && !strings.HasPrefix(p.Version, modifiedPrefix) {
 		opts.Set("If-Match", `"`+p.Version+`"`)
 	}
@@ -203,11 +205,14 @@ func (s *s3Store) List(ctx context.Context, prefix string) iter.Seq2[object, err
 				if failed = info.Err; failed != nil {
 					break
 				}
+
 				if !yield(describeS3Object(info, info.Key), nil) {
 					return
 				}
+
 				last, failures = info.Key, 1
 			}
+
 			if failed == nil {
 				return
 			}

@@ -22,10 +22,11 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// startGateway starts versitygw, a server with the API of S3, over a folder, and sets the environment to use it.
-// It skips the test if versitygw is not there.
+// startGateway starts versitygw, a server with the API of S3, over a folder, and sets the
+// environment to use it. It skips the test if versitygw is not there.
 func startGateway(t *testing.T, dir string) (endpoint string) {
 	t.Helper()
+
 	program, err := exec.LookPath(cmp.Or(os.Getenv("PROMPTMILL_TEST_VERSITYGW"), "versitygw"))
 	if err != nil {
 		t.Skip("versitygw is not there: go install github.com/versity/versitygw/cmd/versitygw@v1.8.0, " +
@@ -36,6 +37,7 @@ func startGateway(t *testing.T, dir string) (endpoint string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	address := listener.Addr().String()
 	listener.Close()
 
@@ -46,6 +48,7 @@ func startGateway(t *testing.T, dir string) (endpoint string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() {
 		cmd.Process.Kill()
 		cmd.Wait()
@@ -59,9 +62,11 @@ func startGateway(t *testing.T, dir string) (endpoint string) {
 			conn.Close()
 			break
 		}
+
 		if time.Now().After(deadline) {
 			t.Fatal("versitygw does not listen")
 		}
+
 		time.Sleep(10 * time.Millisecond)
 	}
 
@@ -75,13 +80,16 @@ func startGateway(t *testing.T, dir string) (endpoint string) {
 // isolateCredentials hides the credentials of the user who runs the tests.
 func isolateCredentials(t *testing.T) {
 	t.Helper()
+
 	for _, name := range []string{
-		"AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SECRET_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE",
+		"AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SECRET_KEY",
+		"AWS_SESSION_TOKEN", "AWS_PROFILE",
 		"AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_WEB_IDENTITY_TOKEN_FILE",
 		"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 	} {
 		t.Setenv(name, "")
 	}
+
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", filepath.Join(t.TempDir(), "credentials"))
 	t.Setenv("AWS_CONFIG_FILE", filepath.Join(t.TempDir(), "config"))
@@ -92,6 +100,7 @@ func startProxy(
 	t *testing.T, target string, fault func(w http.ResponseWriter, r *http.Request, n int) http.ResponseWriter,
 ) (endpoint string, requests *atomic.Int64) {
 	t.Helper()
+
 	u, err := url.Parse(target)
 	if err != nil {
 		t.Fatal(err)
@@ -102,11 +111,13 @@ func startProxy(
 		r.SetURL(u)
 		r.Out.Host = r.In.Host // the signature covers it
 	}}
+
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if w := fault(w, r, int(requests.Add(1))); w != nil {
 			proxy.ServeHTTP(w, r)
 		}
 	}))
+
 	t.Cleanup(server.Close)
 
 	return server.URL, requests
@@ -122,10 +133,12 @@ func answerError(w http.ResponseWriter, status int, code string) {
 func TestS3(t *testing.T) {
 	dir := t.TempDir()
 	writeTree(t, filepath.Join(dir, "bucket"), treeNames...)
+
 	text := testText()
 	if err := os.WriteFile(filepath.Join(dir, "bucket", "big file+ä.jsonl"), text, 0o644); err != nil {
 		t.Fatal(err)
 	}
+
 	endpoint := startGateway(t, dir)
 
 	c := newTestClient(t, Config{S3Endpoint: endpoint})
@@ -155,12 +168,14 @@ func TestS3(t *testing.T) {
 		"s3://bucket/*.xyz":   "no object matches",
 		"s3://bucket/a[.json": "bracket",
 	} {
-		if _, err := c.Expand(t.Context(), arg); exit.Code(err) != exit.CodeUsage || !strings.Contains(err.Error(), want) {
+		if _, err := c.Expand(t.Context(), arg); exit.Code(err) != exit.CodeUsage ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", arg, err, want)
 		}
 	}
 
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+
 	_, err = newTestClient(t, Config{S3Endpoint: endpoint}).Stat(t.Context(), big)
 	if exit.Code(err) != exit.CodeUsage || !strings.Contains(exit.Hint(err), "AWS_PROFILE") {
 		t.Errorf("a wrong secret: %v", err)
@@ -175,6 +190,7 @@ func TestS3Faults(t *testing.T) {
 	if err := os.WriteFile(path, text, 0o644); err != nil {
 		t.Fatal(err)
 	}
+
 	endpoint := startGateway(t, dir)
 
 	for _, tt := range []struct {
@@ -212,17 +228,19 @@ func TestS3Faults(t *testing.T) {
 		}, exit.CodeError, proto.ErrInputChanged, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			proxy, _ := startProxy(t, endpoint, func(w http.ResponseWriter, _ *http.Request, n int) http.ResponseWriter {
-				if n < 2 || n > 2 && !tt.stays {
-					return w
-				}
-				return tt.fault(w)
-			})
+			proxy, _ := startProxy(t, endpoint,
+				func(w http.ResponseWriter, _ *http.Request, n int) http.ResponseWriter {
+					if n < 2 || n > 2 && !tt.stays {
+						return w
+					}
+					return tt.fault(w)
+				})
 
 			got, err := readAll(t.Context(), newTestClient(t, Config{S3Endpoint: proxy}), proto.File{
 				Path: "s3://bucket/big.jsonl",
 			})
-			if exit.Code(err) != tt.code || tt.is != nil && !errors.Is(err, tt.is) || err == nil && !bytes.Equal(got, text) {
+			if exit.Code(err) != tt.code || tt.is != nil && !errors.Is(err, tt.is) ||
+				err == nil && !bytes.Equal(got, text) {
 				t.Errorf("%d bytes, %v", len(got), err)
 			}
 		})
@@ -241,6 +259,7 @@ func TestS3ExpiredTokenIsRenewed(t *testing.T) {
 			t.Error(err)
 		}
 	}
+
 	writeKeys("old", "old")
 	t.Setenv("AWS_ACCESS_KEY_ID", "")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "")
@@ -255,7 +274,8 @@ func TestS3ExpiredTokenIsRenewed(t *testing.T) {
 		return nil
 	})
 
-	got, err := readAll(t.Context(), newTestClient(t, Config{S3Endpoint: proxy}), proto.File{Path: "s3://bucket/a.jsonl"})
+	got, err := readAll(t.Context(), newTestClient(t, Config{S3Endpoint: proxy}),
+		proto.File{Path: "s3://bucket/a.jsonl"})
 	if err != nil || string(got) != "a.jsonl\n" || requests.Load() != 2 {
 		t.Errorf("%q, %v, %d requests", got, err, requests.Load())
 	}

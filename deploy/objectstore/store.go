@@ -9,16 +9,17 @@ import (
 
 // store is a bucket, a web server or a data set: a place of objects that have keys.
 //
-// Stat and Open make one attempt. An error that may pass is a [temporaryError]; an error that wraps
-// [io/fs.ErrNotExist] says that there is no such object, and one that wraps proto.ErrInputChanged that it
-// has another version. All other errors are final, and say in a sentence what to do.
+// Stat and Open make one attempt. An error that may pass is a [temporaryError]; an error that
+// wraps [io/fs.ErrNotExist] says that there is no such object, and one that wraps
+// proto.ErrInputChanged that it has another version. All other errors are final, and say in a
+// sentence what to do.
 type store interface {
 	// Stat describes an object.
 	Stat(ctx context.Context, key string) (object, error)
 	// Open opens a part of an object and describes the whole object. The end of ctx ends the reads.
 	Open(ctx context.Context, key string, part part) (io.ReadCloser, object, error)
-	// List yields the objects whose keys begin with a prefix, in the order of their keys. It retries
-	// what may pass. The first error ends it.
+	// List yields the objects whose keys begin with a prefix, in the order of their keys. It
+	// retries what may pass. The first error ends it.
 	List(ctx context.Context, prefix string) iter.Seq2[object, error]
 }
 

@@ -23,8 +23,8 @@ type webStore struct {
 	hint string
 }
 
-// Stat implements store. It asks for the first byte: the answer has the size, and says whether the server
-// has ranges. HEAD does not, and a URL that is signed for GET refuses it.
+// Stat implements store. It asks for the first byte: the answer has the size, and says whether
+// the server has ranges. HEAD does not, and a URL that is signed for GET refuses it.
 func (s *webStore) Stat(ctx context.Context, key string) (object, error) {
 	body, found, err := s.Open(ctx, key, part{Length: 1})
 	if err != nil {
@@ -46,9 +46,11 @@ func (s *webStore) Open(ctx context.Context, key string, p part) (io.ReadCloser,
 	if p.Offset > 0 || p.Length >= 0 {
 		req.Header.Set("Range", formatRange(p))
 	}
+
 	if isStrong(p.Version) {
 		req.Header.Set("If-Match", p.Version)
 	}
+
 	if s.token != "" {
 		req.Header.Set("Authorization", "Bearer "+s.token)
 	}
@@ -63,6 +65,7 @@ func (s *webStore) Open(ctx context.Context, key string, p part) (io.ReadCloser,
 		resp.Body.Close()
 		return nil, object{}, err
 	}
+
 	found.Key = key
 
 	if resp.StatusCode == http.StatusRequestedRangeNotSatisfiable { // an empty file
@@ -98,16 +101,18 @@ func (s *webStore) describeAnswer(resp *http.Response, name string, p part) (fou
 	case http.StatusOK:
 		found.Sequential = resp.Request.Header.Get("Range") != ""
 		if size < 0 {
-			return found, exit.Usage("download it first", "%s: the server does not say how large the file is, so that a "+
-				"part of it would look like all of it", name)
+			return found, exit.Usage("download it first",
+				"%s: the server does not say how large the file is, so that a "+
+					"part of it would look like all of it", name)
 		}
 
 	case http.StatusPartialContent:
 		var first int64
 		first, size = parseContentRange(resp.Header.Get("Content-Range"))
 		if first != p.Offset || size < 0 {
-			return found, exit.Usage("download it first", "%s: the server answers a request for the bytes from %d on with "+
-				"the range %q", name, p.Offset, resp.Header.Get("Content-Range"))
+			return found, exit.Usage("download it first",
+				"%s: the server answers a request for the bytes from %d on with "+
+					"the range %q", name, p.Offset, resp.Header.Get("Content-Range"))
 		}
 
 	case http.StatusRequestedRangeNotSatisfiable:
@@ -158,8 +163,8 @@ func (s *webStore) describeRefusal(resp *http.Response, name string, p part) err
 	return exit.Usage("", "%s: %s", name, answer)
 }
 
-// parseContentRange parses the header Content-Range: "bytes 0-9/100" or "bytes */100". A number is -1 if it
-// is not there.
+// parseContentRange parses the header Content-Range: "bytes 0-9/100" or "bytes */100". A number
+// is -1 if it is not there.
 func parseContentRange(value string) (first, size int64) {
 	value, _ = strings.CutPrefix(value, "bytes ")
 	bounds, total, _ := strings.Cut(value, "/")
@@ -180,9 +185,10 @@ func parseCount(text string) int64 {
 // linkedPrefix begins a version that a redirect has given. The server behind it has another ETag.
 const linkedPrefix = "linked "
 
-// versionOf returns the version of the file of an answer: its strong ETag; else a weak one, the time of the
-// last change and the size together; empty if the answer has none of them. Hugging Face answers with a
-// redirect to a server of files that has ETags of its own, so the redirect's counts.
+// versionOf returns the version of the file of an answer: its strong ETag; else a weak one, the
+// time of the last change and the size together; empty if the answer has none of them. Hugging
+// Face answers with a redirect to a server of files that has ETags of its own, so the
+// redirect's counts.
 func versionOf(resp *http.Response, size int64) string {
 	for hop := resp.Request.Response; hop != nil; hop = hop.Request.Response {
 		if etag := hop.Header.Get("X-Linked-Etag"); etag != "" {
@@ -201,8 +207,8 @@ func versionOf(resp *http.Response, size int64) string {
 	return strings.TrimSpace(etag+" "+modified) + fmt.Sprintf(", %d bytes", size)
 }
 
-// newTransport returns the transport of all requests. It unpacks nothing on the way, so that offsets are
-// those of the file.
+// newTransport returns the transport of all requests. It unpacks nothing on the way, so that
+// offsets are those of the file.
 func newTransport() *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.DisableCompression = true

@@ -45,7 +45,8 @@ type testServer struct {
 	text []byte
 	// header is set in each answer.
 	header http.Header
-	// fault answers a request in place of the server if it returns true. n counts the requests from 1.
+	// fault answers a request in place of the server if it returns true. n counts the requests
+	// from 1.
 	fault func(w http.ResponseWriter, r *http.Request, n int) bool
 	// requests counts the requests.
 	requests atomic.Int64
@@ -56,6 +57,7 @@ type testServer struct {
 // serveText serves a file with an ETag.
 func serveText(t *testing.T, text []byte) *testServer {
 	t.Helper()
+
 	s := &testServer{
 		text:   text,
 		header: http.Header{"Etag": {`"one"`}},
@@ -76,6 +78,7 @@ func serveText(t *testing.T, text []byte) *testServer {
 			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(s.text))
 		}
 	}))
+
 	t.Cleanup(s.Close)
 
 	return s
@@ -158,6 +161,7 @@ func TestWebFile(t *testing.T) {
 			if err != nil || !bytes.Equal(got, text) {
 				t.Fatalf("%d bytes, %v; want %d", len(got), err, len(text))
 			}
+
 			if got := s.requests.Load(); got != tt.requests {
 				t.Errorf("%d requests, want %d", got, tt.requests)
 			}
@@ -197,10 +201,11 @@ func TestWebFileReadAt(t *testing.T) {
 	} {
 		p := make([]byte, tt.size)
 		n, err := f.ReadAt(p, tt.offset)
-		if n != tt.want || err != tt.err || !bytes.Equal(p[:n], text[min(tt.offset, int64(len(text))):][:n]) {
+		if n != tt.want || !errors.Is(err, tt.err) || !bytes.Equal(p[:n], text[min(tt.offset, int64(len(text))):][:n]) {
 			t.Errorf("at %d: %d bytes, %v; want %d, %v", tt.offset, n, err, tt.want, tt.err)
 		}
 	}
+
 	if got := s.requests.Load(); got != 6 { // the head, one for the rest of 5 bytes, three of 1,000, one of 3
 		t.Errorf("%d requests", got)
 	}
@@ -211,6 +216,7 @@ func TestWebFileSeek(t *testing.T) {
 	for _, plain := range []bool{false, true} {
 		s := serveText(t, text)
 		s.plain = plain
+
 		f, err := newTestClient(t, Config{}).Open(t.Context(), proto.File{Path: s.URL})
 		if err != nil {
 			t.Fatal(err)
@@ -260,6 +266,7 @@ func TestWebFileChanges(t *testing.T) {
 			if _, err := io.ReadAll(f); !errors.Is(err, proto.ErrInputChanged) {
 				t.Errorf("read: %v", err)
 			}
+
 			if _, err := f.ReadAt(make([]byte, 10), 2*headSize); !errors.Is(err, proto.ErrInputChanged) {
 				t.Errorf("read at: %v", err)
 			}
@@ -286,7 +293,8 @@ func TestWebFileRefusals(t *testing.T) {
 		{404, nil, "", exit.CodeUsage, fs.ErrNotExist, 1, "there is no such object"},
 		{403, nil, "", exit.CodeUsage, fs.ErrPermission, 1, "the server answers 403 Forbidden"},
 		{400, nil, "", exit.CodeUsage, nil, 1, "the server answers 400 Bad Request"},
-		{429, http.Header{"Retry-After": {"1"}}, "", exit.CodeUnreachable, nil, 10, "429 Too Many Requests, in 10 attempts"},
+		{429, http.Header{"Retry-After": {"1"}}, "", exit.CodeUnreachable, nil, 10,
+			"429 Too Many Requests, in 10 attempts"},
 		{200, http.Header{"Transfer-Encoding": {"chunked"}}, "text", exit.CodeUsage, nil, 1, "does not say how large"},
 		{206, http.Header{"Content-Range": {"bytes 5-8/100"}}, "text", exit.CodeUsage, nil, 1, "answers a request for"},
 	} {
@@ -309,6 +317,7 @@ func TestWebFileRefusals(t *testing.T) {
 		if err != nil && strings.Contains(Redact(s.URL+"/f?X-Amz-Signature=secret"), "secret") {
 			t.Error("the signature is shown")
 		}
+
 		if got := s.requests.Load(); got != tt.requests {
 			t.Errorf("%d: %d requests, want %d", tt.status, got, tt.requests)
 		}
@@ -323,11 +332,13 @@ func TestWebFileRedirect(t *testing.T) {
 		if r.Header.Get("Authorization") != "" {
 			t.Error("the token is sent to the server of files")
 		}
+
 		if r.URL.Query().Get("sig") == "2" { // the second address has expired already
 			denied++
 			w.WriteHeader(403)
 			return true
 		}
+
 		return false
 	}
 
@@ -335,7 +346,8 @@ func TestWebFileRedirect(t *testing.T) {
 	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n++
 		w.Header().Set("X-Linked-Etag", `"sha"`)
-		http.Redirect(w, r, strings.Replace(files.URL, "127.0.0.1", "localhost", 1)+"/f?sig="+strconv.Itoa(n), 302)
+		http.Redirect(w, r, strings.Replace(files.URL, "127.0.0.1", "localhost", 1)+"/f?sig="+strconv.Itoa(n),
+			http.StatusFound)
 	}))
 	defer page.Close()
 
@@ -360,11 +372,13 @@ func TestOpenEnds(t *testing.T) {
 		if n < 2 {
 			return false
 		}
+
 		cancel()
 		select {
 		case <-hang:
 		case <-r.Context().Done():
 		}
+
 		return true
 	}
 
