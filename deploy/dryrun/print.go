@@ -73,9 +73,9 @@ func (p *Preview) printCounts(out io.Writer, o PrintOptions) {
 	}
 
 	l := p.Prompts
-	terminal.Fprintf(out, "prompts   %s to %s characters, %s on average, %s in all\n", terminal.FormatCount(l.Shortest),
-		terminal.FormatCount(l.Longest), terminal.FormatCount(l.Characters/int64(l.Requests)),
-		terminal.FormatCount(l.Characters))
+	terminal.Fprintf(out, "prompts   %s to %s characters, %s on average, %s in all\n",
+		terminal.FormatCount(l.Shortest), terminal.FormatCount(l.Longest),
+		terminal.FormatCount(l.Characters/int64(l.Requests)), terminal.FormatCount(l.Characters))
 	printHistogram(out, l.Buckets())
 }
 

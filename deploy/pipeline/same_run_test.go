@@ -117,15 +117,14 @@ func TestDescribeSettingsChange(t *testing.T) {
 func TestEachSettingOfRowsIsCompared(t *testing.T) {
 	t.Parallel()
 
-	for _, of := range []struct {
-		kind reflect.Type
-		rows func(v reflect.Value) *proto.Rows
-	}{
-		{reflect.TypeFor[proto.Rows](), func(v reflect.Value) *proto.Rows { return v.Addr().Interface().(*proto.Rows) }},
-		{reflect.TypeFor[proto.Table](), func(v reflect.Value) *proto.Rows { return &proto.Rows{Table: v.Interface().(proto.Table)} }},
-	} {
-		for i := range of.kind.NumField() {
-			v := reflect.New(of.kind).Elem()
+	for _, kind := range []reflect.Type{reflect.TypeFor[proto.Rows](), reflect.TypeFor[proto.Table]()} {
+		for i := range kind.NumField() {
+			var rows proto.Rows
+			v := reflect.ValueOf(&rows).Elem()
+			if kind == reflect.TypeFor[proto.Table]() {
+				v = reflect.ValueOf(&rows.Table).Elem()
+			}
+
 			switch field := v.Field(i); field.Kind() {
 			case reflect.String:
 				field.SetString("x")
@@ -135,8 +134,8 @@ func TestEachSettingOfRowsIsCompared(t *testing.T) {
 				continue // a table, which has its own turn
 			}
 
-			if describeSettingsChange(proto.Settings{}, proto.Settings{Rows: of.rows(v)}) == "" {
-				t.Errorf("another %s.%s is not seen", of.kind.Name(), of.kind.Field(i).Name)
+			if describeSettingsChange(proto.Settings{}, proto.Settings{Rows: &rows}) == "" {
+				t.Errorf("another %s.%s is not seen", kind.Name(), kind.Field(i).Name)
 			}
 		}
 	}

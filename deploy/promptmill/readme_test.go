@@ -1,11 +1,59 @@
 package main
 
 import (
+	"encoding/csv"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	shellwords "mvdan.cc/sh/v3/shell"
 )
+
+// The command of README.md for a table gives the table that it shows, with an answer in each row.
+func TestReadmeTable(t *testing.T) {
+	t.Parallel()
+
+	text, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	must(t, err)
+
+	_, section, _ := strings.Cut(string(text), "## A table and a question\n")
+	_, rest, found := strings.Cut(section, "$ go run ./deploy/promptmill ")
+	line, rest, _ := strings.Cut(rest, "\n")
+	_, rest, shown := strings.Cut(rest, "$ head -1 answers.csv\n")
+	header, _, _ := strings.Cut(rest, "\n")
+	if !found || !shown {
+		t.Fatal("README.md has no command for a table")
+	}
+
+	args, err := shellwords.Fields(line, nil)
+	must(t, err)
+	c := newCommand(t)
+	examples, err := filepath.Abs(filepath.Join("..", "examples"))
+	must(t, err)
+	must(t, os.Mkdir(filepath.Join(c.dir, "deploy"), 0o700))
+	must(t, os.Symlink(examples, filepath.Join(c.dir, "deploy", "examples")))
+	c.must(args...)
+
+	file, err := os.Open(filepath.Join(c.dir, "answers.csv"))
+	must(t, err)
+	defer file.Close()
+
+	rows, err := csv.NewReader(file).ReadAll()
+	must(t, err)
+	if got := strings.Join(rows[0], ","); got != strings.TrimSpace(header) {
+		t.Errorf("the header is %s, and README.md has %s", got, header)
+	}
+
+	if len(rows) != 41 {
+		t.Errorf("%d rows, want a header and 40", len(rows))
+	}
+	for i, row := range rows[1:] {
+		if row[3] == "" || row[4] != "stop" || row[5] != "" {
+			t.Errorf("row %d has no answer: %q", i+1, row)
+		}
+	}
+}
 
 // The program of README.md that runs a batch with OpenAI's SDK does so.
 func TestReadmeBatch(t *testing.T) {

@@ -40,12 +40,12 @@ func rowFlags() []cli.Flag {
 		&cli.StringFlag{
 			Name:     "messages",
 			Category: groupRows,
-			Usage:    "`COLUMN`: column that has the messages of each request, as a list or as JSON",
+			Usage:    "`COLUMN`: column that has messages of each request, as a list or as JSON, before the one of --prompt",
 		},
 		&wholeTextsFlag{
 			Name:     "image",
 			Category: groupRows,
-			Usage:    "`COLUMN`: column of images for the prompt: their bytes, paths or URLs",
+			Usage:    "`COLUMN`: column of images for the prompt: their bytes, paths or URLs; paths are relative to the folder of the table",
 		},
 		&cli.StringFlag{
 			Name:        "custom-id",

@@ -63,8 +63,9 @@ func runCommand(env environment) *cli.Command {
 		Usage:     "run files of prompts through model servers, in one process",
 		ArgsUsage: "INPUT...",
 		Description: "Bus, producer, worker and collector run in this process. INPUT is JSONL in OpenAI's batch " +
-			"format, or has one request body a line (messages, prompt or input). It may be compressed with gzip " +
-			"or zstd. The INPUT - is standard input.",
+			"format, or has one request body a line (messages, prompt or input). With --prompt, it is a table: " +
+			"CSV, Parquet, JSON or lines of text, with a request for each row. It may be compressed with gzip or zstd, and " +
+			"be a folder, a pattern or a URL. The INPUT - is standard input.",
 		Flags: slices.Concat(flags, modelFlags(), inputFlags(), selectionFlags(), rowFlags(), placeFlags(), outputFlags(),
 			listenFlags(), policyFlags(), shardFlags(), metricsFlags(), apiFlags(), []cli.Flag{onEndFlag()}, ownBusFlags(),
 			[]cli.Flag{replicasFlag()}, reportFlags(), simFlags()),
@@ -82,6 +83,7 @@ func runCommand(env environment) *cli.Command {
 				if o.run.Servers.Sim != nil {
 					s.Model = cmp.Or(s.Model, pipeline.SimModel)
 				}
+
 				return previewInputs(ctx, env, o.common, pipeline.DryRunConfig{
 					Inputs:   o.run.Inputs,
 					Opener:   o.run.Opener,

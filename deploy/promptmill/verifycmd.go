@@ -19,7 +19,6 @@ import (
 	"github.com/promptmill/promptmill/deploy/objectstore"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/verify"
-	"github.com/promptmill/promptmill/proto"
 )
 
 func verifyCommand(env environment) *cli.Command {
@@ -142,7 +141,8 @@ func parseVerify(ctx context.Context, c *cli.Command, places *objectstore.Client
 	}
 
 	readable := slices.DeleteFunc(slices.Clone(inputs), isPipe)
-	if err := (inputerror.Input{Files: readable, Opener: places}).Check(ctx, proto.Settings{}); err != nil {
+	named := inputerror.Input{Files: readable, Opener: places}
+	if err := named.Check(ctx, verify.ReadSelection(output.Prefix(name))); err != nil {
 		return verify.Config{}, err
 	}
 

@@ -74,7 +74,7 @@ func newVerifier(cfg Config) (*verifier, error) {
 	v := &verifier{
 		Result:   Result{Examples: []string{}},
 		cfg:      cfg,
-		settings: proto.Settings{Model: "any"},
+		settings: ReadSelection(cfg.Output),
 		wanted:   map[[16]byte]wantedLine{},
 		models:   map[string]uint32{},
 	}
@@ -92,6 +92,18 @@ func newVerifier(cfg Config) (*verifier, error) {
 	v.settings = m.Settings
 
 	return v, nil
+}
+
+// ReadSelection reads from the files of an output the settings that decide which requests its input has:
+// those of rows, limits and samples. An output whose run cannot be read has the zero ones, for lines that
+// are requests each.
+func ReadSelection(out output.Prefix) proto.Settings {
+	s := proto.Settings{Model: "any"}
+	if m, err := readManifest(out); err == nil {
+		s.Rows, s.Limit, s.Sample = m.Settings.Rows, m.Settings.Limit, m.Settings.Sample
+	}
+
+	return s
 }
 
 // readManifest reads the manifest of a run from its files, whether it is complete or not.
