@@ -37,7 +37,7 @@ var foreignKeys = []string{
 
 // parquetWriter writes Parquet.
 type parquetWriter struct {
-	w       *parquet.Writer
+	w       *parquet.GenericWriter[any]
 	columns []parquetColumn
 	row     parquet.Row
 	// bytes and rows are the size of the row group so far.
@@ -104,7 +104,7 @@ func newParquetWriter(file File, columns []table.Column, run string) (rowWriter,
 	if err != nil {
 		return nil, fmt.Errorf("begin a Parquet file: %w", err)
 	}
-	p.w = parquet.NewWriter(file, config)
+	p.w = parquet.NewGenericWriter[any](file, config)
 
 	return p, nil
 }

@@ -66,6 +66,7 @@ func newValues(row int) []table.Value {
 		values[4] = table.Value{Kind: table.KindJSON, Text: []byte(`{"a":[1]}`)}
 		values[5] = table.Value{Kind: table.KindBytes, Text: []byte{0, 0xff}}
 	}
+
 	return values
 }
 

@@ -27,8 +27,8 @@ var formatNames = map[string]string{
 // fields; or if its columns or its delimiter are given. Where that leaves CSV or lines of text, a path
 // that ends in .csv or .tsv, before .gz or .zst, is CSV.
 //
-// A folder of the path whose name is that of a column and a value, as in lang=de/part-0.parquet, gives the
-// rows a column of text more, unless the file has the column. Hive, Spark and others write such folders.
+// A folder of the path with the name of a column and a value, as in lang=de/part-0.parquet, gives the rows
+// a further column of text, unless the file has the column. Hive, Spark and others write such folders.
 func Open(ctx context.Context, cfg Config) (Reader, error) {
 	r, err := openFormat(ctx, cfg)
 	if err != nil {

@@ -125,7 +125,7 @@ func checkLevelsV2(leaf *parquetNode, header *format.DataPageHeaderV2, page []by
 // checkValues checks the values of a page.
 func checkValues(physical format.Type, encoding format.Encoding, data []byte, present int) error {
 	switch encoding {
-	case format.PlainDictionary, format.RLEDictionary:
+	case format.PlainDictionary, format.RLEDictionary: //nolint:staticcheck // old files have it
 		if len(data) == 0 && present == 0 {
 			return nil
 		}

@@ -22,7 +22,7 @@ const (
 	parquetEncryptedMagic = "PARE"
 	// parquetTail is the length of the footer's length and the magic bytes, which end a file.
 	parquetTail = 8
-	// footerGuess is how much of the end of a file is read at first: most footers fit.
+	// footerGuess is the number of bytes that are read at first from the end of a file: most footers fit.
 	footerGuess = 64 << 10
 )
 
@@ -63,7 +63,7 @@ type parquetChunk struct {
 	indexSize int32
 }
 
-// damageError is the error of a file that is damaged, or that has what is not supported.
+// damageError is the error of a file that is damaged, or that has something that is not supported.
 type damageError struct{ message string }
 
 // Error implements error.
@@ -198,6 +198,7 @@ func (p *parquetFile) readBytes(at, size int64) ([]byte, error) {
 	case err == nil, errors.Is(err, io.EOF):
 		return nil, damage("it has become shorter")
 	}
+
 	return nil, err
 }
 

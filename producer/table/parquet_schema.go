@@ -37,7 +37,7 @@ type parquetNode struct {
 	kind Kind
 	// shape says how a group is written as JSON.
 	shape parquetShape
-	// write appends a leaf's value as text, if its kind has one. JSON numbers are such texts, too.
+	// write appends a leaf's value as text, if its kind has one. Such a text is also the number in JSON.
 	write func(dst []byte, v parquet.Value) []byte
 }
 

@@ -70,6 +70,7 @@ func describeValue(v Value) string {
 	case KindJSON:
 		return "json " + string(v.Text)
 	}
+
 	return fmt.Sprint("kind ", v.Kind)
 }
 

@@ -185,6 +185,7 @@ func physicalType(e *format.SchemaElement) parquet.Type {
 	case format.FixedLenByteArray:
 		return parquet.FixedLenByteArrayType(int(e.TypeLength.V))
 	}
+
 	return parquet.ByteArrayType
 }
 

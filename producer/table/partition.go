@@ -58,7 +58,7 @@ type partitionReader struct {
 
 	partitions []partition
 	columns    []Column
-	// rowColumns and values are those of the latest row; latest are its columns without those of the path.
+	// rowColumns and values belong to the latest row; latest are its columns without those of the path.
 	rowColumns, latest []Column
 	values             []Value
 }
@@ -137,5 +137,6 @@ func sameColumns(a, b []Column) bool {
 			return false
 		}
 	}
+
 	return true
 }
