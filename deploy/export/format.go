@@ -34,6 +34,7 @@ type format struct {
 var formats = []format{
 	{ending: ".csv", newWriter: newCSVWriter(',')},
 	{ending: ".tsv", newWriter: newCSVWriter('\t')},
+	{ending: ".parquet", newWriter: newParquetWriter, isTyped: true},
 	{ending: ".jsonl", newWriter: newJSONLWriter, isSparse: true},
 	{ending: ".jsonl.gz", newWriter: newGzipWriter, isSparse: true},
 }

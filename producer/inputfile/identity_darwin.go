@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// identify returns the inode of a file and when it was last changed in any way.
-func identify(info fs.FileInfo) (inode uint64, changed time.Time) {
+// fileIdentity returns the inode of a file and when it was last changed in any way.
+func fileIdentity(info fs.FileInfo) (inode uint64, changed time.Time) {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
 		return 0, time.Time{}

@@ -7,5 +7,5 @@ import (
 	"time"
 )
 
-// identify knows no inode and no change time here.
-func identify(fs.FileInfo) (inode uint64, changed time.Time) { return 0, time.Time{} }
+// fileIdentity knows no inode and no change time here.
+func fileIdentity(fs.FileInfo) (inode uint64, changed time.Time) { return 0, time.Time{} }
