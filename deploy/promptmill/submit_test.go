@@ -95,7 +95,7 @@ func TestStatusNamesRunsOfOtherVersions(t *testing.T) {
 	}
 
 	const want = "left out run old: another version of promptmill made the run " +
-		"(schema 2, this version reads 3 and 4); finish or delete it with that version"
+		"(schema 2, this version reads 3 to 5); finish or delete it with that version"
 	if stdout, stderr, code := c.output("status"); code != exit.CodeOK || !strings.Contains(stderr, want) {
 		t.Errorf("status does not name the run: exit code %d\n%s%s", code, stdout, stderr)
 	}

@@ -153,13 +153,13 @@ func TestUsageOfInputFiles(t *testing.T) {
 		{
 			args: "run *.jsonl --sim",
 			err:  "input *.jsonl: no file matches",
-			hint: "a shell passes on a pattern that matches no file: name a file that is there",
+			hint: "name a file that is there",
 			code: 2,
 		},
 		{
 			args: "run . --sim",
-			err:  "input . is a folder",
-			hint: "name the files in it",
+			err:  "input .: the folder has no files",
+			hint: "name files, or a folder that has some",
 			code: 2,
 		},
 		{
@@ -175,8 +175,8 @@ func TestUsageOfInputFiles(t *testing.T) {
 		},
 		{
 			args: "verify . out.jsonl.zst",
-			err:  "input . is a folder",
-			hint: "name the files in it",
+			err:  "input .: the folder has no files",
+			hint: "name files, or a folder that has some",
 			code: 2,
 		},
 		{

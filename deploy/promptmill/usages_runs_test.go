@@ -161,7 +161,7 @@ func TestUsageOfRuns(t *testing.T) {
 		{
 			args: "status future",
 			err: "run future: another version of promptmill made the run (schema 99, this version reads 3 " +
-				"and 4); finish or delete it with that version",
+				"to 5); finish or delete it with that version",
 			code: 1,
 		},
 		{
