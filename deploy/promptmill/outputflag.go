@@ -16,8 +16,8 @@ import (
 )
 
 // outputUsage describes -o.
-const outputUsage = "`NAME.jsonl.zst`: file for the answers; or NAME.csv, .tsv, .jsonl or .jsonl.gz: table of the input's " +
-	"rows with their answers, beside that file; or s3://BUCKET/NAME or gs://BUCKET/NAME with such an ending"
+const outputUsage = "`NAME.jsonl.zst`: file for the answers; or NAME.csv, .tsv, .jsonl, .jsonl.gz or .parquet: table of " +
+	"the input's rows with their answers, beside that file; or s3://BUCKET/NAME or gs://BUCKET/NAME with such an ending"
 
 // shardsFlag returns the flag for the number of files of a table.
 func shardsFlag() cli.Flag {

@@ -1,6 +1,7 @@
 package table
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -91,6 +92,8 @@ func (t *textFile) detectFormat(ctx context.Context) (string, fileformat.Detecti
 	switch {
 	case found.Format == fileformat.Parquet && table.Format == "" && t.compression(ctx) == "":
 		return proto.FormatParquet, found, nil
+	case table.Format == "" && t.compression(ctx) == "" && isEncryptedParquet(found, t.start):
+		return proto.FormatParquet, found, nil // its error says so
 	case isContainer(found.Format), found.Format == fileformat.OtherText, found.Format == fileformat.Binary,
 		found.Format == fileformat.UTF16LE, found.Format == fileformat.UTF16BE:
 		return refuse("")
@@ -131,4 +134,12 @@ func (t *textFile) detectFormat(ctx context.Context) (string, fileformat.Detecti
 	}
 
 	return refuse("")
+}
+
+// isEncryptedParquet reports whether a file that is no text begins as an encrypted Parquet file does. A text
+// can begin with the same bytes.
+func isEncryptedParquet(found fileformat.Detection, start []byte) bool {
+	isText := found.Format != fileformat.Binary && found.Format != fileformat.OtherText
+	return !isText && (bytes.HasPrefix(start, []byte(parquetMagic)) ||
+		bytes.HasPrefix(start, []byte(parquetEncryptedMagic)))
 }

@@ -58,9 +58,6 @@ type parquetChunk struct {
 	codec      format.CompressionCodec
 	// values counts the values, nulls included.
 	values int64
-	// index and indexSize are the place of the offset index. The size is 0 if there is none.
-	index     int64
-	indexSize int32
 }
 
 // damageError is the error of a file that is damaged, or that has something that is not supported.
@@ -274,17 +271,12 @@ func (p *parquetFile) readChunk(from *format.ColumnChunk, leaf *parquetNode) (pa
 		return parquetChunk{}, damage("column %q lies beyond the end; the file is cut off or damaged", name)
 	}
 
-	chunk := parquetChunk{
+	return parquetChunk{
 		start:  start,
 		end:    start + meta.TotalCompressedSize,
 		codec:  meta.Codec,
 		values: meta.NumValues,
-	}
-	if at := from.OffsetIndexOffset; at > 0 && at < size && int64(from.OffsetIndexLength) <= size-at {
-		chunk.index, chunk.indexSize = at, max(0, from.OffsetIndexLength)
-	}
-
-	return chunk, nil
+	}, nil
 }
 
 // openColumns makes the library's columns of a schema.

@@ -317,3 +317,25 @@ func FuzzParquet(f *testing.F) {
 		checkParquetError(t, err)
 	})
 }
+
+// TestParquetEncrypted opens files that pyarrow encrypted, with their footer and without it.
+func TestParquetEncrypted(t *testing.T) {
+	t.Parallel()
+
+	for _, name := range []string{"enc_footer", "enc_plainfooter"} {
+		path := "testdata/encrypted/" + name + ".parquet"
+		file, err := inputfile.Local{}.Stat(t.Context(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		_, err = Open(t.Context(), Config{
+			Opener: inputfile.Local{},
+			File:   file,
+		})
+		want := path + ": it is encrypted; write it again without encryption"
+		if err == nil || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
