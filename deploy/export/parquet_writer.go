@@ -60,10 +60,14 @@ func newParquetWriter(file File, columns []table.Column, run string) (rowWriter,
 	p := &parquetWriter{}
 	root := &orderedGroup{}
 	metadata := map[string]string{}
+
+	// The library looks at the size of a dictionary when a page of indexes is full, so one of long texts would
+	// hold a row group of them. Zstd finds the repetitions in a page as well.
 	options := []parquet.WriterOption{
 		parquet.Compression(&parquet.Zstd),
 		parquet.DefaultEncoding(&parquet.RLEDictionary),
 		parquet.DefaultEncodingFor(parquet.Boolean, &parquet.Plain),
+		parquet.DefaultEncodingFor(parquet.ByteArray, &parquet.Plain),
 		parquet.DictionaryMaxBytes(pageBytes),
 		parquet.PageBufferSize(pageBytes),
 		parquet.DataPageVersion(1), // all readers have it
