@@ -37,7 +37,6 @@ var formats = []format{
 	{ending: ".parquet", newWriter: newParquetWriter, isTyped: true},
 	{ending: ".jsonl", newWriter: newJSONLWriter, isSparse: true},
 	{ending: ".jsonl.gz", newWriter: newGzipWriter, isSparse: true},
-	{ending: ".parquet", newWriter: newParquetWriter, isTyped: true},
 }
 
 // Formats returns the endings of the names of tables.
