@@ -59,7 +59,8 @@ func ExampleReader() {
 	path := writeInput(input)
 	defer os.RemoveAll(filepath.Dir(path))
 
-	r, err := producer.NewReader(context.Background(), producer.Source{Files: []string{path}}, proto.Settings{Model: "llama3"}, nil)
+	source := producer.Source{Files: []string{path}}
+	r, err := producer.NewReader(context.Background(), source, proto.Settings{Model: "llama3"}, nil)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -105,7 +105,8 @@ type lineFields struct {
 	model, stream, background []byte
 }
 
-// Parse reads one line. The request's parts are valid until the next call, and may point into line. model is the model that shall
+// Parse reads one line. The request's parts are valid until the next call, and may point into line.
+// model is the model that shall
 // answer. After an error the request still has its custom_id, if the line names one.
 func (p *Parser) Parse(line []byte) (r proto.Request, model string, err *LineError) {
 	if cap(p.short)+cap(p.full) > 2<<20 {

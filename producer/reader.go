@@ -64,7 +64,8 @@ type Reader struct {
 }
 
 // NewReader reads the requests of the files under the settings, until ctx ends. If tee is given, the
-// unpacked text is written to it, and of Parquet the lines of the rows. A file of another format than JSON lines is refused with a
+// unpacked text is written to it, and of Parquet the lines of the rows. A file of another format than
+// JSON lines is refused with a
 // [FormatError], and unless s skips invalid lines, one with too much blank text with a [FillerError].
 func NewReader(ctx context.Context, source Source, s proto.Settings, tee io.Writer) (*Reader, error) {
 	r := &Reader{

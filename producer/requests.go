@@ -14,7 +14,9 @@ import (
 
 // Requests returns the wanted requests of a run's input, in ascending order and as they are
 // published. Each is valid until the next one.
-func Requests(ctx context.Context, source Source, m proto.Manifest, wanted *roaring.Bitmap) iter.Seq2[proto.Request, error] {
+func Requests(
+	ctx context.Context, source Source, m proto.Manifest, wanted *roaring.Bitmap,
+) iter.Seq2[proto.Request, error] {
 	return func(yield func(proto.Request, error) bool) {
 		r, err := newRunReader(ctx, source, m)
 		if err != nil {

@@ -11,10 +11,10 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// RowColumns returns the columns of the rows of a validated run's requests: those of all files, in the
-// order in which they first occur. Columns of JSON are found in the rows, which are read for it. The kind
-// of a column whose values differ in kind is [table.KindJSON], and of one without values
-// [table.KindText].
+// RowColumns returns the columns of the rows of a validated run's requests: those of all files,
+// in the order in which they first occur. Columns of JSON are found in the rows, which are read
+// for it. The kind of a column whose values differ in kind is [table.KindJSON], and of one
+// without values [table.KindText].
 func RowColumns(ctx context.Context, source Source, m proto.Manifest) ([]table.Column, error) {
 	if m.Settings.Rows == nil {
 		return customIDColumns, nil
@@ -59,6 +59,7 @@ func scanColumns(ctx context.Context, source Source, m proto.Manifest) ([]table.
 		if err != nil {
 			return nil, err
 		}
+
 		if row.Err != nil {
 			continue
 		}
@@ -180,8 +181,8 @@ const maxExact = 1 << 53
 // maxDigits is the number of decimal digits that a floating-point number keeps.
 const maxDigits = 17
 
-// kindOfNumber returns the kind that keeps the value of a JSON number, and whether it is an integer that
-// KindFloat does not keep.
+// kindOfNumber returns the kind that keeps the value of a JSON number, and whether it is an
+// integer that KindFloat does not keep.
 func kindOfNumber(digits []byte) (kind table.Kind, isLarge bool) {
 	if n, err := strconv.ParseInt(string(digits), 10, 64); err == nil {
 		return table.KindInt, n > maxExact || n < -maxExact
@@ -219,6 +220,7 @@ func (s *columnSet) list() []table.Column {
 		case c.Kind == table.KindFloat && f.hasLarge:
 			c.Kind, c.Parquet = table.KindNumber, nil
 		}
+
 		columns = append(columns, c)
 	}
 

@@ -26,8 +26,8 @@ type rowReader struct {
 	line, id []byte
 }
 
-// newRowReader returns a reader of rows, without a file. The error is a [prompt.TemplateError] if a template
-// is wrong.
+// newRowReader returns a reader of rows, without a file. The error is a [prompt.TemplateError]
+// if a template is wrong.
 func newRowReader(s proto.Settings) (*rowReader, error) {
 	columns, err := prompt.Columns(s)
 	if err != nil {
@@ -81,6 +81,7 @@ func (r *Reader) openTable(from table.Position) error {
 	if t.Format() == proto.FormatParquet {
 		r.rows.tee = r.tee
 	}
+
 	r.rows.table = t
 
 	return nil
@@ -113,7 +114,6 @@ func (r *Reader) nextRow() (Item, error) {
 	} else {
 		rows.line, err = rows.renderer.AppendLine(rows.line, row)
 		cell, isCell := errors.AsType[*prompt.CellError](err)
-
 		switch {
 		case isCell:
 			item.Err = newCellError(cell)

@@ -52,6 +52,7 @@ func readBodies(t *testing.T, s proto.Settings, files ...string) []string {
 			all = append(all, item.Place()+": "+item.Err.Error())
 			continue
 		}
+
 		all = append(all, fmt.Sprintf("%s %s", item.CustomID, item.Body))
 	}
 }
@@ -77,6 +78,7 @@ func writeParquet(t testing.TB, name string, texts ...string) string {
 			t.Fatal(err)
 		}
 	}
+
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -92,6 +94,7 @@ func TestRows(t *testing.T) {
 		writeFile(t, "b.jsonl", `{"text":"d","id":3}`+"\n"),
 		writeParquet(t, "c.parquet", "e"),
 	}
+
 	s := rowSettings("P {{.text}}")
 
 	want := []string{
@@ -121,6 +124,7 @@ func TestRefusedRows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if in.Requests != 5 || in.Invalid != 4 {
 		t.Errorf("%d requests, %d are refused", in.Requests, in.Invalid)
 	}
@@ -131,6 +135,7 @@ func TestRefusedRows(t *testing.T) {
 			got = append(got, strings.ReplaceAll(p.String(), filepath.Dir(file)+"/", ""))
 		}
 	}
+
 	want := []string{
 		"in.csv, row 2 (line 3): b: the row has nothing in the column text",
 		"in.csv, row 5 (line 6): d: the row has nothing in the column text",
@@ -166,7 +171,8 @@ func TestMissingColumn(t *testing.T) {
 func TestRowsAreNoTable(t *testing.T) {
 	t.Parallel()
 
-	_, _, err := Validate(t.Context(), Source{Files: []string{writeFile(t, "in", "PK\x03\x04xxxx")}}, rowSettings("{{.a}}"), nil)
+	_, _, err := Validate(t.Context(), Source{Files: []string{writeFile(t, "in", "PK\x03\x04xxxx")}},
+		rowSettings("{{.a}}"), nil)
 	if _, ok := errors.AsType[*table.FormatError](err); !ok {
 		t.Error(err)
 	}
@@ -177,19 +183,23 @@ func TestSelection(t *testing.T) {
 
 	var csv, lines strings.Builder
 	csv.WriteString("n\n")
+
 	for i := range 1000 {
 		fmt.Fprintf(&csv, "%d\n", i)
 		fmt.Fprintf(&lines, `{"model":"m","messages":[{"role":"user","content":"%d"}]}`+"\n", i)
 	}
+
 	table := []string{writeFile(t, "a.csv", csv.String()), writeFile(t, "b.csv", csv.String())}
 	jsonl := []string{writeFile(t, "a.jsonl", lines.String()), writeFile(t, "b.jsonl", lines.String())}
 
 	s := rowSettings("{{.n}}")
 	s.Limit = 2
+
 	want := []string{`"request-1" ` + body("0"), `"request-2" ` + body("1")}
 	if diff := cmp.Diff(want, readBodies(t, s, table...)); diff != "" {
 		t.Error(diff)
 	}
+
 	if diff := cmp.Diff(want, readBodies(t, proto.Settings{Limit: 2}, jsonl...)); diff != "" {
 		t.Error(diff)
 	}
@@ -197,10 +207,12 @@ func TestSelection(t *testing.T) {
 	for _, n := range []int{1, 7, 500, 1999, 2000, 5000} {
 		s := rowSettings("{{.n}}")
 		s.Sample = n
+
 		got := readBodies(t, s, table...)
 		if len(got) != min(n, 2000) {
 			t.Errorf("a sample of %d has %d requests", n, len(got))
 		}
+
 		if diff := cmp.Diff(got, readBodies(t, proto.Settings{Sample: n}, jsonl...)); diff != "" {
 			t.Errorf("rows and lines have other samples:\n%s", diff)
 		}
@@ -213,6 +225,7 @@ func TestSelection(t *testing.T) {
 			if err != nil || in.Rows != 2000 || in.Requests != min(n, 2000) {
 				t.Errorf("sample %d: %d rows, %d requests, %v", n, in.Rows, in.Requests, err)
 			}
+
 			if err := CheckInput(t.Context(), in, test.s, Source{Files: test.files}); err != nil {
 				t.Error(err)
 			}
@@ -247,6 +260,7 @@ func TestRowsSeek(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			if err := other.Seek(walker.Checkpoint()); err != nil {
 				t.Fatal(err)
 			}
@@ -262,10 +276,12 @@ func TestRowsSeek(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+
 				if got := fmt.Sprintf("%s %s", item.CustomID, item.Body); j >= len(want) || got != want[j] {
 					t.Errorf("%+v: from %d request %d is %s", change, i, j, got)
 				}
 			}
+
 			other.Close()
 
 			if _, err := walker.Next(); err != nil {
@@ -304,8 +320,10 @@ func TestRowsChecksum(t *testing.T) {
 
 		sum := sha256.Sum256([]byte(test.want))
 		if want := hex.EncodeToString(sum[:]); in.SHA256 != want || in.Bytes != int64(len(test.want)) {
-			t.Errorf("%d files: %d bytes, SHA-256 %s, want %d, %s", len(test.files), in.Bytes, in.SHA256, len(test.want), want)
+			t.Errorf("%d files: %d bytes, SHA-256 %s, want %d, %s",
+				len(test.files), in.Bytes, in.SHA256, len(test.want), want)
 		}
+
 		if err := CheckInput(t.Context(), in, s, Source{Files: test.files}); err != nil {
 			t.Error(err)
 		}
@@ -316,24 +334,29 @@ func TestRowsChecksum(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	other, err := os.ReadFile(writeParquet(t, "b.parquet", "e", "F"))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if err := os.WriteFile(parquet, other, 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := CheckInput(t.Context(), in, s, Source{Files: []string{parquet}}); !errors.Is(err, proto.ErrInputChanged) {
 		t.Errorf("a changed file: %v", err)
 	}
 }
 
-// TestRowsContinueAtCheckpoint stops a producer in the middle of a table, and lets another continue.
+// TestRowsContinueAtCheckpoint stops a producer in the middle of a table, and lets another
+// continue.
 func TestRowsContinueAtCheckpoint(t *testing.T) {
 	t.Parallel()
 
 	var csv strings.Builder
 	csv.WriteString("id,text\n")
+
 	for i := range 20_000 {
 		fmt.Fprintf(&csv, "%d,\"text %d\n%s\"\n", i, i, strings.Repeat("x", 100))
 	}
@@ -352,6 +375,7 @@ func TestRowsContinueAtCheckpoint(t *testing.T) {
 		point = m.Publish.Checkpoint
 		return point.Shard > 0
 	})
+
 	stop()
 	if point.Row == 0 || point.Offset == 0 || point.Passed < point.Row {
 		t.Errorf("the checkpoint is %+v", point)
@@ -370,11 +394,14 @@ func TestRowsContinueAtCheckpoint(t *testing.T) {
 				requests++
 			}
 		}
+
 		return done
 	})
+
 	if err := stop(); err != nil && !errors.Is(err, t.Context().Err()) && requests != 15_000 {
 		t.Error(err)
 	}
+
 	if requests != 15_000 {
 		t.Errorf("%d requests are in the stream", requests)
 	}
@@ -385,6 +412,7 @@ func BenchmarkValidateRows(b *testing.B) {
 	words := strings.Repeat("some words of a prompt, ", 41)
 	var csv strings.Builder
 	csv.WriteString("id,text\n")
+
 	var texts []string
 	for i := range rows {
 		texts = append(texts, fmt.Sprintf("%d %s", i, words))
@@ -397,11 +425,13 @@ func BenchmarkValidateRows(b *testing.B) {
 	} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
-				in, report, err := Validate(b.Context(), Source{Files: []string{file}}, rowSettings("Classify: {{.text}}"), nil)
+				in, report, err := Validate(b.Context(), Source{Files: []string{file}},
+					rowSettings("Classify: {{.text}}"), nil)
 				if err != nil || in.Requests != rows || report.Count != 0 {
 					b.Fatal(in.Requests, report.Count, err)
 				}
 			}
+
 			b.ReportMetric(float64(rows*b.N)/b.Elapsed().Seconds(), "rows/s")
 		})
 	}

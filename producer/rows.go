@@ -23,12 +23,14 @@ type Row struct {
 	CustomID []byte
 	// File is the path of the file, as given.
 	File string
-	// Err is the error of a row that cannot be read, whose values are null. It is nil for any other.
+	// Err is the error of a row that cannot be read, whose values are null. It is nil for any
+	// other.
 	Err error
 }
 
-// RowReader reads the rows of a run's requests, refused ones included, in the order of the requests. An
-// input of requests has the one column custom_id. It is not safe for concurrent use.
+// RowReader reads the rows of a run's requests, refused ones included, in the order of the
+// requests. An input of requests has the one column custom_id. It is not safe for concurrent
+// use.
 type RowReader struct {
 	ctx    context.Context
 	source Source
@@ -71,7 +73,8 @@ func NewRowReader(ctx context.Context, source Source, m proto.Manifest) (*RowRea
 // customIDColumns are the columns of an input of requests.
 var customIDColumns = []table.Column{{Name: "custom_id", Kind: table.KindText}}
 
-// Next returns the row of the next request, which is valid until the next call, and [io.EOF] at the end.
+// Next returns the row of the next request, which is valid until the next call, and [io.EOF] at
+// the end.
 func (r *RowReader) Next() (Row, error) {
 	if r.requests != nil {
 		return r.nextRequest()

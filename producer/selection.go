@@ -55,8 +55,8 @@ func (s *selection) checkContext(ctx context.Context) error {
 	return nil
 }
 
-// hashRow returns the hash by which a row, counted from 1, is chosen: the finalizer of SplitMix64 (Steele,
-// Lea and Flood, 2014). No two rows have the same.
+// hashRow returns the hash by which a row, counted from 1, is chosen: the finalizer of
+// SplitMix64 (Steele, Lea and Flood, 2014). No two rows have the same.
 func hashRow(row int) uint64 {
 	z := uint64(row) * 0x9e3779b97f4a7c15
 	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
@@ -64,8 +64,8 @@ func hashRow(row int) uint64 {
 	return z ^ z>>31
 }
 
-// findLargestHash returns the largest hash of a sample: of the rows with the smallest hashes. Its memory does
-// not grow with the rows.
+// findLargestHash returns the largest hash of a sample: of the rows with the smallest hashes.
+// Its memory does not grow with the rows.
 func findLargestHash(sample, rows int) uint64 {
 	if sample >= rows {
 		return math.MaxUint64
@@ -88,12 +88,14 @@ func findLargestHash(sample, rows int) uint64 {
 			hashes = append(hashes, h)
 		}
 	}
+
 	slices.Sort(hashes)
 
 	return hashes[left-1]
 }
 
-// countForSample finds the rows of the sample. If their number is not known, it reads the input once.
+// countForSample finds the rows of the sample. If their number is not known, it reads the input
+// once.
 func (r *Reader) countForSample() error {
 	s := &r.selection
 	if s.total == 0 {
@@ -119,10 +121,11 @@ func (r *Reader) countForSample() error {
 	return nil
 }
 
-// countAll reads the rest of the input, and returns the number of all its rows or lines. The reader has no
-// more requests then.
+// countAll reads the rest of the input, and returns the number of all its rows or lines. The
+// reader has no more requests then.
 func (r *Reader) countAll() (int, error) {
 	defer r.Close()
+
 	r.selection.isCounting = true
 
 	for {

@@ -18,8 +18,8 @@ type Source struct {
 	ETags map[string]string
 }
 
-// SourceOf returns the source of the files of a validated input. A file with an ETag must still have
-// it.
+// SourceOf returns the source of the files of a validated input. A file with an ETag must still
+// have it.
 func SourceOf(in proto.Input, files []string, opener inputfile.Opener) Source {
 	s := Source{Files: files, Opener: opener}
 	for _, f := range in.Files {
@@ -62,6 +62,7 @@ func (s Source) Describe(ctx context.Context) ([]proto.File, error) {
 		if etag := s.ETags[path]; etag != "" && etag != file.ETag {
 			return nil, fmt.Errorf("%w: %s has another ETag", proto.ErrInputChanged, path)
 		}
+
 		files = append(files, file)
 	}
 

@@ -26,7 +26,8 @@ const MaxModels = 256
 var ErrEmpty = errors.New("no requests in the input")
 
 // Validate reads the whole input and checks each line or row, in memory that grows only by
-// the 16 bytes of each custom_id's hash, and not at all if all are made from the index. progress, which may be nil, is called from
+// the 16 bytes of each custom_id's hash, and not at all if all are made from the index. progress,
+// which may be nil, is called from
 // time to time with the requests and bytes read.
 func Validate(
 	ctx context.Context, source Source, s proto.Settings, progress func(requests int, bytes int64),

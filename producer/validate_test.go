@@ -210,7 +210,8 @@ func TestValidateStopsBetweenRequests(t *testing.T) {
 	file := writeFile(t, "in.zst", prototest.Zstd(t, strings.Repeat("\n", 1<<20)+good("a", "m")))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if in, _, err := Validate(ctx, Source{Files: []string{file}}, proto.Settings{}, nil); !errors.Is(err, context.Canceled) ||
+	in, _, err := Validate(ctx, Source{Files: []string{file}}, proto.Settings{}, nil)
+	if !errors.Is(err, context.Canceled) ||
 		in.Requests != 0 {
 		t.Errorf("error %v after %d requests", err, in.Requests)
 	}
@@ -264,7 +265,9 @@ func TestValidateStopsAtFiller(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			_, report, err := Validate(t.Context(), Source{Files: []string{file}}, proto.Settings{SkipInvalid: tt.skip}, nil)
+			_, report, err := Validate(
+				t.Context(), Source{Files: []string{file}}, proto.Settings{SkipInvalid: tt.skip}, nil,
+			)
 			var lines []int
 			for _, line := range report.Lines {
 				lines = append(lines, line.Line)
@@ -320,7 +323,9 @@ func TestValidateFormat(t *testing.T) {
 			t.Parallel()
 
 			file := writeFile(t, "in", tt.text)
-			_, report, err := Validate(t.Context(), Source{Files: []string{file}}, proto.Settings{SkipInvalid: true}, nil)
+			_, report, err := Validate(
+				t.Context(), Source{Files: []string{file}}, proto.Settings{SkipInvalid: true}, nil,
+			)
 			if report.Count != tt.bad {
 				t.Errorf("%d bad lines, want %d", report.Count, tt.bad)
 			}
@@ -418,7 +423,8 @@ func BenchmarkBlankLines(b *testing.B) {
 		b.Run(bm.name, func(b *testing.B) {
 			b.SetBytes(size)
 			for b.Loop() {
-				if in, _, err := Validate(b.Context(), Source{Files: []string{file}}, proto.Settings{}, nil); err != nil ||
+				in, _, err := Validate(b.Context(), Source{Files: []string{file}}, proto.Settings{}, nil)
+				if err != nil ||
 					in.Models["m"] != 1 {
 					b.Fatal(in, err)
 				}

@@ -7,8 +7,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// isPrompt reports whether the member of a body has its prompt, or a part of it. The names are from the
-// endpoints of OpenAI and vLLM.
+// isPrompt reports whether the member of a body has its prompt, or a part of it. The names are
+// from the endpoints of OpenAI and vLLM.
 func isPrompt(name string) bool {
 	switch name {
 	case "messages", "prompt", "input", "instructions", "query", "documents", "text_1", "text_2":
@@ -17,8 +17,8 @@ func isPrompt(name string) bool {
 	return false
 }
 
-// CountCharacters returns the number of characters of the prompt in a body: of the texts of its messages,
-// prompt or input. Images and tokens do not count.
+// CountCharacters returns the number of characters of the prompt in a body: of the texts of its
+// messages, prompt or input. Images and tokens do not count.
 func CountCharacters(body []byte) int {
 	c := counter{jsontext.NewDecoder(bytes.NewReader(body), jsontext.AllowDuplicateNames(true),
 		jsontext.AllowInvalidUTF8(true)), 0}
@@ -80,7 +80,9 @@ func (c *counter) countTexts() error {
 				return err
 			}
 		}
+
 		_, err := c.json.ReadToken() // its end
+
 		return err
 	}
 

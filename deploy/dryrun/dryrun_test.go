@@ -80,6 +80,7 @@ func TestLengths(t *testing.T) {
 		for _, n := range tt.lengths {
 			l.add(n)
 		}
+
 		if diff := cmp.Diff(tt.want, l.Buckets()); diff != "" {
 			t.Errorf("%v (-want +got):\n%s", tt.lengths, diff)
 		}
@@ -104,15 +105,18 @@ func previewOf(lengths ...int) *Preview {
 		if n == 0 {
 			item.Body, item.Err = nil, &producer.LineError{}
 		}
+
 		p.Add(item)
 		clear(item.Body) // the reader uses it again
 	}
+
 	p.Finish()
 
 	return p
 }
 
-// The examples are the first request, the shortest and the longest, or others where these are the same.
+// The examples are the first request, the shortest and the longest, or others where these are
+// the same.
 func TestExamples(t *testing.T) {
 	t.Parallel()
 
@@ -134,6 +138,7 @@ func TestExamples(t *testing.T) {
 				t.Errorf("request %d has %d characters in %s, want %d", e.Index, e.Characters, e.Body, n)
 			}
 		}
+
 		if !slices.Equal(got, tt.want) {
 			t.Errorf("%v: examples %v, want %v", tt.lengths, got, tt.want)
 		}
@@ -147,6 +152,7 @@ func TestPrint(t *testing.T) {
 	for i := range lengths {
 		lengths[i] = 12
 	}
+
 	lengths[7], lengths[8], lengths[9] = 0, 30, 8
 
 	var out bytes.Buffer

@@ -21,6 +21,7 @@ func ExamplePreview_Print() {
 		File:  "tickets.csv",
 		Line:  1,
 	})
+
 	p.Finish()
 
 	err := p.Print(os.Stdout, dryrun.PrintOptions{Unit: "row", ShortName: func(path string) string { return path }})

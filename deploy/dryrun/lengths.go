@@ -54,6 +54,7 @@ func (l *Lengths) add(n int) {
 	if !exact {
 		i--
 	}
+
 	l.counts[i]++
 }
 

@@ -30,7 +30,8 @@ type Preview struct {
 	// Examples are requests, in their order.
 	Examples []Example `json:"examples"`
 
-	// first are the first requests, and shortest and longest those with the shortest and longest prompt.
+	// first are the first requests, and shortest and longest those with the shortest and
+	// longest prompt.
 	first             []Example
 	shortest, longest Example
 }
@@ -62,6 +63,7 @@ func (p *Preview) Add(item producer.Item) {
 	if p.Models == nil {
 		p.Models = map[string]int{}
 	}
+
 	p.Models[item.Model]++
 
 	n := CountCharacters(item.Body)
@@ -104,8 +106,8 @@ func newExample(item producer.Item, characters int) Example {
 	}
 }
 
-// Finish chooses the examples when all requests are added: the first one, those with the shortest and
-// the longest prompt, and others of the first where these are the same.
+// Finish chooses the examples when all requests are added: the first one, those with the
+// shortest and the longest prompt, and others of the first where these are the same.
 func (p *Preview) Finish() {
 	if len(p.first) == 0 {
 		return

@@ -23,7 +23,8 @@ const (
 
 // PrintOptions say how a [Preview] is printed.
 type PrintOptions struct {
-	// MaxText is the most characters of a text in a request, behind which it is cut. Defaults to all.
+	// MaxText is the most characters of a text in a request, behind which it is cut. Defaults
+	// to all.
 	MaxText int
 	// Unit names what the input has: row or line. Required.
 	Unit string
@@ -54,16 +55,19 @@ func (p *Preview) printCounts(out io.Writer, o PrintOptions) {
 	}
 
 	terminal.Fprintf(out, "input     %s\n", terminal.JoinFew(names, maxModels))
+
 	requests := terminal.CountOf(p.Requests, "request") + " of " + terminal.CountOf(p.Rows, o.Unit)
 	if p.Invalid > 0 {
 		requests += fmt.Sprintf(", of which %s cannot be sent and would fail", terminal.FormatCount(p.Invalid))
 	}
+
 	terminal.Fprintf(out, "requests  %s\n", requests)
 
 	var models []string
 	for _, name := range slices.Sorted(maps.Keys(p.Models)) {
 		models = append(models, fmt.Sprintf("%s (%s)", name, terminal.FormatCount(p.Models[name])))
 	}
+
 	if len(models) > 0 {
 		terminal.Fprintf(out, "models    %s\n", terminal.JoinFew(models, maxModels))
 	}
@@ -76,6 +80,7 @@ func (p *Preview) printCounts(out io.Writer, o PrintOptions) {
 	terminal.Fprintf(out, "prompts   %s to %s characters, %s on average, %s in all\n",
 		terminal.FormatCount(l.Shortest), terminal.FormatCount(l.Longest),
 		terminal.FormatCount(l.Characters/int64(l.Requests)), terminal.FormatCount(l.Characters))
+
 	printHistogram(out, l.Buckets())
 }
 
@@ -96,11 +101,12 @@ func printHistogram(out io.Writer, buckets []Bucket) {
 	}
 }
 
-// formatBody returns a body on several lines, with the texts cut that have more than most characters.
-// 0: none is cut.
+// formatBody returns a body on several lines, with the texts cut that have more than most
+// characters. 0: none is cut.
 func formatBody(body []byte, most int) []byte {
 	var out bytes.Buffer
-	in := jsontext.NewDecoder(bytes.NewReader(body), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	in := jsontext.NewDecoder(bytes.NewReader(body), jsontext.AllowDuplicateNames(true),
+		jsontext.AllowInvalidUTF8(true))
 	to := jsontext.NewEncoder(&out, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true),
 		jsontext.WithIndent("  "))
 

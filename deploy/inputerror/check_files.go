@@ -17,7 +17,8 @@ import (
 )
 
 // Check refuses files that are not of requests, as they are named on the command line: of JSON lines, or
-// with [proto.Settings.Rows] tables with the columns that the templates name. It reads their beginnings, and passes over standard input.
+// with [proto.Settings.Rows] tables with the columns that the templates name. It reads their beginnings,
+// and passes over standard input.
 func (in Input) Check(ctx context.Context, s proto.Settings) error {
 	opener := in.Opener
 	if opener == nil {

@@ -80,7 +80,9 @@ func TestConversions(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			_, _, err := producer.Validate(t.Context(), producer.Source{Files: []string{path}}, proto.Settings{Model: "m"}, nil)
+			_, _, err := producer.Validate(
+				t.Context(), producer.Source{Files: []string{path}}, proto.Settings{Model: "m"}, nil,
+			)
 			format, ok := errors.AsType[*producer.FormatError](err)
 			if !ok {
 				t.Fatalf("error %v", err)
@@ -94,7 +96,9 @@ func TestConversions(t *testing.T) {
 
 			runShell(t, dir, "", h.command)
 
-			in, report, err := producer.Validate(t.Context(), producer.Source{Files: []string{made}}, proto.Settings{Model: "m"}, nil)
+			in, report, err := producer.Validate(
+				t.Context(), producer.Source{Files: []string{made}}, proto.Settings{Model: "m"}, nil,
+			)
 			if err != nil || report.Count > 0 || in.Requests != 2 {
 				t.Errorf("%s makes %d requests, %d of them bad, error %v", h.command, in.Requests, report.Count, err)
 			}
@@ -165,7 +169,9 @@ func TestHintsWithoutCommand(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			_, _, err := producer.Validate(t.Context(), producer.Source{Files: []string{path}}, proto.Settings{Model: "m"}, nil)
+			_, _, err := producer.Validate(
+				t.Context(), producer.Source{Files: []string{path}}, proto.Settings{Model: "m"}, nil,
+			)
 			for _, in := range []struct {
 				Input
 				want string

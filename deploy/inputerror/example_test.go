@@ -22,7 +22,9 @@ func ExampleInput_Describe() {
 	path := dir + "/prompts.json"
 	os.WriteFile(path, []byte(`[{"prompt": "hello"}]`), 0o600)
 
-	_, _, err = producer.Validate(context.Background(), producer.Source{Files: []string{path}}, proto.Settings{Model: "m"}, nil)
+	_, _, err = producer.Validate(
+		context.Background(), producer.Source{Files: []string{path}}, proto.Settings{Model: "m"}, nil,
+	)
 	err = inputerror.Input{Files: []string{path}, Stdin: true}.Describe(err)
 
 	fmt.Println("error:", err)

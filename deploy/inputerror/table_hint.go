@@ -13,8 +13,8 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// hintForTable returns the prompt that makes requests of the rows of a file, with a column of the file.
-// It is false if the file is no table, or has requests.
+// hintForTable returns the prompt that makes requests of the rows of a file, with a column of
+// the file. It is false if the file is no table, or has requests.
 func (in Input) hintForTable(e *producer.FormatError) (hint, bool) {
 	var column string
 	switch e.Format {
@@ -91,8 +91,8 @@ func hasRequests(columns []table.Column) bool {
 	return false
 }
 
-// choosePrompt returns the name of the column that seems to have the prompts: by its name, or the first one
-// of texts.
+// choosePrompt returns the name of the column that seems to have the prompts: by its name, or
+// the first one of texts.
 func choosePrompt(columns []table.Column) string {
 	var names []string
 	text := ""
@@ -106,6 +106,7 @@ func choosePrompt(columns []table.Column) string {
 	if name := fileformat.FindPrompt(names); name != "" {
 		return name
 	}
+
 	if text == "" && len(names) > 0 {
 		text = names[0]
 	}

@@ -294,7 +294,8 @@ func (c Config) Validate() error {
 		}
 	}
 
-	if err := c.Table.validate(output.Prefix(strings.TrimSuffix(c.Output, output.ResultsSuffix)), c.Format); err != nil {
+	out := output.Prefix(strings.TrimSuffix(c.Output, output.ResultsSuffix))
+	if err := c.Table.validate(out, c.Format); err != nil {
 		return fmt.Errorf("pipeline: Config.%w", err)
 	}
 

@@ -23,16 +23,16 @@ type DryRunConfig struct {
 	Opener inputfile.Opener
 	// Stdin is read if Inputs is "-". Defaults to os.Stdin.
 	Stdin io.Reader
-	// Settings apply to the lines of the input, see [Config.Settings]. Model should be set: no server
-	// is asked for its model.
+	// Settings apply to the lines of the input, see [Config.Settings]. Model should be set: no
+	// server is asked for its model.
 	Settings proto.Settings
 	// Hooks report the progress.
 	Hooks Hooks
 }
 
-// DryRun validates an input as Run does and describes its requests. It connects to no bus and no model
-// server, and writes nothing but a copy of standard input, which it removes. An input that cannot be
-// sent is an error, as it is of Run.
+// DryRun validates an input as Run does and describes its requests. It connects to no bus and
+// no model server, and writes nothing but a copy of standard input, which it removes. An input
+// that cannot be sent is an error, as it is of Run.
 func DryRun(ctx context.Context, cfg DryRunConfig) (*dryrun.Preview, error) {
 	fault := inputerror.Input{Files: cfg.Inputs, Opener: cfg.Opener, Prompts: true}
 	if len(cfg.Inputs) == 1 && cfg.Inputs[0] == "-" {
@@ -46,6 +46,7 @@ func DryRun(ctx context.Context, cfg DryRunConfig) (*dryrun.Preview, error) {
 		if err != nil {
 			return nil, err
 		}
+
 		fault.Files, fault.Stdin = []string{path}, true
 	}
 
@@ -67,8 +68,8 @@ func DryRun(ctx context.Context, cfg DryRunConfig) (*dryrun.Preview, error) {
 	return p, nil
 }
 
-// previewRequests reads a validated input again, and describes its requests. names are the names of its
-// files.
+// previewRequests reads a validated input again, and describes its requests. names are the
+// names of its files.
 func previewRequests(
 	ctx context.Context, in proto.Input, s proto.Settings, source producer.Source, names []string,
 ) (*dryrun.Preview, error) {

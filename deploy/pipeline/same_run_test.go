@@ -107,6 +107,7 @@ func TestDescribeSettingsChange(t *testing.T) {
 		if want != "" {
 			want = "which had other settings: " + want
 		}
+
 		if got := describeSettingsChange(tt.then, tt.now); got != want {
 			t.Errorf("%s: %q, want %q", tt.name, got, want)
 		}

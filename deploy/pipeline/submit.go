@@ -530,7 +530,7 @@ func (s *submission) storeInput(ctx context.Context, run, object string, source 
 	}
 
 	var magic [4]byte
-	if _, err := file.ReadAt(magic[:], 0); err != nil && err != io.EOF {
+	if _, err := file.ReadAt(magic[:], 0); err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("read the input: %w", err)
 	}
 

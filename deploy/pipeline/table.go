@@ -23,11 +23,11 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// TableOutput names a table of the answers, see package export. A run that has one writes its output lines
-// in the order of the input.
+// TableOutput names a table of the answers, see package export. A run that has one writes its
+// output lines in the order of the input.
 type TableOutput struct {
-	// Path is the path of the table: the output's, with one of the endings of [export.Formats]. Defaults
-	// to no table.
+	// Path is the path of the table: the output's, with one of the endings of [export.Formats].
+	// Defaults to no table.
 	Path string
 	// Shards is the number of files of the table, see [export.Config]. Defaults to one.
 	Shards int
@@ -49,22 +49,22 @@ func (t TableOutput) format(f output.Format) output.Format {
 func (t TableOutput) validate(out output.Prefix, f output.Format) error {
 	switch {
 	case t.Shards < 0 || t.Shards > export.MaxShards:
-		return fmt.Errorf("Table.Shards is %d, must be from 1 to %d", t.Shards, export.MaxShards)
+		return fmt.Errorf("the field Table.Shards is %d, must be from 1 to %d", t.Shards, export.MaxShards)
 	case !t.enabled() && t.Shards > 1:
-		return fmt.Errorf("Table.Shards is %d, and Table.Path is missing", t.Shards)
+		return fmt.Errorf("the field Table.Shards is %d, and Table.Path is missing", t.Shards)
 	case !t.enabled():
 		return nil
 	case t.Path != string(out)+export.Ending(t.Path) || export.Ending(t.Path) == "":
-		return fmt.Errorf("Table.Path is %q, must be %q with one of %q", t.Path, out, export.Formats())
+		return fmt.Errorf("the field Table.Path is %q, must be %q with one of %q", t.Path, out, export.Formats())
 	case f.Plain:
-		return errors.New("Table excludes Format.Plain: such lines do not say which requests they answer")
+		return errors.New("the field Table excludes Format.Plain: such lines do not say which requests they answer")
 	}
 
 	return nil
 }
 
-// Check refuses a table of which a file is an input, belongs to something else, or cannot be written. out
-// is the output of the run, and state the state folder.
+// Check refuses a table of which a file is an input, belongs to something else, or cannot be
+// written. out is the output of the run, and state the state folder.
 func (t TableOutput) Check(out output.Prefix, state string, inputs []string) error {
 	_, err := newTableWriter(t, out, state, statedir.ForOutput(state, string(out)), inputs, Hooks{})
 	return err
@@ -84,8 +84,8 @@ type tableWriter struct {
 	own []string
 }
 
-// newTableWriter returns the writer of a table. It refuses one of which a file is an input, belongs to
-// something else, or cannot be written. It is nil if there is no table.
+// newTableWriter returns the writer of a table. It refuses one of which a file is an input,
+// belongs to something else, or cannot be written. It is nil if there is no table.
 func newTableWriter(t TableOutput, out output.Prefix, state, stateDir string, inputs []string, hooks Hooks,
 ) (*tableWriter, error) {
 	if !t.enabled() {
@@ -112,8 +112,8 @@ func newTableWriter(t TableOutput, out output.Prefix, state, stateDir string, in
 	return w, w.checkOtherShards()
 }
 
-// findOwn finds the files that this run has written before: those of its metadata, and those that it had
-// begun to write.
+// findOwn finds the files that this run has written before: those of its metadata, and those
+// that it had begun to write.
 func (w *tableWriter) findOwn() error {
 	if meta, err := w.output.ReadMeta(); err == nil { // others are reported with the output
 		for _, t := range meta.Test.Tables {
@@ -131,15 +131,16 @@ func (w *tableWriter) findOwn() error {
 	return nil
 }
 
-// notePath returns the path of the file with the names of the table's files, one a line. It is there while
-// they are written.
+// notePath returns the path of the file with the names of the table's files, one a line. It is
+// there while they are written.
 func (w *tableWriter) notePath() string { return filepath.Join(w.stateDir, "table") }
 
 // checkFile refuses a path that cannot be written.
 func (w *tableWriter) checkFile(path string, inputs []string) error {
 	target, err := atomicfile.FollowLinks(path)
 	if err != nil {
-		return exit.WithHint(fmt.Errorf("the table %s cannot be written: %w", files.Short(path), files.WithoutPath(err)),
+		return exit.WithHint(fmt.Errorf("the table %s cannot be written: %w",
+			files.Short(path), files.WithoutPath(err)),
 			"choose another output with -o")
 	}
 
@@ -153,7 +154,8 @@ func (w *tableWriter) checkFile(path string, inputs []string) error {
 
 	for _, input := range inputs {
 		if of, err := os.Stat(input); err == nil && os.SameFile(of, info) {
-			return exit.Usage("choose another output with -o", "the input %s is the table %s, which the run would write",
+			return exit.Usage("choose another output with -o",
+				"the input %s is the table %s, which the run would write",
 				files.Short(input), files.Short(path))
 		}
 	}
@@ -173,7 +175,8 @@ func probeName(path, target string) error {
 		return nil // another process has just made it
 	}
 	if err != nil {
-		return exit.WithHint(fmt.Errorf("the table %s cannot be written: %w", files.Short(path), files.WithoutPath(err)),
+		return exit.WithHint(fmt.Errorf("the table %s cannot be written: %w",
+			files.Short(path), files.WithoutPath(err)),
 			"choose another output with -o")
 	}
 
@@ -182,8 +185,8 @@ func probeName(path, target string) error {
 	return nil
 }
 
-// checkOtherShards refuses a table in several files beside the files of one in another number. A reader of
-// all of them would have rows twice.
+// checkOtherShards refuses a table in several files beside the files of one in another number.
+// A reader of all of them would have rows twice.
 func (w *tableWriter) checkOtherShards() error {
 	if w.Shards <= 1 {
 		return nil
@@ -208,7 +211,8 @@ func (w *tableWriter) checkOtherShards() error {
 			continue
 		}
 
-		return exit.WithHint(fmt.Errorf("%s is there, a part of a table of %d files, not %d", entry.Name(), of, w.Shards),
+		return exit.WithHint(fmt.Errorf("%s is there, a part of a table of %d files, not %d",
+			entry.Name(), of, w.Shards),
 			"move all parts of that table away, or choose another output with -o")
 	}
 
@@ -285,8 +289,8 @@ func (w *tableWriter) note() error {
 	})
 }
 
-// complete writes the table of a complete run, if it is missing or not as it was written, and adds it to
-// the metadata.
+// complete writes the table of a complete run, if it is missing or not as it was written, and
+// adds it to the metadata.
 func (w *tableWriter) complete(ctx context.Context, meta *metadata.Run) error {
 	if w == nil {
 		return nil
@@ -322,10 +326,13 @@ func (w *tableWriter) describe() string {
 	return fmt.Sprintf("%s and %d more files", files.Short(paths[0]), len(paths)-1)
 }
 
-// findReason returns the reason why the table of a complete run has to be written, empty if it is whole.
+// findReason returns the reason why the table of a complete run has to be written, empty if it
+// is whole.
 func (w *tableWriter) findReason(meta *metadata.Run) (string, error) {
 	for _, path := range w.paths() {
-		i := slices.IndexFunc(meta.Test.Tables, func(t metadata.TableFile) bool { return t.File == filepath.Base(path) })
+		i := slices.IndexFunc(meta.Test.Tables, func(t metadata.TableFile) bool {
+			return t.File == filepath.Base(path)
+		})
 		if i < 0 {
 			return "which it does not have yet", nil
 		}
@@ -347,7 +354,9 @@ func (w *tableWriter) findReason(meta *metadata.Run) (string, error) {
 // saveTables adds the files of a table to the metadata.
 func (w *tableWriter) saveTables(meta *metadata.Run, tables []metadata.TableFile) error {
 	for _, t := range tables {
-		meta.Test.Tables = slices.DeleteFunc(meta.Test.Tables, func(old metadata.TableFile) bool { return old.File == t.File })
+		meta.Test.Tables = slices.DeleteFunc(meta.Test.Tables, func(old metadata.TableFile) bool {
+			return old.File == t.File
+		})
 		meta.Test.Tables = append(meta.Test.Tables, t)
 	}
 

@@ -45,7 +45,8 @@ Exit codes:
   130  interrupted; the same command resumes it`,
 		Commands: slices.Concat(
 			inGroup(groupRun, runCommand(env), simCommand(env), doctorCommand(env)),
-			inGroup(groupResults, exportCommand(env), verifyCommand(env), reportCommand(env), compareCommand(env), historyCommand(env)),
+			inGroup(groupResults, exportCommand(env), verifyCommand(env), reportCommand(env), compareCommand(env),
+				historyCommand(env)),
 			inGroup(groupBoxes, serveCommand(env), workerCommand(env), submitCommand(env), collectCommand(env),
 				joinCommand(env), keyCommand(env), natsConfigCommand(env)),
 			inGroup(groupRuns, slices.Concat([]*cli.Command{

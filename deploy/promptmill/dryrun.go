@@ -23,8 +23,8 @@ func dryRunFlag() cli.Flag {
 	}
 }
 
-// unnamedModel stands for the model in the requests of a dry run if no flag names one: a run asks the
-// model server, or the bus.
+// unnamedModel stands for the model in the requests of a dry run if no flag names one: a run
+// asks the model server, or the bus.
 const unnamedModel = "MODEL-OF-THE-SERVER"
 
 // maxShownText is the most characters of a text in a request that a dry run prints on a terminal.
@@ -54,6 +54,7 @@ func previewInputs(
 	} else {
 		s.Model = ""
 	}
+
 	cfg.Hooks = cmd.hooks()
 
 	previewing, signalsToNext := untilSignal(ctx, env)
@@ -82,6 +83,7 @@ func previewInputs(
 	if err := p.Print(env.stdout, shown); err != nil {
 		return err
 	}
+
 	cmd.screen.Printf("nothing was sent, and nothing was written")
 
 	return nil

@@ -29,8 +29,8 @@ func shardsFlag() cli.Flag {
 	}
 }
 
-// outputOf returns the output that -o names, or else name in the working directory, and the table of its
-// answers, if -o names one. An output at a URL has its local files at name.
+// outputOf returns the output that -o names, or else name in the working directory, and the
+// table of its answers, if -o names one. An output at a URL has its local files at name.
 func outputOf(c *cli.Command, name string) (output.Prefix, pipeline.TableOutput, error) {
 	t := pipeline.TableOutput{Shards: c.Int("shards")}
 	if out := c.String("output"); out != "" && !objectstore.IsURL(out) {
@@ -38,15 +38,18 @@ func outputOf(c *cli.Command, name string) (output.Prefix, pipeline.TableOutput,
 	}
 
 	if t.Shards < 1 || t.Shards > export.MaxShards {
-		return "", t, exit.Usage("for example --shards 16", "--shards %d: must be from 1 to %d", t.Shards, export.MaxShards)
+		return "", t, exit.Usage("for example --shards 16", "--shards %d: must be from 1 to %d", t.Shards,
+			export.MaxShards)
 	}
 
 	ending := export.Ending(name)
 	switch {
-	case ending == "" && (!strings.HasSuffix(name, output.ResultsSuffix) || filepath.Base(name) == output.ResultsSuffix):
+	case ending == "" && (!strings.HasSuffix(name, output.ResultsSuffix) ||
+		filepath.Base(name) == output.ResultsSuffix):
 		return "", t, refuseOutputName(name)
 	case ending == "" && t.Shards > 1:
-		return "", t, exit.Usage("for example -o "+report.ShellWords(strings.TrimSuffix(name, output.ResultsSuffix)+".csv"),
+		return "", t, exit.Usage("for example -o "+
+			report.ShellWords(strings.TrimSuffix(name, output.ResultsSuffix)+".csv"),
 			"--shards %d: only a table has several files, and %s is none", t.Shards, name)
 	case ending != "" && c.Bool("plain"):
 		return "", t, exit.Usage("leave out --plain", "--plain takes out what a table needs of the output lines")

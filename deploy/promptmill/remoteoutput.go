@@ -19,8 +19,9 @@ import (
 	"github.com/promptmill/promptmill/deploy/upload"
 )
 
-// placeOutput returns the upload of an output that -o names by a URL, and the path of its local file, which lies in
-// the state folder, in a folder of the URL. It returns nothing for any other output.
+// placeOutput returns the upload of an output that -o names by a URL, and the path of its local
+// file, which lies in the state folder, in a folder of the URL. It returns nothing for any
+// other output.
 func placeOutput(
 	ctx context.Context, env environment, c *cli.Command, places *objectstore.Client,
 ) (local string, copied pipeline.Upload, err error) {
@@ -39,6 +40,7 @@ func placeOutput(
 	if strings.HasSuffix(name, output.ResultsSuffix) {
 		ending = output.ResultsSuffix
 	}
+
 	if ending == "" {
 		return "", nil, exit.Usage("for example -o "+address+output.ResultsSuffix, "-o %s: must end in %s", address,
 			output.ResultsSuffix)

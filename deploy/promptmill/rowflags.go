@@ -282,7 +282,6 @@ func parseDelimiter(text string) (string, error) {
 // parseSelection reads the flags that choose requests of the input, and their endpoint.
 func parseSelection(c *cli.Command, s *proto.Settings) error {
 	s.Endpoint, s.Limit, s.Sample = c.String("endpoint"), c.Int("limit"), c.Int("sample")
-
 	if s.Endpoint != "" && !slices.Contains(proto.Endpoints, s.Endpoint) {
 		return exit.Usage("want "+joinWords(proto.Endpoints), "there is no endpoint %q", s.Endpoint)
 	}

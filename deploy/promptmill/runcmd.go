@@ -66,8 +66,9 @@ func runCommand(env environment) *cli.Command {
 			"format, or has one request body a line (messages, prompt or input). With --prompt, it is a table: " +
 			"CSV, Parquet, JSON or lines of text, with a request for each row. It may be compressed with gzip or zstd, and " +
 			"be a folder, a pattern or a URL. The INPUT - is standard input.",
-		Flags: slices.Concat(flags, modelFlags(), inputFlags(), selectionFlags(), rowFlags(), placeFlags(), outputFlags(),
-			listenFlags(), policyFlags(), shardFlags(), metricsFlags(), apiFlags(), []cli.Flag{onEndFlag()}, ownBusFlags(),
+		Flags: slices.Concat(flags, modelFlags(), inputFlags(), selectionFlags(), rowFlags(), placeFlags(),
+			outputFlags(), listenFlags(), policyFlags(), shardFlags(), metricsFlags(), apiFlags(),
+			[]cli.Flag{onEndFlag()}, ownBusFlags(),
 			[]cli.Flag{replicasFlag()}, reportFlags(), simFlags()),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			places := openPlaces(c)

@@ -17,8 +17,8 @@ var tableSteps = []deathStep{
 	{name: "the journal is removed", call: unlinkCalls, path: "out.part.zst"},
 }
 
-// A run that is killed at a step of writing its table is finished by the same command, with the table that
-// its lines and its input give.
+// A run that is killed at a step of writing its table is finished by the same command, with the
+// table that its lines and its input give.
 func TestTableKilledAtEachStep(t *testing.T) {
 	t.Parallel()
 

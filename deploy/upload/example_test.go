@@ -25,6 +25,7 @@ func ExampleNew() {
 		Key:   key,
 		Local: output.Prefix("/var/lib/answers/tickets"),
 	})
+
 	fmt.Println(target.Output().Results())
 
 	// Output:

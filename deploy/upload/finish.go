@@ -15,9 +15,10 @@ import (
 	"github.com/promptmill/promptmill/deploy/files"
 )
 
-// Finish copies the files of the complete run that the store does not have yet, the metadata last, and then
-// deletes the pieces of the journal. It can be interrupted and repeated: the local files stay. It returns the
-// number of files that it has copied. An error has the exit code of a store that cannot be reached.
+// Finish copies the files of the complete run that the store does not have yet, the metadata
+// last, and then deletes the pieces of the journal. It can be interrupted and repeated: the
+// local files stay. It returns the number of files that it has copied. An error has the exit
+// code of a store that cannot be reached.
 func (t *Target) Finish(ctx context.Context, meta *metadata.Run) (copied int, err error) {
 	copied, err = t.uploadAll(ctx, meta)
 	if err != nil && ctx.Err() == nil {
@@ -68,7 +69,8 @@ type localFile struct {
 	sum  string // SHA-256
 }
 
-// findMissing returns the files that the store does not have. It refuses to replace those of others.
+// findMissing returns the files that the store does not have. It refuses to replace those of
+// others.
 func (t *Target) findMissing(ctx context.Context, paths []string, run string) (missing []localFile, err error) {
 	for _, path := range paths {
 		sum, size, err := output.HashFile(path)
@@ -109,8 +111,8 @@ func (t *Target) upload(ctx context.Context, f localFile, run string) error {
 	return t.Store.Upload(ctx, t.keyOf(f.path), file, info.Size(), map[string]string{runKey: run, sumKey: f.sum})
 }
 
-// removeLeftovers deletes the pieces of the journal, the last one first, and the failed requests of an earlier
-// attempt that a retry has answered.
+// removeLeftovers deletes the pieces of the journal, the last one first, and the failed
+// requests of an earlier attempt that a retry has answered.
 func (t *Target) removeLeftovers(ctx context.Context, meta *metadata.Run) error {
 	list, err := t.Store.List(ctx, t.partPrefix())
 	if err != nil {

@@ -30,8 +30,9 @@ func (t *Target) Synced(size int64) {
 	}
 }
 
-// Follow copies the synced journal of a run, of which size bytes are synced already, until ctx ends. A store
-// that fails does not end it: it warns once, and tries again with the next frames.
+// Follow copies the synced journal of a run, of which size bytes are synced already, until ctx
+// ends. A store that fails does not end it: it warns once, and tries again with the next
+// frames.
 func (t *Target) Follow(ctx context.Context, run string, size int64) {
 	f := &follower{
 		target: t,
@@ -96,6 +97,7 @@ func (f *follower) copyPiece(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	defer journal.Close()
 
 	info, err := journal.Stat()
@@ -122,7 +124,8 @@ func (f *follower) copyPiece(ctx context.Context) error {
 		return err
 	}
 
-	err = f.target.Store.Upload(ctx, f.target.pieceKey(f.copied), io.NewSectionReader(journal, f.copied, length), length,
+	err = f.target.Store.Upload(ctx, f.target.pieceKey(f.copied),
+		io.NewSectionReader(journal, f.copied, length), length,
 		map[string]string{runKey: f.run, sumKey: sum})
 	if err == nil {
 		f.copied += length
@@ -131,13 +134,15 @@ func (f *follower) copyPiece(ctx context.Context) error {
 	return err
 }
 
-// matchPieces compares the pieces in the store with the journal, and deletes those from the first one on that
-// is not a part of it: its torn tail may have been cut off. It returns where the pieces end.
+// matchPieces compares the pieces in the store with the journal, and deletes those from the
+// first one on that is not a part of it: its torn tail may have been cut off. It returns where
+// the pieces end.
 func (t *Target) matchPieces(ctx context.Context, journal io.ReaderAt, size int64, run string) (int64, error) {
 	list, err := t.Store.List(ctx, t.partPrefix())
 	if err != nil {
 		return 0, err
 	}
+
 	list = slices.DeleteFunc(list, func(o objectstore.Object) bool { return !t.isPiece(o.Key) })
 
 	end, good := int64(0), 0
@@ -151,6 +156,7 @@ func (t *Target) matchPieces(ctx context.Context, journal io.ReaderAt, size int6
 		if err != nil {
 			return 0, err
 		}
+
 		if !same {
 			break
 		}

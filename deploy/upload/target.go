@@ -40,7 +40,8 @@ type Store interface {
 	Upload(ctx context.Context, key string, file io.ReaderAt, size int64, metadata map[string]string) error
 	// Delete deletes an object. It is no error if there is none.
 	Delete(ctx context.Context, key string) error
-	// AbortUploads discards the uploads that dead processes have left, of the keys that a function chooses.
+	// AbortUploads discards the uploads that dead processes have left, of the keys that a
+	// function chooses.
 	AbortUploads(ctx context.Context, prefix string, chosen func(key string) bool) error
 }
 
@@ -57,7 +58,8 @@ type Config struct {
 	// Log gets warnings. The zero value discards them.
 	Log zerolog.Logger
 
-	// PieceSize is the size in bytes from which on a piece of the journal is copied. Defaults to 8 MiB.
+	// PieceSize is the size in bytes from which on a piece of the journal is copied. Defaults
+	// to 8 MiB.
 	PieceSize int64
 	// PieceTime is the time after which a smaller piece is copied. Defaults to a minute.
 	PieceTime time.Duration
@@ -167,9 +169,10 @@ func (t *Target) findLocal() (localRun, error) {
 	return localRun{id: meta.TestID, complete: true}, nil
 }
 
-// Prepare checks the place before the run begins: it can be listed and written, and no object of another
-// program or another run is in the way. It discards uploads of a dead process. If the place has a complete run,
-// and this machine has none, Prepare copies its files here, so that the run is found to be complete.
+// Prepare checks the place before the run begins: it can be listed and written, and no object
+// of another program or another run is in the way. It discards uploads of a dead process. If
+// the place has a complete run, and this machine has none, Prepare copies its files here, so
+// that the run is found to be complete.
 func (t *Target) Prepare(ctx context.Context) error {
 	local, err := t.findLocal()
 	if err != nil {
@@ -227,12 +230,14 @@ func (t *Target) checkOwner(ctx context.Context, list []objectstore.Object, run 
 		if !t.isOurs(o.Key) || o.Key == t.partPrefix()+".try" || piece && pieces {
 			continue
 		}
+
 		pieces = pieces || piece
 
 		owner, err := t.ownerOf(ctx, o.Key)
 		if err != nil {
 			return err
 		}
+
 		if run == "" || owner != run {
 			return t.refuse(o.Key, owner)
 		}
@@ -263,7 +268,8 @@ func (t *Target) refuse(key, owner string) error {
 		"run the command where that run began, remove the objects of the output, or choose another one with -o")
 }
 
-// adoptRemote copies the files of a complete run in the store to this machine. It refuses any other object.
+// adoptRemote copies the files of a complete run in the store to this machine. It refuses any
+// other object.
 func (t *Target) adoptRemote(ctx context.Context, list []objectstore.Object) error {
 	there := map[string]bool{}
 	for _, o := range list {
@@ -278,9 +284,11 @@ func (t *Target) adoptRemote(ctx context.Context, list []objectstore.Object) err
 	if err != nil {
 		return err
 	}
+
 	if owner == "" {
 		return t.refuse(t.keyOf(t.Local.Meta()), "")
 	}
+
 	if err := t.checkOwner(ctx, list, owner); err != nil {
 		return err
 	}
@@ -292,6 +300,7 @@ func (t *Target) adoptRemote(ctx context.Context, list []objectstore.Object) err
 				return err
 			}
 		}
+
 		if there[t.keyOf(path)] {
 			if err := t.download(ctx, path); err != nil {
 				return err

@@ -56,12 +56,15 @@ func (s *memoryStore) Stat(_ context.Context, key string) (objectstore.Object, e
 func (s *memoryStore) List(_ context.Context, prefix string) (list []objectstore.Object, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	for key, text := range s.objects {
 		if strings.HasPrefix(key, prefix) {
 			list = append(list, objectstore.Object{Key: key, Size: int64(len(text))})
 		}
 	}
+
 	slices.SortFunc(list, func(a, b objectstore.Object) int { return strings.Compare(a.Key, b.Key) })
+
 	return list, nil
 }
 
@@ -78,13 +81,17 @@ func (s *memoryStore) Upload(
 	if err != nil {
 		return err
 	}
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if s.fails != nil {
 		return s.fails
 	}
+
 	s.objects[key], s.metadata[key] = text, metadata
 	s.changed <- struct{}{}
+
 	return nil
 }
 
@@ -111,6 +118,7 @@ func (s *memoryStore) joined(prefix string) (text []byte) {
 
 func newTestTarget(t *testing.T, s Store, dir string) *Target {
 	t.Helper()
+
 	return New(Config{
 		Store:     s,
 		URL:       "s3://bucket/dir/out",
@@ -121,9 +129,11 @@ func newTestTarget(t *testing.T, s Store, dir string) *Target {
 	})
 }
 
-// TestFollow copies a journal in pieces, is killed, and continues after the tail of the journal was cut off.
+// TestFollow copies a journal in pieces, is killed, and continues after the tail of the journal
+// was cut off.
 func TestFollow(t *testing.T) {
 	t.Parallel()
+
 	s, dir := newMemoryStore(), t.TempDir()
 	target := newTestTarget(t, s, dir)
 	j, err := journal.Create(target.Local.Journal(), proto.Manifest{Run: "r1"})
@@ -149,6 +159,7 @@ func TestFollow(t *testing.T) {
 
 	stop := follow(target)
 	await()
+
 	for range 3 {
 		if err := j.Append(&journal.Frame{}); err != nil {
 			t.Fatal(err)
@@ -156,12 +167,14 @@ func TestFollow(t *testing.T) {
 		target.Synced(j.Size())
 		await()
 	}
+
 	stop()
 
 	want, err := os.ReadFile(target.Local.Journal())
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if got := s.joined("dir/out.part/"); !bytes.Equal(got, want) {
 		t.Fatalf("the pieces have %d bytes, the journal has %d", len(got), len(want))
 	}
@@ -170,6 +183,7 @@ func TestFollow(t *testing.T) {
 	s.objects[target.pieceKey(int64(len(want)))] = []byte("lost")
 	s.metadata[target.pieceKey(int64(len(want)))] = map[string]string{runKey: "r1", sumKey: "other"}
 	stop = follow(newTestTarget(t, s, dir))
+
 	deadline := time.Now().Add(10 * time.Second)
 	for !bytes.Equal(s.lockedJoin(), want) {
 		if time.Now().After(deadline) {
@@ -177,6 +191,7 @@ func TestFollow(t *testing.T) {
 		}
 		time.Sleep(time.Millisecond)
 	}
+
 	stop()
 }
 
@@ -184,16 +199,19 @@ func (s *memoryStore) lockedJoin() []byte {
 	list, _ := s.List(context.Background(), "dir/out.part/")
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	var text []byte
 	for _, o := range list {
 		text = append(text, s.objects[o.Key]...)
 	}
+
 	return text
 }
 
 // TestPrepareRefuses refuses objects of others before anything is written.
 func TestPrepareRefuses(t *testing.T) {
 	t.Parallel()
+
 	for key, owner := range map[string]string{
 		"dir/out.jsonl.zst":                 "",
 		"dir/out.errors.jsonl.zst":          "other",
@@ -203,11 +221,13 @@ func TestPrepareRefuses(t *testing.T) {
 	} {
 		t.Run(key, func(t *testing.T) {
 			t.Parallel()
+
 			s, dir := newMemoryStore(), t.TempDir()
 			s.objects[key], s.metadata[key] = []byte("x"), map[string]string{}
 			if owner != "" {
 				s.metadata[key][runKey] = owner
 			}
+
 			target := newTestTarget(t, s, dir)
 			target.Tables = []string{filepath.Join(dir, "out.csv")}
 
@@ -215,6 +235,7 @@ func TestPrepareRefuses(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), "s3://bucket/"+key) || exit.Hint(err) == "" {
 				t.Errorf("Prepare: %v", err)
 			}
+
 			if len(s.objects) != 1 || string(s.objects[key]) != "x" {
 				t.Errorf("the store has changed: %d objects", len(s.objects))
 			}
@@ -222,9 +243,11 @@ func TestPrepareRefuses(t *testing.T) {
 	}
 }
 
-// TestFinish fails at a store that fails, and copies what is missing the second time, the metadata last.
+// TestFinish fails at a store that fails, and copies what is missing the second time, the
+// metadata last.
 func TestFinish(t *testing.T) {
 	t.Parallel()
+
 	s, dir := newMemoryStore(), t.TempDir()
 	target := newTestTarget(t, s, dir)
 	for _, path := range []string{target.Local.Results(), target.Local.Meta(), target.Local.ReportHTML()} {
@@ -232,6 +255,7 @@ func TestFinish(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	meta := &metadata.Run{}
 	meta.TestID = "r1"
 
@@ -243,11 +267,13 @@ func TestFinish(t *testing.T) {
 
 	s.fails = nil
 	s.objects[target.pieceKey(0)] = []byte("piece")
+
 	for i, want := range []int{3, 0} {
 		if n, err := target.Finish(t.Context(), meta); err != nil || n != want {
 			t.Errorf("Finish %d copied %d files, want %d: %v", i, n, want, err)
 		}
 	}
+
 	if list, _ := s.List(t.Context(), ""); len(list) != 3 {
 		t.Errorf("the store has %s", fmt.Sprint(list))
 	}

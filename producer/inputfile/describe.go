@@ -19,9 +19,9 @@ func Describe(path string, info fs.FileInfo) proto.File {
 	return f
 }
 
-// IsUnchanged reports whether the file that now describes is the one that then describes, with the same
-// contents, as far as that can be known without reading it. Without an ETag, and on a file system without
-// inodes and change times, it returns false.
+// IsUnchanged reports whether the file that now describes is the one that then describes, with
+// the same contents, as far as that can be known without reading it. Without an ETag, and on a
+// file system without inodes and change times, it returns false.
 func IsUnchanged(then, now proto.File) bool {
 	if then.ETag != "" || now.ETag != "" {
 		return now.Path == then.Path && now.ETag == then.ETag && now.Bytes == then.Bytes

@@ -30,6 +30,7 @@ func TestUnchanged(t *testing.T) {
 
 	path := filepath.Join(t.TempDir(), "in")
 	write(path, "old")
+
 	then, info := describe(path)
 	if then.Inode == 0 {
 		t.Skip("this system has no inodes")

@@ -18,8 +18,8 @@ import (
 
 // Opener describes and opens input files.
 type Opener interface {
-	// Stat describes a file, by its path or URL, as it is now. The error wraps [io/fs.ErrNotExist] if
-	// there is none.
+	// Stat describes a file, by its path or URL, as it is now. The error wraps
+	// [io/fs.ErrNotExist] if there is none.
 	Stat(ctx context.Context, path string) (proto.File, error)
 	// Open opens the file at file.Path. If file.ETag is set, the file must still have it: else the
 	// error, of Open or of a later read, wraps [proto.ErrInputChanged]. The end of ctx ends the

@@ -7,7 +7,8 @@ import (
 	"github.com/promptmill/promptmill/producer/table"
 )
 
-// TemplateError is the error of a template or of the name of a column. It concerns all rows of a table.
+// TemplateError is the error of a template or of the name of a column. It concerns all rows of
+// a table.
 type TemplateError struct {
 	// Flag is the flag of the command line that has the template, such as --prompt.
 	Flag string
@@ -34,6 +35,7 @@ func (e *TemplateError) Error() string {
 	case e.Hint != "":
 		text += "; " + e.Hint
 	}
+
 	return text
 }
 
@@ -83,6 +85,7 @@ func newColumnError(flag, name string, columns []table.Column) *TemplateError {
 	for _, c := range columns {
 		e.Columns = append(e.Columns, c.Name)
 	}
+
 	e.Nearest = nearestName(name, e.Columns)
 
 	return e
@@ -99,7 +102,8 @@ func nearestName(name string, names []string) string {
 	return nearest
 }
 
-// countEdits counts the bytes to insert, remove or replace that make one text of another (Levenshtein, 1965).
+// countEdits counts the bytes to insert, remove or replace that make one text of another
+// (Levenshtein, 1965).
 func countEdits(a, b string) int {
 	if max(len(a), len(b)) > 100 {
 		return 100

@@ -25,6 +25,7 @@ func Example() {
 		Columns: columns,
 		Values:  []table.Value{{Kind: table.KindText, Text: []byte("printer is broken")}},
 	})
+
 	fmt.Println(string(line), err)
 	// Output: {"messages":[{"role":"user","content":"Classify: print"}]} <nil>
 }

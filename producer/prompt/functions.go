@@ -26,8 +26,8 @@ type cell struct {
 // String returns the value as it is printed.
 func (c cell) String() string { return string(c.AppendText(nil)) }
 
-// funcs returns the functions of templates. Those with an underscore are put into templates by their
-// analysis.
+// funcs returns the functions of templates. Those with an underscore are put into templates by
+// their analysis.
 func (r *Renderer) funcs() template.FuncMap {
 	apply := func(name string, arg, v any) (any, error) {
 		c, isCell := v.(cell)
@@ -156,10 +156,12 @@ func (r *Renderer) applyCall(c call, v cell) (table.Value, error) {
 		if (v.Kind == table.KindText || v.Kind == table.KindTime) && !isUTF8(v.Text) {
 			return table.Value{}, newEncodingError(v.column)
 		}
+
 		if v.Kind == table.KindText {
 			quoted, _ := appendEscaped([]byte{'"'}, v.Text)
 			return table.Value{Kind: table.KindText, Text: append(quoted, '"')}, nil
 		}
+
 		return table.Value{Kind: table.KindText, Text: v.AppendJSON(nil)}, nil
 	case "truncate":
 		if c.arg.Kind != table.KindInt || int64(c.arg.Bits) < 0 {

@@ -64,6 +64,7 @@ func (r *Renderer) appendImageAt(dst []byte, column int, at string) ([]byte, err
 	if cell, ok := errors.AsType[*CellError](err); ok {
 		cell.Column = r.names[column]
 	}
+
 	if err != nil {
 		return dst, err
 	}
@@ -81,6 +82,7 @@ func (r *Renderer) resolvePath(path string) string {
 	case filepath.IsAbs(path):
 		return path
 	}
+
 	return filepath.Join(filepath.Dir(r.file), path)
 }
 
@@ -104,6 +106,7 @@ func (r *Renderer) readImage(path string) ([]byte, error) {
 	default:
 		return nil, fmt.Errorf("read image %s: %w", path, err)
 	}
+
 	defer f.Close()
 
 	if f.Size() > maxImage {
@@ -142,7 +145,8 @@ func newSizeError(column, what string) *CellError {
 	return &CellError{Column: column, Reason: fmt.Sprintf("%s is an image of more than %d MiB", what, maxImage>>20)}
 }
 
-// imageType returns the type of an image by its first bytes, empty if it is not one that model servers read.
+// imageType returns the type of an image by its first bytes, empty if it is not one that model
+// servers read.
 func imageType(data []byte) string {
 	switch {
 	case bytes.HasPrefix(data, []byte("\x89PNG\r\n\x1a\n")):
@@ -154,5 +158,6 @@ func imageType(data []byte) string {
 	case len(data) >= 12 && string(data[:4]) == "RIFF" && string(data[8:12]) == "WEBP":
 		return "webp"
 	}
+
 	return ""
 }

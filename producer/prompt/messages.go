@@ -23,6 +23,7 @@ func (r *Renderer) appendMessages(dst []byte) ([]byte, error) {
 
 	var err error
 	from := len(dst)
+
 	if r.system != nil && !hasSystem {
 		dst = append(dst, `{"role":"system","content":`...)
 		if dst, err = r.appendQuoted(dst, r.system); err != nil {
@@ -72,18 +73,20 @@ func (r *Renderer) appendUserMessage(dst []byte) ([]byte, error) {
 		if i > 0 || r.prompt != nil {
 			dst = append(dst, ',')
 		}
+
 		dst = append(dst, `{"type":"image_url","image_url":{"url":`...)
 		if dst, err = r.appendImage(dst, column); err != nil {
 			return dst, err
 		}
+
 		dst = append(dst, "}}"...)
 	}
 
 	return append(dst, "]}"...), nil
 }
 
-// readMessages returns the messages in the column of the current row, without the brackets of their list,
-// and whether one of them is a system message.
+// readMessages returns the messages in the column of the current row, without the brackets of
+// their list, and whether one of them is a system message.
 func (r *Renderer) readMessages() (list []byte, hasSystem bool, err error) {
 	column := r.names[r.messages]
 	v := r.value(r.messages)
@@ -106,6 +109,7 @@ func (r *Renderer) readMessages() (list []byte, hasSystem bool, err error) {
 
 	count := 0
 	r.scan.Reset(text)
+
 	for r.scan.EnterArray(); r.scan.NextElement(); {
 		count++
 		if r.scan.Kind() != '{' {

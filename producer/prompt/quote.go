@@ -17,6 +17,7 @@ func appendEscaped(dst, text []byte) ([]byte, bool) {
 			if word&high != 0 {
 				ascii = false
 			}
+
 			if needsEscape(word) {
 				break
 			}
@@ -28,9 +29,11 @@ func appendEscaped(dst, text []byte) ([]byte, bool) {
 			if c >= utf8.RuneSelf {
 				ascii = false
 			}
+
 			if c >= ' ' && c != '"' && c != '\\' {
 				continue
 			}
+
 			dst = append(dst, text[from:i]...)
 			dst = appendEscape(dst, c)
 			from = i + 1
@@ -48,7 +51,8 @@ const (
 	high = 0x8080808080808080
 )
 
-// needsEscape reports whether one of eight bytes has an escape. It may report it for a byte above ASCII, too.
+// needsEscape reports whether one of eight bytes has an escape. It may report it for a byte
+// above ASCII, too.
 func needsEscape(word uint64) bool {
 	quote := word ^ low*'"'
 	slash := word ^ low*'\\'

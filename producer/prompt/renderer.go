@@ -22,11 +22,11 @@ type Config struct {
 	Settings proto.Settings
 	// Columns are the columns of the table. Required.
 	Columns []table.Column
-	// Varied reports that rows have columns of their own, as objects of JSON have: only columns that must
-	// not be empty have to be among Columns.
+	// Varied reports that rows have columns of their own, as objects of JSON have: only columns
+	// that must not be empty have to be among Columns.
 	Varied bool
-	// File is the path or URL of the table. Paths of images are relative to its folder. Defaults to the
-	// working directory.
+	// File is the path or URL of the table. Paths of images are relative to its folder.
+	// Defaults to the working directory.
 	File string
 	// Opener opens the files of images. Defaults to [inputfile.Local].
 	Opener inputfile.Opener
@@ -52,7 +52,8 @@ type Renderer struct {
 	// slow leaves all templates to text/template.
 	slow bool
 
-	// row is the current row. indexes has the index of each of names in it, -1 if it has no such column.
+	// row is the current row. indexes has the index of each of names in it, -1 if it has no
+	// such column.
 	row     table.Row
 	indexes []int
 	// columns are the columns for which indexes was made.
@@ -76,8 +77,8 @@ const (
 	setFlag      = "--set "
 )
 
-// New compiles the templates of the settings for a table. Images are read until ctx ends. The error is a
-// [TemplateError] if a template is wrong or names a column that is not there.
+// New compiles the templates of the settings for a table. Images are read until ctx ends. The
+// error is a [TemplateError] if a template is wrong or names a column that is not there.
 func New(ctx context.Context, cfg Config) (*Renderer, error) {
 	r, err := compileSettings(cfg.Settings, false)
 	if err != nil {
@@ -92,8 +93,8 @@ func New(ctx context.Context, cfg Config) (*Renderer, error) {
 	return r, r.checkColumns(cfg)
 }
 
-// Columns returns the names of the columns that the settings use, without a table: to read no others. Nil:
-// they may use all. The error is a [TemplateError] if a template is wrong.
+// Columns returns the names of the columns that the settings use, without a table: to read no
+// others. Nil: they may use all. The error is a [TemplateError] if a template is wrong.
 func Columns(s proto.Settings) ([]string, error) {
 	r, err := compileSettings(s, false)
 	if err != nil {
@@ -182,6 +183,7 @@ func compileSettings(s proto.Settings, slow bool) (*Renderer, error) {
 		if err != nil {
 			return nil, err
 		}
+
 		*field.to = t
 	}
 
@@ -202,6 +204,7 @@ func compileSettings(s proto.Settings, slow bool) (*Renderer, error) {
 		if err != nil {
 			return nil, err
 		}
+
 		r.set = append(r.set, field)
 	}
 
@@ -210,8 +213,10 @@ func compileSettings(s proto.Settings, slow bool) (*Renderer, error) {
 		if err := schema.Compact(); err != nil {
 			return nil, fmt.Errorf("the schema is not JSON: %w", err)
 		}
+
 		r.format = fmt.Appendf(nil,
-			`,"response_format":{"type":"json_schema","json_schema":{"name":"answer","strict":true,"schema":%s}}`, schema)
+			`,"response_format":{"type":"json_schema","json_schema":{"name":"answer","strict":true,"schema":%s}}`,
+			schema)
 	}
 
 	return r, nil
@@ -310,6 +315,7 @@ func (r *Renderer) checkColumns(cfg Config) error {
 		if cfg.Varied {
 			columns = t.required
 		}
+
 		if err := check(t.flag, columns...); err != nil {
 			return err
 		}
@@ -338,7 +344,9 @@ func (r *Renderer) setRow(row table.Row) {
 	r.columns = row.Columns
 	r.indexes = r.indexes[:0]
 	for _, name := range r.names {
-		r.indexes = append(r.indexes, slices.IndexFunc(row.Columns, func(c table.Column) bool { return c.Name == name }))
+		r.indexes = append(r.indexes, slices.IndexFunc(row.Columns, func(c table.Column) bool {
+			return c.Name == name
+		}))
 	}
 }
 
@@ -350,8 +358,8 @@ func (r *Renderer) value(column int) table.Value {
 	return r.row.Values[r.indexes[column]]
 }
 
-// AppendLine appends the line of a row. The error is a [CellError] if a cell is empty or cannot be used. Any
-// other error is that of a file of an image, which cannot be read now.
+// AppendLine appends the line of a row. The error is a [CellError] if a cell is empty or cannot
+// be used. Any other error is that of a file of an image, which cannot be read now.
 func (r *Renderer) AppendLine(dst []byte, row table.Row) ([]byte, error) {
 	r.setRow(row)
 
@@ -396,8 +404,8 @@ func (r *Renderer) AppendLine(dst []byte, row table.Row) ([]byte, error) {
 	return append(dst, '}'), nil
 }
 
-// AppendID appends the custom_id of a row as a JSON string, if the settings have a column for it and its
-// cell can be used: to name the row even if it cannot be rendered.
+// AppendID appends the custom_id of a row as a JSON string, if the settings have a column for
+// it and its cell can be used: to name the row even if it cannot be rendered.
 func (r *Renderer) AppendID(dst []byte, row table.Row) []byte {
 	if r.customID < 0 {
 		return dst

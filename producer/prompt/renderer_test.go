@@ -100,7 +100,8 @@ func TestTemplates(t *testing.T) {
 		}
 	}
 
-	got, err := render(t, proto.Settings{Rows: &proto.Rows{Prompt: "{{json .}}"}}, newRow("b", "1", "a", jsonValue("[2]")), "")
+	got, err := render(t, proto.Settings{Rows: &proto.Rows{Prompt: "{{json .}}"}},
+		newRow("b", "1", "a", jsonValue("[2]")), "")
 	if want := user(`{"b":"1","a":[2]}`); got != want || err != nil {
 		t.Errorf("the whole row is %s, %v; want %s", got, err, want)
 	}
@@ -244,7 +245,8 @@ func TestCellErrors(t *testing.T) {
 	}
 
 	row := newRow("text", "x", "blank", " \n", "null", table.Value{}, "bad", "a\xff", "tags", "no list",
-		"meta", jsonValue(`{"a":null}`), "object", jsonValue(`{}`), "list", jsonValue(`[]`), "noRole", jsonValue(`[{"content":"x"}]`),
+		"meta", jsonValue(`{"a":null}`), "object", jsonValue(`{}`), "list", jsonValue(`[]`), "noRole",
+		jsonValue(`[{"content":"x"}]`),
 		"texts", jsonValue(`["x"]`), "noContent", jsonValue(`[{"role":"user","content":null}]`), "missing", "no.png",
 		"file", "a.txt", "bytes", table.Value{Kind: table.KindBytes, Text: []byte("GIF00a")})
 
@@ -260,7 +262,8 @@ func TestCellErrors(t *testing.T) {
 		{proto.Rows{Prompt: "P {{.bad}}"}, CellError{"bad", false, "its text is not UTF-8"}},
 		{proto.Rows{Prompt: "{{if .text}}P {{.bad}}{{end}}"}, CellError{"bad", false, "its text is not UTF-8"}},
 		{proto.Rows{Prompt: `P {{join "," .tags}}`}, CellError{"tags", false, "it is not a list, as join needs"}},
-		{proto.Rows{Prompt: "{{.text.x}}"}, CellError{"", false, "--prompt does not work with its values at {{.text.x}}"}},
+		{proto.Rows{Prompt: "{{.text.x}}"},
+			CellError{"", false, "--prompt does not work with its values at {{.text.x}}"}},
 		{proto.Rows{Prompt: "{{.text}}", CustomID: "null"}, CellError{"null", true, "it is empty"}},
 		{proto.Rows{Messages: "null"}, CellError{"null", true, "it is empty"}},
 		{proto.Rows{Messages: "text"}, CellError{"text", false, "it has no list of messages"}},
@@ -277,7 +280,8 @@ func TestCellErrors(t *testing.T) {
 			proto.Rows{Prompt: "p", Images: []string{"file"}},
 			CellError{"file", false, filepath.Join(dir, "a.txt") + " is no PNG, JPEG, GIF or WebP image"},
 		},
-		{proto.Rows{Prompt: "p", Images: []string{"bytes"}}, CellError{"bytes", false, "it is no PNG, JPEG, GIF or WebP image"}},
+		{proto.Rows{Prompt: "p", Images: []string{"bytes"}},
+			CellError{"bytes", false, "it is no PNG, JPEG, GIF or WebP image"}},
 		{
 			proto.Rows{Prompt: "p", Images: []string{"object"}},
 			CellError{"object", false, "it is no object with the bytes or the path of an image"},
@@ -289,12 +293,17 @@ func TestCellErrors(t *testing.T) {
 			t.Errorf("%+v: %v", test.rows, err)
 			continue
 		}
+
 		if diff := cmp.Diff(test.want, *cell); diff != "" {
 			t.Errorf("%+v:\n%s", test.rows, diff)
 		}
 	}
 
-	_, err := render(t, proto.Settings{Rows: &proto.Rows{Prompt: "{{.text}}"}, Set: map[string]string{"user": "{{.text}}"}}, row, "")
+	_, err := render(t, proto.Settings{
+		Rows: &proto.Rows{Prompt: "{{.text}}"},
+		Set:  map[string]string{"user": "{{.text}}"},
+	}, row, "")
+
 	want := "column text: --set user is not JSON with its value; if it is a text, write --set 'user={{json .text}}'"
 	if err == nil || err.Error() != want {
 		t.Errorf("a value that is no JSON: %v, want %s", err, want)
@@ -309,6 +318,7 @@ func TestImages(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "img"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := os.WriteFile(filepath.Join(dir, "img", "a.jpg"), []byte(png), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -317,17 +327,20 @@ func TestImages(t *testing.T) {
 		value table.Value
 		want  string
 	}{
-		"path":         {textValue("img/a.jpg"), "data:image/png;base64,iVBORw0KGgo="},
-		"path from /":  {textValue(filepath.Join(dir, "img", "a.jpg")), "data:image/png;base64,iVBORw0KGgo="},
-		"gif":          {table.Value{Kind: table.KindBytes, Text: []byte("GIF89a")}, "data:image/gif;base64,R0lGODlh"},
-		"jpeg":         {table.Value{Kind: table.KindBytes, Text: []byte("\xff\xd8\xff")}, "data:image/jpeg;base64,/9j/"},
-		"webp":         {table.Value{Kind: table.KindBytes, Text: []byte("RIFF\x00\x00\x00\x00WEBP")}, "data:image/webp;base64,UklGRgAAAABXRUJQ"},
+		"path":        {textValue("img/a.jpg"), "data:image/png;base64,iVBORw0KGgo="},
+		"path from /": {textValue(filepath.Join(dir, "img", "a.jpg")), "data:image/png;base64,iVBORw0KGgo="},
+		"gif":         {table.Value{Kind: table.KindBytes, Text: []byte("GIF89a")}, "data:image/gif;base64,R0lGODlh"},
+		"jpeg": {table.Value{Kind: table.KindBytes, Text: []byte("\xff\xd8\xff")},
+			"data:image/jpeg;base64,/9j/"},
+		"webp": {table.Value{Kind: table.KindBytes, Text: []byte("RIFF\x00\x00\x00\x00WEBP")},
+			"data:image/webp;base64,UklGRgAAAABXRUJQ"},
 		"bytes":        {jsonValue(`{"bytes":"iVBORw0KGgo=","path":null}`), "data:image/png;base64,iVBORw0KGgo="},
 		"path of both": {jsonValue(`{"bytes":null,"path":"img/a.jpg"}`), "data:image/png;base64,iVBORw0KGgo="},
 		"data URL":     {textValue("data:image/png;base64,AA=="), "data:image/png;base64,AA=="},
 		"http":         {textValue("http://h/x?a=1&b=2"), "http://h/x?a=1&b=2"},
 	} {
-		got, err := render(t, proto.Settings{Rows: &proto.Rows{Prompt: "p", Images: []string{"i"}}}, newRow("i", test.value),
+		got, err := render(t, proto.Settings{Rows: &proto.Rows{Prompt: "p", Images: []string{"i"}}},
+			newRow("i", test.value),
 			filepath.Join(dir, "in.csv"))
 		if want := `"image_url":{"url":"` + test.want + `"}`; err != nil || !strings.Contains(got, want) {
 			t.Errorf("%s: %s, %v, want %s", name, got, err, want)
@@ -351,13 +364,18 @@ func TestColumns(t *testing.T) {
 
 	got, err := Columns(proto.Settings{
 		Model: "{{.m}}",
-		Rows:  &proto.Rows{Prompt: `{{.a}}{{if .b}}{{with $x := index . "c d"}}{{.no}}{{$x}}{{end}}{{end}}`, CustomID: "id"},
+		Rows: &proto.Rows{
+			Prompt:   `{{.a}}{{if .b}}{{with $x := index . "c d"}}{{.no}}{{$x}}{{end}}{{end}}`,
+			CustomID: "id",
+		},
 	})
 	if diff := cmp.Diff([]string{"id", "m", "a", "b", "c d"}, got); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)
 	}
 
-	if got, err := Columns(proto.Settings{Rows: &proto.Rows{Prompt: `{{range $k, $v := .}}{{$k}}{{end}}`}}); got != nil || err != nil {
+	if got, err := Columns(
+		proto.Settings{Rows: &proto.Rows{Prompt: `{{range $k, $v := .}}{{$k}}{{end}}`}},
+	); got != nil || err != nil {
 		t.Errorf("a template of the whole row has the columns %q, %v", got, err)
 	}
 }
@@ -411,7 +429,8 @@ func TestVaried(t *testing.T) {
 func FuzzTemplate(f *testing.F) {
 	for _, seed := range []string{
 		"P {{.a}} {{.b}}", "{{.a | truncate 3}}", `{{default "x" .a | json}}{{join ", " .c}}`, "{{json .a}}{{$.b}}",
-		`{{index . "a"}}{{.c}}{{.d}}`, `{{.c | truncate 3 | json | truncate 2}}`, "{{.d | default 12}}", "é{{truncate 0 .a}}x",
+		`{{index . "a"}}{{.c}}{{.d}}`, `{{.c | truncate 3 | json | truncate 2}}`, "{{.d | default 12}}",
+		"é{{truncate 0 .a}}x",
 	} {
 		f.Add(seed, "héllo \"w\"\x01", `["a", {"b": 1}]`, uint64(12))
 	}
@@ -420,6 +439,7 @@ func FuzzTemplate(f *testing.F) {
 		if !json.Valid([]byte(c)) {
 			c = `["é", null, {"z":1,"a":"<&>"}]`
 		}
+
 		s := proto.Settings{Rows: &proto.Rows{Prompt: text}}
 		row := newRow("a", a, "b", "plain", "c", jsonValue(c), "d", table.Value{Kind: table.KindInt, Bits: bits},
 			"f", table.Value{Kind: table.KindFloat, Bits: bits}, "e", table.Value{})
@@ -428,6 +448,7 @@ func FuzzTemplate(f *testing.F) {
 		if err != nil {
 			return
 		}
+
 		slow, err := compileSettings(s, true)
 		if err != nil {
 			t.Fatal(err)
@@ -469,12 +490,14 @@ func FuzzTextTemplate(f *testing.F) {
 		if err := plain.Execute(&out, map[string]any{"a": a, "b": b}); err != nil {
 			t.Fatalf("%q fails only with a plain text/template: %v", text, err)
 		}
+
 		want := strings.ReplaceAll(out.String(), "<no value>", "")
 
 		var got struct{ Messages []struct{ Content string } }
 		if err := json.Unmarshal(line, &got); err != nil {
 			t.Fatal(err)
 		}
+
 		if strings.ReplaceAll(got.Messages[0].Content, "<no value>", "") != want {
 			t.Errorf("%q: %q, want %q", text, got.Messages[0].Content, want)
 		}
@@ -492,6 +515,7 @@ func FuzzEscape(f *testing.F) {
 		if ok != isUTF8([]byte(text)) {
 			t.Fatalf("%q is UTF-8: %t", text, ok)
 		}
+
 		if !ok {
 			return
 		}
@@ -505,7 +529,10 @@ func FuzzEscape(f *testing.F) {
 
 func BenchmarkAppendLine(b *testing.B) {
 	row := newRow("id", "row-12345", "text", strings.Repeat("A text with \"quotes\" and more words. ", 27))
-	for name, prompt := range map[string]string{"fast": "Classify: {{.text}}", "slow": "Classify: {{if .text}}{{.text}}{{end}}"} {
+	for name, prompt := range map[string]string{
+		"fast": "Classify: {{.text}}",
+		"slow": "Classify: {{if .text}}{{.text}}{{end}}",
+	} {
 		b.Run(name, func(b *testing.B) {
 			r, err := New(b.Context(), Config{
 				Settings: proto.Settings{Rows: &proto.Rows{Prompt: prompt, System: "One word.", CustomID: "id"}},

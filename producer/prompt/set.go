@@ -15,8 +15,8 @@ type setTemplate struct {
 	member []byte
 	// parts make the value.
 	parts []setPart
-	// isJSON reports that the value is JSON whose strings have the templates. Else its only part is a
-	// template whose text must be JSON.
+	// isJSON reports that the value is JSON whose strings have the templates. Else its only
+	// part is a template whose text must be JSON.
 	isJSON bool
 }
 
@@ -26,8 +26,8 @@ type setPart struct {
 	template *rowTemplate
 }
 
-// compileSet compiles the value of a field: JSON with templates in its strings, or a template that makes
-// JSON.
+// compileSet compiles the value of a field: JSON with templates in its strings, or a template
+// that makes JSON.
 func (r *Renderer) compileSet(name, value string) (setTemplate, error) {
 	field := setTemplate{
 		name:   name,
@@ -55,6 +55,7 @@ func (r *Renderer) compileSet(name, value string) (setTemplate, error) {
 			}
 			end++
 		}
+
 		end++
 
 		text := string(jsonscan.Text([]byte(rest[start:end])))
@@ -68,6 +69,7 @@ func (r *Renderer) compileSet(name, value string) (setTemplate, error) {
 		if err != nil {
 			return field, err
 		}
+
 		field.parts = append(field.parts, setPart{text: []byte(rest[:start])}, setPart{template: t})
 		rest = rest[end:]
 	}
@@ -109,12 +111,14 @@ func (r *Renderer) appendJSON(dst []byte, field *setTemplate) ([]byte, error) {
 	value := jsontext.Value(text)
 	if !value.IsValid() || value.Compact() != nil {
 		e := &CellError{
-			Reason: t.flag + " is not JSON with its value; if it is a text, write --set '" + field.name + "={{json .NAME}}'",
+			Reason: t.flag + " is not JSON with its value; if it is a text, write --set '" + field.name +
+				"={{json .NAME}}'",
 		}
 		if len(t.columns) == 1 {
 			e.Column = r.names[t.columns[0]]
 			e.Reason = strings.Replace(e.Reason, ".NAME", "."+e.Column, 1)
 		}
+
 		return dst, e
 	}
 

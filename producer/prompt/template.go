@@ -56,6 +56,7 @@ func (r *Renderer) compileTemplate(flag, text string) (*rowTemplate, error) {
 
 	t.tree = tree
 	a := analyzer{renderer: r, template: t, isSimple: true}
+
 	if tree.Tree == nil || tree.Root == nil { // a text of definitions alone
 		return t, nil
 	}
@@ -108,6 +109,7 @@ func newSyntaxError(flag string, err error) *TemplateError {
 	if strings.Contains(text, "unclosed action") {
 		text = "a {{ has no }}"
 	}
+
 	e.Message = line + "the template is broken: " + text
 
 	return e
@@ -121,7 +123,8 @@ type place struct {
 	row bool
 }
 
-// analyzer finds the columns of a template, and makes its actions print values as they stand in the table.
+// analyzer finds the columns of a template, and makes its actions print values as they stand in
+// the table.
 type analyzer struct {
 	renderer *Renderer
 	template *rowTemplate
@@ -145,6 +148,7 @@ func (a *analyzer) visitList(list *parse.ListNode, at place) {
 
 			quoted, _ := appendEscaped(nil, node.Text)
 			a.parts = append(a.parts, part{text: node.Text, quoted: quoted})
+
 			if !isBlank(node.Text) {
 				a.template.hasText = true
 			}
@@ -200,14 +204,15 @@ func (a *analyzer) visitAction(node *parse.ActionNode, at place) {
 		a.readCell(pipe.Cmds[0], p.column)
 	}
 
-	print := []parse.Node{parse.NewIdentifier("_print").SetPos(node.Pos)}
+	printing := []parse.Node{parse.NewIdentifier("_print").SetPos(node.Pos)}
 	if at.top && !isSimple && isNested(pipe) {
-		print = []parse.Node{parse.NewIdentifier("_need").SetPos(node.Pos), newString(node.Pos, pipe.String())}
+		printing = []parse.Node{parse.NewIdentifier("_need").SetPos(node.Pos), newString(node.Pos, pipe.String())}
 	}
+
 	pipe.Cmds = append(pipe.Cmds, &parse.CommandNode{
 		NodeType: parse.NodeCommand,
 		Pos:      node.Pos,
-		Args:     print,
+		Args:     printing,
 	})
 }
 
@@ -306,6 +311,7 @@ func columnOf(arg parse.Node, at place) (string, bool) {
 			return indexedColumn(arg.Cmds[0], at)
 		}
 	}
+
 	return "", false
 }
 
@@ -372,8 +378,8 @@ func (a *analyzer) simplePart(pipe *parse.PipeNode, at place) (p part, ok bool) 
 	return p, ok
 }
 
-// constantCall returns the call of a function of this package whose arguments are constants, without its
-// last one.
+// constantCall returns the call of a function of this package whose arguments are constants,
+// without its last one.
 func constantCall(args []parse.Node) (c call, ok bool) {
 	function, ok := args[0].(*parse.IdentifierNode)
 	if !ok {
@@ -394,7 +400,8 @@ func constantCall(args []parse.Node) (c call, ok bool) {
 		c.arg = table.Value{Kind: table.KindText, Text: []byte(arg.Text)}
 		return c, c.name == "default" || c.name == "join"
 	case *parse.NumberNode:
-		isDecimal := arg.IsInt && strings.Trim(arg.Text, "0123456789") == "" && (len(arg.Text) == 1 || arg.Text[0] != '0')
+		isDecimal := arg.IsInt && strings.Trim(arg.Text, "0123456789") == "" &&
+			(len(arg.Text) == 1 || arg.Text[0] != '0')
 		c.arg = table.Value{Kind: table.KindInt, Bits: uint64(arg.Int64)}
 		return c, isDecimal && (c.name == "default" || c.name == "truncate")
 	}
@@ -469,6 +476,7 @@ func (r *Renderer) appendText(dst []byte, t *rowTemplate) ([]byte, error) {
 			if err != nil {
 				return dst, err
 			}
+
 			dst = v.AppendText(dst)
 		}
 	} else {

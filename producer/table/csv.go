@@ -88,6 +88,7 @@ func (r *csvReader) readHeader() error {
 		if wrong, ok := errors.AsType[*RowError](err); ok {
 			return r.text.newFileError(0, wrong.Line, "the header is wrong: "+wrong.Message)
 		}
+
 		if err != nil {
 			return err
 		}
@@ -96,6 +97,7 @@ func (r *csvReader) readHeader() error {
 			value, _ := field.value(text, nil)
 			names = append(names, string(value.Text))
 		}
+
 		r.position.Row = 0
 	}
 
@@ -106,8 +108,10 @@ func (r *csvReader) readHeader() error {
 		case slices.Contains(names[:i], name):
 			return r.text.newFileError(0, r.position.Line, fmt.Sprintf("the header has the column %q twice", name))
 		}
+
 		r.columns = append(r.columns, Column{Name: name, Kind: KindText})
 	}
+
 	r.only = selectColumns(r.columns, r.text.cfg.Only)
 
 	return nil
@@ -150,6 +154,7 @@ func (r *csvReader) Next() (Row, error) {
 		}
 		r.values = append(r.values, value)
 	}
+
 	row.Values = r.values
 
 	return row, nil
@@ -187,6 +192,7 @@ func (r *csvReader) nextRow() ([]byte, error) {
 		if errors.Is(err, jsonl.ErrLineTooLong) {
 			message = fmt.Sprintf("the row is longer than %d MiB; is there a quote that never ends?", jsonl.MaxLine>>20)
 		}
+
 		r.err = r.text.newFileError(r.position.Row+1, first, message)
 
 		return nil, r.err
@@ -200,6 +206,7 @@ func (r *csvReader) nextRow() ([]byte, error) {
 	r.buffer.skip(len(text))
 	r.position.Offset = r.buffer.offset
 	r.position.Row++
+
 	r.position.Line += bytes.Count(text, lineFeed)
 	if !bytes.HasSuffix(text, lineFeed) {
 		r.position.Line++
@@ -265,8 +272,8 @@ func (r *csvReader) checkText(text []byte) error {
 	return checkText(text, r.replaced, r.text.cfg.Table.Encoding)
 }
 
-// checkText returns the error of a text that is not sound. replaced reports that U+FFFD in it stands for
-// a character that the encoding does not have.
+// checkText returns the error of a text that is not sound. replaced reports that U+FFFD in it
+// stands for a character that the encoding does not have.
 func checkText(text []byte, replaced bool, encoding string) error {
 	switch {
 	case !utf8.Valid(text):
@@ -276,11 +283,12 @@ func checkText(text []byte, replaced bool, encoding string) error {
 	case replaced && bytes.Contains(text, []byte("\ufffd")):
 		return fmt.Errorf("it has bytes that are not %s", encoding)
 	}
+
 	return nil
 }
 
-// isReplacing reports whether U+FFFD in the text stands for bytes that its encoding does not have. The
-// encodings of Unicode have U+FFFD itself.
+// isReplacing reports whether U+FFFD in the text stands for bytes that its encoding does not
+// have. The encodings of Unicode have U+FFFD itself.
 func (t *textFile) isReplacing() bool {
 	if t.encoding == nil {
 		return false

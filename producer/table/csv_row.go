@@ -13,9 +13,10 @@ type csvField struct {
 	escaped bool
 }
 
-// csvParser splits the rows of CSV into fields, as RFC 4180 has them. Unlike encoding/csv it keeps the
-// line breaks in fields as they are, reads a row without a copy, and has different errors for a quote that
-// never ends and a quote in the wrong place: behind the latter, the next line is a row again.
+// csvParser splits the rows of CSV into fields, as RFC 4180 has them. Unlike encoding/csv it
+// keeps the line breaks in fields as they are, reads a row without a copy, and has different
+// errors for a quote that never ends and a quote in the wrong place: behind the latter, the
+// next line is a row again.
 type csvParser struct {
 	// delimiter stands between the fields.
 	delimiter []byte
@@ -37,8 +38,8 @@ var (
 // errNotComplete reports that the row does not end in the text.
 var errNotComplete = errors.New("the row is not complete")
 
-// parse finds the fields of the row at the beginning of text, and returns the size of the row with its
-// line end. whole reports that no text follows: else the error may be errNotComplete.
+// parse finds the fields of the row at the beginning of text, and returns the size of the row
+// with its line end. whole reports that no text follows: else the error may be errNotComplete.
 func (p *csvParser) parse(text []byte, whole bool) (size int, err error) {
 	p.fields, p.lineEnd = p.fields[:0], -1
 
@@ -52,6 +53,7 @@ func (p *csvParser) parse(text []byte, whole bool) (size int, err error) {
 		if err != nil {
 			return p.skipLine(text, at, whole, err)
 		}
+
 		p.fields = append(p.fields, field)
 
 		rest := text[at:]
@@ -72,7 +74,8 @@ func (p *csvParser) parse(text []byte, whole bool) (size int, err error) {
 	}
 }
 
-// findQuotedField returns the field whose first quote is at an offset, and the offset behind its last one.
+// findQuotedField returns the field whose first quote is at an offset, and the offset behind
+// its last one.
 func findQuotedField(text []byte, at int, whole bool) (csvField, int, error) {
 	field := csvField{start: at + 1}
 
@@ -81,13 +84,13 @@ func findQuotedField(text []byte, at int, whole bool) (csvField, int, error) {
 		if n < 0 && !whole {
 			return field, 0, errNotComplete
 		}
+
 		if n < 0 {
 			return field, len(text), errOpenQuote
 		}
 
 		field.end = next + n
 		next = field.end + 1
-
 		switch {
 		case next < len(text) && text[next] == '"':
 			field.escaped = true
@@ -124,6 +127,7 @@ func (p *csvParser) findBareField(text []byte, at int, whole bool) (csvField, in
 	if n := bytes.IndexByte(field, '"'); n >= 0 {
 		return csvField{}, at + n, errBareQuote
 	}
+
 	if n := bytes.IndexByte(field, '\r'); n >= 0 {
 		return csvField{}, at + n, errBareReturn
 	}

@@ -240,6 +240,7 @@ func TestCSVUnsoundText(t *testing.T) {
 	if diff := cmp.Diff(want, rows[count:]); diff != "" {
 		t.Errorf("the last rows differ (-want +got):\n%s", diff)
 	}
+
 	checkResumes(t, cfg, rows[count-1:], positions[count-1:])
 }
 
@@ -266,13 +267,14 @@ func TestCSVLongRow(t *testing.T) {
 	if row, err := r.Next(); err != nil || string(row.Values[1].Text) != cell {
 		t.Errorf("the first row has the error %v, or another cell", err)
 	}
+
 	if row, err := r.Next(); err != nil || formatRow(row) != `2/3 id="2" text="b"` {
 		t.Errorf("the second row is %s, %v", formatRow(row), err)
 	}
 }
 
-// FuzzCSV compares the rows with those of encoding/csv, which has other line breaks in fields, and checks
-// that reading continues at each position.
+// FuzzCSV compares the rows with those of encoding/csv, which has other line breaks in fields,
+// and checks that reading continues at each position.
 func FuzzCSV(f *testing.F) {
 	for _, text := range []string{
 		"id,text\n1,a\n", "a,b\r\n\"x\"\"y\",\"1\r\n2\"\r\n", "a;b\n\n1;\"\"\n", "a\n\"b", "a,b\n1,2\"3\n\"4\"5,6\n7,8",
@@ -284,6 +286,7 @@ func FuzzCSV(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		cfg := configOf("x.csv", text)
 		cfg.Table = proto.Table{Format: proto.FormatCSV, Delimiter: ","}
+
 		rows, positions := readAll(t, cfg)
 		if len(positions) < 50 {
 			checkResumes(t, cfg, rows, positions)
@@ -315,6 +318,7 @@ func parseLikeStandard(text string) (rows [][]string) {
 		case err != nil:
 			row = []string{"error"}
 		}
+
 		rows = append(rows, row)
 	}
 }
@@ -345,6 +349,7 @@ func parseAll(text string) (rows [][]string) {
 			value, _ := field.value(row, nil)
 			fields = append(fields, strings.ReplaceAll(string(value.Text), "\r\n", "\n"))
 		}
+
 		rows = append(rows, fields)
 	}
 }
@@ -361,6 +366,7 @@ func BenchmarkCSV(b *testing.B) {
 		b.Run(bb.name, func(b *testing.B) {
 			var text bytes.Buffer
 			text.WriteString("id,name,mail,text,date\n")
+
 			for i := range 20_000 {
 				fmt.Fprintf(&text, "%d,ticket-123456,customer@example.org,%s,2026-01-01\n", i, bb.cell)
 			}
@@ -381,6 +387,7 @@ func BenchmarkCSV(b *testing.B) {
 					}
 				}
 			}
+
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "rows/s")
 		})
 	}

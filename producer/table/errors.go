@@ -13,7 +13,8 @@ type FormatError struct {
 	// Compression is "gzip" or "zstd" if the file is compressed, and empty if it is not. The format
 	// describes the unpacked text.
 	Compression string
-	// Given is the format that was given, one of [proto.TableFormats]; empty if the contents decided.
+	// Given is the format that was given, one of [proto.TableFormats]; empty if the contents
+	// decided.
 	Given string
 	// Problem describes the text where its format is not the problem, such as "has the line ends of
 	// classic Mac OS". Usually empty.
@@ -87,5 +88,6 @@ func (e *FileError) Error() string {
 	if e.Line > 0 {
 		place += fmt.Sprintf(", line %d", e.Line)
 	}
+
 	return place + ": " + e.Message
 }

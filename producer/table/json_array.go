@@ -61,8 +61,8 @@ func openJSONArray(ctx context.Context, text *textFile) (Reader, error) {
 	return r, nil
 }
 
-// newJSONArray returns a reader of the rows in a text, before which some text is put. base is the offset
-// at which both begin.
+// newJSONArray returns a reader of the rows in a text, before which some text is put. base is
+// the offset at which both begin.
 func newJSONArray(text *textFile, before string, base int64) *jsonArray {
 	r := &jsonArray{
 		text:     text,
@@ -71,6 +71,7 @@ func newJSONArray(text *textFile, before string, base int64) *jsonArray {
 		parser:   jsonParser{wanted: text.cfg.Only},
 		position: Position{Offset: base},
 	}
+
 	r.dec = jsontext.NewDecoder(&r.bound, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 
 	return r
@@ -182,7 +183,8 @@ func (r *jsonArray) describeError(err error) error {
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return r.text.newFileError(row, 0, "the file ends in the middle of its JSON array")
 	case isSyntax:
-		return r.text.newFileError(row, 0, fmt.Sprintf("it is not JSON, at byte %d of the file", r.base+syntax.ByteOffset+1))
+		return r.text.newFileError(row, 0,
+			fmt.Sprintf("it is not JSON, at byte %d of the file", r.base+syntax.ByteOffset+1))
 	}
 
 	return err

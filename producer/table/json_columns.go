@@ -7,11 +7,13 @@ import (
 	"io"
 )
 
-// maxSearched is the number of rows in which a good one is looked for, whose columns are those of the file.
+// maxSearched is the number of rows in which a good one is looked for, whose columns are those
+// of the file.
 const maxSearched = 1000
 
-// findColumns returns the columns of the first good row of a text: in its beginning if it is there, else
-// in the file, which is opened for that. newReader returns a reader of the rows of a text.
+// findColumns returns the columns of the first good row of a text: in its beginning if it is
+// there, else in the file, which is opened for that. newReader returns a reader of the rows of
+// a text.
 func findColumns(ctx context.Context, text *textFile, newReader func(*textFile) Reader) ([]Column, error) {
 	start := *text
 	start.Reader = bytes.NewReader(text.start)

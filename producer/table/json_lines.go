@@ -26,6 +26,7 @@ func openJSONLines(ctx context.Context, text *textFile) (Reader, error) {
 
 	r := newJSONLines(text)
 	r.columns = columns
+
 	r.lines, r.position, err = text.openLines(ctx)
 	if err != nil {
 		return nil, err

@@ -23,8 +23,8 @@ type jsonParser struct {
 	unescaped []byte
 }
 
-// parse returns the columns and the values of an object, which are valid until the next call. The error
-// is the message of a [RowError].
+// parse returns the columns and the values of an object, which are valid until the next call.
+// The error is the message of a [RowError].
 func (p *jsonParser) parse(object []byte) ([]Column, []Value, error) {
 	p.values, p.unescaped = p.values[:0], p.unescaped[:0]
 	columns, isSame := p.columns, true
@@ -51,6 +51,7 @@ func (p *jsonParser) parse(object []byte) ([]Column, []Value, error) {
 		if err != nil && wrong == nil {
 			wrong = fmt.Errorf("column %q has %w", column, err)
 		}
+
 		p.values = append(p.values, value)
 	}
 
@@ -125,10 +126,12 @@ func findRepeated(columns []Column) (string, bool) {
 		}
 		seen[c.Name] = true
 	}
+
 	return "", false
 }
 
-// describeSyntaxError returns the error of a text that is not one JSON object, in words for its author.
+// describeSyntaxError returns the error of a text that is not one JSON object, in words for its
+// author.
 func describeSyntaxError(text []byte, err error) error {
 	syntax, ok := errors.AsType[*jsonscan.SyntaxError](err)
 	if !ok {

@@ -112,7 +112,8 @@ func TestJSONColumns(t *testing.T) {
 
 	long := `{"a":"` + strings.Repeat("x", 2*startSize) + `","b":1}`
 	for _, text := range []string{
-		"{\"a\":1,\"b\":2}\n", "{\"a\":\n{\"a\":1,\"b\":2}\n{\"c\":1}\n", long + "\n{}\n", "[" + long + ",{}]", "[1," + long + "]",
+		"{\"a\":1,\"b\":2}\n", "{\"a\":\n{\"a\":1,\"b\":2}\n{\"c\":1}\n", long + "\n{}\n", "[" + long + ",{}]",
+		"[1," + long + "]",
 	} {
 		cfg := configOf("x", text)
 		if strings.HasPrefix(text, "[") {
@@ -146,6 +147,7 @@ func TestJSONSharedColumns(t *testing.T) {
 	if err := errors.Join(err, err2); err != nil {
 		t.Fatal(err)
 	}
+
 	if &first.Columns[0] != &second.Columns[0] {
 		t.Error("the rows have different columns")
 	}
@@ -157,6 +159,7 @@ func TestJSONArrayLongRow(t *testing.T) {
 
 	cfg := configOf("x", `[{"a":1},{"a":"`+strings.Repeat("x", maxBuffer+startSize)+`"}]`)
 	cfg.Table.Format = proto.FormatJSON
+
 	rows, _ := readAll(t, cfg)
 	if diff := cmp.Diff([]string{`1/0 a=1`, "end: x, row 2: the row is longer than 64 MiB"}, rows); diff != "" {
 		t.Errorf("the rows differ (-want +got):\n%s", diff)
@@ -198,11 +201,12 @@ func TestText(t *testing.T) {
 	}
 }
 
-// FuzzJSON compares the rows of JSON lines and of an array with encoding/json, and checks that reading
-// continues at each position.
+// FuzzJSON compares the rows of JSON lines and of an array with encoding/json, and checks that
+// reading continues at each position.
 func FuzzJSON(f *testing.F) {
 	for _, text := range []string{
-		"{\"a\":1}\n{\"b\":\"\\u00e9\"}", "[{\"a\":1},\n{\"a\":[true,null]}]", "[1,", "{\"a\":\"\\ud800\"}\n\n{}", "[{}] x", "[",
+		"{\"a\":1}\n{\"b\":\"\\u00e9\"}", "[{\"a\":1},\n{\"a\":[true,null]}]", "[1,",
+		"{\"a\":\"\\ud800\"}\n\n{}", "[{}] x", "[",
 	} {
 		f.Add(text)
 	}
@@ -211,6 +215,7 @@ func FuzzJSON(f *testing.F) {
 		for _, format := range []string{proto.FormatJSONL, proto.FormatJSON, proto.FormatText} {
 			cfg := configOf("x", text)
 			cfg.Table.Format = format
+
 			rows, positions := readAll(t, cfg)
 			if len(positions) < 50 {
 				checkResumes(t, cfg, rows, positions)
@@ -243,19 +248,23 @@ func checkObjects(t *testing.T, cfg Config) {
 		if _, isRow := errors.AsType[*RowError](err); isRow {
 			continue
 		}
+
 		if err != nil {
 			t.Fatalf("a row of %q has the error %v", text, err)
 		}
 
 		for i, c := range row.Columns {
 			var want, got any
-			if json.Unmarshal(element[c.Name], &want) != nil || json.Unmarshal(row.Values[i].AppendJSON(nil), &got) != nil {
+			if json.Unmarshal(element[c.Name], &want) != nil ||
+				json.Unmarshal(row.Values[i].AppendJSON(nil), &got) != nil {
 				t.Fatalf("column %q of a row of %q is not JSON", c.Name, text)
 			}
+
 			if !cmp.Equal(want, got) {
 				t.Errorf("column %q is %v, want %v", c.Name, got, want)
 			}
 		}
+
 		if len(row.Columns) != len(element) {
 			t.Errorf("the row has %d columns, want %d", len(row.Columns), len(element))
 		}

@@ -20,16 +20,17 @@ var formatNames = map[string]string{
 	proto.FormatText:    "lines of text",
 }
 
-// Open opens a file. The error is a [FormatError] if the file is not a table, and a [FileError] if its
-// header cannot be used. An empty file has no columns and no rows.
+// Open opens a file. The error is a [FormatError] if the file is not a table, and a [FileError]
+// if its header cannot be used. An empty file has no columns and no rows.
 //
-// If the format is not given, the contents decide. Text in which neither JSON nor another format shows
-// is CSV if its first row has different names of columns, and most of the rows behind it have as many
-// fields; or if its columns or its delimiter are given. Where that leaves CSV or lines of text, a path
-// that ends in .csv or .tsv, before .gz or .zst, is CSV.
+// If the format is not given, the contents decide. Text in which neither JSON nor another
+// format shows is CSV if its first row has different names of columns, and most of the rows
+// behind it have as many fields; or if its columns or its delimiter are given. Where that
+// leaves CSV or lines of text, a path that ends in .csv or .tsv, before .gz or .zst, is CSV.
 //
-// A folder of the path with the name of a column and a value, as in lang=de/part-0.parquet, gives the rows
-// a further column of text, unless the file has the column. Hive, Spark and others write such folders.
+// A folder of the path with the name of a column and a value, as in lang=de/part-0.parquet,
+// gives the rows a further column of text, unless the file has the column. Hive, Spark and
+// others write such folders.
 func Open(ctx context.Context, cfg Config) (Reader, error) {
 	r, err := openFormat(ctx, cfg)
 	if err != nil {
@@ -108,7 +109,6 @@ func (t *textFile) detectFormat(ctx context.Context) (string, fileformat.Detecti
 	}
 
 	isTable := len(table.Columns) > 0 || table.Delimiter != "" || t.endsInCSV()
-
 	switch found.Format {
 	case fileformat.JSONL, fileformat.AnthropicBatch:
 		if isTable && !t.startsWithBrace() {
@@ -136,8 +136,8 @@ func (t *textFile) detectFormat(ctx context.Context) (string, fileformat.Detecti
 	return refuse("")
 }
 
-// isEncryptedParquet reports whether a file that is no text begins as an encrypted Parquet file does. A text
-// can begin with the same bytes.
+// isEncryptedParquet reports whether a file that is no text begins as an encrypted Parquet file
+// does. A text can begin with the same bytes.
 func isEncryptedParquet(found fileformat.Detection, start []byte) bool {
 	isText := found.Format != fileformat.Binary && found.Format != fileformat.OtherText
 	return !isText && (bytes.HasPrefix(start, []byte(parquetMagic)) ||

@@ -38,7 +38,8 @@ func configOf(name, text string) Config {
 	return Config{Opener: memoryOpener(text), File: proto.File{Path: name}}
 }
 
-// formatRow returns a row as one line: its number, its line, and its columns with their values as JSON.
+// formatRow returns a row as one line: its number, its line, and its columns with their values
+// as JSON.
 func formatRow(row Row) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d/%d", row.Number, row.Line)
@@ -72,6 +73,7 @@ func readAll(t testing.TB, cfg Config) (rows []string, positions []Position) {
 		default:
 			return append(rows, "end: "+err.Error()), positions
 		}
+
 		positions = append(positions, r.Position())
 	}
 }
@@ -100,8 +102,8 @@ type rowTest struct {
 	want  []string
 }
 
-// testRows checks the rows of texts, and that reading continues at each of their positions, plain and
-// compressed.
+// testRows checks the rows of texts, and that reading continues at each of their positions,
+// plain and compressed.
 func testRows(t *testing.T, tests []rowTest) {
 	t.Helper()
 
@@ -112,10 +114,12 @@ func testRows(t *testing.T, tests []rowTest) {
 			for _, text := range []string{tt.text, prototest.Gzip(t, tt.text)} {
 				cfg := configOf(tt.file, text)
 				cfg.Table, cfg.Only = tt.table, tt.only
+
 				rows, positions := readAll(t, cfg)
 				if diff := cmp.Diff(tt.want, rows, cmpopts.EquateEmpty()); diff != "" {
 					t.Errorf("the rows differ (-want +got):\n%s", diff)
 				}
+
 				checkResumes(t, cfg, rows, positions)
 			}
 		})

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// largestBlock and smallestBlock are the sizes in which column chunks are read: from an object store, a
-	// block is a request. Many columns share blockMemory.
+	// largestBlock and smallestBlock are the sizes in which column chunks are read: from an
+	// object store, a block is a request. Many columns share blockMemory.
 	largestBlock  = 4 << 20
 	smallestBlock = 256 << 10
 	blockMemory   = 64 << 20
@@ -31,8 +31,8 @@ func openParquet(ctx context.Context, cfg Config) (Reader, error) {
 	return r, nil
 }
 
-// ParquetReader is the [Reader] of a Parquet file. It holds a page and a block of each column that it
-// reads, whatever the size of the row groups.
+// ParquetReader is the [Reader] of a Parquet file. It holds a page and a block of each column
+// that it reads, whatever the size of the row groups.
 //
 // The columns and values that it returns have a [ParquetColumn], with the exact types.
 type ParquetReader struct {
@@ -90,6 +90,7 @@ func OpenParquet(ctx context.Context, cfg Config) (*ParquetReader, error) {
 			file:   file,
 			leaves: r.leafValues[first : first+len(column.leaves)],
 		}
+
 		r.columns = append(r.columns, Column{
 			Name:    name,
 			Kind:    column.columnKind(),
@@ -102,6 +103,7 @@ func OpenParquet(ctx context.Context, cfg Config) (*ParquetReader, error) {
 			}
 		}
 	}
+
 	r.values = make([]Value, len(r.columns))
 	r.checksText = len(cfg.Only) > 0
 
@@ -168,8 +170,9 @@ func (r *ParquetReader) Next() (Row, error) {
 	}, nil
 }
 
-// checkText checks the texts of the row. If only some columns are read, the one that asks for them needs
-// their texts; else a text that is not UTF-8 becomes bytes, so that the row can still be read.
+// checkText checks the texts of the row. If only some columns are read, the one that asks for
+// them needs their texts; else a text that is not UTF-8 becomes bytes, so that the row can
+// still be read.
 func (r *ParquetReader) checkText() error {
 	for i := range r.values {
 		v := &r.values[i]
@@ -183,6 +186,7 @@ func (r *ParquetReader) checkText() error {
 				Message: fmt.Sprintf("column %q has text that is not UTF-8", r.columns[i].Name),
 			}
 		}
+
 		v.Kind = KindBytes
 	}
 
@@ -340,6 +344,7 @@ func (r *ParquetReader) setValues() (err error) {
 			if !node.isRepeated() && !r.walk.has(node) {
 				break
 			}
+
 			start := len(r.text)
 			r.text = r.walk.appendNode(r.text, node)
 			r.values[i] = Value{

@@ -9,8 +9,9 @@ import (
 	"github.com/parquet-go/parquet-go/format"
 )
 
-// The library decodes runs as long as they say they are, and allocates for them first; so a page of a few
-// bytes could take all memory. The headers of the runs are checked here against the number of values.
+// The library decodes runs as long as they say they are, and allocates for them first; so a
+// page of a few bytes could take all memory. The headers of the runs are checked here against
+// the number of values.
 
 var (
 	errPageShort = errors.New("the page is too short")
@@ -20,7 +21,6 @@ var (
 // checkPage checks the lengths in a page.
 func checkPage(leaf *parquetNode, header *format.PageHeader, page []byte) error {
 	physical := leaf.element.Type.V
-
 	switch header.Type {
 	case format.DataPage:
 		v1 := &header.DataPageHeader.V
@@ -47,8 +47,8 @@ func checkPage(leaf *parquetNode, header *format.PageHeader, page []byte) error 
 	return checkValues(physical, format.Plain, page, int(values))
 }
 
-// checkLevelsV1 checks the levels of a data page of the first version. It returns the number of values that
-// are not null, and their bytes.
+// checkLevelsV1 checks the levels of a data page of the first version. It returns the number of
+// values that are not null, and their bytes.
 func checkLevelsV1(leaf *parquetNode, header *format.DataPageHeader, page []byte) (int, []byte, error) {
 	present := int(header.NumValues)
 
@@ -70,6 +70,7 @@ func checkLevelsV1(leaf *parquetNode, header *format.DataPageHeader, page []byte
 		if len(page) < 4 {
 			return 0, nil, errPageShort
 		}
+
 		size := int64(binary.LittleEndian.Uint32(page))
 		page = page[4:]
 		if size > int64(len(page)) {
@@ -80,6 +81,7 @@ func checkLevelsV1(leaf *parquetNode, header *format.DataPageHeader, page []byte
 		if err != nil {
 			return 0, nil, err
 		}
+
 		present = count
 		page = page[size:]
 	}
@@ -129,6 +131,7 @@ func checkValues(physical format.Type, encoding format.Encoding, data []byte, pr
 		if len(data) == 0 && present == 0 {
 			return nil
 		}
+
 		if len(data) == 0 || data[0] > 32 {
 			return errPageShort
 		}
@@ -137,10 +140,12 @@ func checkValues(physical format.Type, encoding format.Encoding, data []byte, pr
 		if len(data) < 4 {
 			return errPageShort
 		}
+
 		size := int64(binary.LittleEndian.Uint32(data))
 		if size > int64(len(data)-4) {
 			return errPageShort
 		}
+
 		return checkRuns(data[4:4+size], 1, present)
 	case format.DeltaBinaryPacked, format.DeltaLengthByteArray:
 		_, err := skipDeltas(data, present)
@@ -162,10 +167,12 @@ func checkByteArrays(data []byte, count int) error {
 		if len(data) < 4 {
 			return errPageShort
 		}
+
 		size := int64(binary.LittleEndian.Uint32(data)) + 4
 		if size > int64(len(data)) {
 			return errPageShort
 		}
+
 		data = data[size:]
 	}
 
@@ -176,8 +183,8 @@ func checkByteArrays(data []byte, count int) error {
 	return nil
 }
 
-// runSlack is the largest number of values that runs have beyond those of the page. DuckDB fills its last
-// run up to 256.
+// runSlack is the largest number of values that runs have beyond those of the page. DuckDB
+// fills its last run up to 256.
 const runSlack = 1 << 16
 
 // runReader reads runs of the hybrid of RLE and bit-packing.
@@ -188,17 +195,18 @@ type runReader struct {
 	left int64
 }
 
-// next returns the number of values of the next run, and their bits: of one value that repeats, or of all.
+// next returns the number of values of the next run, and their bits: of one value that repeats,
+// or of all.
 func (r *runReader) next() (count int64, isPacked bool, values []byte, err error) {
 	head, n := binary.Uvarint(r.data)
 	if n <= 0 {
 		return 0, false, nil, errPageShort
 	}
+
 	r.data = r.data[n:]
 
 	size := int64(r.width+7) / 8
 	isPacked = head&1 != 0
-
 	switch {
 	case head>>1 > uint64(r.left):
 		return 0, false, nil, errPageRuns
@@ -250,6 +258,7 @@ func countRuns(data []byte, count int, highest byte) (int, error) {
 		width: bits.Len8(highest),
 		left:  int64(count) + runSlack,
 	}
+
 	left, found := count, 0
 
 	for len(r.data) > 0 {
@@ -293,6 +302,7 @@ func countPacked(packed []byte, n, width int, highest byte) int {
 		if at/8+1 < len(packed) {
 			level |= uint(packed[at/8+1]) << 8
 		}
+
 		if level>>(at%8)&(1<<width-1) == uint(highest) {
 			found++
 		}
@@ -316,6 +326,7 @@ func skipDeltas(data []byte, values int) ([]byte, error) {
 	if count != uint64(values) {
 		return nil, errPageRuns
 	}
+
 	if miniblocks == 0 || block == 0 || block > 1<<20 || miniblocks > block || block/miniblocks%32 != 0 {
 		return nil, errPageShort
 	}
@@ -325,6 +336,7 @@ func skipDeltas(data []byte, values int) ([]byte, error) {
 		if n <= 0 || uint64(len(data)-n) < miniblocks {
 			return nil, errPageShort
 		}
+
 		widths := data[n : n+int(miniblocks)]
 		data = data[n+int(miniblocks):]
 
@@ -332,10 +344,12 @@ func skipDeltas(data []byte, values int) ([]byte, error) {
 			if left <= 0 {
 				break
 			}
+
 			size := int(block/miniblocks) * int(width) / 8
 			if width > 64 || size > len(data) {
 				return nil, errPageShort
 			}
+
 			data = data[size:]
 			left -= int64(block / miniblocks)
 		}
@@ -344,8 +358,8 @@ func skipDeltas(data []byte, values int) ([]byte, error) {
 	return data, nil
 }
 
-// checkPrefixes checks the values of DELTA_BYTE_ARRAY, each of which begins as the one before: so a few
-// bytes can stand for many.
+// checkPrefixes checks the values of DELTA_BYTE_ARRAY, each of which begins as the one before:
+// so a few bytes can stand for many.
 func checkPrefixes(data []byte, values int) error {
 	suffixes, err := skipDeltas(data, values)
 	if err != nil {

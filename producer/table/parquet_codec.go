@@ -42,8 +42,8 @@ var zstdDecoder = sync.OnceValues(func() (*zstd.Decoder, error) {
 	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecodeAllCapLimit(true))
 })
 
-// decompressParquet decompresses src, which fills dst: no more, whatever src has, and no less. The library
-// decompresses as much as there is.
+// decompressParquet decompresses src, which fills dst: no more, whatever src has, and no less.
+// The library decompresses as much as there is.
 func decompressParquet(codec format.CompressionCodec, dst, src []byte) error {
 	if len(dst) == 0 && len(src) == 0 {
 		return nil

@@ -60,8 +60,8 @@ func (c *columnReader) close() {
 	c.pages, c.page, c.values, c.buf = nil, nil, nil, nil
 }
 
-// next returns the values of the next row, which are valid until the next call: one, or more if the column
-// repeats.
+// next returns the values of the next row, which are valid until the next call: one, or more if
+// the column repeats.
 func (c *columnReader) next() ([]parquet.Value, error) {
 	if len(c.buf) == 0 {
 		if err := c.fill(); err != nil {
@@ -96,8 +96,8 @@ func (c *columnReader) nextRepeated() ([]parquet.Value, error) {
 		for _, v := range c.buf[:n] {
 			c.row = append(c.row, v.Clone()) // the page may go
 		}
-		c.buf = c.buf[n:]
 
+		c.buf = c.buf[n:]
 		if len(c.buf) > 0 {
 			return c.row, nil
 		}

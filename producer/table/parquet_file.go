@@ -22,7 +22,8 @@ const (
 	parquetEncryptedMagic = "PARE"
 	// parquetTail is the length of the footer's length and the magic bytes, which end a file.
 	parquetTail = 8
-	// footerGuess is the number of bytes that are read at first from the end of a file: most footers fit.
+	// footerGuess is the number of bytes that are read at first from the end of a file: most
+	// footers fit.
 	footerGuess = 64 << 10
 )
 
@@ -69,9 +70,9 @@ func (e *damageError) Error() string { return e.message }
 // damage returns a damageError.
 func damage(text string, args ...any) error { return &damageError{fmt.Sprintf(text, args...)} }
 
-// catchPanic turns a panic into the error of a damaged file. The library and the assembly of rows rely on
-// lengths and levels that fit each other; where a file breaks that, they index out of range. The file
-// comes from outside, so it must not end the process.
+// catchPanic turns a panic into the error of a damaged file. The library and the assembly of
+// rows rely on lengths and levels that fit each other; where a file breaks that, they index out
+// of range. The file comes from outside, so it must not end the process.
 func catchPanic(err *error, what string) {
 	if p := recover(); p != nil {
 		*err = damage("%s cannot be decoded; the file is damaged", what)
@@ -224,10 +225,12 @@ func (p *parquetFile) readGroups(meta *format.FileMetaData) error {
 			if err != nil {
 				return err
 			}
+
 			if p.leaves[j].repetition == 0 && chunk.values != group.rows {
 				return damage("column %q has %d values in row group %d, which has %d rows; the footer is damaged",
 					p.leaves[j].path, chunk.values, i+1, group.rows)
 			}
+
 			group.chunks[j] = chunk
 		}
 
@@ -246,7 +249,6 @@ func (p *parquetFile) readGroups(meta *format.FileMetaData) error {
 func (p *parquetFile) readChunk(from *format.ColumnChunk, leaf *parquetNode) (parquetChunk, error) {
 	name := leaf.path
 	meta := &from.MetaData
-
 	switch {
 	case from.CryptoMetadata.Value != nil || len(from.EncryptedColumnMetadata) > 0:
 		return parquetChunk{}, errParquetEncrypted
@@ -281,10 +283,11 @@ func (p *parquetFile) readChunk(from *format.ColumnChunk, leaf *parquetNode) (pa
 
 // openColumns makes the library's columns of a schema.
 //
-// The library cannot decode pages without a file. It gets one of a single row group, without rows, whose
-// columns are not compressed: [pageStream] reads, checks and decompresses the pages, so that each row group
-// can have its own compression and a small page cannot become a huge one. And so the library never sees
-// the row groups of the file, its statistics and its indexes.
+// The library cannot decode pages without a file. It gets one of a single row group, without
+// rows, whose columns are not compressed: [pageStream] reads, checks and decompresses the
+// pages, so that each row group can have its own compression and a small page cannot become a
+// huge one. And so the library never sees the row groups of the file, its statistics and its
+// indexes.
 func (p *parquetFile) openColumns(schema []format.SchemaElement) error {
 	group := format.RowGroup{Columns: make([]format.ColumnChunk, len(p.leaves))}
 	for i, leaf := range p.leaves {

@@ -6,13 +6,15 @@ import (
 	"github.com/parquet-go/parquet-go"
 )
 
-// A nested column is stored as its leaves: each has the values of the row with two levels. The repetition
-// level says at which list a value begins a new element; the definition level, how many of the optional
-// and repeated nodes above the value are there. Where they are not, one null per leaf stands for it.
+// A nested column is stored as its leaves: each has the values of the row with two levels. The
+// repetition level says at which list a value begins a new element; the definition level, how
+// many of the optional and repeated nodes above the value are there. Where they are not, one
+// null per leaf stands for it.
 
 // rowWalk is a place in the values of a row's leaves.
 type rowWalk struct {
-	// values has the values of each leaf of the file that are left; those of other columns are not there.
+	// values has the values of each leaf of the file that are left; those of other columns are
+	// not there.
 	values [][]parquet.Value
 }
 
@@ -25,6 +27,7 @@ func (w *rowWalk) appendNode(dst []byte, n *parquetNode) []byte {
 		w.skip(n)
 		return append(dst, "null"...)
 	}
+
 	return w.appendContent(dst, n)
 }
 
@@ -67,6 +70,7 @@ func (w *rowWalk) appendElements(dst []byte, repeated, element *parquetNode) []b
 		if !first {
 			dst = append(dst, ',')
 		}
+
 		if element == repeated {
 			dst = w.appendContent(dst, repeated)
 		} else {
@@ -97,12 +101,14 @@ func (w *rowWalk) appendEntries(dst []byte, repeated *parquetNode) []byte {
 		if dst[start] != '"' { // a number, for example
 			dst = append(slices.Insert(dst, start, '"'), '"')
 		}
+
 		dst = append(dst, ':')
 
 		if len(repeated.children) == 1 {
 			dst = append(dst, "null"...)
 			continue
 		}
+
 		dst = w.appendNode(dst, repeated.children[1])
 	}
 
@@ -127,8 +133,8 @@ func (w *rowWalk) skip(n *parquetNode) {
 	}
 }
 
-// next returns the next value of a leaf. Leaves of one column that do not fit each other make it panic:
-// there is no next value. The reader recovers from that.
+// next returns the next value of a leaf. Leaves of one column that do not fit each other make
+// it panic: there is no next value. The reader recovers from that.
 func (w *rowWalk) next(leaf *parquetNode) parquet.Value {
 	values := w.values[leaf.leaf]
 	w.values[leaf.leaf] = values[1:]

@@ -18,20 +18,23 @@ const (
 	pageHeaderSize = 4 << 10
 	// maxPageHeader is the largest header of a page. It has two values of the page as statistics.
 	maxPageHeader = 16 << 20
-	// maxPageSize is the largest page after decompression. Writers make pages of about 1 MiB, unless one
-	// value is larger, such as an image.
+	// maxPageSize is the largest page after decompression. Writers make pages of about 1 MiB,
+	// unless one value is larger, such as an image.
 	maxPageSize = 1 << 30
-	// maxUncheckedPage is the largest page whose decompression is not compared with its compressed size.
+	// maxUncheckedPage is the largest page whose decompression is not compared with its
+	// compressed size.
 	maxUncheckedPage = 64 << 20
-	// maxPageRatio is the largest ratio of the sizes of a page that is larger than maxUncheckedPage.
+	// maxPageRatio is the largest ratio of the sizes of a page that is larger than
+	// maxUncheckedPage.
 	maxPageRatio = 1 << 11
-	// maxPageValues is the largest number of values in a page. A page of nulls alone can have all those of
-	// its row group, and the largest row group that writers make by default has 2^20 rows.
+	// maxPageValues is the largest number of values in a page. A page of nulls alone can have
+	// all those of its row group, and the largest row group that writers make by default has
+	// 2^20 rows.
 	maxPageValues = 1 << 26
 )
 
-// pageStream reads the pages of a column chunk, checks and decompresses them. It gives them to the library
-// as the bytes of a column chunk that is not compressed, one after the other.
+// pageStream reads the pages of a column chunk, checks and decompresses them. It gives them to
+// the library as the bytes of a column chunk that is not compressed, one after the other.
 type pageStream struct {
 	in   chunkReader
 	leaf *parquetNode
@@ -39,13 +42,13 @@ type pageStream struct {
 	codec format.CompressionCodec
 	// values counts the values that are left, nulls included.
 	values int64
-	// skip counts the rows to leave out before the first one. Pages of a column that does not repeat are
-	// skipped without decompression.
+	// skip counts the rows to leave out before the first one. Pages of a column that does not
+	// repeat are skipped without decompression.
 	skip int64
 	// hasDictionary is true behind the page of the dictionary.
 	hasDictionary bool
-	// body is the memory for a page, shared with the streams of other columns: the library copies each page
-	// before the next one is read.
+	// body is the memory for a page, shared with the streams of other columns: the library
+	// copies each page before the next one is read.
 	body *[]byte
 	// segment and next are the parts of the page that the library has not read.
 	segment, next []byte
@@ -53,8 +56,8 @@ type pageStream struct {
 	err error
 }
 
-// ReadAt implements io.ReaderAt for the library, which reads from the beginning to the end: the offset is
-// always that behind the last read.
+// ReadAt implements io.ReaderAt for the library, which reads from the beginning to the end: the
+// offset is always that behind the last read.
 func (s *pageStream) ReadAt(b []byte, _ int64) (int, error) {
 	if len(s.segment) == 0 {
 		s.segment, s.next = s.next, nil
@@ -75,8 +78,8 @@ func (s *pageStream) ReadAt(b []byte, _ int64) (int, error) {
 	return n, nil
 }
 
-// readPage reads the next page that has rows to read, or the dictionary. The error is io.EOF behind the
-// last one.
+// readPage reads the next page that has rows to read, or the dictionary. The error is io.EOF
+// behind the last one.
 func (s *pageStream) readPage() error {
 	for {
 		if s.values == 0 {
@@ -89,7 +92,6 @@ func (s *pageStream) readPage() error {
 		}
 
 		size := int(header.CompressedPageSize)
-
 		switch header.Type {
 		case format.DictionaryPage:
 			if s.hasDictionary || !header.DictionaryPageHeader.Valid {
@@ -135,6 +137,7 @@ func (s *pageStream) readHeader() (*format.PageHeader, error) {
 		if err != nil {
 			return nil, s.damage("a page of it is cut off or damaged")
 		}
+
 		head = b[:n]
 
 		break
@@ -145,10 +148,10 @@ func (s *pageStream) readHeader() (*format.PageHeader, error) {
 	if err := thrift.NewDecoder(compact.NewReader(bytes.NewReader(head))).Decode(header); err != nil {
 		return nil, s.damage("a page of it is damaged")
 	}
+
 	s.in.skip(len(head))
 
 	compressed, size := int64(header.CompressedPageSize), int64(header.UncompressedPageSize)
-
 	switch {
 	case compressed < 0 || size < 0 || compressed > s.in.left():
 		return nil, s.damage("a page of it is cut off or damaged")
@@ -163,10 +166,10 @@ func (s *pageStream) readHeader() (*format.PageHeader, error) {
 	return header, nil
 }
 
-// countValues returns the number of values in a data page, and of rows; -1 if the header does not say.
+// countValues returns the number of values in a data page, and of rows; -1 if the header does
+// not say.
 func (s *pageStream) countValues(header *format.PageHeader) (values, rows int64, err error) {
 	rows = -1
-
 	switch {
 	case header.Type == format.DataPage && header.DataPageHeader.Valid:
 		values = int64(header.DataPageHeader.V.NumValues)
@@ -201,9 +204,11 @@ func (s *pageStream) readBody(header *format.PageHeader, size int) error {
 	if err != nil {
 		return err
 	}
+
 	if len(raw) < size {
 		return s.damage("a page of it is cut off")
 	}
+
 	raw = raw[:size]
 	s.in.skip(size) // the bytes stay until the next peek
 
@@ -229,6 +234,7 @@ func (s *pageStream) readBody(header *format.PageHeader, size int) error {
 	if s.segment, err = thrift.Marshal(&thrift.CompactProtocol{}, header); err != nil {
 		return s.damage("a page of it is damaged")
 	}
+
 	s.next = page
 
 	return nil
@@ -249,6 +255,7 @@ func (s *pageStream) decompressPage(header *format.PageHeader, raw []byte) ([]by
 		if v2.IsCompressed.Valid && !v2.IsCompressed.V {
 			return raw, nil
 		}
+
 		levels = int(repetition + definition)
 	}
 
@@ -259,6 +266,7 @@ func (s *pageStream) decompressPage(header *format.PageHeader, raw []byte) ([]by
 	if cap(*s.body) < size {
 		*s.body = make([]byte, size)
 	}
+
 	page := (*s.body)[:size]
 	copy(page, raw[:levels])
 
@@ -303,6 +311,7 @@ func (r *chunkReader) peek(n int) ([]byte, error) {
 	} else {
 		r.buf = r.buf[:copy(r.buf[:len(rest)], rest)]
 	}
+
 	r.start = 0
 
 	at := len(r.buf)

@@ -12,11 +12,11 @@ import (
 )
 
 const (
-	// maxParquetColumns is the largest number of columns, nested ones included. The library counts them in
-	// 16 bits.
+	// maxParquetColumns is the largest number of columns, nested ones included. The library
+	// counts them in 16 bits.
 	maxParquetColumns = 1 << 15
-	// maxParquetDepth is the deepest nesting of a column. The library counts levels in 8 bits, and a list of
-	// lists has 3 a level.
+	// maxParquetDepth is the deepest nesting of a column. The library counts levels in 8 bits,
+	// and a list of lists has 3 a level.
 	maxParquetDepth = 60
 )
 
@@ -37,7 +37,8 @@ type parquetNode struct {
 	kind Kind
 	// shape says how a group is written as JSON.
 	shape parquetShape
-	// write appends a leaf's value as text, if its kind has one. Such a text is also the number in JSON.
+	// write appends a leaf's value as text, if its kind has one. Such a text is also the number
+	// in JSON.
 	write func(dst []byte, v parquet.Value) []byte
 }
 
@@ -210,11 +211,11 @@ func (n *parquetNode) setShape() {
 	}
 }
 
-// listElement returns the node of a list's elements: the repeated child itself, or the only one in it.
+// listElement returns the node of a list's elements: the repeated child itself, or the only one
+// in it.
 func (n *parquetNode) listElement() *parquetNode {
 	repeated := n.children[0]
 	name := repeated.element.Name
-
 	if repeated.isLeaf() || len(repeated.children) != 1 || repeated.shape != shapeObject ||
 		name == "array" || name == n.element.Name+"_tuple" || repeated.children[0].isRepeated() {
 		return repeated
@@ -227,7 +228,6 @@ func (n *parquetNode) listElement() *parquetNode {
 func (n *parquetNode) setKind() error {
 	e := n.element
 	physical := e.Type.V
-
 	if physical < format.Boolean || physical > format.FixedLenByteArray {
 		return damage("column %q has the unknown type %d", n.path, int(physical))
 	}
@@ -284,8 +284,8 @@ func (n *parquetNode) setPhysicalKind() {
 	}
 }
 
-// setAnnotatedKind sets the kind of values with an annotation that is known, and returns the types that
-// can have it.
+// setAnnotatedKind sets the kind of values with an annotation that is known, and returns the
+// types that can have it.
 func (n *parquetNode) setAnnotatedKind() (types []format.Type, known bool) {
 	e := n.element
 	binary := []format.Type{format.ByteArray}

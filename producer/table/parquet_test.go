@@ -39,6 +39,7 @@ func openTestParquet(t *testing.T, path string, change func(*Config)) *ParquetRe
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { r.Close() })
 
 	return r
@@ -97,12 +98,14 @@ func describeRows(t *testing.T, r Reader) []string {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		rows = append(rows, describeRow(row))
 	}
 }
 
-// TestParquetOfOthers reads files of other writers: see testdata/parquet/write.py. The texts say what their
-// rows have; those of pyarrow hold the same rows with other compressions, encodings and row groups.
+// TestParquetOfOthers reads files of other writers: see testdata/parquet/write.py. The texts
+// say what their rows have; those of pyarrow hold the same rows with other compressions,
+// encodings and row groups.
 func TestParquetOfOthers(t *testing.T) {
 	t.Parallel()
 
@@ -120,6 +123,7 @@ func TestParquetOfOthers(t *testing.T) {
 			if e, _, ok := strings.Cut(name, "-"); ok {
 				expected = e
 			}
+
 			want, err := os.ReadFile("testdata/parquet/" + expected + ".txt")
 			if err != nil {
 				t.Fatal(err)
@@ -135,6 +139,7 @@ func TestParquetOfOthers(t *testing.T) {
 				if p := r.Position(); p.Row != n {
 					t.Errorf("the position is %+v, want row %d", p, n)
 				}
+
 				if diff := cmp.Diff(rows[n:], append([]string{}, describeRows(t, r)...)); diff != "" {
 					t.Errorf("rows from row %d (-want +got):\n%s", n, diff)
 				}
@@ -165,6 +170,7 @@ func TestParquetColumns(t *testing.T) {
 		case "messages":
 			want = `json [{"role":"user","content":"hi"}]`
 		}
+
 		if got != want {
 			t.Errorf("%s is %s, want %s", c.Name, got, want)
 		}
@@ -260,8 +266,8 @@ func checkParquetError(t *testing.T, err error) {
 	}
 }
 
-// TestParquetDamage reads each file with a byte changed, all over it: the rows are read, or the file is
-// refused.
+// TestParquetDamage reads each file with a byte changed, all over it: the rows are read, or the
+// file is refused.
 func TestParquetDamage(t *testing.T) {
 	t.Parallel()
 
@@ -333,6 +339,7 @@ func TestParquetEncrypted(t *testing.T) {
 			Opener: inputfile.Local{},
 			File:   file,
 		})
+
 		want := path + ": it is encrypted; write it again without encryption"
 		if err == nil || err.Error() != want {
 			t.Errorf("%v, want %s", err, want)

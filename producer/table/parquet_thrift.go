@@ -5,9 +5,10 @@ import (
 	"errors"
 )
 
-// The library allocates what the counts of a footer say before it reads the elements, and its decoder
-// recurses as deep as the bytes do. A few hostile bytes could take all memory, or the stack. So the
-// structs of a file are measured here first: every length is compared with the bytes that are there.
+// The library allocates what the counts of a footer say before it reads the elements, and its
+// decoder recurses as deep as the bytes do. A few hostile bytes could take all memory, or the
+// stack. So the structs of a file are measured here first: every length is compared with the
+// bytes that are there.
 
 // The types of the compact protocol of Thrift.
 const (
@@ -155,9 +156,11 @@ func (m *thriftMeasure) skipMap(depth int) error {
 		if depth > maxThriftDepth {
 			return errThriftInvalid
 		}
+
 		if err := m.skipValue(kinds>>4, depth+1); err != nil {
 			return err
 		}
+
 		if err := m.skipValue(kinds&0xf, depth+1); err != nil {
 			return err
 		}

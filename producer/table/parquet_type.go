@@ -13,8 +13,8 @@ import (
 	"github.com/parquet-go/parquet-go/format"
 )
 
-// ParquetColumn is a column of a Parquet file with its exact type. A [Value] of the column has the values
-// of the column's leaves, so that they can be written again without any loss.
+// ParquetColumn is a column of a Parquet file with its exact type. A [Value] of the column has
+// the values of the column's leaves, so that they can be written again without any loss.
 type ParquetColumn struct {
 	field parquet.Field
 	node  *parquetNode
@@ -23,12 +23,12 @@ type ParquetColumn struct {
 	leaves [][]parquet.Value
 }
 
-// Field returns the column as a field of a schema: with its name and its type, and without an encoding and
-// a compression.
+// Field returns the column as a field of a schema: with its name and its type, and without an
+// encoding and a compression.
 func (c *ParquetColumn) Field() parquet.Field { return c.field }
 
-// Leaves returns the values of the latest row: for each leaf of the column, in the order of the schema, one
-// or more with their levels. They are valid until the next row is read.
+// Leaves returns the values of the latest row: for each leaf of the column, in the order of the
+// schema, one or more with their levels. They are valid until the next row is read.
 func (c *ParquetColumn) Leaves() [][]parquet.Value { return c.leaves }
 
 // Metadata returns the keys and values in the footer of the file. The map must not be changed.
@@ -42,8 +42,9 @@ func (c *ParquetColumn) SameType(other *ParquetColumn) bool {
 	return c == other || sameParquetType(c.node, other.node)
 }
 
-// Unordered returns the paths of the leaves whose values the library does not order as the format does.
-// Their smallest and largest values must not be written: readers would skip rows by them.
+// Unordered returns the paths of the leaves whose values the library does not order as the
+// format does. Their smallest and largest values must not be written: readers would skip rows
+// by them.
 func (c *ParquetColumn) Unordered() [][]string {
 	return appendUnordered(nil, nil, c.field)
 }
@@ -83,8 +84,8 @@ func sameParquetType(a, b *parquetNode) bool {
 	return true
 }
 
-// exactField is a field of a schema as it is in a file. The library sorts the fields of groups that are
-// made with it; those of a file keep their order.
+// exactField is a field of a schema as it is in a file. The library sorts the fields of groups
+// that are made with it; those of a file keep their order.
 type exactField struct {
 	*parquet.Column
 
@@ -189,13 +190,12 @@ func physicalType(e *format.SchemaElement) parquet.Type {
 	return parquet.ByteArrayType
 }
 
-// unorderedBounds returns bounds of all values of a leaf whose values the library does not order as the
-// format does, else null: it orders numbers in bytes without their sign, and NaN spoils the bounds of the
-// numbers beside it.
+// unorderedBounds returns bounds of all values of a leaf whose values the library does not
+// order as the format does, else null: it orders numbers in bytes without their sign, and NaN
+// spoils the bounds of the numbers beside it.
 func unorderedBounds(n *parquetNode) (smallest, largest parquet.Value) {
 	e := n.element
 	size := int(e.TypeLength.V)
-
 	switch {
 	case e.Type.V == format.Float:
 		return parquet.FloatValue(float32(math.Inf(-1))), parquet.FloatValue(float32(math.Inf(1)))
@@ -213,7 +213,8 @@ func unorderedBounds(n *parquetNode) (smallest, largest parquet.Value) {
 		parquet.FixedLenByteArrayValue(append([]byte{0x7f}, bytes.Repeat([]byte{0xff}, size-1)...))
 }
 
-// unorderedType is a type of such values. The index of the pages has bounds that hold for all of them.
+// unorderedType is a type of such values. The index of the pages has bounds that hold for all
+// of them.
 type unorderedType struct {
 	exactType
 
@@ -225,6 +226,7 @@ func (t unorderedType) NewColumnIndexer(limit int) parquet.ColumnIndexer {
 	if k := t.max.Kind(); k == parquet.ByteArray || k == parquet.FixedLenByteArray {
 		limit = len(t.max.ByteArray()) // they must not be cut off
 	}
+
 	return unorderedIndexer{
 		ColumnIndexer: t.exactType.NewColumnIndexer(limit),
 		min:           t.min,

@@ -14,7 +14,8 @@ import (
 	"github.com/parquet-go/parquet-go"
 )
 
-// setScalar sets a value of a row from one of a leaf. Texts are appended to text, which is returned.
+// setScalar sets a value of a row from one of a leaf. Texts are appended to text, which is
+// returned.
 func (n *parquetNode) setScalar(dst *Value, v parquet.Value, text []byte) []byte {
 	*dst = Value{}
 	if v.IsNull() || n.kind == KindNull {
@@ -29,6 +30,7 @@ func (n *parquetNode) setScalar(dst *Value, v parquet.Value, text []byte) []byte
 			dst.Text = v.ByteArray()
 			break
 		}
+
 		start := len(text)
 		text = n.write(text, v)
 		dst.Text = text[start:len(text):len(text)]
@@ -154,7 +156,6 @@ func float16(b []byte) float32 {
 	sign := uint32(h>>15) << 31
 	exponent := uint32(h>>10) & 0x1f
 	fraction := uint32(h) & 0x3ff
-
 	switch exponent {
 	case 0x1f:
 		return math.Float32frombits(sign | 0xff<<23 | fraction<<13)
@@ -177,6 +178,7 @@ func appendUUID(dst []byte, v parquet.Value) []byte {
 		}
 		dst = hex.AppendEncode(dst, part)
 	}
+
 	return dst
 }
 
@@ -213,15 +215,16 @@ func appendDecimal64(scale int) func([]byte, parquet.Value) []byte {
 func appendDecimalBytes(scale int) func([]byte, parquet.Value) []byte {
 	return func(dst []byte, v parquet.Value) []byte {
 		b := v.ByteArray()
-
 		if len(b) <= 8 {
 			var n int64
 			if len(b) > 0 && b[0] >= 0x80 {
 				n = -1
 			}
+
 			for _, c := range b {
 				n = n<<8 | int64(c)
 			}
+
 			return appendPoint(dst, strconv.AppendInt(nil, n, 10), scale)
 		}
 
@@ -273,8 +276,8 @@ func appendTimeOfDay(unit time.Duration) func([]byte, parquet.Value) []byte {
 	}
 }
 
-// appendTimestamp appends times. Those that are not adjusted to UTC are local to some place, and have no
-// zone.
+// appendTimestamp appends times. Those that are not adjusted to UTC are local to some place,
+// and have no zone.
 func appendTimestamp(unit time.Duration, utc bool) func([]byte, parquet.Value) []byte {
 	layout := "2006-01-02T15:04:05.999999999"
 	if utc {
@@ -295,8 +298,8 @@ func unixTime(n int64, unit time.Duration) time.Time {
 	return time.Unix(seconds, rest*int64(unit)).UTC()
 }
 
-// appendInt96 appends the time of Spark, Hive and Impala before they had timestamps: nanoseconds of the
-// day, and the Julian day. Spark and Hive mean UTC.
+// appendInt96 appends the time of Spark, Hive and Impala before they had timestamps:
+// nanoseconds of the day, and the Julian day. Spark and Hive mean UTC.
 func appendInt96(dst []byte, v parquet.Value) []byte {
 	const epoch = 2440588 // the Julian day of 1970-01-01
 

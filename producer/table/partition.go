@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// partitionFolder matches the name of a folder of Hive's layout: a column, and its value in all files below.
+// partitionFolder matches the name of a folder of Hive's layout: a column, and its value in all
+// files below.
 var partitionFolder = regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_.-]*)=(.*)$`)
 
 // nullPartition is the name of a folder whose value is null.
@@ -41,11 +42,13 @@ func partitionsOf(path string) []partition {
 			if err != nil {
 				text = parts[2]
 			}
+
 			p.value = Value{
 				Kind: KindText,
 				Text: []byte(text),
 			}
 		}
+
 		partitions = append(partitions, p)
 	}
 
@@ -58,7 +61,8 @@ type partitionReader struct {
 
 	partitions []partition
 	columns    []Column
-	// rowColumns and values belong to the latest row; latest are its columns without those of the path.
+	// rowColumns and values belong to the latest row; latest are its columns without those of
+	// the path.
 	rowColumns, latest []Column
 	values             []Value
 }
@@ -74,6 +78,7 @@ func withPartitions(r Reader, path string) Reader {
 		Reader:     r,
 		partitions: partitions,
 	}
+
 	p.columns = p.appendColumns(nil, r.Columns())
 
 	return p
@@ -132,6 +137,7 @@ func sameColumns(a, b []Column) bool {
 	if len(a) != len(b) {
 		return false
 	}
+
 	for i := range a {
 		if a[i] != b[i] {
 			return false

@@ -21,7 +21,8 @@ func TestPartitions(t *testing.T) {
 		path, text string
 		want       string
 	}{
-		{"lang=de/year=2024/in.csv", "id,text\n1,a\n", "id:text \"1\" text:text \"a\" lang:text \"de\" year:text \"2024\""},
+		{"lang=de/year=2024/in.csv", "id,text\n1,a\n",
+			"id:text \"1\" text:text \"a\" lang:text \"de\" year:text \"2024\""},
 		{"lang=de/has.csv", "id,lang\n1,fr\n", "id:text \"1\" lang:text \"fr\""},
 		{"a=x%2Fy%20z/in.jsonl", "{\"id\":1}\n", "id:number 1 a:text \"x/y z\""},
 		{"a=__HIVE_DEFAULT_PARTITION__/in.jsonl", "{\"id\":1}\n", "id:number 1 a:null"},
@@ -31,6 +32,7 @@ func TestPartitions(t *testing.T) {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}
+
 		if err := os.WriteFile(path, []byte(f.text), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -39,6 +41,7 @@ func TestPartitions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		r, err := Open(t.Context(), Config{
 			Opener: inputfile.Local{},
 			File:   file,
@@ -59,6 +62,7 @@ func TestPartitions(t *testing.T) {
 			}
 			got += row.Columns[i].Name + ":" + describeValue(v)
 		}
+
 		if diff := cmp.Diff(f.want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", f.path, diff)
 		}
@@ -66,6 +70,7 @@ func TestPartitions(t *testing.T) {
 		if _, err := r.Next(); !errors.Is(err, io.EOF) {
 			t.Errorf("%s: %v", f.path, err)
 		}
+
 		r.Close()
 	}
 }

@@ -19,7 +19,8 @@ type rowBuffer struct {
 	err error
 }
 
-// maxBuffer is the largest buffer: for a row of the largest size, and more, so that a longer one shows.
+// maxBuffer is the largest buffer: for a row of the largest size, and more, so that a longer
+// one shows.
 const maxBuffer = jsonl.MaxLine + startSize
 
 // text returns the text that is there, and whether it reaches to the end.
@@ -45,18 +46,21 @@ func (b *rowBuffer) fill() error {
 	for size < 2*len(rest) && size < maxBuffer {
 		size *= 2
 	}
+
 	size = min(size, maxBuffer)
 
 	buf := b.buf[:0]
 	if cap(buf) != size {
 		buf = make([]byte, 0, size) // one long row does not cost its memory for the rest of the run
 	}
+
 	buf = append(buf, rest...)
 
 	n, err := io.ReadFull(b.r, buf[len(buf):size])
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		err = io.EOF
 	}
+
 	b.buf, b.start, b.err = buf[:len(buf)+n], 0, err
 
 	return nil

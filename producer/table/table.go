@@ -11,8 +11,8 @@ import (
 type Reader interface {
 	// Format returns the format of the file, one of [proto.TableFormats].
 	Format() string
-	// Columns returns the columns of the file, in their order. Of JSON, where each row has its own, they
-	// are those of the first row.
+	// Columns returns the columns of the file, in their order. Of JSON, where each row has its
+	// own, they are those of the first row.
 	Columns() []Column
 	// Next returns the next row, which is valid until the next call, and [io.EOF] at the end. A
 	// [RowError] is the error of this row alone: the next call returns the row behind it.
@@ -41,11 +41,11 @@ type Config struct {
 	File proto.File
 	// Table has the format, the columns, the delimiter and the encoding.
 	Table proto.Table
-	// Only are the columns whose values are read. Others are null in the rows. Defaults to all. A column
-	// that the file does not have is ignored.
+	// Only are the columns whose values are read. Others are null in the rows. Defaults to all.
+	// A column that the file does not have is ignored.
 	Only []string
-	// Text gets the unpacked text of a file of text as it is read, if From is the beginning: all of it, when
-	// Next returns io.EOF. It gets nothing of Parquet. Defaults to none.
+	// Text gets the unpacked text of a file of text as it is read, if From is the beginning:
+	// all of it, when Next returns io.EOF. It gets nothing of Parquet. Defaults to none.
 	Text io.Writer
 	// From is the place of the first row. Defaults to the beginning.
 	From Position

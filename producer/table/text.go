@@ -42,7 +42,8 @@ func openLines(ctx context.Context, text *textFile) (Reader, error) {
 	}, nil
 }
 
-// openLines moves to the place where the configuration starts, and returns a reader of the lines from there.
+// openLines moves to the place where the configuration starts, and returns a reader of the
+// lines from there.
 func (t *textFile) openLines(ctx context.Context) (*jsonl.Reader, Position, error) {
 	from := t.cfg.From
 	if from.Offset <= t.offset {

@@ -59,6 +59,7 @@ func (f *copiedFile) Read(p []byte) (int, error) {
 		f.read = append(f.read, p[:n]...)
 		return n, err
 	}
+
 	if _, copyErr := f.to.Write(p[:n]); copyErr != nil {
 		return n, copyErr
 	}
@@ -71,6 +72,7 @@ func (t *textFile) startCopy() error {
 	if t.copied == nil {
 		return nil
 	}
+
 	t.copied.to = t.cfg.Text
 	_, err := t.copied.to.Write(t.copied.read)
 	t.copied.read = nil
@@ -142,6 +144,7 @@ func (t *textFile) continueAt(ctx context.Context, offset int64) error {
 	if err != nil {
 		return err
 	}
+
 	t.file, t.Reader, t.offset = file, file, offset
 
 	if t.encoding == nil {
@@ -187,7 +190,8 @@ func (t *textFile) newFileError(row, line int, message string) error {
 	}
 }
 
-// hasOnlyCarriageReturns reports whether the lines of the beginning end with carriage returns alone.
+// hasOnlyCarriageReturns reports whether the lines of the beginning end with carriage returns
+// alone.
 func (t *textFile) hasOnlyCarriageReturns() bool {
 	end := bytes.IndexByte(t.start, '\r')
 	return end >= 0 && end < len(t.start)-1 && bytes.IndexByte(t.start, '\n') < 0
@@ -254,8 +258,8 @@ func findEncoding(name string) (encoding.Encoding, error) {
 	return e, nil
 }
 
-// encodingOf returns the encoding of a text, nil for UTF-8, and the size of its byte-order mark. The mark
-// decides, as in the WHATWG's standard, and the given encoding if there is none.
+// encodingOf returns the encoding of a text, nil for UTF-8, and the size of its byte-order
+// mark. The mark decides, as in the WHATWG's standard, and the given encoding if there is none.
 func encodingOf(start []byte, given encoding.Encoding) (encoding.Encoding, int) {
 	switch {
 	case bytes.HasPrefix(start, byteOrderMark):

@@ -63,6 +63,7 @@ func (v Value) IsEmpty() bool {
 	case KindBytes:
 		return len(v.Text) == 0
 	}
+
 	return false
 }
 
@@ -92,8 +93,8 @@ func (v Value) AppendText(dst []byte) []byte {
 	return dst
 }
 
-// AppendJSON appends the value as JSON. Bytes are a string of base64, times are strings, and NaN and
-// infinite numbers, which JSON does not have, are null.
+// AppendJSON appends the value as JSON. Bytes are a string of base64, times are strings, and
+// NaN and infinite numbers, which JSON does not have, are null.
 func (v Value) AppendJSON(dst []byte) []byte {
 	switch v.Kind {
 	case KindNull:
@@ -117,9 +118,9 @@ func (v Value) AppendJSON(dst []byte) []byte {
 	return v.AppendText(dst)
 }
 
-// Any returns the value as a template of text/template takes it: a string, an int64, a uint64, a
-// float64, a bool, a [json.Number] for digits, a []any or a map[string]any for JSON, or nil. Bytes are
-// the string that [Value.AppendText] appends.
+// Any returns the value as a template of text/template takes it: a string, an int64, a uint64,
+// a float64, a bool, a [json.Number] for digits, a []any or a map[string]any for JSON, or nil.
+// Bytes are the string that [Value.AppendText] appends.
 func (v Value) Any() any {
 	switch v.Kind {
 	case KindNull:
@@ -143,8 +144,8 @@ func (v Value) Any() any {
 	return string(v.AppendText(nil))
 }
 
-// float returns the number of a [KindFloat] or [KindFloat32]. The latter is the nearest to the shortest
-// decimal form, so that 0.1 stays 0.1.
+// float returns the number of a [KindFloat] or [KindFloat32]. The latter is the nearest to the
+// shortest decimal form, so that 0.1 stays 0.1.
 func (v Value) float() float64 {
 	if v.Kind == KindFloat {
 		return math.Float64frombits(v.Bits)
@@ -158,8 +159,8 @@ func (v Value) float() float64 {
 	return f
 }
 
-// appendShortest appends the shortest decimal form of a number, with an exponent only if it is very large
-// or very small, as JavaScript and encoding/json have it.
+// appendShortest appends the shortest decimal form of a number, with an exponent only if it is
+// very large or very small, as JavaScript and encoding/json have it.
 func appendShortest(dst []byte, f float64, bits int) []byte {
 	format := byte('f')
 	if size := math.Abs(f); size != 0 && (size < 1e-6 || size >= 1e21) {
