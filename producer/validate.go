@@ -25,6 +25,9 @@ const MaxModels = 256
 // ErrEmpty is returned for an input without a single request.
 var ErrEmpty = errors.New("no requests in the input")
 
+// ErrNoRows is returned for tables without a single row.
+var ErrNoRows = errors.New("no rows in the input")
+
 // Validate reads the whole input and checks each line or row, in memory that grows only by
 // the 16 bytes of each custom_id's hash, and not at all if all are made from the index. progress,
 // which may be nil, is called from
@@ -108,7 +111,10 @@ func Validate(
 		}
 	}
 
-	if in.Requests == 0 {
+	switch {
+	case in.Requests == 0 && s.Rows != nil:
+		return in, report, ErrNoRows
+	case in.Requests == 0:
 		return in, report, ErrEmpty
 	}
 

@@ -148,9 +148,9 @@ func (c *checker) checkFile(ctx context.Context, path string, rows int) error {
 func tableOf(f format) proto.Table {
 	switch f.ending {
 	case ".csv":
-		return proto.Table{Format: proto.FormatCSV, Delimiter: ","}
+		return proto.Table{Format: proto.FormatCSV, Delimiter: ",", Encoding: "utf-8"}
 	case ".tsv":
-		return proto.Table{Format: proto.FormatTSV}
+		return proto.Table{Format: proto.FormatTSV, Encoding: "utf-8"}
 	case ".parquet":
 		return proto.Table{Format: proto.FormatParquet}
 	}

@@ -20,12 +20,7 @@ func newCSVWriter(delimiter rune) func(File, []table.Column, string) (rowWriter,
 		w := csv.NewWriter(file)
 		w.Comma = delimiter
 
-		c := &csvWriter{w: w}
-		for _, column := range columns {
-			c.fields = append(c.fields, column.Name)
-		}
-
-		return c, w.Write(c.fields)
+		return &csvWriter{w: w}, w.Write(table.Header(columns))
 	}
 }
 

@@ -1,6 +1,7 @@
 package inputerror
 
 import (
+	"cmp"
 	"encoding/json"
 	"path/filepath"
 	"strings"
@@ -10,7 +11,7 @@ import (
 	"github.com/promptmill/promptmill/producer/fileformat"
 )
 
-// conversion is a command that makes JSON lines of a file.
+// conversion is a command that makes JSON lines of a file, or a table that can be read.
 type conversion struct {
 	// verb names the work of the command.
 	verb string
@@ -22,6 +23,10 @@ type conversion struct {
 	then string
 	// advice is the hint where there is no command.
 	advice string
+	// ending is the ending of the new file. Defaults to .jsonl.
+	ending string
+	// keepsEnding is set if the new file has the ending of the file, without that of its packing.
+	keepsEnding bool
 }
 
 // source says from where a command reads a file.
@@ -176,11 +181,8 @@ func tableProgram(d fileformat.Detection) string {
 	}
 
 	options := ""
-	switch d.Delimiter {
-	case ';':
-		options = `, delimiter=";"`
-	case '\t':
-		options = `, delimiter="\t"`
+	if d.Delimiter != ',' {
+		options = ", delimiter=" + quoteText(string(d.Delimiter))
 	}
 
 	return `[print(json.dumps({` + record + `})) for r in csv.DictReader(open(0, encoding="utf-8-sig", newline="")` +
@@ -200,7 +202,7 @@ func (c conversion) hint(file, packed string) hint {
 	}
 
 	input := report.ShellWords(file)
-	created := newName(file)
+	created := c.newName(file)
 
 	if packed != "" && (c.source == fromFile || c.source == fromFileToFile) {
 		unpacked := strings.TrimSuffix(strings.TrimSuffix(file, ".gz"), ".zst")
@@ -252,9 +254,21 @@ func (c conversion) filter() string {
 	return c.command
 }
 
-// newName returns the name of the file that a conversion makes: beside the file, and different.
-func newName(file string) string {
+// packedEndings are the endings of packed files.
+var packedEndings = []string{".gz", ".zst", ".xz", ".bz2", ".lz4", ".zip", ".7z", ".tar"}
+
+// newName returns the name of the file that the conversion makes: beside the file, and different.
+func (c conversion) newName(file string) string {
 	dir, name := filepath.Split(file)
+
+	ending := cmp.Or(c.ending, ".jsonl")
+	if c.keepsEnding {
+		unpacked := name
+		for _, packed := range packedEndings {
+			unpacked = strings.TrimSuffix(unpacked, packed)
+		}
+		ending = filepath.Ext(unpacked)
+	}
 	for {
 		ext := filepath.Ext(name)
 		if ext == "" || ext == name || len(ext) > len(".parquet") {
@@ -263,10 +277,10 @@ func newName(file string) string {
 		name = strings.TrimSuffix(name, ext)
 	}
 
-	created := dir + name + ".jsonl"
+	created := dir + name + ending
 	for created == file || files.Exists(created) {
 		name += ".new"
-		created = dir + name + ".jsonl"
+		created = dir + name + ending
 	}
 
 	return created

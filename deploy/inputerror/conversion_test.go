@@ -32,6 +32,7 @@ func TestConversions(t *testing.T) {
 	}{
 		{"q.csv", "q.jsonl", "id,what's asked\n1,\"What is it, \"\"really\"\"?\nNow\"\n2,\"bye\"\n", "", "python3"},
 		{"semicolons.csv", "semicolons.jsonl", "\xef\xbb\xbfid;prompt\r\n1;a\r\n2;b\r\n", "", "python3"},
+		{"bars.csv", "bars.jsonl", "id|prompt\n1|a, b\n2|\"c | d\"\n", "", "python3"},
 		{"one.csv", "one.jsonl", "prompt\nhello\nbye\n", "", "python3"},
 		{"t.tsv", "t.jsonl", "key\ttext\n1\ta\n2\tb\n", "", "python3"},
 		{"in.csv.gz", "in.jsonl", prototest.Gzip(t, "id,prompt\n1,a\n2,b\n"), "", "python3 gzip"},

@@ -75,6 +75,9 @@ func (in Input) Describe(err error) error {
 	switch {
 	case errors.Is(err, producer.ErrEmpty) && len(in.Files) == 1 && isJournal(in.Files[0]):
 		return hintForOutput(in.Files[0]).usage("%s is the journal of a run without answers", in.names())
+	case errors.Is(err, producer.ErrNoRows):
+		return exit.Usage("it needs a row for each request, and CSV the names of its columns before them",
+			"%s: %w", in.names(), err)
 	case errors.Is(err, producer.ErrEmpty):
 		return exit.Usage(`it needs one request a line, such as {"prompt": "..."}`,
 			"%s: %w", in.names(), err)

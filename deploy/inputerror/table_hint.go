@@ -2,10 +2,13 @@ package inputerror
 
 import (
 	"context"
+	"path"
 	"regexp"
+	"strings"
 
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/objectstore"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/producer/fileformat"
 	"github.com/promptmill/promptmill/producer/inputfile"
@@ -65,13 +68,13 @@ func templateValue(column string) string {
 }
 
 // readColumns returns the columns of a file; nil if it is no table that can be read.
-func (in Input) readColumns(path string) []table.Column {
+func (in Input) readColumns(file string) []table.Column {
 	opener := in.Opener
 	if opener == nil {
 		opener = inputfile.Local{}
 	}
 
-	t, err := table.Open(context.Background(), table.Config{Opener: opener, File: proto.File{Path: path}})
+	t, err := table.Open(context.Background(), table.Config{Opener: opener, File: proto.File{Path: file}})
 	if err != nil {
 		return nil
 	}
@@ -127,13 +130,20 @@ func (in Input) hintForNoTable(e *table.FormatError) hint {
 		return hint{text: "give --encoding utf-16be"}
 	}
 
-	if e.Given != "" {
+	if e.Given != "" && e.Format == fileformat.Parquet && e.Compression == "" {
 		return hint{text: "leave out --format"}
 	}
 
-	c := conversionOf(e.Detection)
+	c := tableConversionOf(e)
 	if in.Stdin {
 		return c.hintForStdin()
+	}
+
+	if objectstore.IsURL(e.File) {
+		name, _, _ := strings.Cut(path.Base(e.File), "?")
+		h := c.hint(name, e.Compression)
+
+		return hint{text: "download it, " + h.text, command: h.command}
 	}
 
 	return c.hint(files.Short(e.File), e.Compression)

@@ -17,7 +17,7 @@ const (
 	PythonLines
 	// JSONStrings has a JSON string on each line.
 	JSONStrings
-	// CSV is a table with commas or semicolons.
+	// CSV is a table with commas, semicolons or vertical bars.
 	CSV
 	// TSV is a table with tabs.
 	TSV
@@ -105,7 +105,7 @@ type Detection struct {
 	Certain bool
 	// ByteOrderMark is set for UTF-16 and UTF-32 if the text begins with one.
 	ByteOrderMark bool
-	// Columns are the names in the first row of a table.
+	// Columns are the names in the first row of a table. The first ones may be empty.
 	Columns []string
 	// Delimiter separates the columns of a table.
 	Delimiter rune

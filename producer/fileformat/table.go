@@ -50,7 +50,7 @@ func detectTable(text []byte, whole bool) (Detection, bool) {
 	}
 
 	if d.Prompt < 0 {
-		d.Prompt = longestColumn(best.rows[1:], len(header))
+		d.Prompt = longestColumn(header, best.rows[1:])
 	}
 
 	return d, true
@@ -133,8 +133,12 @@ func (s sample) isBetter(than sample) bool {
 }
 
 // isHeader reports whether a row has names of columns: short, different, without spaces around
-// them.
+// them. The first ones may be empty, as those of an index of pandas are.
 func isHeader(row []string) bool {
+	for len(row) > 1 && row[0] == "" {
+		row = row[1:]
+	}
+
 	for i, name := range row {
 		if name == "" || len(name) > 64 || name != strings.TrimSpace(name) || strings.ContainsAny(name, "\r\n{}[]") ||
 			slices.Contains(row[:i], name) {
@@ -173,12 +177,18 @@ func FindPrompt(names []string) string {
 	return ""
 }
 
-// longestColumn returns the index of the column with the most text, of some columns.
-func longestColumn(rows [][]string, columns int) int {
-	sizes := make([]int, columns)
+// longestColumn returns the index of the column with the most text, of those that have names.
+func longestColumn(header []string, rows [][]string) int {
+	sizes := make([]int, len(header))
 	for _, row := range rows {
-		for i, value := range row[:min(len(row), columns)] {
+		for i, value := range row[:min(len(row), len(header))] {
 			sizes[i] += len(value)
+		}
+	}
+
+	for i, name := range header {
+		if name == "" {
+			sizes[i] = -1
 		}
 	}
 

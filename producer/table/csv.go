@@ -101,17 +101,12 @@ func (r *csvReader) readHeader() error {
 		r.position.Row = 0
 	}
 
-	for i, name := range names {
-		switch {
-		case name == "":
-			return r.text.newFileError(0, r.position.Line, fmt.Sprintf("column %d of the header has no name", i+1))
-		case slices.Contains(names[:i], name):
-			return r.text.newFileError(0, r.position.Line, fmt.Sprintf("the header has the column %q twice", name))
-		}
-
-		r.columns = append(r.columns, Column{Name: name, Kind: KindText})
+	columns, err := nameColumns(names)
+	if err != nil {
+		return r.text.newFileError(0, r.position.Line, err.Error())
 	}
 
+	r.columns = columns
 	r.only = selectColumns(r.columns, r.text.cfg.Only)
 
 	return nil
@@ -278,8 +273,6 @@ func checkText(text []byte, replaced bool, encoding string) error {
 	switch {
 	case !utf8.Valid(text):
 		return errors.New("it is not UTF-8")
-	case bytes.IndexByte(text, 0) >= 0:
-		return errors.New("it has a NUL character")
 	case replaced && bytes.Contains(text, []byte("\ufffd")):
 		return fmt.Errorf("it has bytes that are not %s", encoding)
 	}

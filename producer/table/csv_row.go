@@ -31,8 +31,9 @@ var (
 	errBareQuote = errors.New("a quote stands inside a field; a field with quotes in it begins and ends with a " +
 		"quote, and has each quote doubled")
 	errBehindQuote = errors.New("text stands behind the quote that ends a field; a quote in a field must be doubled")
-	errOpenQuote   = errors.New("a field begins with a quote that never ends")
-	errBareReturn  = errors.New("a carriage return stands in a field without quotes, and no line feed behind it")
+	errOpenQuote   = errors.New("a field begins with a quote and does not end with one; end it, or double each quote " +
+		"that belongs to the text")
+	errBareReturn = errors.New("a carriage return stands in a field without quotes, and no line feed behind it")
 )
 
 // errNotComplete reports that the row does not end in the text.

@@ -138,13 +138,63 @@ func TestCSV(t *testing.T) {
 			name: "a name twice",
 			file: "x.csv",
 			text: "id,text,id\n1,a,2\n",
-			want: []string{`open: x.csv, line 1: the header has the column "id" twice`},
+			want: []string{
+				`open: x.csv, line 1: the header has the column "id" twice, as columns 1 and 3; rename one of them`,
+			},
 		},
 		{
 			name: "a column without a name, as pandas writes its index",
-			file: "x.csv",
+			file: "x",
 			text: ",text\n0,a\n",
-			want: []string{`open: x.csv, line 1: column 1 of the header has no name`},
+			want: []string{`1/2 column_1="0" text="a"`},
+		},
+		{
+			name: "several columns without names, as pandas writes those of an index of several levels",
+			file: "x",
+			text: "\"\",,text,column_2\n0,1,a,b\n",
+			want: []string{`1/2 column_1="0" column_2_2="1" text="a" column_2="b"`},
+		},
+		{
+			name: "columns of a spreadsheet that are empty",
+			file: "x.csv",
+			text: "id;text;;\r\n1;a;;\r\n2;b;;c\r\n",
+			want: []string{
+				`1/2 id="1" text="a" column_3=null column_4=null`, `2/3 id="2" text="b" column_3=null column_4="c"`,
+			},
+		},
+		{
+			name: "a header without names",
+			file: "x.csv",
+			text: ",,\nid,text,x\n",
+			want: []string{
+				"open: x.csv, line 1: the header has no names; write one into the first row, or give --columns",
+			},
+		},
+		{
+			name: "a NUL character",
+			file: "x",
+			text: "id,text\n1,a\x00b\n2,\"\x00\"\n",
+			want: []string{`1/2 id="1" text="a\u0000b"`, `2/3 id="2" text="\u0000"`},
+		},
+		{
+			name: "NUL characters in a text of which the name alone says that it is CSV",
+			file: "x.csv",
+			text: "note\n\x00\x00\n",
+			want: []string{`1/2 note="\u0000\u0000"`},
+		},
+		{
+			name:  "NUL characters as in UTF-16, and an encoding that says that it is none",
+			file:  "x.csv",
+			text:  "a\x00b\x00c\x00\n\x00d\x00\n\x00",
+			table: proto.Table{Encoding: "utf-8"},
+			want:  []string{`1/2 ` + "a\x00b\x00c\x00" + `="\u0000d\u0000"`, `2/3 ` + "a\x00b\x00c\x00" + `="\u0000"`},
+		},
+		{
+			name:  "wrong bytes in a text that is said to be UTF-8",
+			file:  "x",
+			text:  "id,text\n1,a\n2,caf\xe9\n",
+			table: proto.Table{Encoding: "utf-8"},
+			want:  []string{`1/2 id="1" text="a"`, "2/3: it is not UTF-8"},
 		},
 		{
 			name: "a header with a wrong quote",
@@ -233,7 +283,7 @@ func TestCSVUnsoundText(t *testing.T) {
 	cfg := configOf("x.csv", "id,text\n"+strings.Repeat("1,sound\n", count)+"7,\x00\n8,\xff\n9,z\n")
 	rows, positions := readAll(t, cfg)
 	want := []string{
-		fmt.Sprintf("%d/%d: it has a NUL character", count+1, count+2),
+		fmt.Sprintf(`%d/%d id="7" text="\u0000"`, count+1, count+2),
 		fmt.Sprintf("%d/%d: it is not UTF-8", count+2, count+3),
 		fmt.Sprintf(`%d/%d id="9" text="z"`, count+3, count+4),
 	}

@@ -16,9 +16,8 @@ type FormatError struct {
 	// Given is the format that was given, one of [proto.TableFormats]; empty if the contents
 	// decided.
 	Given string
-	// Problem describes the text where its format is not the problem, such as "has the line ends of
-	// classic Mac OS". Usually empty.
-	Problem string
+	// HasOldLineEnds is set if the lines end as those of classic Mac OS do, with carriage returns alone.
+	HasOldLineEnds bool
 	fileformat.Detection
 }
 
@@ -30,8 +29,8 @@ func (e *FormatError) Error() string {
 	}
 
 	switch {
-	case e.Problem != "":
-		return e.File + " " + e.Problem
+	case e.HasOldLineEnds:
+		return e.File + " has the line ends of classic Mac OS, carriage returns without line feeds"
 	case e.Format == fileformat.Gzip || e.Format == fileformat.Zstd:
 		return fmt.Sprintf("%s is compressed twice: %s in %s", e.File, e.Format, e.Compression)
 	case e.Format == fileformat.Results:
@@ -75,7 +74,7 @@ type FileError struct {
 	Number int
 	// Line is the number of the line at fault, if the file is text with lines, else 0.
 	Line int
-	// Message says what is wrong, such as "a field begins with a quote that never ends".
+	// Message says what is wrong, such as "the file ends in the middle of its JSON array".
 	Message string
 }
 

@@ -85,10 +85,7 @@ func openFormat(ctx context.Context, cfg Config) (Reader, error) {
 // detectFormat returns the format of a text, and for CSV its delimiter if it is known.
 func (t *textFile) detectFormat(ctx context.Context) (string, fileformat.Detection, error) {
 	table := t.cfg.Table
-	found := fileformat.Detect(t.start, t.whole)
-	refuse := func(problem string) (string, fileformat.Detection, error) {
-		return "", found, t.newFormatError(ctx, found, problem)
-	}
+	found := t.detectFile()
 
 	switch {
 	case found.Format == fileformat.Parquet && table.Format == "" && t.compression(ctx) == "":
@@ -97,18 +94,21 @@ func (t *textFile) detectFormat(ctx context.Context) (string, fileformat.Detecti
 		return proto.FormatParquet, found, nil // its error says so
 	case isContainer(found.Format), found.Format == fileformat.OtherText, found.Format == fileformat.Binary,
 		found.Format == fileformat.UTF16LE, found.Format == fileformat.UTF16BE:
-		return refuse("")
+		return "", found, t.newFormatError(ctx, found)
 	}
 
 	if t.hasOnlyCarriageReturns() {
-		return refuse("has the line ends of classic Mac OS, carriage returns without line feeds")
+		refused := t.newFormatError(ctx, found)
+		refused.HasOldLineEnds = true
+
+		return "", found, refused
 	}
 
 	if table.Format != "" {
 		return table.Format, found, nil
 	}
 
-	isTable := len(table.Columns) > 0 || table.Delimiter != "" || t.endsInCSV()
+	isTable := t.isKnownCSV()
 	switch found.Format {
 	case fileformat.JSONL, fileformat.AnthropicBatch:
 		if isTable && !t.startsWithBrace() {
@@ -117,7 +117,7 @@ func (t *textFile) detectFormat(ctx context.Context) (string, fileformat.Detecti
 		return proto.FormatJSONL, found, nil
 	case fileformat.JSONArray:
 		if found.Element != 0 && found.Element != '{' {
-			return refuse("")
+			return "", found, t.newFormatError(ctx, found)
 		}
 		return proto.FormatJSON, found, nil
 	case fileformat.CSV:
@@ -133,7 +133,49 @@ func (t *textFile) detectFormat(ctx context.Context) (string, fileformat.Detecti
 		}
 	}
 
-	return refuse("")
+	return "", found, t.newFormatError(ctx, found)
+}
+
+// detectFile recognises the format of the file by its beginning. A text with NUL characters, which
+// look like those of a file that is no text, is a table if its rows look like one, or if something
+// beside the contents says that it is text. The same holds for a few wrong bytes in a text whose
+// encoding is given as UTF-8: its rows are wrong then, and not the file.
+func (t *textFile) detectFile() fileformat.Detection {
+	found := fileformat.Detect(t.start, t.whole)
+
+	text := t.start
+	switch found.Format {
+	case fileformat.Binary:
+	case fileformat.OtherText, fileformat.UTF16LE, fileformat.UTF16BE:
+		if !t.isGivenUTF8() {
+			return found
+		}
+	default:
+		return found
+	}
+
+	if t.isGivenUTF8() {
+		text = bytes.ToValidUTF8(text, []byte("."))
+	}
+
+	sound := fileformat.Detect(bytes.ReplaceAll(text, []byte{0}, []byte(".")), t.whole)
+	isTable := sound.Format == fileformat.CSV || sound.Format == fileformat.TSV
+	isText := t.isKnownCSV() || t.cfg.Table.Format == proto.FormatText || t.isGivenUTF8()
+	if isTable || isText && sound.Format != fileformat.OtherText {
+		return sound
+	}
+
+	return found
+}
+
+// isGivenUTF8 reports whether the encoding is given, and is UTF-8.
+func (t *textFile) isGivenUTF8() bool { return t.encoding == nil && t.cfg.Table.Encoding != "" }
+
+// isKnownCSV reports whether something beside the contents of the file says that it is CSV or TSV.
+func (t *textFile) isKnownCSV() bool {
+	table := t.cfg.Table
+	return table.Format == proto.FormatCSV || table.Format == proto.FormatTSV ||
+		len(table.Columns) > 0 || table.Delimiter != "" || t.endsInCSV()
 }
 
 // isEncryptedParquet reports whether a file that is no text begins as an encrypted Parquet file

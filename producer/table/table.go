@@ -55,6 +55,9 @@ type Config struct {
 type Column struct {
 	// Name is the name of the column.
 	Name string
+	// Unnamed is set if the header of the file has no name for the column. Name is column_N then, where
+	// N is its place in the header, from 1.
+	Unnamed bool
 	// Kind is the kind of its values; KindNull if they differ, or are not known.
 	Kind Kind
 	// Parquet is the exact type, if the file is one of Parquet, else nil.

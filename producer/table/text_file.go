@@ -170,12 +170,11 @@ func (t *textFile) compression(ctx context.Context) string {
 }
 
 // newFormatError returns the error of a file in a format that is not read as a table.
-func (t *textFile) newFormatError(ctx context.Context, found fileformat.Detection, problem string) error {
+func (t *textFile) newFormatError(ctx context.Context, found fileformat.Detection) *FormatError {
 	return &FormatError{
 		File:        t.cfg.File.Path,
 		Compression: t.compression(ctx),
 		Given:       t.cfg.Table.Format,
-		Problem:     problem,
 		Detection:   found,
 	}
 }
