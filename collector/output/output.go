@@ -68,6 +68,13 @@ func (p Prefix) ReportHTML() string { return string(p) + htmlSuffix }
 // Journal returns the path of the journal, which exists until the run is complete.
 func (p Prefix) Journal() string { return string(p) + JournalSuffix }
 
+// Beside returns the path of a file in the folder of the output. name may have a folder, which is
+// ignored.
+func (p Prefix) Beside(name string) string {
+	dir, _ := filepath.Split(string(p)) // as it is written: the prefix may be a URL
+	return dir + filepath.Base(name)
+}
+
 // files returns the paths of all files that a run may make, the journal included.
 func (p Prefix) files() []string {
 	return []string{p.Results(), p.Errors(), p.Meta(), p.ReportMarkdown(), p.ReportHTML(), p.Journal()}

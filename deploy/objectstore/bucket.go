@@ -94,7 +94,7 @@ func (b *Bucket) Delete(ctx context.Context, key string) error {
 // AbortUploads discards the uploads that a dead process has left, of the keys with a prefix that a function
 // chooses. Their parts cost money and are not visible.
 func (b *Bucket) AbortUploads(ctx context.Context, prefix string, chosen func(key string) bool) error {
-	return b.retrier.retry(ctx, b.name(prefix), func() error { return b.store.AbortUploads(ctx, prefix, chosen) })
+	return b.retrier.retry(ctx, b.name(prefix)+"*", func() error { return b.store.AbortUploads(ctx, prefix, chosen) })
 }
 
 // name returns the URL of an object.

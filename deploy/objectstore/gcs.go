@@ -336,7 +336,7 @@ func (g *gcsStore) listObjects(ctx context.Context, prefix string) iter.Seq2[gcs
 				Items []gcsObject `json:"items"`
 				Next  string      `json:"nextPageToken"`
 			}
-			err := g.retry.retry(ctx, g.name(prefix), func() error {
+			err := g.retry.retry(ctx, g.name(prefix)+"*", func() error {
 				return g.getJSON(ctx, address+query.Encode(), "", &page)
 			})
 			if err != nil {

@@ -103,7 +103,7 @@ func (r retrier) wait(ctx context.Context, name string, n int, failure error) er
 
 	pause := max(longest/2+rand.N(longest/2+1), min(temporary.after, r.longest))
 	r.log.Warn().Str("url", name).Int("attempt", n).Dur("wait", pause).Err(temporary.err).
-		Msg("failed to read from a store; retrying")
+		Msg("a request to the store failed; retrying")
 
 	timer := time.NewTimer(pause)
 	defer timer.Stop()

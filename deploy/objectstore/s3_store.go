@@ -217,7 +217,7 @@ func (s *s3Store) List(ctx context.Context, prefix string) iter.Seq2[object, err
 				return
 			}
 
-			if err := s.retry.wait(ctx, s.name(prefix), failures, s.describeError(failed, prefix)); err != nil {
+			if err := s.retry.wait(ctx, s.name(prefix)+"*", failures, s.describeError(failed, prefix+"*")); err != nil {
 				yield(object{}, err)
 				return
 			}

@@ -49,7 +49,7 @@ func (s *s3Store) AbortUploads(ctx context.Context, prefix string, chosen func(k
 	for {
 		list, err := s.core.ListMultipartUploads(ctx, s.bucket, prefix, keyMarker, idMarker, "", 1000)
 		if err != nil {
-			return s.describeError(err, prefix)
+			return s.describeError(err, prefix+"*")
 		}
 
 		for _, u := range list.Uploads {

@@ -95,7 +95,7 @@ func Collect(ctx context.Context, cfg CollectConfig) (*Result, error) {
 	dir := statedir.ForOutput(cfg.State, string(cfg.Output))
 	c := &runCollector{CollectConfig: cfg, dir: filepath.Join(dir, "input")}
 
-	if err := prepareUpload(ctx, cfg.Upload); err != nil {
+	if err := prepareUpload(ctx, cfg.Upload, cfg.Log); err != nil {
 		return nil, c.describeError(ctx, err)
 	}
 

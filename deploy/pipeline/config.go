@@ -109,6 +109,8 @@ type Config struct {
 
 // Upload copies the output of a run to another place, such as an object store. The local files stay.
 type Upload interface {
+	// LogTo sets the log of what fails and is tried again. It is called first.
+	LogTo(log zerolog.Logger)
 	// Output names the files there, for people.
 	Output() output.Prefix
 	// Prepare is called before anything is done for the run, and refuses a place that cannot be used.
@@ -216,8 +218,10 @@ type Result struct {
 	Run string
 	// Answered and Failed are the counts of requests. Together they are all of the input.
 	Answered, Failed int
-	// Output names the files.
+	// Output names the files on this machine.
 	Output output.Prefix
+	// Place names the files in the place that Config.Upload copies them to, or else like Output.
+	Place output.Prefix
 	// Metadata is the content of the metadata file.
 	Metadata *metadata.Run
 	// Reached is the limit of Config.Policy that the whole run has reached, or nil. The files of such a
@@ -236,6 +240,7 @@ func newResult(out output.Prefix, meta *metadata.Run, policy proto.RunPolicy) *R
 		Answered: meta.Results.SuccessCount,
 		Failed:   meta.Results.FailureCount,
 		Output:   out,
+		Place:    out,
 		Metadata: meta,
 		Reached:  policy.FindReachedAtEnd(meta.Manifest.Counts),
 	}

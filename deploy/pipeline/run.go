@@ -90,7 +90,7 @@ func (r *runner) run(ctx context.Context) (*Result, error) {
 	defer lock.Close()
 	defer r.removeUnstarted(hadState)
 
-	if err := prepareUpload(ctx, r.cfg.Upload); err != nil {
+	if err := prepareUpload(ctx, r.cfg.Upload, r.cfg.Log); err != nil {
 		return nil, r.describeError(ctx, err)
 	}
 

@@ -3,16 +3,27 @@ package pipeline
 import (
 	"context"
 
+	"github.com/rs/zerolog"
+
 	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/deploy/terminal"
 )
 
+// PrepareUpload checks the place that Upload copies the output to, if there is one. [Collect] does it too:
+// a caller does it before it puts the run on the bus.
+func (c CollectConfig) PrepareUpload(ctx context.Context, log zerolog.Logger) error {
+	return prepareUpload(ctx, c.Upload, log)
+}
+
 // prepareUpload checks the place of an output that is copied.
-func prepareUpload(ctx context.Context, upload Upload) error {
+func prepareUpload(ctx context.Context, upload Upload, log zerolog.Logger) error {
 	if upload == nil {
 		return nil
 	}
+
+	upload.LogTo(log)
+
 	return upload.Prepare(ctx)
 }
 
@@ -50,6 +61,7 @@ func finishUpload(ctx context.Context, upload Upload, hooks Hooks, res *Result) 
 		return nil
 	}
 
+	res.Place = upload.Output()
 	copied, err := upload.Finish(ctx, res.Metadata)
 	switch {
 	case err != nil && ctx.Err() != nil:

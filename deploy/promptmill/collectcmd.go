@@ -69,13 +69,14 @@ func collectCommand(env environment) *cli.Command {
 			s.Limits.Replicas = max(1, c.Int("replicas"))
 			cfg.Bus, cfg.Run = s.Connection, m.Run
 
-			return collect(ctx, env, parseCommon(c, c.String("progress")), *cfg, onEnd, c.Bool("json"))
+			return collect(ctx, env, parseCommon(c, c.String("progress")), *cfg, places, onEnd, c.Bool("json"))
 		},
 	}
 }
 
 func collect(
-	ctx context.Context, env environment, o commonOptions, cfg pipeline.CollectConfig, onEnd *onend.Command, json bool,
+	ctx context.Context, env environment, o commonOptions, cfg pipeline.CollectConfig, places *objectstore.Client,
+	onEnd *onend.Command, json bool,
 ) (err error) {
 	cmd, err := openCommand(ctx, env, o)
 	if err != nil {
@@ -83,6 +84,8 @@ func collect(
 	}
 	defer cmd.Close()
 	defer func() { err = cmd.fail(err) }()
+
+	places.LogTo(cmd.log)
 
 	return collectRun(cmd, cfg, nil, onEnd, json)
 }
@@ -153,10 +156,11 @@ func collectRun(
 		return err
 	}
 
+	written := summary.Files{Local: res.Output, Place: res.Place, Inputs: inputs}
 	if res.Copied {
-		summary.PrintCopied(cmd.screen, res.Metadata, res.Output, inputs)
+		summary.PrintCopied(cmd.screen, res.Metadata, written)
 	} else {
-		summary.Print(cmd.screen, res.Metadata, res.Output, inputs)
+		summary.Print(cmd.screen, res.Metadata, written)
 	}
 
 	if json {
@@ -169,5 +173,5 @@ func collectRun(
 		cmd.runOnEndOf(collecting, onEnd, res)
 	}
 
-	return summary.Err(res.Metadata, res.Reached, report.ShellWords("promptmill", "retry", res.Run))
+	return summary.Err(res.Metadata, res.Output.Errors(), res.Reached, report.ShellWords("promptmill", "retry", res.Run))
 }

@@ -292,14 +292,15 @@ func runInputs(ctx context.Context, env environment, o runOptions) (err error) {
 		return err
 	}
 
+	written := summary.Files{Local: res.Output, Place: res.Place, Inputs: o.args}
 	if res.WasComplete {
 		cmd.screen.Printf("complete already: run %s of %s, %s answered, %s failed",
 			res.Run, res.Metadata.Timestamp.Local().Format(time.DateTime), terminal.FormatCount(res.Answered),
 			terminal.FormatCount(res.Failed))
 		summary.PrintCauses(cmd.screen, res.Metadata, res.Output.Errors())
-		summary.PrintFiles(cmd.screen, res.Metadata, res.Output, o.args)
+		summary.PrintFiles(cmd.screen, res.Metadata, written)
 	} else {
-		summary.Print(cmd.screen, res.Metadata, res.Output, o.args)
+		summary.Print(cmd.screen, res.Metadata, written)
 	}
 
 	cmd.screen.Close()
@@ -319,8 +320,8 @@ func runInputs(ctx context.Context, env environment, o runOptions) (err error) {
 		retry = ""
 	case o.run.Bus.External():
 		retry = report.ShellWords("promptmill", "retry", res.Run) + ", and then " +
-			report.ShellWords("promptmill", "collect", res.Run, "-o", files.Short(res.Output.Results())) + ","
+			report.ShellWords("promptmill", "collect", res.Run, "-o", files.Short(res.Place.Results())) + ","
 	}
 
-	return summary.Err(res.Metadata, res.Reached, retry)
+	return summary.Err(res.Metadata, res.Output.Errors(), res.Reached, retry)
 }

@@ -177,6 +177,9 @@ func submit(ctx context.Context, env environment, o submitOptions) (err error) {
 	role := proto.RoleProducer
 	if o.collect != nil {
 		role = proto.RoleCollector
+		if err := o.collect.PrepareUpload(ctx, cmd.log); err != nil { // before the run is on the bus
+			return err
+		}
 	}
 
 	l, err := busconn.Connect(o.bus, role, cmd.log)

@@ -14,13 +14,13 @@ func ExampleErr() {
 	meta.Test.ErrorFile = new("answers.errors.jsonl.zst")
 	meta.Results.SuccessCount, meta.Results.FailureCount = 97, 3
 
-	err := summary.Err(meta, nil, "the same command with --retry")
+	err := summary.Err(meta, "out.errors.jsonl.zst", nil, "the same command with --retry")
 	fmt.Println(err)
 	fmt.Println("hint:", exit.Hint(err))
 	fmt.Println("exit code", exit.Code(err))
 
 	// Output:
 	// 3 of 100 requests failed
-	// hint: the same command with --retry runs them again; zstd -dc answers.errors.jsonl.zst shows each
+	// hint: the same command with --retry runs them again; zstd -dc out.errors.jsonl.zst shows each
 	// exit code 3
 }

@@ -4,7 +4,6 @@ package summary
 
 import (
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"github.com/promptmill/promptmill/collector/metadata"
@@ -17,9 +16,22 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// Print prints the counts, rates, causes of failure and files of a complete run. inputs are the
-// names of its input files as the user gave them, if they are known.
-func Print(s *terminal.Screen, meta *metadata.Run, out output.Prefix, inputs []string) {
+// Files names the files of a complete run.
+type Files struct {
+	// Local names the files on this machine. Required.
+	Local output.Prefix
+	// Place names the files where the user has asked for them: in an object store, or like Local.
+	// Required.
+	Place output.Prefix
+	// Inputs are the names of the input files as the user gave them. Defaults to none: they are not known.
+	Inputs []string
+}
+
+// isCopied reports whether the files were copied to another place.
+func (f Files) isCopied() bool { return f.Place != f.Local }
+
+// Print prints the counts, rates, causes of failure and files of a complete run.
+func Print(s *terminal.Screen, meta *metadata.Run, f Files) {
 	res := meta.Results
 	done := "done"
 	if meta.Status != proto.StateCompleted {
@@ -39,20 +51,20 @@ func Print(s *terminal.Screen, meta *metadata.Run, out output.Prefix, inputs []s
 			terminal.FormatCount(int(*res.OutputTokensPerSec+0.5)))
 	}
 
-	PrintCauses(s, meta, out.Errors())
-	PrintFiles(s, meta, out, inputs)
+	PrintCauses(s, meta, f.Local.Errors())
+	PrintFiles(s, meta, f)
 }
 
 // PrintCopied is [Print] for a copy of a run that had ended: without rates, which are those of the
 // run and not of the copy.
-func PrintCopied(s *terminal.Screen, meta *metadata.Run, out output.Prefix, inputs []string) {
+func PrintCopied(s *terminal.Screen, meta *metadata.Run, f Files) {
 	s.Print(terminal.Line{
 		{Text: fmt.Sprintf("copied the %s run: %s answered, ", meta.Status,
 			terminal.FormatCount(meta.Results.SuccessCount))},
 		spanFailed(meta.Results),
 	})
-	PrintCauses(s, meta, out.Errors())
-	PrintFiles(s, meta, out, inputs)
+	PrintCauses(s, meta, f.Local.Errors())
+	PrintFiles(s, meta, f)
 }
 
 // spanFailed returns the number of failed requests.
@@ -74,7 +86,7 @@ func formatRate(rate float64) string {
 }
 
 // PrintFiles prints the names of the output files and the command that verifies them.
-func PrintFiles(s *terminal.Screen, meta *metadata.Run, out output.Prefix, inputs []string) {
+func PrintFiles(s *terminal.Screen, meta *metadata.Run, f Files) {
 	printFile := func(label, text string) {
 		s.Print(terminal.Line{
 			{Text: fmt.Sprintf("  %-10s", label), Colour: terminal.Dim},
@@ -82,44 +94,44 @@ func PrintFiles(s *terminal.Screen, meta *metadata.Run, out output.Prefix, input
 		})
 	}
 
-	tables := meta.Test.Tables
-	if len(tables) > 0 {
-		text := files.Short(filepath.Join(filepath.Dir(string(out)), tables[0].File))
+	proved := f.Place.Results()
+	if tables := meta.Test.Tables; len(tables) > 0 {
+		proved = f.Place.Beside(tables[0].File)
+		text := files.Short(proved)
 		if n := len(tables) - 1; n > 0 {
 			text += fmt.Sprintf(" and %d more", n)
 		}
 		printFile("table", text)
 	}
 
-	printFile("results", files.Short(out.Results()))
+	printFile("results", files.Short(f.Place.Results()))
 	if meta.Test.ErrorFile != nil {
-		printFile("errors", files.Short(out.Errors()))
+		printFile("errors", files.Short(f.Place.Errors()))
 	}
 
-	printFile("metadata", files.Short(out.Meta()))
+	printFile("metadata", files.Short(f.Place.Meta()))
 
-	markdown, html := files.Exists(out.ReportMarkdown()), files.Exists(out.ReportHTML())
+	markdown, html := files.Exists(f.Local.ReportMarkdown()), files.Exists(f.Local.ReportHTML())
 	switch {
 	case markdown && html:
-		printFile("report", files.Short(out.ReportHTML())+" and .md")
+		printFile("report", files.Short(f.Place.ReportHTML())+" and .md")
 	case html:
-		printFile("report", files.Short(out.ReportHTML()))
+		printFile("report", files.Short(f.Place.ReportHTML()))
 	case markdown:
-		printFile("report", files.Short(out.ReportMarkdown()))
+		printFile("report", files.Short(f.Place.ReportMarkdown()))
 	}
 
-	if len(inputs) > 0 && inputs[0] != "-" {
+	if f.isCopied() {
+		printFile("copies", files.Short(string(f.Local))+".*")
+	}
+
+	if len(f.Inputs) > 0 && f.Inputs[0] != "-" {
 		words := []string{"verify"}
-		for _, input := range inputs {
+		for _, input := range f.Inputs {
 			if input[0] == '-' {
 				input = "./" + input // not a flag
 			}
 			words = append(words, input)
-		}
-
-		proved := out.Results()
-		if len(tables) > 0 {
-			proved = filepath.Join(filepath.Dir(string(out)), tables[0].File)
 		}
 
 		command := program.Name() + " " + report.ShellWords(append(words, files.Short(proved))...)
@@ -128,11 +140,12 @@ func PrintFiles(s *terminal.Screen, meta *metadata.Run, out output.Prefix, input
 }
 
 // Err returns the error of a complete run that has failed requests, or has reached a limit, or nil.
-// retry names the command that runs the failed requests again. It is empty if there is none.
-func Err(meta *metadata.Run, reached *proto.ReachedLimit, retry string) error {
+// errors is the path of the failed requests on this machine. retry names the command that runs them
+// again. It is empty if there is none.
+func Err(meta *metadata.Run, errors string, reached *proto.ReachedLimit, retry string) error {
 	hint := ""
 	if meta.Results.FailureCount > 0 {
-		hint = report.ShellWords("zstd", "-dc", files.Short(*meta.Test.ErrorFile)) + " shows each"
+		hint = report.ShellWords("zstd", "-dc", files.Short(errors)) + " shows each"
 		if retry != "" {
 			hint = retry + " runs them again; " + hint
 		}

@@ -114,19 +114,19 @@ func TestErrOfLimits(t *testing.T) {
 
 	const text = "the run is complete, and the limit truncated>1 is reached: " +
 		"2 of 10 answers were cut off at their token limit"
-	err := Err(meta, reached, "the same command with --retry")
+	err := Err(meta, "e.jsonl.zst", reached, "the same command with --retry")
 	if err == nil || err.Error() != text || exit.Code(err) != exit.CodeLimit || exit.Hint(err) != "" {
 		t.Errorf("%v, exit code %d, hint %q", err, exit.Code(err), exit.Hint(err))
 	}
 
 	meta.Results.FailureCount, meta.Test.ErrorFile = 1, new("e.jsonl.zst")
-	err = Err(meta, reached, "the same command with --retry")
+	err = Err(meta, "e.jsonl.zst", reached, "the same command with --retry")
 	if want := "the same command with --retry runs them again; zstd -dc e.jsonl.zst shows each"; err == nil ||
 		exit.Code(err) != exit.CodeLimit || exit.Hint(err) != want {
 		t.Errorf("with a failure: %v, exit code %d, hint %q", err, exit.Code(err), exit.Hint(err))
 	}
 
-	if err := Err(meta, nil, ""); exit.Code(err) != exit.CodeFailed {
+	if err := Err(meta, "e.jsonl.zst", nil, ""); exit.Code(err) != exit.CodeFailed {
 		t.Errorf("without a limit: %v", err)
 	}
 }
@@ -153,7 +153,7 @@ func TestPrint(t *testing.T) {
 
 	var text bytes.Buffer
 	s := terminal.New(terminal.Config{Out: &text, Colour: true, Size: func() (int, int) { return 200, 24 }})
-	Print(s, meta, out, []string{"in.jsonl", "-x"})
+	Print(s, meta, Files{Local: out, Place: out, Inputs: []string{"in.jsonl", "-x"}})
 
 	dim := func(s string) string { return terminal.Dim + s + "\x1b[0m" }
 	want := `done: 18,771 answered, ` + terminal.Red + "1,229 failed\x1b[0m" + `, in 12.35s

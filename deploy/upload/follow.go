@@ -83,7 +83,7 @@ func (f *follower) step(ctx context.Context) {
 	case ctx.Err() != nil:
 	case !f.warned:
 		f.warned = true
-		f.target.Log.Warn().Err(err).Str("url", f.target.URL).
+		f.target.log.Warn().Err(err).Str("url", f.target.URL).
 			Msg("failed to copy partial results to the store; the run continues, and it is tried again")
 	}
 }

@@ -55,9 +55,6 @@ type Config struct {
 	Local output.Prefix
 	// Tables are the paths on this machine of the tables that the run writes. Defaults to none.
 	Tables []string
-	// Log gets warnings. The zero value discards them.
-	Log zerolog.Logger
-
 	// PieceSize is the size in bytes from which on a piece of the journal is copied. Defaults
 	// to 8 MiB.
 	PieceSize int64
@@ -70,6 +67,7 @@ type Config struct {
 type Target struct {
 	Config
 
+	log zerolog.Logger
 	// synced has the latest size of the synced journal.
 	synced chan int64
 }
@@ -85,6 +83,10 @@ func New(cfg Config) *Target {
 
 	return &Target{Config: cfg, synced: make(chan int64, 1)}
 }
+
+// LogTo sets the log of what fails and is tried again, and of copies to this machine. Without it they
+// are not logged. It must be called before the other methods.
+func (t *Target) LogTo(log zerolog.Logger) { t.log = log }
 
 // Output names the files in the store, for people.
 func (t *Target) Output() output.Prefix { return output.Prefix(t.URL) }
@@ -293,7 +295,7 @@ func (t *Target) adoptRemote(ctx context.Context, list []objectstore.Object) err
 		return err
 	}
 
-	t.Log.Info().Str("run", owner).Str("url", t.URL).Msg("copying the complete run to this machine")
+	t.log.Info().Str("run", owner).Str("url", t.URL).Msg("copying the complete run to this machine")
 	for _, path := range t.files() { // the metadata is the last one
 		if path == t.Local.Meta() {
 			if err := t.downloadTables(ctx); err != nil {
@@ -356,7 +358,7 @@ func (t *Target) downloadAs(ctx context.Context, key, path string) error {
 // tablesOf returns the local paths of a run's tables.
 func (t *Target) tablesOf(meta *metadata.Run) (paths []string) {
 	for _, table := range meta.Test.Tables {
-		paths = append(paths, filepath.Join(filepath.Dir(string(t.Local)), filepath.Base(table.File)))
+		paths = append(paths, t.Local.Beside(table.File))
 	}
 
 	return paths
