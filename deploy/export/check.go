@@ -4,45 +4,22 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
+	"strconv"
 
 	"github.com/promptmill/promptmill/producer/inputfile"
 	"github.com/promptmill/promptmill/producer/table"
 	"github.com/promptmill/promptmill/proto"
 )
 
-// maxExamples is the most examples of a [Comparison].
-const maxExamples = 10
-
-// Comparison is the result of comparing a table with the one that the run gives, and the form of --json.
-type Comparison struct {
-	// Rows is the number of rows that the table must have, and Found the number of those that it has.
-	Rows  int `json:"rows"`
-	Found int `json:"found"`
-	// Differing is the number of rows with a cell that differs.
-	Differing int `json:"differing"`
-	// Complete is set if the table has exactly the rows and the columns that it must have.
-	Complete bool `json:"complete"`
-	// Examples are the first differences.
-	Examples []string `json:"examples"`
-
-	omitted int // differences that are no example
-}
-
-// addExample adds a difference.
-func (c *Comparison) addExample(format string, args ...any) {
-	if len(c.Examples) == maxExamples {
-		c.omitted++
-		return
-	}
-	c.Examples = append(c.Examples, fmt.Sprintf(format, args...))
-}
-
 // Check compares each cell of a table with the one that Write would write. The error is of reading the
 // files, or a [MismatchError] if the output does not match the input; [Comparison.Err] returns the error
 // of the table.
+//
+// Rows that the table lacks, or has too many, do not shift the rows behind them: after a difference, rows are
+// searched in the next 50,000.
 func Check(ctx context.Context, cfg Config) (Comparison, error) {
 	cfg, f, err := cfg.withDefaults()
 	if err != nil {
@@ -57,91 +34,123 @@ func Check(ctx context.Context, cfg Config) (Comparison, error) {
 
 	c := &checker{
 		Comparison: Comparison{Rows: cfg.Run.Input.Requests, Examples: []string{}},
+		ctx:        ctx,
 		joiner:     j,
+		paths:      Paths(cfg.Path, cfg.Shards),
+		moved:      map[uint64]rowPlace{},
+	}
+	defer c.closeFile()
+
+	c.want.read, c.has.read = c.readWanted, c.readFound
+
+	if err := c.compareHeaders(); err != nil {
+		return c.Comparison, err
 	}
 
-	for i, path := range Paths(cfg.Path, cfg.Shards) {
-		if err := c.checkFile(ctx, path, partRows(c.Rows, cfg.Shards, i)); err != nil {
-			return c.Comparison, err
-		}
+	if err := c.compareRows(); err != nil {
+		return c.Comparison, err
 	}
 
 	if err := j.checkEnd(); err != nil {
 		return c.Comparison, err
 	}
 
-	c.Complete = c.Found == c.Rows && c.Differing == 0 && len(c.Examples) == 0
+	c.Complete = len(c.Examples) == 0
 
 	return c.Comparison, nil
 }
 
-// checker compares the files of a table.
+// maxMoved is the most missing rows that are remembered, to find them in another place.
+const maxMoved = 10_000
+
+// checker compares the rows of a table.
 type checker struct {
 	Comparison
 
+	ctx    context.Context
 	joiner *joiner
-	// want and has are cells in the form in which they are compared.
-	want, has []byte
+	// compared are the indexes of the run's columns that all files have, and inputs counts those of the input.
+	compared []int
+	inputs   int
+
+	// paths are the files that were not read yet, and file is the one that is read. Nil: none is open.
+	paths []string
+	file  table.Reader
+	name  string
+	// row counts the rows of the file, and places are the indexes of the compared columns in it.
+	row    int
+	places []int
+
+	// want are the rows that the table must have, and has those that it has.
+	want, has rowQueue
+	// last is the place of the row of the table before the next one, and lastText its cells.
+	last     rowPlace
+	lastText []byte
+	// moved has the places of missing rows by their hash.
+	moved map[uint64]rowPlace
 }
 
-// checkFile compares a file, which must have some rows.
-func (c *checker) checkFile(ctx context.Context, path string, rows int) error {
-	local := inputfile.Local{}
+// compareHeaders compares the columns of the files. Cells of a column that a file lacks are not compared.
+func (c *checker) compareHeaders() error {
+	columns := c.joiner.columns
+	lacking := make([]bool, len(columns))
 
-	file, err := local.Stat(ctx, path)
-	if err != nil {
-		return err
-	}
-
-	r, err := table.Open(ctx, table.Config{
-		Opener: local,
-		File:   file,
-		Table:  tableOf(c.joiner.format),
-	})
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-
-	name := filepath.Base(path)
-	c.compareColumns(name, r.Columns())
-
-	for i := 0; ; i++ {
-		if i%1024 == 0 && ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-
-		row, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return c.skipRows(name, i, rows)
-		}
-
-		fault, isRowError := errors.AsType[*table.RowError](err)
-		if err != nil && !isRowError {
-			return err
-		}
-
-		c.Found++
-		if i >= rows {
-			if i == rows {
-				c.addExample("%s, row %d: it is one row too many", name, i+1)
-			}
-			continue
-		}
-
-		columns, values, err := c.joiner.next()
+	for _, path := range c.paths {
+		r, err := c.openTable(path)
 		if err != nil {
 			return err
 		}
 
-		if isRowError {
-			c.Differing++
-			c.addExample("%s, row %d: %s", name, i+1, fault.Message)
+		if !c.joiner.format.isSparse { // else each row has its own columns
+			c.compareHeader(filepath.Base(path), r.Columns(), lacking)
+		}
+		r.Close()
+	}
+
+	for i := range columns {
+		if lacking[i] {
 			continue
 		}
-
-		c.compareRow(name, i, columns, values, row)
+		if c.compared = append(c.compared, i); i < c.joiner.inputs {
+			c.inputs++
+		}
 	}
+
+	return nil
+}
+
+// compareHeader compares the columns of a file, and notes those that it lacks.
+func (c *checker) compareHeader(name string, found []table.Column, lacking []bool) {
+	for i, want := range c.joiner.columns {
+		if !hasColumn(found, want.Name) {
+			lacking[i] = true
+			c.addExample("%s: it has no column %q", name, want.Name)
+		} else if i < len(found) && found[i].Name != want.Name && hasColumn(c.joiner.columns, found[i].Name) {
+			c.addExample("%s: column %d is %q, must be %q", name, i+1, found[i].Name, want.Name)
+		}
+	}
+
+	for i, column := range found {
+		if !hasColumn(c.joiner.columns, column.Name) {
+			c.addExample("%s: it must not have column %d, %q", name, i+1, column.Name)
+		}
+	}
+}
+
+// openTable opens a file of the table.
+func (c *checker) openTable(path string) (table.Reader, error) {
+	local := inputfile.Local{}
+
+	file, err := local.Stat(c.ctx, path)
+	if err != nil {
+		return nil, err
+	}
+
+	return table.Open(c.ctx, table.Config{
+		Opener: local,
+		File:   file,
+		Table:  tableOf(c.joiner.format),
+	})
 }
 
 // tableOf returns how the table of a format is read.
@@ -158,76 +167,335 @@ func tableOf(f format) proto.Table {
 	return proto.Table{Format: proto.FormatJSONL}
 }
 
-// skipRows passes over the rows that a file lacks, from the i-th on.
-func (c *checker) skipRows(name string, i, rows int) error {
-	if i < rows {
-		c.addExample("%s: it ends after %d of %d rows", name, i, rows)
+// openFile opens the next file. It reports false if there is none.
+func (c *checker) openFile() (bool, error) {
+	if len(c.paths) == 0 {
+		return false, nil
 	}
 
-	for ; i < rows; i++ {
-		if _, _, err := c.joiner.next(); err != nil {
+	r, err := c.openTable(c.paths[0])
+	if err != nil {
+		return false, err
+	}
+
+	c.file, c.name, c.row = r, filepath.Base(c.paths[0]), 0
+	c.paths = c.paths[1:]
+
+	c.places = c.places[:0]
+	for _, i := range c.compared {
+		name := c.joiner.columns[i].Name
+		c.places = append(c.places, slices.IndexFunc(r.Columns(), func(of table.Column) bool { return of.Name == name }))
+	}
+
+	return true, nil
+}
+
+// closeFile closes the file that is open.
+func (c *checker) closeFile() {
+	if c.file != nil {
+		c.file.Close()
+		c.file = nil
+	}
+}
+
+// readFound reads the next row of the table.
+func (c *checker) readFound(to *cellRow) (bool, error) {
+	for {
+		if c.file == nil {
+			if ok, err := c.openFile(); err != nil || !ok {
+				return false, err
+			}
+		}
+
+		row, err := c.file.Next()
+		if errors.Is(err, io.EOF) {
+			c.closeFile()
+			continue
+		}
+
+		fault, isRowError := errors.AsType[*table.RowError](err)
+		if err != nil && !isRowError {
+			return false, err
+		}
+
+		c.row++
+		c.Found++
+		to.place = rowPlace{c.name, c.row}
+
+		switch {
+		case isRowError:
+			to.fault = fault.Message
+		case c.joiner.format.isSparse:
+			c.addSparse(to, row.Columns, row.Values)
+		default:
+			for i, place := range c.places {
+				to.addCell(c.joiner.format, row.Values[place])
+				if i+1 == c.inputs {
+					to.key = len(to.text)
+				}
+			}
+		}
+
+		return true, nil
+	}
+}
+
+// readWanted reads the next row that the table must have.
+func (c *checker) readWanted(to *cellRow) (bool, error) {
+	if c.joiner.isAtEnd() {
+		return false, nil
+	}
+
+	columns, values, err := c.joiner.next()
+	if err != nil {
+		return false, err
+	}
+
+	to.place = rowPlace{filepath.Base(c.joiner.latest.File), c.joiner.latest.Number}
+
+	if c.joiner.format.isSparse {
+		c.addSparse(to, columns, values)
+		return true, nil
+	}
+
+	for i, place := range c.compared {
+		to.addCell(c.joiner.format, values[place])
+		if i+1 == c.inputs {
+			to.key = len(to.text)
+		}
+	}
+
+	return true, nil
+}
+
+// addSparse adds the cells of a row that has columns of its own.
+func (c *checker) addSparse(to *cellRow, columns []table.Column, values []table.Value) {
+	inputs := len(columns) - len(c.joiner.parser.columns.all)
+	for i, v := range values {
+		to.addName(columns[i].Name)
+		to.addCell(c.joiner.format, v)
+		if i+1 == inputs {
+			to.key = len(to.text)
+		}
+	}
+}
+
+// compareRows compares all rows.
+func (c *checker) compareRows() error {
+	for i := 0; ; i++ {
+		if i%1024 == 0 && c.ctx.Err() != nil {
+			return context.Cause(c.ctx)
+		}
+
+		want, err := c.want.first()
+		if err != nil {
 			return err
 		}
+
+		has, err := c.has.first()
+		if err != nil {
+			return err
+		}
+
+		switch {
+		case want == nil && has == nil:
+			return nil
+		case want != nil && has != nil && want.equals(has):
+			c.want.pass()
+			c.passFound()
+		default:
+			if err := c.compareUnequal(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// passFound moves behind a row of the table.
+func (c *checker) passFound() {
+	row := c.has.rows[0]
+	c.last, c.lastText = row.place, append(c.lastText[:0], row.text...)
+	c.has.pass()
+}
+
+// compareUnequal compares the next rows, which are not equal, and moves behind them.
+func (c *checker) compareUnequal() error {
+	if err := errors.Join(c.want.fill(), c.has.fill()); err != nil {
+		return err
+	}
+
+	missing, extra := c.align()
+	for range missing {
+		c.addMissing()
+	}
+	for range extra {
+		c.addExtra()
+	}
+
+	if missing+extra == 0 {
+		c.addDiffering()
+		c.want.pass()
+		c.passFound()
 	}
 
 	return nil
 }
 
-// compareColumns compares the columns of a file, unless each row has its own.
-func (c *checker) compareColumns(name string, columns []table.Column) {
-	if c.joiner.format.isSparse {
+// align returns the number of rows that the table lacks, or has too many, before rows of both that belong
+// together. It returns 0 and 0 if the next rows of both do.
+func (c *checker) align() (missing, extra int) {
+	switch {
+	case len(c.want.rows) == 0:
+		return 0, 1
+	case len(c.has.rows) == 0:
+		return 1, 0
+	}
+
+	want, has := c.want.rows[0], c.has.rows[0]
+	best := c.rateFit(0, 0)
+	try := func(a, b int) {
+		if a < 0 || b < 0 {
+			return
+		}
+		if fit := c.rateFit(a, b); fit > best || fit == best && a+b < missing+extra {
+			best, missing, extra = fit, a, b
+		}
+	}
+
+	if has.fault == "" {
+		try(c.want.findEqual(has), 0)
+		try(c.want.findKey(has), 0)
+	}
+	try(0, c.has.findEqual(want))
+	try(0, c.has.findKey(want))
+
+	return missing, extra
+}
+
+// rateFit returns how well the rows of both fit from two places on.
+func (c *checker) rateFit(want, has int) (fit int) {
+	const most = 8 // rows
+
+	for i := range most {
+		a, b := c.want.at(want+i), c.has.at(has+i)
+		switch {
+		case a == nil && b == nil:
+			return fit + 2*(most-i)
+		case a == nil || b == nil:
+			return fit
+		case a.equals(b):
+			fit += 2
+		case a.hasKeyOf(b):
+			fit++
+		}
+	}
+
+	return fit
+}
+
+// addMissing reports that the table lacks the next row of the run.
+func (c *checker) addMissing() {
+	row := c.want.rows[0]
+	c.Missing++
+
+	place := "before the first row"
+	if c.last != (rowPlace{}) {
+		place = "after " + c.last.String()
+	}
+	c.addExample("%s%s: it is missing in the table, %s", row.place, c.describeCell(row), place)
+
+	if len(c.moved) < maxMoved {
+		c.moved[row.hash] = row.place
+	}
+
+	c.want.pass()
+}
+
+// addExtra reports that the table has a row too many.
+func (c *checker) addExtra() {
+	row := c.has.rows[0]
+	c.Extra++
+
+	of, isMoved := c.moved[row.hash]
+	switch {
+	case row.fault != "":
+		c.addExample("%s: it is one row too many: %s", row.place, row.fault)
+	case bytes.Equal(row.text, c.lastText):
+		c.addExample("%s%s: it is one row too many, and repeats row %d", row.place, c.describeCell(row), c.last.row)
+	case isMoved:
+		delete(c.moved, row.hash)
+		c.addExample("%s%s: it is in a wrong place; it is that of %s", row.place, c.describeCell(row), of)
+	default:
+		c.addExample("%s%s: it is one row too many", row.place, c.describeCell(row))
+	}
+
+	c.passFound()
+}
+
+// addDiffering reports that the next row of the table has other cells than that of the run.
+func (c *checker) addDiffering() {
+	want, has := c.want.rows[0], c.has.rows[0]
+	c.Differing++
+
+	if has.fault != "" {
+		c.addExample("%s: %s", has.place, has.fault)
 		return
 	}
 
-	for i, want := range c.joiner.columns {
+	wanted, found := want.cells(), has.cells()
+	for i := range max(len(wanted), len(found)) {
 		switch {
-		case i >= len(columns):
-			c.addExample("%s: it has no column %q", name, want.Name)
-		case columns[i].Name != want.Name:
-			c.addExample("%s: column %d is %q, must be %q", name, i+1, columns[i].Name, want.Name)
+		case i >= len(found):
+			name, _ := c.splitCell(i, wanted[i])
+			c.addExample("%s: it has no %q", has.place, name)
+		case i >= len(wanted):
+			name, _ := c.splitCell(i, found[i])
+			c.addExample("%s: it has %q, which it must not have", has.place, name)
+		case !bytes.Equal(wanted[i], found[i]):
+			name, must := c.splitCell(i, wanted[i])
+			other, is := c.splitCell(i, found[i])
+			if name != other {
+				c.addExample("%s: it has %q in place of %q", has.place, other, name)
+			} else {
+				c.addExample("%s: %s is %s, must be %s", has.place, name, c.describeValue(is), c.describeValue(must))
+			}
+		default:
+			continue
 		}
-	}
 
-	if len(columns) > len(c.joiner.columns) {
-		c.addExample("%s: column %d, %q, is one too many", name, len(c.joiner.columns)+1,
-			columns[len(c.joiner.columns)].Name)
+		return
 	}
 }
 
-// compareRow compares a row.
-func (c *checker) compareRow(name string, i int, columns []table.Column, values []table.Value, row table.Row) {
-	for k, column := range columns {
-		if k >= len(row.Values) {
-			c.Differing++
-			c.addExample("%s, row %d: it has no %q", name, i+1, column.Name)
-			return
-		}
-
-		c.want = c.appendCell(c.want[:0], values[k])
-		c.has = c.appendCell(c.has[:0], row.Values[k])
-
-		if row.Columns[k].Name != column.Name || !bytes.Equal(c.want, c.has) {
-			c.Differing++
-			c.addExample("%s, row %d: %s is %s, must be %s", name, i+1, column.Name, excerpt(c.has), excerpt(c.want))
-			return
-		}
+// splitCell returns the name of the column and the value of the i-th cell of a row.
+func (c *checker) splitCell(i int, cell []byte) (name string, value []byte) {
+	if c.joiner.format.isSparse {
+		name, value, _ := bytes.Cut(cell, []byte{nameEnd})
+		return string(name), value
 	}
-
-	if len(row.Values) > len(columns) {
-		c.Differing++
-		c.addExample("%s, row %d: it has %q, which it must not have", name, i+1, row.Columns[len(columns)].Name)
-	}
+	return c.joiner.columns[c.compared[i]].Name, cell
 }
 
-// appendCell appends the form in which the values of cells are compared: as JSON, except that CSV does not
-// have types, nor null.
-func (c *checker) appendCell(dst []byte, v table.Value) []byte {
-	switch c.joiner.format.ending {
-	case ".csv", ".tsv":
-		return v.AppendText(dst)
+// describeCell returns the first cell of a row, by which a person finds it, in parentheses.
+func (c *checker) describeCell(row *cellRow) string {
+	cells := row.cells()
+	if len(row.text) == 0 {
+		return ""
 	}
-	return v.AppendJSON(dst)
+
+	name, value := c.splitCell(0, cells[0])
+
+	return " (" + name + " " + c.describeValue(value) + ")"
 }
 
-// excerpt returns a cell for an error.
-func excerpt(cell []byte) string { return proto.Excerpt(string(cell)) }
+// describeValue returns a value for an error.
+func (c *checker) describeValue(value []byte) string {
+	switch text := proto.Excerpt(string(value)); {
+	case !c.joiner.format.isText:
+		return text
+	case text == "":
+		return "empty"
+	default:
+		return strconv.Quote(text)
+	}
+}

@@ -277,28 +277,72 @@ func TestCheck(t *testing.T) {
 	}{
 		{
 			"a cell", "7,hello", "7,Hello",
-			Comparison{Rows: 3, Found: 3, Differing: 1, Examples: []string{"out.csv, row 1: text is Hello, must be hello"}},
+			Comparison{Rows: 3, Found: 3, Differing: 1, Examples: []string{
+				`out.csv, row 1: text is "Hello", must be "hello"`,
+			}},
+			"the table is not as the run gives it: 1 row differs",
+		},
+		{
+			"an answer", "9,,,", "9,,yes,",
+			Comparison{Rows: 3, Found: 3, Differing: 1, Examples: []string{
+				`out.csv, row 3: answer is "yes", must be empty`,
+			}},
 			"the table is not as the run gives it: 1 row differs",
 		},
 		{
 			"a column", "id,text", "id,texts",
+			Comparison{Rows: 3, Found: 3, Examples: []string{
+				`out.csv: it has no column "text"`,
+				`out.csv: it must not have column 2, "texts"`,
+			}},
+			"the table is not as the run gives it: it has other columns",
+		},
+		{
+			"columns in another order", "id,text", "text,id",
 			Comparison{Rows: 3, Found: 3, Differing: 3, Examples: []string{
-				`out.csv: column 2 is "texts", must be "text"`,
-				"out.csv, row 1: text is hello, must be hello",
-				"out.csv, row 2: text is two\nlines, and a \"quote\", must be two\nlines, and a \"quote\"",
-				"out.csv, row 3: text is , must be ",
+				`out.csv: column 1 is "text", must be "id"`,
+				`out.csv: column 2 is "id", must be "text"`,
+				`out.csv, row 1: id is "hello", must be "7"`,
+				`out.csv, row 2: id is "two\nlines, and a \"quote\"", must be "8"`,
+				`out.csv, row 3: id is empty, must be "9"`,
 			}},
 			"the table is not as the run gives it: 3 rows differ",
 		},
 		{
 			"a row less", "9,,,,timeout: too slow,,,\n", "",
-			Comparison{Rows: 3, Found: 2, Examples: []string{"out.csv: it ends after 2 of 3 rows"}},
+			Comparison{Rows: 3, Found: 2, Missing: 1, Examples: []string{
+				`tickets.csv, row 3 (id "9"): it is missing in the table, after out.csv, row 2`,
+			}},
 			"the table is not as the run gives it: 1 row missing",
 		},
 		{
-			"a row more", "9,,,,timeout: too slow,,,\n", "9,,,,timeout: too slow,,,\n9,,,,,,,\n",
-			Comparison{Rows: 3, Found: 4, Examples: []string{"out.csv, row 4: it is one row too many"}},
+			"the first row less", "7,hello,,,timeout: too slow,,,\n", "",
+			Comparison{Rows: 3, Found: 2, Missing: 1, Examples: []string{
+				`tickets.csv, row 1 (id "7"): it is missing in the table, before the first row`,
+			}},
+			"the table is not as the run gives it: 1 row missing",
+		},
+		{
+			"a row more", "9,,,,timeout: too slow,,,\n", "9,,,,timeout: too slow,,,\n10,,,,,,,\n",
+			Comparison{Rows: 3, Found: 4, Extra: 1, Examples: []string{
+				`out.csv, row 4 (id "10"): it is one row too many`,
+			}},
 			"the table is not as the run gives it: 1 row too many",
+		},
+		{
+			"a row twice", "7,hello,,,timeout: too slow,,,\n",
+			"7,hello,,,timeout: too slow,,,\n7,hello,,,timeout: too slow,,,\n",
+			Comparison{Rows: 3, Found: 4, Extra: 1, Examples: []string{
+				`out.csv, row 2 (id "7"): it is one row too many, and repeats row 1`,
+			}},
+			"the table is not as the run gives it: 1 row too many",
+		},
+		{
+			"a ragged row", "9,,,,timeout: too slow,,,\n", "9,,,\n",
+			Comparison{Rows: 3, Found: 3, Differing: 1, Examples: []string{
+				"out.csv, row 3: it has 4 fields, and the header has 8",
+			}},
+			"the table is not as the run gives it: 1 row differs",
 		},
 	} {
 		must(t, os.WriteFile(r.cfg.Path, []byte(strings.Replace(text, tt.from, tt.to, 1)), 0o644))

@@ -26,14 +26,16 @@ type format struct {
 	newWriter func(w File, columns []table.Column, run string) (rowWriter, error)
 	// isTyped reports that each value of a column has its kind, or is null.
 	isTyped bool
+	// isText reports that the format has neither types nor null.
+	isText bool
 	// isSparse reports that rows have the columns of their own rows of the input, not those of all rows.
 	isSparse bool
 }
 
 // formats are all formats.
 var formats = []format{
-	{ending: ".csv", newWriter: newCSVWriter(',')},
-	{ending: ".tsv", newWriter: newCSVWriter('\t')},
+	{ending: ".csv", newWriter: newCSVWriter(','), isText: true},
+	{ending: ".tsv", newWriter: newCSVWriter('\t'), isText: true},
 	{ending: ".parquet", newWriter: newParquetWriter, isTyped: true},
 	{ending: ".jsonl", newWriter: newJSONLWriter, isSparse: true},
 	{ending: ".jsonl.gz", newWriter: newGzipWriter, isSparse: true},
