@@ -102,10 +102,8 @@ func Collect(ctx context.Context, cfg CollectConfig) (*Result, error) {
 	var meta *metadata.Run
 	var err error
 	c.table, err = newTableWriter(cfg.Table, cfg.Output, cfg.State, dir, nil, cfg.Hooks)
-	if c.table != nil {
-		c.table.input = c.source
-	}
 	if err == nil {
+		c.table.input = c.source
 		meta, err = c.collectUntilEnd(ctx)
 	}
 
@@ -159,8 +157,8 @@ func (c *runCollector) describeError(ctx context.Context, err error) error {
 type runCollector struct {
 	CollectConfig
 
-	dir   string       // for a copy of the input
-	table *tableWriter // nil: there is no table
+	dir   string // for a copy of the input
+	table *tableWriter
 	// wasStopped reports that a limit had stopped the run when collecting began.
 	wasStopped bool
 	// failedAtWork reports that the last attempt failed after it had begun to collect.
@@ -327,7 +325,7 @@ func (c *runCollector) newParts(ctx context.Context, m proto.Manifest, j *journa
 		Limits:        c.Bus.Limits,
 		FlushInterval: c.FlushInterval,
 		Format:        c.Table.format(c.Format),
-		WriteTables:   c.table.forCollector(m),
+		WriteTables:   c.table.forCollector(m, c.Format),
 		OnWritten:     func() { c.reporter().writeFor(c.Output) },
 		OnStopped:     stopped,
 		OnSynced:      onSynced(c.Upload),
@@ -509,6 +507,10 @@ func (c *runCollector) reopenComplete(ctx context.Context, m proto.Manifest) (*j
 		return nil, errWritten
 	case m.State.Ended():
 		return nil, refuseRetried(m)
+	}
+
+	if err := c.table.checkRetry(c.Format); err != nil {
+		return nil, err
 	}
 
 	position, err := collector.EndOfResults(ctx, c.Bus.JS, c.Run)

@@ -183,6 +183,10 @@ func (r *runner) reopen(meta *metadata.Run) error {
 			"run the failed lines of the input again, with another output")
 	}
 
+	if err := r.table.checkRetry(r.cfg.Format); err != nil {
+		return err
+	}
+
 	m := *meta.Manifest
 	m.Policy = m.Policy.WithLimits(r.cfg.Policy)
 	if used := m.FindTokensUsedUp(); used != nil {

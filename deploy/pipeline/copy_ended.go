@@ -94,7 +94,7 @@ func (c *runCollector) copyInto(ctx context.Context, m proto.Manifest, j *journa
 		Host:          HostName(),
 		FlushInterval: c.FlushInterval,
 		Format:        c.Table.format(c.Format),
-		WriteTables:   c.table.forCollector(m),
+		WriteTables:   c.table.forCollector(m, c.Format),
 		OnWritten:     func() { c.reporter().writeFor(c.Output) },
 		Input:         Input{Run: m, Files: func() ([]string, error) { return c.inputFiles(ctx, m) }},
 		Info:          collector.RunInfo{Platform: "OpenAI-compatible servers", Version: c.Version},

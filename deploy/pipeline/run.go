@@ -54,7 +54,7 @@ type runner struct {
 	output   output.Prefix
 	stateDir string // of this run alone
 
-	table   *tableWriter // nil: there is no table
+	table   *tableWriter
 	journal *journal.Journal
 	resumed bool
 	stdin   *stdinCopy // nil: the input is in files
@@ -98,9 +98,7 @@ func (r *runner) run(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.table != nil {
-		r.table.input = r.unchangedSource
-	}
+	r.table.input = r.unchangedSource
 
 	res, err := r.copyInputOrFindResult(ctx, hadState)
 	if r.stdin != nil {

@@ -173,7 +173,7 @@ func (r *runner) newParts(ctx context.Context, l *busconn.Connection, v *progres
 		Limits:        l.Limits,
 		FlushInterval: r.cfg.FlushInterval,
 		Format:        r.cfg.Table.format(r.cfg.Format),
-		WriteTables:   r.table.forCollector(m),
+		WriteTables:   r.table.forCollector(m, r.cfg.Format),
 		OnWritten:     func() { r.reporter().writeFor(r.output) },
 		OnSynced:      onSynced(r.cfg.Upload),
 		OnStopped: p.endAtLimit(func(reached proto.ReachedLimit) {

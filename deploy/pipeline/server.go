@@ -528,7 +528,7 @@ func RefusedFix(run string) string {
 
 // newCollector returns the collector of a run.
 func (s *server) newCollector(run string) *runCollector {
-	return &runCollector{
+	c := &runCollector{
 		CollectConfig: CollectConfig{
 			Bus:           s.link,
 			Run:           run,
@@ -551,6 +551,16 @@ func (s *server) newCollector(run string) *runCollector {
 			s.Hooks.printf("run %s is stopped: %s%s; %s", run, reached, causes, progress.FormatResume(run, reached))
 		},
 	}
+	// A table that promptmill collect has made beside the files of the server gets the answers of a retry, too.
+	c.table = &tableWriter{
+		output:   c.Output,
+		input:    c.source,
+		state:    s.State,
+		stateDir: statedir.ForOutput(s.State, string(c.Output)),
+		hooks:    s.Hooks,
+	}
+
+	return c
 }
 
 // RefusedRunError returns the error of a run that its collector has refused.

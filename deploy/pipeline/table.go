@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -70,7 +71,7 @@ func (t TableOutput) Check(out output.Prefix, state string, inputs []string) err
 	return err
 }
 
-// tableWriter writes the table of a run.
+// tableWriter writes the tables of a run: the one of TableOutput, and those that it has written before.
 type tableWriter struct {
 	TableOutput
 
@@ -84,14 +85,10 @@ type tableWriter struct {
 	own []string
 }
 
-// newTableWriter returns the writer of a table. It refuses one of which a file is an input,
-// belongs to something else, or cannot be written. It is nil if there is no table.
+// newTableWriter returns the writer of a table, if there is one, and of the run's earlier tables. It refuses a
+// table of which a file is an input, belongs to something else, or cannot be written.
 func newTableWriter(t TableOutput, out output.Prefix, state, stateDir string, inputs []string, hooks Hooks,
 ) (*tableWriter, error) {
-	if !t.enabled() {
-		return nil, nil
-	}
-
 	w := &tableWriter{
 		TableOutput: t,
 		output:      out,
@@ -99,6 +96,10 @@ func newTableWriter(t TableOutput, out output.Prefix, state, stateDir string, in
 		stateDir:    stateDir,
 		hooks:       hooks,
 	}
+	if !t.enabled() {
+		return w, nil
+	}
+
 	if err := w.findOwn(); err != nil {
 		return nil, err
 	}
@@ -121,14 +122,20 @@ func (w *tableWriter) findOwn() error {
 		}
 	}
 
-	noted, err := os.ReadFile(w.notePath())
+	noted, err := w.readNote()
+	w.own = append(w.own, noted...)
+
+	return err
+}
+
+// readNote returns the names of files that this run had begun to write when it was killed.
+func (w *tableWriter) readNote() ([]string, error) {
+	text, err := os.ReadFile(w.notePath())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("read the names of tables: %w", err)
+		return nil, fmt.Errorf("read the names of tables: %w", err)
 	}
 
-	w.own = append(w.own, strings.Split(string(noted), "\n")...)
-
-	return nil
+	return strings.Split(strings.TrimSpace(string(text)), "\n"), nil
 }
 
 // notePath returns the path of the file with the names of the table's files, one a line. It is
@@ -219,9 +226,15 @@ func (w *tableWriter) checkOtherShards() error {
 	return nil
 }
 
-// write writes the table of a run whose output lines are written.
-func (w *tableWriter) write(ctx context.Context, m proto.Manifest, ordered bool) ([]metadata.TableFile, error) {
-	if err := w.note(); err != nil {
+// write writes tables of a run whose output lines are written.
+func (w *tableWriter) write(
+	ctx context.Context, m proto.Manifest, ordered bool, tables ...TableOutput,
+) (all []metadata.TableFile, err error) {
+	if len(tables) == 0 {
+		return nil, nil
+	}
+
+	if err := w.note(tables); err != nil {
 		return nil, err
 	}
 
@@ -230,42 +243,152 @@ func (w *tableWriter) write(ctx context.Context, m proto.Manifest, ordered bool)
 		return nil, err
 	}
 
-	tables, err := export.Write(ctx, export.Config{
-		CheckInput: func(ctx context.Context) error {
-			_, err := w.input(ctx, m)
-			return err
-		},
-		Input:   source,
-		Run:     m,
-		Output:  w.output,
-		Ordered: ordered,
-		Path:    w.Path,
-		Shards:  w.Shards,
-	})
-	if _, ok := errors.AsType[*export.MismatchError](err); ok {
-		err = exit.WithHint(err, "-o "+files.Short(w.output.Results())+" in place of "+files.Short(w.Path)+
-			" gives the answers without a table")
+	for _, t := range tables {
+		written, err := export.Write(ctx, export.Config{
+			CheckInput: func(ctx context.Context) error {
+				_, err := w.input(ctx, m)
+				return err
+			},
+			Input:   source,
+			Run:     m,
+			Output:  w.output,
+			Ordered: ordered,
+			Path:    t.Path,
+			Shards:  t.Shards,
+		})
+		if _, ok := errors.AsType[*export.MismatchError](err); ok {
+			err = exit.WithHint(err, "-o "+files.Short(w.output.Results())+" in place of "+files.Short(t.Path)+
+				" gives the answers without a table")
+		}
+		if err != nil {
+			return nil, err
+		}
+
+		all = append(all, written...)
 	}
 
-	return tables, err
+	return all, nil
 }
 
-// forCollector returns the function that writes the table of a run when its lines are written, for
-// [collector.Config]. It is nil if there is no table.
-func (w *tableWriter) forCollector(m proto.Manifest) func(context.Context) ([]metadata.TableFile, error) {
-	if w == nil {
+// forCollector returns the function that writes the tables of a run when its lines are written in a format, for
+// [collector.Config]: its table, and the earlier ones, whose answers are old when requests were run again.
+func (w *tableWriter) forCollector(
+	m proto.Manifest, f output.Format,
+) func(context.Context) ([]metadata.TableFile, error) {
+	return func(ctx context.Context) ([]metadata.TableFile, error) {
+		tables, changed, err := w.findEarlier()
+		if err == nil {
+			err = refuseTablesOfPlain(tables, f)
+		}
+		if err != nil {
+			return nil, err
+		}
+
+		for _, t := range changed {
+			w.hooks.printf("the table %s was changed after the run had written it, and is left with its old answers",
+				files.Short(t.Path))
+		}
+
+		if w.enabled() {
+			tables = append(tables, w.TableOutput)
+		}
+
+		return w.write(ctx, m, w.format(f).Ordered, tables...)
+	}
+}
+
+// findEarlier returns the other tables that this run has written, or has begun to write, and those of them that
+// someone has changed since. Tables that are not there any more are left out.
+func (w *tableWriter) findEarlier() (tables, changed []TableOutput, err error) {
+	noted, err := w.readNote()
+	if err != nil {
+		return nil, nil, err
+	}
+
+	sums := map[string]string{}
+	if meta, err := w.output.ReadMeta(); err == nil { // others are reported with the output
+		for _, t := range meta.Test.Tables {
+			sums[t.File] = t.SHA256
+		}
+	}
+
+	for _, name := range append(slices.Sorted(maps.Keys(sums)), noted...) {
+		t, ok := w.tableOf(name)
+		if !ok || t.Path == w.Path && t.Shards == max(w.Shards, 1) || slices.Contains(append(tables, changed...), t) {
+			continue
+		}
+
+		there, isChanged, err := t.compareFiles(sums, noted)
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case isChanged:
+			changed = append(changed, t)
+		case there:
+			tables = append(tables, t)
+		}
+	}
+
+	return tables, changed, nil
+}
+
+// tableOf returns the table of the output that a file belongs to.
+func (w *tableWriter) tableOf(name string) (TableOutput, bool) {
+	path, shards := filepath.Join(filepath.Dir(string(w.output)), name), 1
+
+	whole := string(w.output) + export.Ending(name)
+	if path != whole {
+		path, shards = export.ParsePath(path)
+	}
+
+	return TableOutput{Path: path, Shards: shards}, export.Ending(name) != "" && path == whole
+}
+
+// compareFiles reports whether files of the table are there, and whether one is neither as its sum is, nor was
+// about to be written.
+func (t TableOutput) compareFiles(sums map[string]string, noted []string) (there, isChanged bool, err error) {
+	for _, path := range t.paths() {
+		name := filepath.Base(path)
+
+		sum, _, err := output.HashFile(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err != nil:
+			return false, false, err
+		case sum != sums[name] && !slices.Contains(noted, name):
+			return true, true, nil
+		}
+
+		there = true
+	}
+
+	return there, false, nil
+}
+
+// checkRetry refuses to run requests again in a format that the earlier tables cannot be made from.
+func (w *tableWriter) checkRetry(f output.Format) error {
+	tables, _, err := w.findEarlier()
+	if err != nil {
+		return err
+	}
+	return refuseTablesOfPlain(tables, f)
+}
+
+// refuseTablesOfPlain refuses tables of plain lines.
+func refuseTablesOfPlain(tables []TableOutput, f output.Format) error {
+	if !f.Plain || len(tables) == 0 {
 		return nil
 	}
-	return func(ctx context.Context) ([]metadata.TableFile, error) { return w.write(ctx, m, true) }
+	return exit.Usage("leave out --plain, or move the table away",
+		"%s is a table of this run, and would keep the old answers: --plain takes out what a table needs",
+		tables[0].describe())
 }
 
 // removeNote removes the file with the names of the table's files, when the run has ended.
 func (w *tableWriter) removeNote() error {
-	if w == nil {
-		return nil
-	}
-
 	err := os.Remove(w.notePath())
+	os.Remove(w.stateDir) // if it is empty
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -273,16 +396,18 @@ func (w *tableWriter) removeNote() error {
 	return err
 }
 
-// note notes the names of the files before one of them is there.
-func (w *tableWriter) note() error {
+// note notes the names of the files of tables before one of them is there.
+func (w *tableWriter) note(tables []TableOutput) error {
 	if err := statedir.Make(w.state, w.stateDir); err != nil {
 		return err
 	}
 
 	return files.Write(w.notePath(), 0o600, func(file io.Writer) error {
-		for _, path := range w.paths() {
-			if _, err := fmt.Fprintln(file, filepath.Base(path)); err != nil {
-				return err
+		for _, t := range tables {
+			for _, path := range t.paths() {
+				if _, err := fmt.Fprintln(file, filepath.Base(path)); err != nil {
+					return err
+				}
 			}
 		}
 		return nil
@@ -292,7 +417,7 @@ func (w *tableWriter) note() error {
 // complete writes the table of a complete run, if it is missing or not as it was written, and
 // adds it to the metadata.
 func (w *tableWriter) complete(ctx context.Context, meta *metadata.Run) error {
-	if w == nil {
+	if !w.enabled() {
 		return nil
 	}
 
@@ -309,7 +434,7 @@ func (w *tableWriter) complete(ctx context.Context, meta *metadata.Run) error {
 
 	w.hooks.printf("the run is complete; writing %s, %s", w.describe(), reason)
 
-	tables, err := w.write(ctx, *meta.Manifest, meta.Config.Ordered)
+	tables, err := w.write(ctx, *meta.Manifest, meta.Config.Ordered, w.TableOutput)
 	if err != nil {
 		return err
 	}
@@ -318,8 +443,8 @@ func (w *tableWriter) complete(ctx context.Context, meta *metadata.Run) error {
 }
 
 // describe names the table for people.
-func (w *tableWriter) describe() string {
-	paths := w.paths()
+func (t TableOutput) describe() string {
+	paths := t.paths()
 	if len(paths) == 1 {
 		return files.Short(paths[0])
 	}

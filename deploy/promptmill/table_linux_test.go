@@ -1,9 +1,18 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
+	"time"
+
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/proto/bus"
+	"github.com/promptmill/promptmill/worker/sim"
 )
 
 // tableSteps are the steps at the end of a run with a table.
@@ -15,6 +24,26 @@ var tableSteps = []deathStep{
 	{name: "metadata are begun", call: "openat", path: "out.meta.json.tmp"},
 	{name: "metadata get their name", call: renameCalls, path: "out.meta.json.tmp"},
 	{name: "the journal is removed", call: unlinkCalls, path: "out.part.zst"},
+}
+
+// shardSteps are the steps of a table in three files.
+var shardSteps = []deathStep{
+	{name: "the first file is synced", call: "fsync", path: "out-00000-of-00003.csv.tmp"},
+	{name: "the second file is begun", call: "openat", path: "out-00001-of-00003.csv.tmp"},
+	{name: "the second file gets its name", call: renameCalls, path: "out-00001-of-00003.csv.tmp"},
+	{name: "the last file gets its name", call: renameCalls, path: "out-00002-of-00003.csv.tmp"},
+	{name: "metadata get their name", call: renameCalls, path: "out.meta.json.tmp"},
+}
+
+// checkWhole fails the test if a file of a run is left that is not whole.
+func (c command) checkWhole() {
+	c.t.Helper()
+
+	for _, pattern := range []string{"*.tmp", "*.new", "*.try", "*.lck", "out.part.zst", ".promptmill-sort-*"} {
+		if left, err := filepath.Glob(filepath.Join(c.dir, pattern)); err != nil || len(left) > 0 {
+			c.t.Errorf("files are left: %q %v", left, err)
+		}
+	}
 }
 
 // A run that is killed at a step of writing its table is finished by the same command, with the
@@ -41,14 +70,212 @@ func TestTableKilledAtEachStep(t *testing.T) {
 
 			c.must(args...)
 			c.must("verify", in, "out.csv")
+			c.checkWhole()
+		})
+	}
 
-			if left, err := filepath.Glob(filepath.Join(c.dir, "*.tmp")); err != nil || len(left) > 0 {
-				t.Errorf("files are left: %q %v", left, err)
+	for i, step := range shardSteps {
+		if testing.Short() && i%4 > 0 {
+			continue
+		}
+
+		t.Run("shards: "+step.name, func(t *testing.T) {
+			t.Parallel()
+
+			c := newCommand(t)
+			in := c.input("in.jsonl", 10)
+			args := []string{"run", in, "--sim", "-o", "out.csv", "--shards", "3", "--progress", "none"}
+			if !c.diesAt(step, args...) {
+				t.Fatal("the step was not reached")
 			}
 
-			if _, err := os.Stat(filepath.Join(c.dir, "out.part.zst")); err == nil {
-				t.Error("the journal is left")
+			c.must(args...)
+			c.must("verify", in, "out-00001-of-00003.csv")
+			c.checkWhole()
+		})
+	}
+}
+
+// Wherever a run dies that has its failed requests run again, without naming its table, the same command brings
+// the new answers into the table.
+func TestRetryKilledAtEachStepOfItsTable(t *testing.T) {
+	t.Parallel()
+
+	needStrace(t)
+
+	for i, step := range tableSteps {
+		if testing.Short() && i%4 > 0 {
+			continue
+		}
+
+		t.Run(step.name, func(t *testing.T) {
+			t.Parallel()
+
+			c := newCommand(t)
+			in := c.input("in.jsonl", 20)
+			run := []string{"run", in, "--sim", "--sim-ttft", "1ms", "--sim-tpot", "0s", "--progress", "none"}
+			if _, code := c.run(append(run, "-o", "out.csv", "--sim-faults", "context=0.5")...); code != exit.CodeFailed {
+				t.Fatalf("exit code %d", code)
+			}
+
+			before, err := os.ReadFile(filepath.Join(c.dir, "out.csv"))
+			must(t, err)
+
+			again := append(run, "-o", "out.jsonl.zst", "--retry")
+			if !c.diesAt(step, again...) {
+				t.Fatal("the step was not reached")
+			}
+
+			c.must(again...)
+			c.must("verify", in, "out.csv")
+			c.checkWhole()
+
+			after, err := os.ReadFile(filepath.Join(c.dir, "out.csv"))
+			must(t, err)
+			if !strings.Contains(string(before), "http_400") || strings.Contains(string(after), "http_400") {
+				t.Errorf("table before:\n%s\nand after:\n%s", before, after)
 			}
 		})
+	}
+}
+
+// Wherever collect dies over the table of a run, the next one makes it whole.
+func TestCollectKilledAtEachStepOfItsTable(t *testing.T) {
+	t.Parallel()
+
+	needStrace(t)
+	m := newModel(t, sim.Config{Tokens: 5})
+
+	for i, step := range tableSteps {
+		if testing.Short() && i%4 > 0 {
+			continue
+		}
+
+		t.Run(step.name, func(t *testing.T) {
+			t.Parallel()
+
+			_, url := startNATS(t)
+			js := openJetStream(t, url)
+			must(t, bus.CreateBuckets(t.Context(), js, bus.Limits{}))
+
+			c := newCommand(t)
+			must(t, os.WriteFile(filepath.Join(c.dir, "in.csv"), tickets(40), 0o644))
+			if _, code := c.run("submit", "in.csv", "--prompt", "{{.text}}", "--model", "sim", "--run", "out",
+				"--nats", url); code != exit.CodeOK {
+				t.Fatalf("submit: exit code %d", code)
+			}
+			c.start("worker", "--url", m.url, "--nats", url)
+
+			args := []string{"collect", "out", "-o", "out.csv", "--nats", url, "--flush", "100ms", "--progress", "none"}
+			if !c.diesAt(step, args...) {
+				t.Fatal("the step was not reached")
+			}
+
+			c.must(args...)
+			c.must("verify", "in.csv", "out.csv")
+			c.checkWhole()
+		})
+	}
+}
+
+// tickets returns a table of n rows in CSV, with the columns id and text.
+func tickets(n int) []byte {
+	text := []byte("id,text\n")
+	for i := range n {
+		text = fmt.Appendf(text, "%d,\"ticket %d,\nof a customer\"\n", i, i)
+	}
+	return text
+}
+
+// While a table is written it does not have its name. A run that is interrupted then says so, and the same
+// command writes the table.
+func TestTableInterrupted(t *testing.T) {
+	t.Parallel()
+
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL} {
+		t.Run(signal.String(), func(t *testing.T) {
+			t.Parallel()
+
+			c := newCommand(t)
+			must(t, os.WriteFile(filepath.Join(c.dir, "in.csv"), tickets(20_000), 0o644))
+			args := []string{
+				"run", "in.csv", "--prompt", "{{.text}}", "--sim", "--sim-ttft", "0s", "--sim-tpot", "0s",
+				"--sim-tokens", "400", "-o", "out.csv", "--progress", "none",
+			}
+
+			cmd, said := c.start(args...)
+			path := filepath.Join(c.dir, "out.csv")
+			awaitFile(t, path+".tmp")
+			cmd.Process.Signal(signal)
+			code := waitExit(t, cmd, said, patience)
+
+			if files.Exists(path) {
+				t.Skipf("the table was whole before the signal:\n%s", said)
+			}
+
+			if signal == syscall.SIGINT {
+				if code != exit.CodeInterrupted || !strings.Contains(said.String(), "run the same command again") {
+					t.Errorf("exit code %d:\n%s", code, said)
+				}
+				if files.Exists(path + ".tmp") {
+					t.Error("the temporary file is left")
+				}
+			}
+
+			c.must(args...)
+			c.must("verify", "in.csv", "out.csv")
+			c.checkWhole()
+		})
+	}
+}
+
+// awaitFile waits until a file is there.
+func awaitFile(t *testing.T, path string) {
+	t.Helper()
+
+	for end := time.Now().Add(patience); !files.Exists(path); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s did not come", path)
+		}
+	}
+}
+
+// A disk that is full while the table is written ends the run with a clear word, and leaves no part of a table.
+// With room again, the same command writes the table.
+func TestTableDiskFull(t *testing.T) {
+	t.Parallel()
+
+	disk := smallDisk(t, "4m")
+	c := newCommand(t)
+	// The table has the long rows of the input, and the answers in a compressed file are small.
+	row := strings.Repeat("x", 10_000)
+	var in strings.Builder
+	in.WriteString("id,text,long\n")
+	for i := range 1000 {
+		fmt.Fprintf(&in, "%d,text %d,%s\n", i, i, row)
+	}
+	must(t, os.WriteFile(filepath.Join(c.dir, "in.csv"), []byte(in.String()), 0o644))
+
+	run := []string{
+		"run", "in.csv", "--prompt", "{{.text}}", "--sim", "--sim-ttft", "0s", "--sim-tpot", "0s", "--progress", "none",
+	}
+	for _, name := range []string{"out.csv", "out.jsonl"} {
+		path := filepath.Join(disk, name)
+		text, code := c.run(append(run, "-o", path)...)
+		if code != exit.CodeError || !strings.Contains(text, "no space left on device") ||
+			!strings.Contains(text, name) || !strings.Contains(text, "run the same command again") {
+			t.Errorf("%s: exit code %d:\n%s", name, code, text)
+		}
+
+		if files.Exists(path) || files.Exists(path+".tmp") {
+			t.Errorf("%s is left", name)
+		}
+	}
+
+	must(t, syscall.Mount("tmpfs", disk, "tmpfs", syscall.MS_REMOUNT, "size=64m"))
+	for _, name := range []string{"out.csv", "out.jsonl"} {
+		path := filepath.Join(disk, name)
+		c.must(append(run, "-o", path)...)
+		c.must("verify", "in.csv", path)
 	}
 }
