@@ -35,7 +35,12 @@ func (c *csvWriter) writeRow(_ []table.Column, values []table.Value) error {
 }
 
 // close implements rowWriter.
-func (c *csvWriter) close() error {
+func (c *csvWriter) close(err error) error {
+	if err != nil {
+		return err
+	}
+
 	c.w.Flush()
+
 	return c.w.Error()
 }

@@ -64,7 +64,7 @@ func checkReadsBack(t *testing.T, f format, columns []table.Column, rows [][]str
 		}
 	}
 
-	if err := w.close(); err != nil {
+	if err := w.close(nil); err != nil {
 		t.Fatal(err)
 	}
 

@@ -179,6 +179,15 @@ func writeRows(ctx context.Context, f format, j *joiner, file *partFile, rows in
 		return err
 	}
 
+	if err := w.close(copyRows(ctx, w, j, rows)); err != nil {
+		return err
+	}
+
+	return file.flush()
+}
+
+// copyRows writes the next rows.
+func copyRows(ctx context.Context, w rowWriter, j *joiner, rows int) error {
 	for i := range rows {
 		if i%1024 == 0 && ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -194,9 +203,5 @@ func writeRows(ctx context.Context, f format, j *joiner, file *partFile, rows in
 		}
 	}
 
-	if err := w.close(); err != nil {
-		return err
-	}
-
-	return file.flush()
+	return nil
 }

@@ -14,8 +14,9 @@ import (
 type rowWriter interface {
 	// writeRow writes a row, with a value for each column. The values are valid until it returns.
 	writeRow(columns []table.Column, values []table.Value) error
-	// close writes the end of the table. It does not close the file.
-	close() error
+	// close writes the end of the table if err, the error of writing the rows, is nil. It returns err or its
+	// own error, and does not close the file.
+	close(err error) error
 }
 
 // format is a format of tables.

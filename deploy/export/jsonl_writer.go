@@ -1,8 +1,6 @@
 package export
 
 import (
-	"errors"
-
 	"github.com/klauspost/compress/gzip"
 
 	"github.com/promptmill/promptmill/producer/table"
@@ -66,9 +64,9 @@ func (j *jsonlWriter) setColumns(columns []table.Column) {
 }
 
 // close implements rowWriter.
-func (j *jsonlWriter) close() error {
-	if j.gzip == nil {
-		return nil
+func (j *jsonlWriter) close(err error) error {
+	if err != nil || j.gzip == nil {
+		return err
 	}
-	return errors.Join(j.gzip.Close())
+	return j.gzip.Close()
 }

@@ -1,6 +1,7 @@
 package export
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -13,9 +14,9 @@ import (
 )
 
 const (
-	// rowGroupBytes and rowGroupRows are the size of a row group before compression, and the most rows of
-	// one. The writer holds a row group in memory, compressed.
-	rowGroupBytes = 64 << 20
+	// rowGroupBytes and rowGroupRows are the size of a row group before compression, and the
+	// most rows of one. The writer holds a row group in memory, compressed.
+	rowGroupBytes = 32 << 20
 	rowGroupRows  = 1 << 20
 	// pageBytes is the size of a page before compression, and of a dictionary.
 	pageBytes = 1 << 20
@@ -23,8 +24,9 @@ const (
 	runKey = "promptmill.run"
 )
 
-// foreignKeys are the keys in the footers of other writers that describe the columns of a file, and so do
-// not hold for a table with more of them. Without them, readers take the types from the schema.
+// foreignKeys are the keys in the footers of other writers that describe the columns of a file,
+// and so do not hold for a table with more of them. Without them, readers take the types from
+// the schema.
 var foreignKeys = []string{
 	"pandas",
 	"ARROW:schema",
@@ -35,11 +37,15 @@ var foreignKeys = []string{
 	"duckdb.interval_bloom_filter",
 }
 
-// parquetWriter writes Parquet.
+// parquetWriter writes Parquet. It gathers the rows of a batch while the batch before is encoded.
 type parquetWriter struct {
 	w       *parquet.GenericWriter[any]
 	columns []parquetColumn
 	row     parquet.Row
+	// batch gathers rows, and spare is being encoded or is empty.
+	batch, spare *parquetBatch
+	// encoded gets the error of encoding spare. Nil: no encoding was started.
+	encoded chan error
 	// bytes and rows are the size of the row group so far.
 	bytes, rows int
 }
@@ -54,17 +60,18 @@ type parquetColumn struct {
 	first, leaves int
 }
 
-// newParquetWriter begins a Parquet file. A column of a Parquet file keeps its exact type; others are
-// optional, and have the type of their kind.
+// newParquetWriter begins a Parquet file. A column of a Parquet file keeps its exact type;
+// others are optional, and have the type of their kind.
 func newParquetWriter(file File, columns []table.Column, run string) (rowWriter, error) {
 	p := &parquetWriter{}
 	root := &orderedGroup{}
 	metadata := map[string]string{}
 
-	// The library looks at the size of a dictionary when a page of indexes is full, so one of long texts would
-	// hold a row group of them. Zstd finds the repetitions in a page as well.
+	// The library looks at the size of a dictionary when a page of indexes is full, so one of
+	// long texts would hold a row group of them. Snappy finds the repetitions in a page as
+	// well.
 	options := []parquet.WriterOption{
-		parquet.Compression(&parquet.Zstd),
+		parquet.Compression(&parquet.Snappy), // all readers have it, and it takes a third of the time of Zstandard
 		parquet.DefaultEncoding(&parquet.RLEDictionary),
 		parquet.DefaultEncodingFor(parquet.Boolean, &parquet.Plain),
 		parquet.DefaultEncodingFor(parquet.ByteArray, &parquet.Plain),
@@ -81,6 +88,7 @@ func newParquetWriter(file File, columns []table.Column, run string) (rowWriter,
 			field:  newField(c),
 			first:  leaves,
 		}
+
 		column.leaves = countLeaves(column.field)
 		leaves += column.leaves
 
@@ -108,15 +116,16 @@ func newParquetWriter(file File, columns []table.Column, run string) (rowWriter,
 	if err != nil {
 		return nil, fmt.Errorf("begin a Parquet file: %w", err)
 	}
+
 	p.w = parquet.NewGenericWriter[any](file, config)
+	p.batch, p.spare = newParquetBatch(leaves), newParquetBatch(leaves)
 
 	return p, nil
 }
 
-// writeRow implements rowWriter.
+// writeRow implements rowWriter. Its error can be of an earlier row.
 func (p *parquetWriter) writeRow(_ []table.Column, values []table.Value) (err error) {
 	p.row = p.row[:0]
-	size := 0
 
 	for i := range p.columns {
 		if p.row, err = p.columns[i].appendValue(p.row, values[i]); err != nil {
@@ -124,30 +133,67 @@ func (p *parquetWriter) writeRow(_ []table.Column, values []table.Value) (err er
 		}
 	}
 
-	for i := range p.row {
-		size += 8
-		if kind := p.row[i].Kind(); kind == parquet.ByteArray || kind == parquet.FixedLenByteArray {
-			size += len(p.row[i].ByteArray())
-		}
+	if p.batch.addRow(p.row); !p.batch.isFull() {
+		return nil
 	}
 
-	if _, err := p.w.WriteRows([]parquet.Row{p.row}); err != nil {
+	if err := p.awaitEncoding(); err != nil {
 		return err
 	}
 
-	p.bytes += size
-	p.rows++
+	p.batch, p.spare = p.spare, p.batch
+
+	p.encoded = make(chan error, 1)
+	go func() { p.encoded <- p.encodeBatch(p.spare) }()
+
+	return nil
+}
+
+// awaitEncoding waits until no batch is being encoded.
+func (p *parquetWriter) awaitEncoding() error {
+	if p.encoded == nil {
+		return nil
+	}
+
+	err := <-p.encoded
+	p.encoded = nil
+
+	return err
+}
+
+// encodeBatch writes the rows of a batch and makes it empty. A row group that is large enough ends.
+func (p *parquetWriter) encodeBatch(batch *parquetBatch) error {
+	for i, w := range p.w.ColumnWriters() {
+		if _, err := w.WriteRowValues(batch.leaves[i]); err != nil {
+			return err
+		}
+	}
+
+	p.bytes += batch.bytes
+	p.rows += batch.rows
+	batch.reset()
 
 	if p.bytes < rowGroupBytes && p.rows < rowGroupRows {
 		return nil
 	}
+
 	p.bytes, p.rows = 0, 0
 
 	return p.w.Flush()
 }
 
 // close implements rowWriter.
-func (p *parquetWriter) close() error { return p.w.Close() }
+func (p *parquetWriter) close(err error) error {
+	if err := cmp.Or(err, p.awaitEncoding()); err != nil {
+		return err
+	}
+
+	if err := p.encodeBatch(p.batch); err != nil {
+		return err
+	}
+
+	return p.w.Close()
+}
 
 // appendValue appends the values of the column's leaves.
 func (c *parquetColumn) appendValue(row parquet.Row, v table.Value) (parquet.Row, error) {
@@ -181,7 +227,6 @@ func (c *parquetColumn) appendValue(row parquet.Row, v table.Value) (parquet.Row
 // newParquetValue returns a value of an optional leaf.
 func newParquetValue(v table.Value, leaf int) parquet.Value {
 	var value parquet.Value
-
 	switch v.Kind {
 	case table.KindNull:
 		return value.Level(0, 0, leaf)
@@ -200,15 +245,14 @@ func newParquetValue(v table.Value, leaf int) parquet.Value {
 	return value.Level(0, 1, leaf)
 }
 
-// newField returns a column as a field of a schema. Digits that no type of Parquet is sure to hold, and
-// times in text, are text.
+// newField returns a column as a field of a schema. Digits that no type of Parquet is sure to
+// hold, and times in text, are text.
 func newField(c table.Column) parquet.Field {
 	if c.Parquet != nil {
 		return c.Parquet.Field()
 	}
 
 	node := parquet.String()
-
 	switch c.Kind {
 	case table.KindBytes:
 		node = parquet.Leaf(parquet.ByteArrayType)

@@ -101,7 +101,7 @@ func copyParquet(t *testing.T, from, to string) {
 		}
 	}
 
-	if err := w.close(); err != nil {
+	if err := w.close(nil); err != nil {
 		t.Fatal(err)
 	}
 }
