@@ -98,14 +98,14 @@ func (c Config) withDefaults() (Config, format, error) {
 	}
 
 	if c.Create == nil {
-		c.Create = createFile
+		c.Create = CreateFile
 	}
 
 	return c, f, nil
 }
 
-// createFile begins a file of this machine.
-func createFile(path string) (File, error) {
+// CreateFile begins a file of this machine, which appears when it is committed.
+func CreateFile(path string) (File, error) {
 	file, err := atomicfile.Create(path, output.Mode)
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v3"
@@ -14,6 +15,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/objectstore"
 	"github.com/promptmill/promptmill/deploy/terminal"
+	"github.com/promptmill/promptmill/deploy/upload"
 )
 
 func exportCommand(env environment) *cli.Command {
@@ -29,7 +31,7 @@ func exportCommand(env environment) *cli.Command {
 				Name:     "output",
 				Category: groupOutput,
 				Aliases:  []string{"o"},
-				Usage:    "`FILE`: table to write; it ends in " + listEndings(),
+				Usage:    "`FILE`: table to write; it ends in " + listEndings() + "; or s3://BUCKET/KEY or gs://BUCKET/KEY with such an ending",
 			},
 			shardsFlag(),
 		}, placeFlags()...),
@@ -37,12 +39,15 @@ func exportCommand(env environment) *cli.Command {
 			places := openPlaces(c)
 			defer places.Close()
 
-			o, err := parseExport(ctx, c, places)
+			var copies remoteResults
+			defer copies.close()
+
+			o, err := parseExport(ctx, c, places, &copies)
 			if err != nil {
-				return err
+				return copies.describeError(err)
 			}
 
-			return exportRun(ctx, env, o)
+			return copies.describeError(exportRun(ctx, env, o, &copies))
 		},
 	}
 }
@@ -55,10 +60,14 @@ type exportOptions struct {
 	shards  int
 	// places opens the inputs.
 	places *objectstore.Client
+	// upload moves the table into a store. Nil: it stays on this machine.
+	upload *upload.Target
 }
 
 // parseExport reads the arguments and flags of export.
-func parseExport(ctx context.Context, c *cli.Command, places *objectstore.Client) (o exportOptions, err error) {
+func parseExport(
+	ctx context.Context, c *cli.Command, places *objectstore.Client, copies *remoteResults,
+) (o exportOptions, err error) {
 	o.places = places
 	o.inputs, o.path, o.shards = c.Args().Slice(), c.String("output"), c.Int("shards")
 
@@ -67,13 +76,10 @@ func parseExport(ctx context.Context, c *cli.Command, places *objectstore.Client
 		return o, exit.Usage(example, "want the results of a run, the files of its input, and -o FILE")
 	}
 
-	name, ok := strings.CutSuffix(o.inputs[0], output.ResultsSuffix)
-	if !ok || filepath.Base(name) == "." || strings.HasSuffix(name, "/") {
+	if filepath.Base(o.inputs[0]) == output.ResultsSuffix || !strings.HasSuffix(o.inputs[0], output.ResultsSuffix) {
 		return o, exit.Usage(example, "%s: want the results of a run first, which end in %s", o.inputs[0],
 			output.ResultsSuffix)
 	}
-
-	o.results, o.inputs = output.Prefix(name), o.inputs[1:]
 
 	switch {
 	case o.path == "":
@@ -84,7 +90,22 @@ func parseExport(ctx context.Context, c *cli.Command, places *objectstore.Client
 		return o, exit.Usage("for example --shards 16", "--shards %d: must be from 1 to %d", o.shards, export.MaxShards)
 	}
 
-	if err := checkOutputFolder(filepath.Dir(o.path)); err != nil {
+	results, err := copies.copyResults(ctx, places, o.inputs[0])
+	if err != nil {
+		return o, err
+	}
+
+	o.results, o.inputs = output.Prefix(strings.TrimSuffix(results, output.ResultsSuffix)), o.inputs[1:]
+	if objectstore.IsURL(o.path) {
+		if slices.Contains(o.inputs, o.path) {
+			return o, exit.Usage("choose another table with -o", "the input %s is the table", o.path)
+		}
+		o.path, o.upload, err = copies.placeTable(ctx, places, o.path, o.shards)
+	} else {
+		err = checkOutputFolder(filepath.Dir(o.path))
+	}
+
+	if err != nil {
 		return o, err
 	}
 
@@ -118,25 +139,31 @@ func checkTableInputs(o exportOptions) error {
 }
 
 // exportRun writes the table of a run.
-func exportRun(ctx context.Context, env environment, o exportOptions) error {
+func exportRun(ctx context.Context, env environment, o exportOptions, copies *remoteResults) error {
 	cfg, err := export.FinishedRun(ctx, o.results, o.inputs, o.places)
 	if err != nil {
 		return err
 	}
 
 	cfg.Path, cfg.Shards = o.path, o.shards
+	if o.upload != nil {
+		if err := o.upload.PrepareTables(ctx, cfg.Run.Run); err != nil {
+			return err
+		}
+		cfg.Create = o.upload.CreateTable(ctx, cfg.Run.Run)
+	}
 
 	tables, err := export.Write(ctx, cfg)
 	if err != nil {
 		return err
 	}
 
-	text := "wrote " + terminal.CountOf(cfg.Run.Input.Requests, "row") + " into " + tables[0].File
+	text := "wrote " + terminal.CountOf(cfg.Run.Input.Requests, "row") + " into " + files.Short(export.Paths(o.path, o.shards)[0])
 	if n := len(tables) - 1; n > 0 {
 		text += " and " + terminal.CountOf(n, "more file")
 	}
 
-	terminal.Fprintf(env.stderr, "%s\n", text)
+	terminal.Fprintf(env.stderr, "%s\n", copies.rename(text))
 
 	return nil
 }

@@ -46,24 +46,52 @@ func verifyCommand(env environment) *cli.Command {
 			places := openPlaces(c)
 			defer places.Close()
 
-			if args := c.Args().Slice(); len(args) > 0 && export.Ending(args[len(args)-1]) != "" {
-				return verifyTable(ctx, env, c, places)
-			}
+			var copies remoteResults
+			defer copies.close()
 
-			cfg, err := parseVerify(ctx, c, places)
-			if err != nil {
-				return err
-			}
-
-			return runVerify(ctx, env, cfg, c.Bool("json"))
+			return copies.describeError(verifyOutput(ctx, env, c, places, &copies))
 		},
 	}
 }
 
+// verifyOutput verifies the output that the last argument names, of which copies has copies if it is in a
+// store.
+func verifyOutput(
+	ctx context.Context, env environment, c *cli.Command, places *objectstore.Client, copies *remoteResults,
+) error {
+	args := slices.Clone(c.Args().Slice())
+	last := len(args) - 1
+	isTable := last >= 0 && export.Ending(args[last]) != ""
+	for i := range args {
+		isResults := isTable && i == last-1 && strings.HasSuffix(args[i], output.ResultsSuffix)
+		if i != last && !isResults {
+			continue
+		}
+
+		var err error
+		if args[i], err = copies.copyResults(ctx, places, args[i]); err != nil {
+			return err
+		}
+	}
+
+	env.stdout = renamingWriter{env.stdout, copies}
+	if isTable {
+		return verifyTable(ctx, env, c, places, args)
+	}
+
+	cfg, err := parseVerify(ctx, c, places, args)
+	if err != nil {
+		return err
+	}
+
+	return runVerify(ctx, env, cfg, c.Bool("json"))
+}
+
 // verifyTable compares a table with the run that it is of, and prints the result. The table is the last
 // argument. The results of the run precede it, if they are not beside it under the same name.
-func verifyTable(ctx context.Context, env environment, c *cli.Command, places *objectstore.Client) error {
-	args := c.Args().Slice()
+func verifyTable(
+	ctx context.Context, env environment, c *cli.Command, places *objectstore.Client, args []string,
+) error {
 	inputs, path := args[:len(args)-1], args[len(args)-1]
 
 	path, shards := export.ParsePath(path)
@@ -111,8 +139,9 @@ func verifyTable(ctx context.Context, env environment, c *cli.Command, places *o
 }
 
 // parseVerify reads the arguments and flags of verify.
-func parseVerify(ctx context.Context, c *cli.Command, places *objectstore.Client) (verify.Config, error) {
-	args := c.Args().Slice()
+func parseVerify(
+	ctx context.Context, c *cli.Command, places *objectstore.Client, args []string,
+) (verify.Config, error) {
 	if len(args) == 0 {
 		args = []string{""}
 	}

@@ -336,25 +336,6 @@ func (t *Target) downloadTables(ctx context.Context) error {
 	return nil
 }
 
-// download copies an object to its place on this machine.
-func (t *Target) download(ctx context.Context, path string) error {
-	return t.downloadAs(ctx, t.keyOf(path), path)
-}
-
-// downloadAs copies an object into a file.
-func (t *Target) downloadAs(ctx context.Context, key, path string) error {
-	body, err := t.Store.Open(ctx, key)
-	if err != nil {
-		return err
-	}
-	defer body.Close()
-
-	return files.Write(path, output.Mode, func(w io.Writer) error {
-		_, err := io.Copy(w, body)
-		return err
-	})
-}
-
 // tablesOf returns the local paths of a run's tables.
 func (t *Target) tablesOf(meta *metadata.Run) (paths []string) {
 	for _, table := range meta.Test.Tables {
