@@ -67,8 +67,11 @@ func (in Input) Describe(err error) error {
 		return exit.Usage("remove the blank lines", "%w", &named)
 	}
 
-	if _, described := errors.AsType[*exit.Error](err); described {
-		return err // by the store of a URL
+	if described, ok := errors.AsType[*exit.Error](err); ok { // by the store of a URL
+		if slices.ContainsFunc(in.Files, func(file string) bool { return strings.HasPrefix(described.Error(), file) }) {
+			return described
+		}
+		return err
 	}
 
 	damage, damaged := errors.AsType[*jsonl.DamageError](err)

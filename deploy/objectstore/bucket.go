@@ -20,8 +20,8 @@ type Object struct {
 	Metadata map[string]string
 }
 
-// Bucket writes objects into a bucket of S3 or of Google Cloud Storage. Each call retries what may pass. It
-// is safe for concurrent use.
+// Bucket writes objects into a bucket of S3 or of Google Cloud Storage. Each call retries what
+// may pass. It is safe for concurrent use.
 type Bucket struct {
 	// URL is the URL of the bucket: s3://NAME.
 	URL string
@@ -30,8 +30,8 @@ type Bucket struct {
 	retrier retrier
 }
 
-// writableStore is a store that can be written. Except for Upload, each call makes one attempt, with the
-// errors of a [store].
+// writableStore is a store that can be written. Except for Upload, each call makes one attempt,
+// with the errors of a [store].
 type writableStore interface {
 	store
 
@@ -41,7 +41,8 @@ type writableStore interface {
 	Upload(ctx context.Context, key string, file io.ReaderAt, size int64, metadata map[string]string) error
 	// Delete deletes an object. It is no error if there is none.
 	Delete(ctx context.Context, key string) error
-	// AbortUploads discards uploads of other processes that have not ended, of the keys that a function chooses.
+	// AbortUploads discards uploads of other processes that have not ended, of the keys that a
+	// function chooses.
 	AbortUploads(ctx context.Context, prefix string, chosen func(key string) bool) error
 }
 
@@ -69,11 +70,11 @@ func (b *Bucket) List(ctx context.Context, prefix string) (list []Object, err er
 
 // Open opens an object for reading, from its beginning.
 func (b *Bucket) Open(ctx context.Context, key string) (io.ReadCloser, error) {
-	return openRemote(ctx, b.store, key, b.name(key), "", b.retrier)
+	return openRemote(ctx, b.store, key, b.name(key), "", b.retrier, &recentParts{})
 }
 
-// Upload writes an object of a size from a file. The object appears under its key when it is whole, with the
-// metadata, whose keys are lowercase. The store checks the bytes of each part.
+// Upload writes an object of a size from a file. The object appears under its key when it is
+// whole, with the metadata, whose keys are lowercase. The store checks the bytes of each part.
 func (b *Bucket) Upload(
 	ctx context.Context, key string, file io.ReaderAt, size int64, metadata map[string]string,
 ) error {
@@ -91,8 +92,8 @@ func (b *Bucket) Delete(ctx context.Context, key string) error {
 	})
 }
 
-// AbortUploads discards the uploads that a dead process has left, of the keys with a prefix that a function
-// chooses. Their parts cost money and are not visible.
+// AbortUploads discards the uploads that a dead process has left, of the keys with a prefix
+// that a function chooses. Their parts cost money and are not visible.
 func (b *Bucket) AbortUploads(ctx context.Context, prefix string, chosen func(key string) bool) error {
 	return b.retrier.retry(ctx, b.name(prefix)+"*", func() error { return b.store.AbortUploads(ctx, prefix, chosen) })
 }

@@ -22,10 +22,11 @@ import (
 	"time"
 )
 
-// startServer starts a server of objects and waits until it answers. The address is put in place of ADDRESS. The test
-// is skipped where the program is not installed.
+// startServer starts a server of objects and waits until it answers. The address is put in
+// place of ADDRESS. The test is skipped where the program is not installed.
 func startServer(t *testing.T, program string, args ...string) *url.URL {
 	t.Helper()
+
 	path, err := exec.LookPath(program)
 	if err != nil {
 		t.Skipf("%s is not installed", program)
@@ -35,6 +36,7 @@ func startServer(t *testing.T, program string, args ...string) *url.URL {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	address := free.Addr().String()
 	free.Close()
 
@@ -47,6 +49,7 @@ func startServer(t *testing.T, program string, args ...string) *url.URL {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
@@ -55,6 +58,7 @@ func startServer(t *testing.T, program string, args ...string) *url.URL {
 			conn.Close()
 			return &url.URL{Scheme: "http", Host: address}
 		}
+
 		if time.Now().After(deadline) {
 			t.Fatalf("%s does not answer: %v", program, err)
 		}
@@ -72,6 +76,7 @@ type faultProxy struct {
 
 func startFaultProxy(t *testing.T, to *url.URL) (*faultProxy, string) {
 	t.Helper()
+
 	p := &faultProxy{}
 	p.proxy = &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
@@ -106,7 +111,8 @@ func (p *faultProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 
-	// fake-gcs-server takes the question for the offset for the end of the upload; Google answers with what it has.
+	// fake-gcs-server takes the question for the offset for the end of the upload; Google
+	// answers with what it has.
 	if strings.HasPrefix(r.Header.Get("Content-Range"), "bytes */") {
 		if has, _ := p.received.Load().(string); has != "" {
 			w.Header().Set("Range", has)
@@ -118,9 +124,11 @@ func (p *faultProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.proxy.ServeHTTP(w, r)
 }
 
-// checkUpload uploads 40 MB through faults. Until it is whole nothing is visible, and then it is what was sent.
+// checkUpload uploads 40 MB through faults. Until it is whole nothing is visible, and then it
+// is what was sent.
 func checkUpload(t *testing.T, address string, faults *faultProxy) {
 	t.Helper()
+
 	ctx := t.Context()
 	client := New(Config{})
 	bucket, key, err := client.OpenBucket(ctx, address)
@@ -141,6 +149,7 @@ func checkUpload(t *testing.T, address string, faults *faultProxy) {
 				return
 			default:
 			}
+
 			if o, err := bucket.Stat(ctx, key); err == nil && o.Size != int64(len(text)) {
 				partial.Store(o.Size)
 			}
@@ -153,9 +162,11 @@ func checkUpload(t *testing.T, address string, faults *faultProxy) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if partial.Load() != 0 {
 		t.Errorf("%d bytes were visible before the object was whole", partial.Load())
 	}
+
 	if n := faults.parts.Load(); n < 5 {
 		t.Errorf("the store got %d parts: the faults were not injected", n)
 	}
@@ -169,6 +180,7 @@ func checkUpload(t *testing.T, address string, faults *faultProxy) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	got, err := io.ReadAll(body)
 	body.Close()
 	if err != nil || sha256.Sum256(got) != sha256.Sum256(text) {
@@ -185,6 +197,7 @@ func checkUpload(t *testing.T, address string, faults *faultProxy) {
 			t.Error(err)
 		}
 	}
+
 	if _, err := bucket.Stat(ctx, key); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Stat of a deleted object: %v", err)
 	}
@@ -195,6 +208,7 @@ func TestUploadS3(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "bucket"), 0o700); err != nil {
 		t.Fatal(err)
 	}
+
 	t.Setenv("AWS_ACCESS_KEY_ID", "key1")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret12")
 	t.Setenv("AWS_REGION", "us-east-1")
@@ -210,6 +224,7 @@ func TestUploadS3(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	s := bucket.store.(*s3Store)
 	for _, key := range []string{"ours.a", "ours.b"} {
 		upload := &s3Upload{store: s, key: key}
@@ -218,9 +233,11 @@ func TestUploadS3(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	if err := bucket.AbortUploads(t.Context(), "ours.", func(key string) bool { return key == "ours.a" }); err != nil {
 		t.Fatal(err)
 	}
+
 	left, err := s.core.ListMultipartUploads(t.Context(), s.bucket, "", "", "", "", 100)
 	if err != nil || len(left.Uploads) != 1 || left.Uploads[0].Key != "ours.b" {
 		t.Errorf("the uploads %+v are left: %v", left.Uploads, err)
@@ -233,8 +250,10 @@ func TestUploadGCS(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	server := startServer(t, "fake-gcs-server", "-scheme", "http", "-host", "HOST", "-port", "PORT", "-backend", "filesystem",
+	server := startServer(t, "fake-gcs-server", "-scheme", "http", "-host", "HOST", "-port", "PORT",
+		"-backend", "filesystem",
 		"-filesystem-root", dir, "-public-host", "HOST:PORT")
+
 	faults, address := startFaultProxy(t, server)
 	t.Setenv("STORAGE_EMULATOR_HOST", address)
 	checkUpload(t, "gs://bucket/dir/a.bin", faults)

@@ -35,11 +35,14 @@ type Client struct {
 	transport *http.Transport
 	web       *http.Client
 	retrier   retrier
+	recent    recentParts
 
 	// mu guards the fields below.
 	mu sync.Mutex
 	// stores are the stores that were used, by scheme and bucket.
 	stores map[location]store
+	// versions are the versions of the files that were described, by their URLs.
+	versions map[string]string
 	// signed are the URLs with their secrets, by what [Redact] makes of them.
 	signed map[string]string
 }
@@ -52,6 +55,7 @@ func New(cfg Config) *Client {
 		transport: transport,
 		web:       &http.Client{Transport: transport},
 		stores:    map[location]store{},
+		versions:  map[string]string{},
 		signed:    map[string]string{},
 	}
 
@@ -82,6 +86,10 @@ func (c *Client) Stat(ctx context.Context, path string) (proto.File, error) {
 		return proto.File{}, err
 	}
 
+	c.mu.Lock()
+	c.versions[path] = found.Version
+	c.mu.Unlock()
+
 	return proto.File{
 		Path:    path,
 		Bytes:   found.Size,
@@ -104,7 +112,8 @@ func (c *Client) statObject(ctx context.Context, s store, key, name string) (fou
 	return found, err
 }
 
-// Open implements inputfile.Opener.
+// Open implements inputfile.Opener. A file without an ETag that was described before must be the
+// same still.
 func (c *Client) Open(ctx context.Context, file proto.File) (inputfile.File, error) {
 	if !IsURL(file.Path) {
 		return inputfile.Local{}.Open(ctx, file)
@@ -115,7 +124,11 @@ func (c *Client) Open(ctx context.Context, file proto.File) (inputfile.File, err
 		return nil, err
 	}
 
-	f, err := openRemote(ctx, s, at.key, file.Path, file.ETag, c.retrier)
+	c.mu.Lock()
+	version := cmp.Or(file.ETag, c.versions[file.Path])
+	c.mu.Unlock()
+
+	f, err := openRemote(ctx, s, at.key, file.Path, version, c.retrier, &c.recent)
 	if err != nil {
 		return nil, err
 	}
@@ -130,6 +143,9 @@ func (c *Client) find(ctx context.Context, address string) (store, location, err
 	c.mu.Unlock()
 
 	at, err := parseLocation(cmp.Or(signed, address))
+	if exit.IsError(err) {
+		return nil, at, err
+	}
 	if err != nil {
 		return nil, at, exit.Usage("", "%w", err)
 	}
@@ -162,7 +178,10 @@ func (c *Client) find(ctx context.Context, address string) (store, location, err
 func (c *Client) openStore(_ context.Context, at location) (store, error) {
 	switch at.scheme {
 	case schemeHTTP, schemeHTTPS:
-		return &webStore{client: c.web}, nil
+		return &webStore{
+			client: c.web,
+			hint:   "give a URL that needs no login, such as a signed one",
+		}, nil
 	case schemeHuggingFace:
 		return newHubStore(c.web, at.bucket, os.Getenv, c.retrier), nil
 	case schemeS3:
@@ -171,7 +190,7 @@ func (c *Client) openStore(_ context.Context, at location) (store, error) {
 		return newGCSStore(at.bucket, c.web, c.retrier), nil
 	}
 
-	return nil, exit.Usage("", "%s:// is not read yet", at.scheme)
+	return nil, exit.Usage("", "URLs of %s: are not read", at.scheme)
 }
 
 // hide remembers a URL with its secrets, and returns it without them: as it may be stored and

@@ -41,12 +41,21 @@ func (c *Client) Expand(ctx context.Context, arg string) ([]string, error) {
 	}
 
 	if at.key != "" && !strings.HasSuffix(at.key, "/") {
-		switch _, err := c.statObject(ctx, s, at.key, arg); {
-		case err == nil:
+		_, missing := c.statObject(ctx, s, at.key, arg)
+		if missing == nil {
 			return []string{nameOf(at, at.key)}, nil
-		case !errors.Is(err, fs.ErrNotExist):
-			return nil, err
 		}
+
+		if !errors.Is(missing, fs.ErrNotExist) || errors.Is(missing, errNoBucket) {
+			return nil, missing
+		}
+
+		urls, err := listObjects(ctx, s, at, arg)
+		if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errNoBucket) {
+			return nil, missing // permission to read an object does not include the list
+		}
+
+		return urls, err
 	}
 
 	return listObjects(ctx, s, at, arg)
@@ -80,7 +89,7 @@ func listObjects(ctx context.Context, s store, at location, arg string) (urls []
 		if pattern != "" {
 			return nil, exit.Usage("", "%s: no object matches", arg)
 		}
-		return nil, missingObject(arg, "")
+		return nil, exit.Usage("", "%w", &failure{arg + ": no object is below it", fs.ErrNotExist})
 	}
 
 	slices.Sort(urls)
@@ -152,6 +161,12 @@ func malformedPattern(arg string) error {
 // expandPath returns the files of this machine that a path or a pattern names.
 func expandPath(arg string) ([]string, error) {
 	info, err := os.Stat(arg)
+	if err != nil {
+		if err := refuseScheme(arg); err != nil {
+			return nil, err
+		}
+	}
+
 	switch {
 	case err == nil && info.IsDir():
 		return listFolder(arg, arg+string(filepath.Separator), nil) // behind a link, too

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"syscall"
@@ -36,6 +37,9 @@ func missingObject(name, hint string) error {
 	return exit.Usage(hint, "%w", &failure{name + ": there is no such object", fs.ErrNotExist})
 }
 
+// errNoBucket is the kind of the error of a bucket that is not there.
+var errNoBucket = fmt.Errorf("no bucket: %w", fs.ErrNotExist)
+
 // changedObject returns the error of an object that is not the one that was validated.
 func changedObject(name, how string) error {
 	return &failure{fmt.Sprintf("%v: %s %s", proto.ErrInputChanged, name, how), proto.ErrInputChanged}
@@ -49,6 +53,10 @@ func forbiddenObject(name, answer, hint string) error {
 // connectionFailure returns the error of a request that got no answer, or not all of it.
 func connectionFailure(err error) error {
 	text, final, attempts := describeConnection(err)
+	if server := serverOf(err); server != nil && !strings.Contains(text, server.Hostname()) {
+		text = server.Host + ": " + text
+	}
+
 	if final {
 		return exit.Unreachable(&failure{text, err}, "")
 	}
@@ -57,6 +65,21 @@ func connectionFailure(err error) error {
 		err:      &failure{text, err},
 		attempts: attempts,
 	}
+}
+
+// serverOf returns the URL of a request that got no answer. Nil: not known.
+func serverOf(err error) *url.URL {
+	request, ok := errors.AsType[*url.Error](err)
+	if !ok {
+		return nil
+	}
+
+	u, err := url.Parse(request.URL)
+	if err != nil {
+		return nil
+	}
+
+	return u
 }
 
 // unansweredAttempts is the number of attempts to reach a server that does not listen, or has
@@ -94,7 +117,16 @@ func describeConnection(err error) (text string, final bool, attempts int) {
 		return "the answer is not HTTP", true, 0
 	}
 
-	return "no answer: " + err.Error(), false, 0
+	return "no answer: " + withoutRequest(err).Error(), false, 0
+}
+
+// withoutRequest returns an error without the method and the URL of its request, which may have
+// secrets.
+func withoutRequest(err error) error {
+	if request, ok := errors.AsType[*url.Error](err); ok {
+		return request.Err
+	}
+	return err
 }
 
 // describeTLS describes an error of TLS. It is empty for any other error.

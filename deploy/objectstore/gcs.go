@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"io/fs"
 	"iter"
 	"net/http"
 	"net/url"
@@ -42,7 +41,8 @@ type gcsStore struct {
 	found time.Time
 }
 
-// newGCSStore returns a bucket. STORAGE_EMULATOR_HOST names another server, which asks for no credentials.
+// newGCSStore returns a bucket. STORAGE_EMULATOR_HOST names another server, which asks for no
+// credentials.
 func newGCSStore(bucket string, client *http.Client, retry retrier) *gcsStore {
 	g := &gcsStore{
 		bucket: bucket,
@@ -61,8 +61,8 @@ func newGCSStore(bucket string, client *http.Client, retry retrier) *gcsStore {
 	return g
 }
 
-// client returns the client with the default credentials of this machine, or without any if there are none:
-// public buckets can be read then.
+// client returns the client with the default credentials of this machine, or without any if
+// there are none: public buckets can be read then.
 func (g *gcsStore) client(ctx context.Context) *http.Client {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -82,8 +82,8 @@ func (g *gcsStore) client(ctx context.Context) *http.Client {
 	return g.authorized
 }
 
-// renewCredentials has the credentials looked for again, and reports whether that may help: it does not if
-// that was just done.
+// renewCredentials has the credentials looked for again, and reports whether that may help: it
+// does not if that was just done.
 func (g *gcsStore) renewCredentials() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -130,7 +130,8 @@ func (g *gcsStore) address(key string, query url.Values) string {
 // name returns the URL of an object for people.
 func (g *gcsStore) name(key string) string { return schemeGCS + "://" + g.bucket + "/" + key }
 
-// do sends a request, and returns an answer whose status is below 400. Any other status is an error.
+// do sends a request, and returns an answer whose status is below 400. Any other status is an
+// error.
 func (g *gcsStore) do(request *http.Request, key string) (*http.Response, error) {
 	answer, err := g.client(request.Context()).Do(request)
 	if err != nil {
@@ -142,12 +143,14 @@ func (g *gcsStore) do(request *http.Request, key string) (*http.Response, error)
 	}
 
 	defer answer.Body.Close()
+
 	text, _ := io.ReadAll(io.LimitReader(answer.Body, 64<<10)) // the status is enough
 
 	return nil, g.describeRefusal(answer, key, text)
 }
 
-// describeTokenFailure returns the error of a request that was not answered, or for which there was no token.
+// describeTokenFailure returns the error of a request that was not answered, or for which there
+// was no token.
 func describeTokenFailure(name string, err error) error {
 	refused, _ := errors.AsType[*oauth2.RetrieveError](err)
 	if refused == nil || refused.Response == nil {
@@ -159,7 +162,8 @@ func describeTokenFailure(name string, err error) error {
 		return err
 	}
 
-	return forbiddenObject(name, "Google gives no token for the credentials: "+describeStatus(status, refused.ErrorCode),
+	return forbiddenObject(name, "Google gives no token for the credentials: "+
+		describeStatus(status, refused.ErrorCode),
 		gcsLogin)
 }
 
@@ -176,8 +180,8 @@ func (g *gcsStore) describeRefusal(answer *http.Response, key string, text []byt
 
 	switch status := answer.StatusCode; {
 	case status == http.StatusNotFound && key == "", strings.Contains(said, "bucket does not exist"):
-		return exit.Usage("make the bucket, or name another", "%w",
-			&failure{name + ": there is no bucket " + g.bucket, fs.ErrNotExist})
+		return exit.Usage("look the name of the bucket up", "%w",
+			&failure{name + ": there is no bucket " + g.bucket, errNoBucket})
 	case status == http.StatusNotFound:
 		return missingObject(name, "")
 	case status == http.StatusPreconditionFailed:
@@ -251,7 +255,8 @@ func (g *gcsStore) Open(ctx context.Context, key string, p part) (io.ReadCloser,
 		return nil, object{}, exit.Usage("", "%s is not a URL", g.name(key))
 	}
 
-	// Without it, the store unpacks objects that have Content-Encoding: gzip, and ignores the range.
+	// Without it, the store unpacks objects that have Content-Encoding: gzip, and ignores the
+	// range.
 	request.Header.Set("Accept-Encoding", "gzip")
 	if p.Offset > 0 || p.Length >= 0 {
 		request.Header.Set("Range", formatRange(p))
@@ -277,8 +282,9 @@ func (g *gcsStore) Open(ctx context.Context, key string, p part) (io.ReadCloser,
 
 	if first != p.Offset || size < 0 {
 		answer.Body.Close()
-		return nil, object{}, exit.Usage("download it first", "%s: the store answers a request for the bytes from %d on "+
-			"with the range %q", g.name(key), p.Offset, answer.Header.Get("Content-Range"))
+		return nil, object{}, exit.Usage("download it first",
+			"%s: the store answers a request for the bytes from %d on "+
+				"with the range %q", g.name(key), p.Offset, answer.Header.Get("Content-Range"))
 	}
 
 	found := object{
@@ -286,6 +292,7 @@ func (g *gcsStore) Open(ctx context.Context, key string, p part) (io.ReadCloser,
 		Size:    size,
 		Version: answer.Header.Get("X-Goog-Generation"),
 	}
+
 	found.ModTime, _ = http.ParseTime(answer.Header.Get("Last-Modified")) // zero: not known
 
 	return answer.Body, found, nil
@@ -301,9 +308,11 @@ func (g *gcsStore) openEmpty(ctx context.Context, key string, p part) (io.ReadCl
 	if p.Version != "" && found.Version != p.Version {
 		return nil, object{}, changedObject(g.name(key), "has another generation now")
 	}
+
 	if found.Size > p.Offset {
 		return nil, object{}, &temporaryError{err: errors.New("the store refuses a range that the object has")}
 	}
+
 	if found.Size < p.Offset {
 		return nil, object{}, changedObject(g.name(key), "is shorter now")
 	}
@@ -329,6 +338,7 @@ func (g *gcsStore) listObjects(ctx context.Context, prefix string) iter.Seq2[gcs
 			"prefix": {prefix},
 			"fields": {"nextPageToken,items(" + gcsFields + ")"},
 		}
+
 		address := g.base + "/storage/v1/b/" + url.PathEscape(g.bucket) + "/o?"
 
 		for {
@@ -336,6 +346,7 @@ func (g *gcsStore) listObjects(ctx context.Context, prefix string) iter.Seq2[gcs
 				Items []gcsObject `json:"items"`
 				Next  string      `json:"nextPageToken"`
 			}
+
 			err := g.retry.retry(ctx, g.name(prefix)+"*", func() error {
 				return g.getJSON(ctx, address+query.Encode(), "", &page)
 			})
@@ -353,6 +364,7 @@ func (g *gcsStore) listObjects(ctx context.Context, prefix string) iter.Seq2[gcs
 			if page.Next == "" {
 				return
 			}
+
 			query.Set("pageToken", page.Next)
 		}
 	}

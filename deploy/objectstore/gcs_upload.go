@@ -19,7 +19,8 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 )
 
-// gcsChunk is the size of the parts of an upload to Google Cloud Storage. It must be a multiple of 256 KiB.
+// gcsChunk is the size of the parts of an upload to Google Cloud Storage. It must be a multiple
+// of 256 KiB.
 const gcsChunk = 16 << 20
 
 // partTimeout is the limit for sending one part.
@@ -53,7 +54,8 @@ func (g *gcsStore) Delete(ctx context.Context, key string) error {
 	return answer.Body.Close()
 }
 
-// AbortUploads implements writableStore. The store does not list uploads, and forgets them after a week.
+// AbortUploads implements writableStore. The store does not list uploads, and forgets them
+// after a week.
 func (g *gcsStore) AbortUploads(context.Context, string, func(key string) bool) error { return nil }
 
 // gcsUpload is an upload to Google Cloud Storage.
@@ -115,7 +117,8 @@ func (u *gcsUpload) run(ctx context.Context) error {
 	return nil
 }
 
-// step makes one attempt to begin the upload, or to send the next part. It reports whether the object is there.
+// step makes one attempt to begin the upload, or to send the next part. It reports whether the
+// object is there.
 func (u *gcsUpload) step(ctx context.Context) (done bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, partTimeout)
 	defer cancel()
@@ -169,6 +172,7 @@ func (u *gcsUpload) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	answer.Body.Close()
 
 	if u.session = answer.Header.Get("Location"); u.session == "" {
@@ -184,6 +188,7 @@ func (u *gcsUpload) put(ctx context.Context, contentRange string, body io.Reader
 	if err != nil {
 		return false, exit.Usage("", "%s is not a URL", u.store.name(u.key))
 	}
+
 	request.ContentLength = length
 	request.Header.Set("Content-Range", contentRange)
 
@@ -222,6 +227,7 @@ func (u *gcsUpload) noteOffset(has string) error {
 	if err != nil || n < 0 || n >= u.size {
 		return &temporaryError{err: fmt.Errorf("the store has the range %q of %d bytes", has, u.size)}
 	}
+
 	u.offset = n + 1
 
 	return nil

@@ -38,12 +38,15 @@ func newHubStore(client *http.Client, dataSet string, getenv func(string) string
 	revision = url.PathEscape(cmp.Or(revision, "main"))
 	endpoint := strings.TrimSuffix(cmp.Or(getenv("HF_ENDPOINT"), "https://huggingface.co"), "/")
 
+	const hint = "look the name up on the page of the data set; of a private or gated one, set HF_TOKEN to a token of " +
+		"an account that may read it"
+
 	return &hubStore{
 		web: &webStore{
-			client: client,
-			token:  hubToken(getenv),
-			hint: "look the name up on the page of the data set; of a private or gated one, set HF_TOKEN to a token of " +
-				"an account that may read it",
+			client:      client,
+			token:       hubToken(getenv),
+			hint:        hint,
+			missingHint: hint,
 		},
 		files:   endpoint + "/datasets/" + repository + "/resolve/" + revision + "/",
 		tree:    endpoint + "/api/datasets/" + repository + "/tree/" + revision,

@@ -7,6 +7,8 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+
+	"github.com/promptmill/promptmill/deploy/exit"
 )
 
 // The schemes of URLs.
@@ -42,6 +44,35 @@ func IsURL(arg string) bool {
 	}
 
 	return false
+}
+
+// refuseScheme returns an error if an argument that is no file of this machine looks like a URL
+// that is not read.
+func refuseScheme(arg string) error {
+	scheme, rest, found := strings.Cut(arg, ":/")
+	isName := func(c rune) bool { return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '+' }
+	if !found || scheme == "" || strings.ContainsFunc(strings.ToLower(scheme), func(c rune) bool {
+		return !isName(c)
+	}) {
+		return nil
+	}
+
+	way := "an input is a file, or a URL that begins with s3://, gs://, https://, http:// or hf://datasets/"
+	rest = strings.TrimLeft(rest, "/")
+	switch scheme = strings.ToLower(scheme); scheme {
+	case "s3a", "s3n":
+		way = "write s3://" + rest
+	case "gcs":
+		way = "write gs://" + rest
+	case "file":
+		way = "write /" + rest
+	case "az", "abfs", "abfss", "wasb", "wasbs", "adl":
+		way = "make a URL with a shared access signature, and give that: https://..."
+	case schemeS3, schemeGCS, schemeHTTP, schemeHTTPS, schemeHuggingFace:
+		return exit.Usage("write "+scheme+"://"+rest, "input %s: there is no such file", Redact(arg))
+	}
+
+	return exit.Usage(way, "input %s: there is no such file, and URLs with %s: are not read", Redact(arg), scheme)
 }
 
 // parseLocation parses a path or URL. The keys of s3:// and gs:// are taken as they are
@@ -90,6 +121,13 @@ func parseWebLocation(arg string) (location, error) {
 	}
 
 	u.Fragment = ""
+	if page, ok := strings.CutPrefix(u.Path, "/datasets/"); ok && u.Host == "huggingface.co" {
+		// datasets/OWNER/NAME/blob/REVISION/PATH is the page of a file
+		if parts := strings.SplitN(page, "/", 5); len(parts) == 5 && parts[2] == "blob" {
+			return location{}, exit.Usage("write "+dataSetURL(parts[0]+"/"+parts[1]+"@"+parts[3], parts[4]),
+				"%s is a page about a file", Redact(arg))
+		}
+	}
 
 	return location{
 		scheme: u.Scheme,

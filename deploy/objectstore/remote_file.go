@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"sync"
 	"time"
 
 	"github.com/promptmill/promptmill/deploy/exit"
@@ -17,13 +18,16 @@ const readTimeout = time.Minute
 // errStalled is the cause of the end of a request that got no bytes for [readTimeout].
 var errStalled = errors.New("no bytes arrived for a minute")
 
-// headSize is the number of bytes that opening a file reads: enough to find out its format and,
-// of a small file, all.
-const headSize = 64 << 10
+// headSize is the number of bytes that opening a file reads. The readers of inputs look at as
+// many to find out the format, so that looking makes no further request.
+const headSize = 256 << 10
+
+// windowSize is the number of bytes that ReadAt reads at least where reads follow each other.
+const windowSize = 1 << 20
 
 // remoteFile is an open file of a store. Opening it reads its beginning. Reading on from there
 // is one request for the rest, which is repeated from where it broke; ReadAt is a request for
-// one range.
+// one range, and of some more bytes if the ranges follow each other.
 type remoteFile struct {
 	ctx   context.Context
 	store store
@@ -35,6 +39,13 @@ type remoteFile struct {
 	object object
 	// head is the beginning of the file.
 	head []byte
+	// recent keeps the head and the last small ranges, also for the next one who opens the file.
+	recent *recentParts
+
+	// mu guards readEnd.
+	mu sync.Mutex
+	// readEnd is the end of the last range that ReadAt was asked for.
+	readEnd int64
 
 	// offset is the offset of the next Read.
 	offset int64
@@ -45,14 +56,22 @@ type remoteFile struct {
 }
 
 // openRemote opens a file of a store, with a version if that is not empty.
-func openRemote(ctx context.Context, s store, key, name, version string, r retrier) (*remoteFile, error) {
+func openRemote(
+	ctx context.Context, s store, key, name, version string, r retrier, recent *recentParts,
+) (*remoteFile, error) {
 	f := &remoteFile{
 		ctx:     ctx,
 		store:   s,
 		key:     key,
 		name:    name,
 		retrier: r,
+		recent:  recent,
 		object:  object{Size: -1, Version: version},
+	}
+
+	if head, found := recent.find(name, version, 0); head != nil {
+		f.object, f.head = found, head
+		return f, nil
 	}
 
 	if err := r.retry(ctx, name, f.readHead); err != nil {
@@ -79,6 +98,12 @@ func (f *remoteFile) readHead() error {
 	}
 
 	f.object, f.head = found, head
+	f.recent.add(recentPart{
+		name:   f.name,
+		object: found,
+		data:   head,
+	})
+
 	if found.Sequential && found.Size > headSize { // the answer is the whole file
 		f.body, f.bodyOffset = body, headSize
 		return nil
@@ -228,7 +253,7 @@ func (f *remoteFile) Seek(offset int64, whence int) (int64, error) {
 	return offset, nil
 }
 
-// ReadAt implements io.ReaderAt. It makes one request.
+// ReadAt implements io.ReaderAt. It makes one request at most.
 func (f *remoteFile) ReadAt(p []byte, offset int64) (int, error) {
 	if offset < 0 {
 		return 0, fmt.Errorf("%s: byte %d is before its beginning", f.name, offset)
@@ -247,11 +272,8 @@ func (f *remoteFile) ReadAt(p []byte, offset int64) (int, error) {
 					"read in parts", f.name)
 		}
 
-		err := f.retrier.retry(f.ctx, f.name, func() error {
-			got, err := f.readPart(p[n:end-offset], offset+int64(n))
-			n += got
-			return err
-		})
+		got, err := f.readRange(p[n:end-offset], at)
+		n += got
 		if err != nil {
 			return n, err
 		}
@@ -262,6 +284,62 @@ func (f *remoteFile) ReadAt(p []byte, offset int64) (int, error) {
 	}
 
 	return n, nil
+}
+
+// readRange reads a range of the file behind its head.
+func (f *remoteFile) readRange(p []byte, offset int64) (n int, err error) {
+	kept, _ := f.recent.find(f.name, f.object.Version, offset)
+	n = copy(p, kept)
+
+	f.mu.Lock()
+	gap := offset - f.readEnd
+	f.readEnd = offset + int64(len(p))
+	f.mu.Unlock()
+
+	left := p[n:]
+	if len(left) == 0 {
+		return n, nil
+	}
+
+	if len(left) >= windowSize || f.object.Version == "" {
+		got, err := f.readParts(left, len(left), offset+int64(n))
+		return n + got, err
+	}
+
+	window := int64(len(left))
+	if gap >= 0 && gap <= windowSize {
+		window = min(windowSize, f.object.Size-offset-int64(n))
+	}
+
+	data := make([]byte, window)
+	got, err := f.readParts(data, len(left), offset+int64(n))
+	f.recent.add(recentPart{
+		name:   f.name,
+		object: f.object,
+		offset: offset + int64(n),
+		data:   data[:got],
+	})
+
+	return n + copy(left, data[:got]), err
+}
+
+// readParts reads a range of the file, and continues where a connection breaks. It is content
+// with the bytes that are needed if the connection breaks behind them.
+func (f *remoteFile) readParts(p []byte, needed int, offset int64) (n int, err error) {
+	for failures := 1; ; failures++ {
+		got, err := f.readPart(p[n:], offset+int64(n))
+		if n += got; err == nil || n >= needed {
+			return n, nil
+		}
+
+		if got > 0 {
+			failures = 1
+		}
+
+		if err := f.retrier.wait(f.ctx, f.name, failures, err); err != nil {
+			return n, err
+		}
+	}
 }
 
 // readPart reads a part of the file with a request of its own.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -72,14 +73,14 @@ func (r retrier) retry(ctx context.Context, name string, attempt func() error) e
 // wait waits after the nth failed attempt in a row: a random time, so that clients that failed
 // together do not come back together, and as long as the server has asked for. It returns the
 // error if that is final.
-func (r retrier) wait(ctx context.Context, name string, n int, failure error) error {
+func (r retrier) wait(ctx context.Context, name string, n int, failed error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 
-	temporary, ok := errors.AsType[*temporaryError](failure)
+	temporary, ok := errors.AsType[*temporaryError](failed)
 	if !ok {
-		return failure
+		return failed
 	}
 
 	attempts := r.attempts
@@ -92,8 +93,10 @@ func (r retrier) wait(ctx context.Context, name string, n int, failure error) er
 	}
 
 	if n >= attempts {
-		return exit.Unreachable(fmt.Errorf("%s: %w, in %d attempts", name, temporary.err, n),
-			"run the same command again when the store answers")
+		return exit.Unreachable(&failure{
+			text: fmt.Sprintf("%s: %s, in %d attempts", name, describeBehind(name, temporary.err), n),
+			kind: temporary.err,
+		}, "run the same command again when the store answers")
 	}
 
 	longest := r.longest
@@ -114,4 +117,15 @@ func (r retrier) wait(ctx context.Context, name string, n int, failure error) er
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// describeBehind returns the text of an error that stands behind a URL, without the host if
+// that is in the URL.
+func describeBehind(name string, err error) string {
+	text := err.Error()
+	if _, rest, ok := strings.Cut(name, "://"); ok {
+		host, _, _ := strings.Cut(rest, "/")
+		return strings.TrimPrefix(text, host+": ")
+	}
+	return text
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"io/fs"
 	"iter"
 	"net/http"
 	"net/url"
@@ -24,31 +23,42 @@ type s3Store struct {
 	core   *minio.Core
 	creds  *credentials.Credentials
 	bucket string
+	// server is the URL of the server. Empty: Amazon's.
+	server string
 	retry  retrier
 }
 
 // newS3Store returns a bucket. The credentials are those of the environment, of the files of
 // the AWS CLI, or of the machine.
 func newS3Store(bucket string, cfg Config, transport http.RoundTripper, retry retrier) (*s3Store, error) {
-	endpoint := cmp.Or(cfg.S3Endpoint, os.Getenv("AWS_ENDPOINT_URL_S3"), os.Getenv("AWS_ENDPOINT_URL"),
-		"https://s3.amazonaws.com")
+	profile, err := readS3Profile(os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+
+	endpoint := cmp.Or(cfg.S3Endpoint, profile.endpointOf(os.Getenv), "https://s3.amazonaws.com")
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, exit.Usage("write https://HOST or http://HOST:PORT",
 			"the endpoint %s is not a URL", Redact(endpoint))
 	}
 
+	amazon := strings.HasSuffix(u.Hostname(), ".amazonaws.com") || strings.HasSuffix(u.Hostname(), ".amazonaws.com.cn")
+	style := profile.addressing
+	if cfg.S3PathStyle != nil {
+		style = map[bool]string{true: "path", false: "virtual"}[*cfg.S3PathStyle]
+	}
+
 	lookup := minio.BucketLookupAuto
-	amazon := strings.HasSuffix(u.Hostname(), ".amazonaws.com")
 	switch {
-	case cfg.S3PathStyle != nil && !*cfg.S3PathStyle:
+	case style == "virtual":
 		lookup = minio.BucketLookupDNS
-	case cfg.S3PathStyle != nil || !amazon:
+	case style == "path" || !amazon:
 		lookup = minio.BucketLookupPath
 	}
 
-	creds := credentials.New(newCredentialChain(os.Getenv))
-	region := cmp.Or(os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION"))
+	creds := credentials.New(newCredentialChain(os.Getenv, profile))
+	region := cmp.Or(os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION"), profile.region)
 	if region == "" && !amazon {
 		region = "us-east-1"
 	}
@@ -65,7 +75,17 @@ func newS3Store(bucket string, cfg Config, transport http.RoundTripper, retry re
 		return nil, exit.Usage("", "the endpoint %s cannot be used: %w", endpoint, err)
 	}
 
-	return &s3Store{core, creds, bucket, retry}, nil
+	s := &s3Store{
+		core:   core,
+		creds:  creds,
+		bucket: bucket,
+		retry:  retry,
+	}
+	if !amazon {
+		s.server = u.Scheme + "://" + u.Host
+	}
+
+	return s, nil
 }
 
 // name returns the URL of an object for people.
@@ -77,6 +97,11 @@ func (s *s3Store) describeError(err error, key string) error {
 		return nil
 	}
 
+	temporary, _ := errors.AsType[*temporaryError](err)
+	if exit.IsError(err) || temporary != nil { // of the credentials
+		return err
+	}
+
 	answer, ok := errors.AsType[minio.ErrorResponse](err)
 	if !ok || answer.StatusCode == 0 {
 		return connectionFailure(err)
@@ -85,8 +110,12 @@ func (s *s3Store) describeError(err error, key string) error {
 	name := s.name(key)
 	switch answer.Code {
 	case minio.NoSuchBucket:
+		server := ""
+		if s.server != "" {
+			server = " on " + s.server
+		}
 		return exit.Usage("look the name of the bucket up", "%w",
-			&failure{name + ": there is no bucket " + s.bucket, fs.ErrNotExist})
+			&failure{name + ": there is no bucket " + s.bucket + server, errNoBucket})
 	case minio.NoSuchKey, "NotFound":
 		return missingObject(name, "")
 	case minio.PreconditionFailed:
@@ -104,6 +133,8 @@ func (s *s3Store) describeError(err error, key string) error {
 			hint = "set AWS_REGION to " + answer.Region
 		}
 		return exit.Usage(hint, "%s: the bucket is in another region", name)
+	case minio.InvalidAccessKeyID, minio.SignatureDoesNotMatch, "InvalidToken":
+		return s.describeForbidden(name, answer)
 	case "SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable":
 		return &temporaryError{err: errors.New("the store answers " + describeStatus(answer.StatusCode, answer.Code))}
 	}
@@ -113,13 +144,21 @@ func (s *s3Store) describeError(err error, key string) error {
 	}
 
 	switch answer.StatusCode {
-	case http.StatusNotFound:
-		return missingObject(name, "")
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return forbiddenObject(name, "the store answers "+describeStatus(answer.StatusCode, answer.Code), s3Credentials)
+		return s.describeForbidden(name, answer)
 	}
 
 	return exit.Usage("", "%s: the store answers %s", name, describeStatus(answer.StatusCode, answer.Code))
+}
+
+// describeForbidden returns the error of an answer that forbids a request.
+func (s *s3Store) describeForbidden(name string, answer minio.ErrorResponse) error {
+	text := "the store answers " + describeStatus(answer.StatusCode, answer.Code)
+	if value, err := s.creds.GetWithContext(s.core.CredContext()); err == nil && value.AccessKeyID == "" {
+		text += "; no credentials were found, so that the request had none"
+	}
+
+	return forbiddenObject(name, text, s3Credentials)
 }
 
 // s3Credentials is the hint of an answer that forbids a request.

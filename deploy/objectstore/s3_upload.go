@@ -56,6 +56,7 @@ func (s *s3Store) AbortUploads(ctx context.Context, prefix string, chosen func(k
 			if !chosen(u.Key) {
 				continue
 			}
+
 			err := s.core.AbortMultipartUpload(ctx, s.bucket, u.Key, u.UploadID)
 			if err != nil && minio.ToErrorResponse(err).Code != minio.NoSuchUpload {
 				return s.describeError(err, u.Key)
@@ -65,6 +66,7 @@ func (s *s3Store) AbortUploads(ctx context.Context, prefix string, chosen func(k
 		if !list.IsTruncated {
 			return nil
 		}
+
 		keyMarker, idMarker = list.NextKeyMarker, list.NextUploadIDMarker
 	}
 }
@@ -169,6 +171,7 @@ func (u *s3Upload) sendParts(ctx context.Context) error {
 
 	group, sending := errgroup.WithContext(ctx)
 	group.SetLimit(s3Parallel)
+
 	for i := range count {
 		group.Go(func() error {
 			return u.store.retry.retry(sending, u.store.name(u.key), func() error { return u.sendPart(sending, i) })
@@ -204,8 +207,8 @@ func (u *s3Upload) sendPart(ctx context.Context, i int) error {
 	return nil
 }
 
-// complete makes the object of the parts, and compares it with the file. An attempt whose answer was lost has
-// made it, and the next one finds no upload.
+// complete makes the object of the parts, and compares it with the file. An attempt whose
+// answer was lost has made it, and the next one finds no upload.
 func (u *s3Upload) complete(ctx context.Context) error {
 	s := u.store
 	lost := false
@@ -224,8 +227,8 @@ func (u *s3Upload) complete(ctx context.Context) error {
 	})
 }
 
-// checkObject compares the object with the file: its size, and its ETag if the store makes that of the MD5s of
-// the parts, as S3 does unless it encrypts with a key of KMS.
+// checkObject compares the object with the file: its size, and its ETag if the store makes that
+// of the MD5s of the parts, as S3 does unless it encrypts with a key of KMS.
 func (u *s3Upload) checkObject(ctx context.Context) error {
 	info, err := u.store.core.StatObject(ctx, u.store.bucket, u.key, minio.StatObjectOptions{})
 	if err != nil {
@@ -233,7 +236,8 @@ func (u *s3Upload) checkObject(ctx context.Context) error {
 	}
 
 	if info.Size != u.size {
-		return fmt.Errorf("%s: the store has made an object of %d bytes, not %d", u.store.name(u.key), info.Size, u.size)
+		return fmt.Errorf("%s: the store has made an object of %d bytes, not %d",
+			u.store.name(u.key), info.Size, u.size)
 	}
 
 	if want := u.etag(); want != "" && strings.Contains(info.ETag, "-") && trimQuotes(info.ETag) != want {

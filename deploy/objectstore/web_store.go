@@ -19,8 +19,9 @@ type webStore struct {
 	client *http.Client
 	// token is sent to the host of the URL as a bearer token. Empty: none.
 	token string
-	// hint is the hint of an answer that forbids the request.
-	hint string
+	// hint is the hint of an answer that forbids the request, and missingHint that of an answer
+	// that there is no such file.
+	hint, missingHint string
 }
 
 // Stat implements store. It asks for the first byte: the answer has the size, and says whether
@@ -147,7 +148,11 @@ func (s *webStore) describeRefusal(resp *http.Response, name string, p part) err
 		if p.Version != "" {
 			return changedObject(name, "is no longer there")
 		}
-		return missingObject(name, s.hint)
+
+		if strings.ContainsAny(name, "*[") {
+			return missingObject(name, "a web server has no list of its files: name each file")
+		}
+		return missingObject(name, s.missingHint)
 
 	case http.StatusUnauthorized, http.StatusForbidden:
 		if resp.Request.Response != nil { // the address behind a redirect has a time limit

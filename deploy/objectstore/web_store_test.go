@@ -206,7 +206,8 @@ func TestWebFileReadAt(t *testing.T) {
 		}
 	}
 
-	if got := s.requests.Load(); got != 6 { // the head, one for the rest of 5 bytes, three of 1,000, one of 3
+	// The head, one for the rest of 5 bytes and some more, three of 1,000 bytes, one of 3 bytes.
+	if got := s.requests.Load(); got != 6 {
 		t.Errorf("%d requests", got)
 	}
 }
