@@ -2,7 +2,7 @@
 
 They were written with pandas 3.1.1, polars 2.1.0, duckdb 2.0.1 and the module csv of Python. excel-*.csv and
 excel-unicode.txt have the separators, encodings and line ends with which Excel saves; Excel did not write them.
-rows.txt has their rows, as the reader should describe them.
+TestTablesOfOthers has the rows that they must give.
 """
 import csv
 import os
