@@ -81,6 +81,7 @@ func isStrings(text []byte, whole bool) bool {
 		if !whole && !bytes.HasSuffix(line, []byte("\n")) {
 			break
 		}
+
 		if line = bytes.TrimSpace(line); len(line) == 0 {
 			continue
 		}
@@ -90,6 +91,7 @@ func isStrings(text []byte, whole bool) bool {
 			count == 0 && findColumn([]string{value}, slices.Concat(promptColumns, idColumns)) >= 0 {
 			return false
 		}
+
 		count++
 	}
 

@@ -20,7 +20,8 @@ var (
 // sampleRows is the most rows of a table that are read.
 const sampleRows = 20
 
-// delimiters are the characters between the columns of tables that are recognised, the surest first.
+// delimiters are the characters between the columns of tables that are recognised, the surest
+// first.
 var delimiters = []rune{'\t', ',', ';', '|'}
 
 // detectTable recognises CSV and TSV: a row of names, and rows most of which have as many columns.
@@ -56,8 +57,9 @@ func detectTable(text []byte, whole bool) (Detection, bool) {
 	return d, true
 }
 
-// FindDelimiter returns the delimiter of CSV, by the beginning of its text: that with which the most rows
-// have as many fields as the first one, and several. It is a comma if the rows have one field.
+// FindDelimiter returns the delimiter of CSV, by the beginning of its text: that with which the
+// most rows have as many fields as the first one, and several. It is a comma if the rows have
+// one field.
 func FindDelimiter(text []byte, whole bool) rune {
 	best := sample{delimiter: ','}
 	for _, delimiter := range delimiters {
@@ -99,8 +101,9 @@ func readSample(text []byte, delimiter rune, whole bool) sample {
 	return s
 }
 
-// isTable reports whether the rows are those of a table: the first has names of columns, and most others
-// have as many fields. A column alone, or a header alone, needs a name that is usual.
+// isTable reports whether the rows are those of a table: the first has names of columns, and
+// most others have as many fields. A column alone, or a header alone, needs a name that is
+// usual.
 func (s sample) isTable(whole bool) bool {
 	if len(s.rows) == 0 || !isHeader(s.rows[0]) || 2*(s.alike-1) < len(s.rows)-1 {
 		return false
@@ -117,8 +120,8 @@ func (s sample) isTable(whole bool) bool {
 	return true
 }
 
-// isBetter reports whether more of the rows are alike than with another delimiter, or as many, and they
-// have more fields.
+// isBetter reports whether more of the rows are alike than with another delimiter, or as many,
+// and they have more fields.
 func (s sample) isBetter(than sample) bool {
 	if len(than.rows) == 0 {
 		return true

@@ -22,15 +22,15 @@ type csvReader struct {
 	format string
 	buffer rowBuffer
 	parser csvParser
-	// columns are the columns, and only says of each whether its values are read.
+	// columns are the columns.
 	columns []Column
-	only    []bool
 	// replaced reports that a character that the encoding does not have reads as U+FFFD.
 	replaced bool
 	position Position
-	// values and unescaped are those of the row that was returned last.
-	values    []Value
-	unescaped []byte
+	// firstLine is the number of the first line of the row that was read last.
+	firstLine int
+	// values are those of the row that was returned last.
+	values []Value
 	// err ended the file; nil before.
 	err error
 }
@@ -94,8 +94,7 @@ func (r *csvReader) readHeader() error {
 		}
 
 		for _, field := range r.parser.fields {
-			value, _ := field.value(text, nil)
-			names = append(names, string(value.Text))
+			names = append(names, string(r.parser.value(text, field).Text))
 		}
 
 		r.position.Row = 0
@@ -107,7 +106,7 @@ func (r *csvReader) readHeader() error {
 	}
 
 	r.columns = columns
-	r.only = selectColumns(r.columns, r.text.cfg.Only)
+	r.parser.only = selectColumns(r.columns, r.text.cfg.Only)
 
 	return nil
 }
@@ -131,28 +130,30 @@ func (r *csvReader) Next() (Row, error) {
 		return Row{}, err
 	}
 
-	row := Row{Number: r.position.Row, Line: r.position.Line - bytes.Count(text, lineFeed) + 1, Columns: r.columns}
-	if !bytes.HasSuffix(text, lineFeed) {
-		row.Line--
-	}
-
 	fields := r.parser.fields
 	if len(fields) != len(r.columns) {
-		return Row{}, &RowError{Number: row.Number, Line: row.Line, Message: r.describeCount(len(fields))}
+		return Row{}, &RowError{
+			Number:  r.position.Row,
+			Line:    r.firstLine,
+			Message: r.describeCount(len(fields)),
+		}
 	}
 
-	r.values, r.unescaped = r.values[:0], r.unescaped[:0]
+	r.values = r.values[:0]
 	for i, field := range fields {
 		var value Value
-		if r.only[i] {
-			value, r.unescaped = field.value(text, r.unescaped)
+		if r.parser.only[i] {
+			value = r.parser.value(text, field)
 		}
 		r.values = append(r.values, value)
 	}
 
-	row.Values = r.values
-
-	return row, nil
+	return Row{
+		Number:  r.position.Row,
+		Line:    r.firstLine,
+		Columns: r.columns,
+		Values:  r.values,
+	}, nil
 }
 
 var lineFeed = []byte("\n")
@@ -179,7 +180,7 @@ func (r *csvReader) nextRow() ([]byte, error) {
 		return nil, r.err
 	}
 
-	first := r.position.Line + 1
+	r.firstLine = r.position.Line + 1
 
 	text, err := r.parseRow()
 	if errors.Is(err, errOpenQuote) || errors.Is(err, jsonl.ErrLineTooLong) {
@@ -188,7 +189,7 @@ func (r *csvReader) nextRow() ([]byte, error) {
 			message = fmt.Sprintf("the row is longer than %d MiB; is there a quote that never ends?", jsonl.MaxLine>>20)
 		}
 
-		r.err = r.text.newFileError(r.position.Row+1, first, message)
+		r.err = r.text.newFileError(r.position.Row+1, r.firstLine, message)
 
 		return nil, r.err
 	}
@@ -211,7 +212,7 @@ func (r *csvReader) nextRow() ([]byte, error) {
 		err = r.checkText(text)
 	}
 	if err != nil {
-		return nil, &RowError{Number: r.position.Row, Line: first, Message: err.Error()}
+		return nil, &RowError{Number: r.position.Row, Line: r.firstLine, Message: err.Error()}
 	}
 
 	return text, nil

@@ -21,6 +21,7 @@ func nameColumns(header []string) ([]Column, error) {
 			return nil, fmt.Errorf("the header has the column %q twice, as columns %d and %d; rename one of them",
 				name, first, i+1)
 		}
+
 		places[name] = i + 1
 	}
 

@@ -16,7 +16,8 @@ type FormatError struct {
 	// Given is the format that was given, one of [proto.TableFormats]; empty if the contents
 	// decided.
 	Given string
-	// HasOldLineEnds is set if the lines end as those of classic Mac OS do, with carriage returns alone.
+	// HasOldLineEnds is set if the lines end as those of classic Mac OS do, with carriage
+	// returns alone.
 	HasOldLineEnds bool
 	fileformat.Detection
 }

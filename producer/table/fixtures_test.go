@@ -11,9 +11,10 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// TestTablesOfOthers reads the tables of testdata/csv, which pandas, polars, duckdb and Python wrote.
-// They have the same rows: text with delimiters, quotes, a line break and characters of other scripts,
-// an empty cell of each column but the first, and numbers. CSV has no types, and JSON keeps the digits.
+// TestTablesOfOthers reads the tables of testdata/csv, which pandas, polars, duckdb and Python
+// wrote. They have the same rows: text with delimiters, quotes, a line break and characters of
+// other scripts, an empty cell of each column but the first, and numbers. CSV has no types, and
+// JSON keeps the digits.
 func TestTablesOfOthers(t *testing.T) {
 	t.Parallel()
 
@@ -27,6 +28,7 @@ func TestTablesOfOthers(t *testing.T) {
 			`5/7 id="5" text="Ünïcode 日本 😀" score="3.0"`,
 		}
 	}
+
 	jsonLines := func(tiny string) []string {
 		return []string{
 			`1/1 id=1 text="plain" score=0.5`,
@@ -36,6 +38,7 @@ func TestTablesOfOthers(t *testing.T) {
 			`5/5 id=5 text="Ünïcode 日本 😀" score=3.0`,
 		}
 	}
+
 	jsonArray := func(tiny string) []string {
 		rows := jsonLines(tiny)
 		for i, row := range rows {
@@ -105,6 +108,7 @@ func TestTablesOfOthers(t *testing.T) {
 			if diff := cmp.Diff(tt.want, rows); diff != "" {
 				t.Errorf("the rows differ (-want +got):\n%s", diff)
 			}
+
 			checkResumes(t, cfg, rows, positions)
 		})
 	}

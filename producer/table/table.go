@@ -55,8 +55,8 @@ type Config struct {
 type Column struct {
 	// Name is the name of the column.
 	Name string
-	// Unnamed is set if the header of the file has no name for the column. Name is column_N then, where
-	// N is its place in the header, from 1.
+	// Unnamed is set if the header of the file has no name for the column. Name is column_N
+	// then, where N is its place in the header, from 1.
 	Unnamed bool
 	// Kind is the kind of its values; KindNull if they differ, or are not known.
 	Kind Kind
