@@ -172,7 +172,8 @@ func (f Fault) Code() string {
 	return ""
 }
 
-// member returns the member of a line with the fault, empty if there is none or it depends on the line.
+// member returns the member of a line with the fault, empty if there is none or it depends on
+// the line.
 func (f Fault) member() string {
 	switch f {
 	case FaultTooDeep, FaultNoRequest, FaultOutputLine, FaultAnthropic, FaultNoBody, FaultBody:
@@ -199,16 +200,21 @@ type LineError struct {
 	Fault Fault
 	// Subject completes the fault, such as the name of a member; empty for most faults.
 	Subject string
-	// Param is the member of the line with the fault, such as url or body.model; empty if none has it.
+	// Param is the member of the line with the fault, such as url or body.model; empty if none
+	// has it.
 	Param string
 	// Detail is the part that is different in each line with the fault, such as a wrong value
 	// or its place; empty if there is none.
 	Detail string
+	// Flag is the flag of the command line that uses a cell with a fault, such as --image;
+	// empty for any other fault.
+	Flag string
 	// Texts are the members of a [FaultNoRequest] whose values are texts: one may be the prompt.
 	Texts []string
 	// IsRow reports that the line was rendered from a row of a table.
 	IsRow bool
-	// TextLine is the number of the first line of a row of text, from 1; 0 for any other row, and for lines.
+	// TextLine is the number of the first line of a row of text, from 1; 0 for any other row,
+	// and for lines.
 	TextLine int
 }
 
@@ -221,6 +227,7 @@ func (e *LineError) Text(lines int) string {
 	if e.IsRow {
 		text = strings.ReplaceAll(text, "line", "row")
 	}
+
 	return strings.Replace(text, "%s", e.Subject, 1)
 }
 
@@ -233,11 +240,12 @@ func (e *LineError) Error() string {
 	if e.Detail != "" {
 		text += ": " + e.Detail
 	}
+
 	return text
 }
 
-// completeParam completes the member with the fault. inBody reports that the line has the members of
-// the request in its body.
+// completeParam completes the member with the fault. inBody reports that the line has the
+// members of the request in its body.
 func (e *LineError) completeParam(inBody bool) {
 	e.Param = cmp.Or(e.Param, e.Fault.member())
 	if inBody && isDecisive(e.Param) {

@@ -24,7 +24,8 @@ type Item struct {
 	Model string
 	// Line is the number of the line or the row in its file, from 1.
 	Line int
-	// TextLine is the number of the first line of a row of text, from 1; 0 for any other row, and for lines.
+	// TextLine is the number of the first line of a row of text, from 1; 0 for any other row,
+	// and for lines.
 	TextLine int
 	// File is the path of the file, as given.
 	File string
@@ -37,8 +38,8 @@ type Item struct {
 // Place names the line or the row: in.jsonl:17, or in.csv, row 17 (line 18).
 func (i Item) Place() string { return formatPlace(i.File, i.Line, i.TextLine, i.isRow) }
 
-// Reader reads the requests of a run's input files, in order: of lines, or of the rows of tables. Its items'
-// parts are valid until the next call.
+// Reader reads the requests of a run's input files, in order: of lines, or of the rows of
+// tables. Its items' parts are valid until the next call.
 type Reader struct {
 	ctx       context.Context
 	source    Source
@@ -63,10 +64,10 @@ type Reader struct {
 	idBuf  []byte
 }
 
-// NewReader reads the requests of the files under the settings, until ctx ends. If tee is given, the
-// unpacked text is written to it, and of Parquet the lines of the rows. A file of another format than
-// JSON lines is refused with a
-// [FormatError], and unless s skips invalid lines, one with too much blank text with a [FillerError].
+// NewReader reads the requests of the files under the settings, until ctx ends. If tee is
+// given, the unpacked text is written to it, and of Parquet the lines of the rows. A file of
+// another format than JSON lines is refused with a [FormatError], and unless s skips invalid
+// lines, one with too much blank text with a [FillerError].
 func NewReader(ctx context.Context, source Source, s proto.Settings, tee io.Writer) (*Reader, error) {
 	r := &Reader{
 		ctx:       ctx,
@@ -78,7 +79,7 @@ func NewReader(ctx context.Context, source Source, s proto.Settings, tee io.Writ
 
 	if s.Rows != nil {
 		var err error
-		if r.rows, err = newRowReader(s); err != nil {
+		if r.rows, err = newRowReader(ctx, source, s); err != nil {
 			return nil, err
 		}
 		s = prompt.LineSettings(s)
@@ -113,6 +114,7 @@ func (r *Reader) Seek(p proto.Checkpoint) error {
 	r.Close()
 	r.at = p
 	r.selection.passed = p.Passed
+
 	if p.File >= len(r.source.Files) {
 		return nil
 	}
@@ -192,7 +194,8 @@ func (r *Reader) Next() (Item, error) {
 	}
 }
 
-// nextChosen returns the next line or row, without its index. Its File is empty if it is not chosen.
+// nextChosen returns the next line or row, without its index. Its File is empty if it is not
+// chosen.
 func (r *Reader) nextChosen() (Item, error) {
 	for {
 		isOpen := r.lines != nil || r.rows != nil && r.rows.table != nil
@@ -233,7 +236,6 @@ func (r *Reader) nextLine() (Item, error) {
 	line, err := r.lines.Next()
 	item := Item{File: r.source.Files[r.at.File], Line: r.lines.Line()}
 	filler, isFiller := errors.AsType[*FillerError](err)
-
 	switch {
 	case errors.Is(err, io.EOF):
 		return Item{}, io.EOF

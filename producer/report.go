@@ -91,9 +91,9 @@ func formatPlace(file string, number, textLine int, isRow bool) string {
 	return fmt.Sprintf("%s, row %d (line %d)", file, number, textLine)
 }
 
-// findEarlierLines completes the duplicates with the lines that had their custom_ids first. repeated
-// are the custom_ids of those among Lines, by their index there. It reads the input again, up to the
-// last of these.
+// findEarlierLines completes the duplicates with the lines that had their custom_ids first.
+// repeated are the custom_ids of those among Lines, by their index there. It reads the input
+// again, up to the last of these.
 func (r *Report) findEarlierLines(
 	ctx context.Context, source Source, s proto.Settings, repeated map[int][16]byte,
 ) error {
@@ -148,9 +148,11 @@ func (r *Report) findEarlierLines(
 				for _, p := range d.examples {
 					p.EarlierFile, p.EarlierLine = item.File, item.Line
 				}
+
 				for _, l := range d.lines {
 					l.Message += ": " + placeOf(item, l.File)
 				}
+
 				delete(wanted, key)
 			}
 		}
@@ -188,7 +190,7 @@ func (r *Report) add(item Item) {
 	}
 
 	i := slices.IndexFunc(r.Reasons, func(g Reason) bool {
-		return g.Fault == item.Err.Fault && g.Subject == item.Err.Subject
+		return g.Fault == item.Err.Fault && g.Subject == item.Err.Subject && g.Flag == item.Err.Flag
 	})
 	if i < 0 {
 		i = len(r.Reasons)

@@ -1,9 +1,11 @@
 package producer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/promptmill/promptmill/producer/prompt"
 	"github.com/promptmill/promptmill/producer/table"
@@ -20,20 +22,42 @@ type rowReader struct {
 	table table.Reader
 	// renderer is nil if the file has no columns, and so no rows.
 	renderer *prompt.Renderer
+	// unseen are the errors of columns that no row of the files so far has. Nil: no file was read.
+	unseen []*prompt.TemplateError
 	// tee gets the lines. It may be nil.
 	tee io.Writer
 	// line is the line of the current row, id its custom_id if the row is wrong.
 	line, id []byte
 }
 
-// newRowReader returns a reader of rows, without a file. The error is a [prompt.TemplateError]
-// if a template is wrong.
-func newRowReader(s proto.Settings) (*rowReader, error) {
+// newRowReader returns a reader of the rows of a source, without a file. The error is a
+// [prompt.TemplateError] if a template is wrong.
+func newRowReader(ctx context.Context, source Source, s proto.Settings) (*rowReader, error) {
 	columns, err := prompt.Columns(s)
 	if err != nil {
-		return nil, err
+		return nil, describeTemplate(ctx, source, s, err)
 	}
 	return &rowReader{settings: s, columns: columns}, nil
+}
+
+// describeTemplate returns the error of a template as it is for a table with the columns of the
+// first file, which may be meant; otherwise, if the file cannot be read.
+func describeTemplate(ctx context.Context, source Source, s proto.Settings, otherwise error) error {
+	if len(source.Files) == 0 {
+		return otherwise
+	}
+
+	t, err := source.openTable(ctx, 0, s.Rows.Table)
+	if err != nil {
+		return otherwise
+	}
+	defer t.Close()
+
+	if _, err := prompt.New(ctx, prompt.Config{Settings: s, Columns: t.Columns()}); err != nil {
+		return err
+	}
+
+	return otherwise
 }
 
 // close closes the file.
@@ -92,6 +116,9 @@ func (r *Reader) nextRow() (Item, error) {
 	rows := r.rows
 	row, err := rows.table.Next()
 	wrong, isWrong := errors.AsType[*table.RowError](err)
+	if errors.Is(err, io.EOF) {
+		rows.noteUnseen()
+	}
 	if err != nil && !isWrong {
 		return Item{}, err
 	}
@@ -147,10 +174,37 @@ func (r *Reader) nextRow() (Item, error) {
 	return item, nil
 }
 
+// noteUnseen notes the columns that no row of the current file had, at its end.
+func (r *rowReader) noteUnseen() {
+	if r.renderer == nil {
+		return
+	}
+
+	unseen := r.renderer.Unseen()
+	if r.unseen == nil {
+		r.unseen = append([]*prompt.TemplateError{}, unseen...)
+		return
+	}
+
+	r.unseen = slices.DeleteFunc(r.unseen, func(e *prompt.TemplateError) bool {
+		return !slices.ContainsFunc(unseen, func(other *prompt.TemplateError) bool { return other.Column == e.Column })
+	})
+}
+
+// checkSeen returns the error of a template that uses a column that no row has, when all rows were
+// read. JSON has no list of its columns, and a row may lack some.
+func (r *Reader) checkSeen() error {
+	if r.rows == nil || len(r.rows.unseen) == 0 {
+		return nil
+	}
+	return r.rows.unseen[0]
+}
+
 // newCellError returns the error of a row by the error of its cell.
 func newCellError(cell *prompt.CellError) *LineError {
 	e := &LineError{
 		Fault:   FaultCell,
+		Flag:    cell.Flag,
 		Subject: cell.Column,
 		Param:   cell.Column,
 		Detail:  cell.Reason,

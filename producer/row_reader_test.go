@@ -160,12 +160,51 @@ func TestMissingColumn(t *testing.T) {
 
 	_, _, err := Validate(t.Context(), Source{Files: files}, rowSettings("{{.text}}"), nil)
 	if _, ok := errors.AsType[*prompt.TemplateError](err); !ok ||
-		err.Error() != files[1]+": --prompt: the table has no column text; did you mean txt?" {
+		err.Error() != files[1]+": --prompt: the table has no column text; did you mean {{.txt}}?" {
 		t.Error(err)
 	}
 
 	if _, err := NewReader(t.Context(), Source{Files: files}, rowSettings("{{.text"), nil); err == nil {
 		t.Error("a broken template has no error")
+	}
+}
+
+// Rows of JSON may lack columns, but not all of them.
+func TestUnseenColumn(t *testing.T) {
+	t.Parallel()
+
+	const template = `{{.text}} {{default "none" .tag}}`
+	first := writeFile(t, "a.jsonl", `{"text":"a","id":1}`+"\n"+`{"text":"b"}`+"\n")
+	second := writeFile(t, "b.jsonl", `{"text":"c","tag":"x"}`+"\n")
+	array := writeFile(t, "c.json", `[{"text":"c","tags":["x"]}]`)
+
+	limited, skipping, skippingAll := rowSettings(template), rowSettings("{{.tag}}"), rowSettings("{{.tg}}")
+	limited.Limit = 1
+	skipping.SkipInvalid, skippingAll.SkipInvalid = true, true
+
+	for _, test := range []struct {
+		files []string
+		s     proto.Settings
+		want  string
+	}{
+		{[]string{first, second}, rowSettings(template), ""},
+		{[]string{second, first}, rowSettings(template), ""},
+		{[]string{first}, limited, ""},
+		{[]string{first, second}, skipping, ""},
+		{[]string{first}, rowSettings(template), "--prompt: no row has a column tag; the one column is {{.text}}"},
+		{[]string{first, array}, rowSettings(template),
+			"--prompt: no row has a column tag; the one column is {{.text}}"},
+		{[]string{array}, rowSettings(template), "--prompt: no row has a column tag; did you mean {{.tags}}?"},
+		{[]string{second}, skippingAll, "--prompt: no row has a column tg; did you mean {{.tag}}?"},
+		{
+			[]string{first}, rowSettings("{{.tag}}"), first + ": --prompt: the first row has no column tag; " +
+				`the table has the columns text, id; if others have it, write {{default "none" .tag}}`,
+		},
+	} {
+		_, _, err := Validate(t.Context(), Source{Files: test.files}, test.s, nil)
+		if err == nil && test.want != "" || err != nil && err.Error() != test.want {
+			t.Errorf("%s: %v, want %s", test.files, err, test.want)
+		}
 	}
 }
 

@@ -39,6 +39,7 @@ func Validate(
 	if in.Files, err = source.Describe(ctx); err != nil {
 		return in, report, err
 	}
+
 	source = SourceOf(in, source.Files, source.Opener) // what is read again must be the same
 
 	sum := sha256.New()
@@ -72,8 +73,10 @@ func Validate(
 					IsRow:    item.isRow,
 					TextLine: item.TextLine,
 				}
+
 				item.refuse()
 				repeated = append(repeated, item.Index)
+
 				if len(report.Lines) < MaxLines {
 					repeatedLines[len(report.Lines)] = key
 				}
@@ -124,6 +127,12 @@ func Validate(
 		}
 	}
 
+	if s.Limit == 0 && s.Sample == 0 { // else other rows may have it
+		if err := r.checkSeen(); err != nil {
+			return in, report, err
+		}
+	}
+
 	if s.Limit > 0 || s.Sample > 0 {
 		if in.Rows, err = r.countAll(); err != nil {
 			return in, report, err
@@ -170,7 +179,8 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 	return c.w.Write(p)
 }
 
-// Checksum returns the SHA-256 of the files under the settings in hexadecimal, as [proto.Input] has it.
+// Checksum returns the SHA-256 of the files under the settings in hexadecimal, as [proto.Input]
+// has it.
 func Checksum(ctx context.Context, source Source, s proto.Settings) (string, error) {
 	sum := sha256.New()
 	if s.Rows != nil {
@@ -178,6 +188,7 @@ func Checksum(ctx context.Context, source Source, s proto.Settings) (string, err
 		if err != nil {
 			return "", err
 		}
+
 		if isMixed {
 			return checksumRows(ctx, source, s)
 		}
@@ -191,9 +202,11 @@ func Checksum(ctx context.Context, source Source, s proto.Settings) (string, err
 
 		_, err = io.Copy(&countingWriter{ctx: ctx, w: sum}, in)
 		in.Close()
+
 		if ctx.Err() != nil {
 			return "", ctx.Err()
 		}
+
 		if err != nil {
 			return "", fmt.Errorf("read %s: %w", path, err)
 		}

@@ -20,8 +20,6 @@ const (
 	maxReasons = 10
 	// maxExamples is the most lines that are listed for a reason.
 	maxExamples = 3
-	// maxColumns is the most columns of a table that are listed.
-	maxColumns = 10
 )
 
 // PrintReasons prints why lines are refused: each reason once, with the number of its lines and the
@@ -148,15 +146,7 @@ func (in Input) describeTemplate(e *prompt.TemplateError) error {
 		where = in.name(in.Files[0]) + ": "
 	}
 
-	fix := e.Hint
-	switch {
-	case e.Nearest != "":
-		fix = fmt.Sprintf("did you mean %s?", e.Nearest)
-	case len(e.Columns) > 0:
-		fix = "the table has the columns " + terminal.JoinFew(e.Columns, maxColumns)
-	}
-
-	return exit.Usage(fix, "%s%w", where, &namedTemplateError{e})
+	return exit.Usage(e.Hint, "%s%w", where, &namedTemplateError{e})
 }
 
 // namedTemplateError is the error of a template without its hint.
@@ -243,12 +233,29 @@ func (in Input) fix(reason producer.Reason) hint {
 
 // fixRows returns the way to rows without a fault, an empty one if that is to change the table.
 func fixRows(reason producer.Reason) hint {
-	switch reason.Fault {
-	case producer.FaultEmptyCell:
-		return hint{text: "say in the template what stands for an empty cell: " +
-			`{{default "none" ` + templateValue(reason.Subject) + "}}"}
-	case producer.FaultDuplicateID:
+	isEmpty := reason.Fault == producer.FaultEmptyCell
+	set, isSet := strings.CutPrefix(reason.Flag, "--set ")
+	switch {
+	case reason.Fault == producer.FaultDuplicateID:
 		return hint{text: "leave out --custom-id, or name a column whose values are all different"}
+	case isEmpty && reason.Flag == "--custom-id":
+		return hint{text: "leave out --custom-id, or name a column that has a value in each row"}
+	case isEmpty && (reason.Flag == "--image" || reason.Flag == "--messages"):
+		return hint{text: "fill the column, or name another with " + reason.Flag}
+	case isEmpty:
+		return hint{text: "say in the template what stands for an empty cell: " +
+			`{{default "none" ` + prompt.Argument(reason.Subject) + "}}"}
+	case reason.Fault == producer.FaultTemplate:
+		return hint{text: "fix the template"}
+	case reason.Fault != producer.FaultCell:
+	case reason.Flag == "--image":
+		return hint{text: "the column has the bytes, a URL or the path of a PNG, JPEG, GIF or WebP image; " +
+			"paths are relative to the folder of the table"}
+	case reason.Flag == "--messages":
+		return hint{text: `the column has lists such as [{"role": "user", "content": "..."}]; ` +
+			"a column of texts goes into --prompt: " + promptOf(reason.Subject)}
+	case isSet:
+		return hint{text: "a text is --set '" + set + "={{json " + prompt.Argument(reason.Subject) + "}}'"}
 	}
 
 	return hint{}

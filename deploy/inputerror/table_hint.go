@@ -3,7 +3,6 @@ package inputerror
 import (
 	"context"
 	"path"
-	"regexp"
 	"strings"
 
 	"github.com/promptmill/promptmill/collector/report"
@@ -12,6 +11,7 @@ import (
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/producer/fileformat"
 	"github.com/promptmill/promptmill/producer/inputfile"
+	"github.com/promptmill/promptmill/producer/prompt"
 	"github.com/promptmill/promptmill/producer/table"
 	"github.com/promptmill/promptmill/proto"
 )
@@ -44,27 +44,13 @@ func (in Input) hintForTable(e *producer.FormatError) (hint, bool) {
 func promptHint(column string) hint {
 	return hint{
 		text:    "say what to ask of each row, in a template with its columns: ",
-		command: "--prompt " + report.ShellWords("... {{"+templateField(column)+"}}"),
+		command: "--prompt " + promptOf(column),
 	}
 }
 
-// fieldName matches the names of columns that stand behind a dot in a template.
-var fieldName = regexp.MustCompile(`^[\pL_][\pL_\p{Nd}]*$`)
-
-// templateField returns the value of a column as a template has it.
-func templateField(column string) string {
-	if fieldName.MatchString(column) {
-		return "." + column
-	}
-	return "index . " + quoteText(column)
-}
-
-// templateValue returns the value of a column as an argument of a function of a template.
-func templateValue(column string) string {
-	if field := templateField(column); field[0] == '.' {
-		return field
-	}
-	return "(index . " + quoteText(column) + ")"
+// promptOf returns a prompt with a column, as a shell reads it.
+func promptOf(column string) string {
+	return report.ShellWords("... {{" + prompt.Reference(column) + "}}")
 }
 
 // readColumns returns the columns of a file; nil if it is no table that can be read.

@@ -16,6 +16,9 @@
 //
 // The value is their last argument, so each of them also reads {{.text | truncate 4000}}.
 //
+// Comparisons such as {{if gt .score 0.5}} take a text that is a number for the number, since all
+// cells of CSV are texts. Single braces, as in {text}, are refused if a column has that name.
+//
 // A column that a template prints at its top level must not be empty in any row: a prompt
 // without its text is a mistake. Inside of if, with or range, and through default or json, it
 // may be.

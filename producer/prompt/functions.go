@@ -3,6 +3,9 @@ package prompt
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"maps"
+	"strings"
 	"text/template"
 	"unicode/utf8"
 
@@ -10,12 +13,6 @@ import (
 
 	"github.com/promptmill/promptmill/producer/table"
 )
-
-// functionNames are the functions that templates may call, besides those of this package alone.
-var functionNames = []string{
-	"json", "truncate", "default", "join", "and", "or", "not", "len", "index", "slice", "print", "printf", "println",
-	"eq", "ne", "lt", "le", "gt", "ge", "html", "js", "urlquery", "call",
-}
 
 // cell is a value with the name of its column.
 type cell struct {
@@ -52,7 +49,7 @@ func (r *Renderer) funcs() template.FuncMap {
 		return v, nil
 	}
 
-	return template.FuncMap{
+	functions := template.FuncMap{
 		"json": func(v any) (any, error) {
 			if _, ok := v.(rowData); ok {
 				return string(r.appendRow(nil)), nil
@@ -62,6 +59,8 @@ func (r *Renderer) funcs() template.FuncMap {
 		"truncate": func(n, v any) (any, error) { return apply("truncate", n, v) },
 		"default":  func(value, v any) (any, error) { return apply("default", value, v) },
 		"join":     func(separator, v any) (any, error) { return apply("join", separator, v) },
+		"printf":   formatValues,
+		"index":    indexValue,
 		"_cell": func(name string) cell {
 			return cell{r.value(r.addColumn(name)), name}
 		},
@@ -80,6 +79,61 @@ func (r *Renderer) funcs() template.FuncMap {
 			return string(value.AppendText(nil)), nil
 		},
 	}
+
+	maps.Copy(functions, comparisons)
+
+	return functions
+}
+
+// formatValues is printf, with an error for a value that the format does not fit: fmt describes
+// it in the text.
+func formatValues(format string, values ...any) (string, error) {
+	for i, v := range values {
+		if number, ok := v.(json.Number); ok {
+			values[i], _ = toFloat(number)
+		}
+	}
+
+	text := fmt.Sprintf(format, values...)
+
+	known := strings.Count(format, "%!")
+	for _, v := range values {
+		known += strings.Count(fmt.Sprint(v), "%!")
+	}
+
+	if strings.Count(text, "%!") > known {
+		return "", &CellError{Reason: fmt.Sprintf("printf %q does not fit its values, and the cells of CSV are texts",
+			format)}
+	}
+
+	return text, nil
+}
+
+// indexValue is index for the values of rows. It refuses a text, of which text/template takes a
+// byte: it may be the JSON of a list.
+func indexValue(v any, keys ...any) (any, error) {
+	for _, key := range keys {
+		if row, ok := v.(rowData); ok {
+			v = map[string]any(row)
+		}
+
+		i, isNumber := toInt(key)
+		name, isName := key.(string)
+		object, isObject := v.(map[string]any)
+		list, isList := v.([]any)
+		switch {
+		case isObject && isName:
+			v = object[name]
+		case isList && isNumber && i >= 0 && i < int64(len(list)):
+			v = list[i]
+		case isList && isNumber:
+			return nil, &CellError{Reason: fmt.Sprintf("the list for index has no element %d", i)}
+		default:
+			return nil, &CellError{Reason: "index needs a list and a number from 0, or an object and a name"}
+		}
+	}
+
+	return v, nil
 }
 
 // rowData has the values of a row as templates take them, by the names of their columns.

@@ -20,6 +20,7 @@ const maxImage = 32 << 20
 
 // appendImage appends the URL of the image of a column as a JSON string.
 func (r *Renderer) appendImage(dst []byte, column int) ([]byte, error) {
+	r.flag = imageFlag
 	v := r.value(column)
 	name := r.names[column]
 	switch {

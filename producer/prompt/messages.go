@@ -88,6 +88,7 @@ func (r *Renderer) appendUserMessage(dst []byte) ([]byte, error) {
 // readMessages returns the messages in the column of the current row, without the brackets of
 // their list, and whether one of them is a system message.
 func (r *Renderer) readMessages() (list []byte, hasSystem bool, err error) {
+	r.flag = messagesFlag
 	column := r.names[r.messages]
 	v := r.value(r.messages)
 	if v.IsEmpty() {

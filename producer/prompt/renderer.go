@@ -3,6 +3,7 @@ package prompt
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -51,6 +52,8 @@ type Renderer struct {
 	format []byte
 	// slow leaves all templates to text/template.
 	slow bool
+	// known are the columns of the table, for the errors of templates. Nil: they are not known.
+	known []string
 
 	// row is the current row. indexes has the index of each of names in it, -1 if it has no
 	// such column.
@@ -58,6 +61,11 @@ type Renderer struct {
 	indexes []int
 	// columns are the columns for which indexes was made.
 	columns []table.Column
+	// seen says of each of names whether a row had the column.
+	seen []bool
+
+	// flag is the flag that is rendered, for errors.
+	flag string
 
 	scan jsonscan.Scanner
 	data rowData
@@ -80,7 +88,7 @@ const (
 // New compiles the templates of the settings for a table. Images are read until ctx ends. The
 // error is a [TemplateError] if a template is wrong or names a column that is not there.
 func New(ctx context.Context, cfg Config) (*Renderer, error) {
-	r, err := compileSettings(cfg.Settings, false)
+	r, err := compileSettings(cfg.Settings, namesOf(cfg.Columns), false)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +104,7 @@ func New(ctx context.Context, cfg Config) (*Renderer, error) {
 // Columns returns the names of the columns that the settings use, without a table: to read no
 // others. Nil: they may use all. The error is a [TemplateError] if a template is wrong.
 func Columns(s proto.Settings) ([]string, error) {
-	r, err := compileSettings(s, false)
+	r, err := compileSettings(s, nil, false)
 	if err != nil {
 		return nil, err
 	}
@@ -128,8 +136,9 @@ func LineSettings(s proto.Settings) proto.Settings {
 // isTemplate reports whether a text of the settings is a template.
 func isTemplate(text string) bool { return strings.Contains(text, "{{") }
 
-// compileSettings compiles the templates of settings. slow leaves all to text/template.
-func compileSettings(s proto.Settings, slow bool) (*Renderer, error) {
+// compileSettings compiles the templates of settings. known are the columns of the table, if
+// they are known; slow leaves all templates to text/template.
+func compileSettings(s proto.Settings, known []string, slow bool) (*Renderer, error) {
 	rows := s.Rows
 	if rows == nil {
 		return nil, fmt.Errorf("the settings have no rows")
@@ -140,6 +149,7 @@ func compileSettings(s proto.Settings, slow bool) (*Renderer, error) {
 		customID: -1,
 		messages: -1,
 		slow:     slow,
+		known:    known,
 		data:     rowData{},
 	}
 
@@ -163,7 +173,11 @@ func compileSettings(s proto.Settings, slow bool) (*Renderer, error) {
 	if s.OverrideModel != "" {
 		model, flag = s.OverrideModel, overrideFlag
 	}
+
 	if !isTemplate(model) {
+		if name := findInBraces(model, known); name != "" {
+			return nil, newBracesError(flag, name)
+		}
 		model = ""
 	}
 
@@ -188,11 +202,7 @@ func compileSettings(s proto.Settings, slow bool) (*Renderer, error) {
 	}
 
 	if r.messages < 0 && len(r.images) == 0 && len(r.prompt.columns) == 0 && !r.prompt.usesRow {
-		return nil, &TemplateError{
-			Flag:    promptFlag,
-			Message: "it names no column, so all rows would have the same prompt",
-			Hint:    "a column is {{.NAME}}",
-		}
+		return nil, newSameError(rows.Prompt, known)
 	}
 
 	for _, name := range slices.Sorted(maps.Keys(s.Set)) {
@@ -301,10 +311,10 @@ func (r *Renderer) checkColumns(cfg Config) error {
 		return slices.ContainsFunc(cfg.Columns, func(c table.Column) bool { return c.Name == r.names[column] })
 	}
 
-	check := func(flag string, columns ...int) error {
+	check := func(flag, template string, columns ...int) error {
 		for _, column := range columns {
 			if column >= 0 && !isThere(column) {
-				return newColumnError(flag, r.names[column], cfg.Columns)
+				return newColumnError(flag, r.names[column], template, cfg)
 			}
 		}
 		return nil
@@ -312,19 +322,22 @@ func (r *Renderer) checkColumns(cfg Config) error {
 
 	for _, t := range r.templates() {
 		columns := t.columns
-		if cfg.Varied {
+		switch {
+		case cfg.Varied && cfg.Settings.SkipInvalid: // other rows may have it
+			columns = nil
+		case cfg.Varied:
 			columns = t.required
 		}
 
-		if err := check(t.flag, columns...); err != nil {
+		if err := check(t.flag, t.source, columns...); err != nil {
 			return err
 		}
 	}
 
 	for _, err := range []error{
-		check(messagesFlag, r.messages),
-		check(imageFlag, r.images...),
-		check(customIDFlag, r.customID),
+		check(messagesFlag, "", r.messages),
+		check(imageFlag, "", r.images...),
+		check(customIDFlag, "", r.customID),
 	} {
 		if err != nil {
 			return err
@@ -343,11 +356,34 @@ func (r *Renderer) setRow(row table.Row) {
 
 	r.columns = row.Columns
 	r.indexes = r.indexes[:0]
-	for _, name := range r.names {
-		r.indexes = append(r.indexes, slices.IndexFunc(row.Columns, func(c table.Column) bool {
-			return c.Name == name
-		}))
+	for i, name := range r.names {
+		index := slices.IndexFunc(row.Columns, func(c table.Column) bool { return c.Name == name })
+		r.indexes = append(r.indexes, index)
+
+		if i >= len(r.seen) {
+			r.seen = append(r.seen, false)
+		}
+
+		r.seen[i] = r.seen[i] || index >= 0
 	}
+}
+
+// Unseen returns the errors of the columns that templates use, and that no row had so far.
+func (r *Renderer) Unseen() (unseen []*TemplateError) {
+	for _, t := range r.templates() {
+		for _, column := range t.columns {
+			if column < len(r.seen) && !r.seen[column] {
+				unseen = append(unseen, &TemplateError{
+					Flag:    t.flag,
+					Message: "no row has a column " + r.names[column],
+					Column:  r.names[column],
+					Hint:    hintForColumn(r.names[column], namesOf(r.columns), formatAction),
+				})
+			}
+		}
+	}
+
+	return unseen
 }
 
 // value returns the value of a column in the current row, null if the row does not have it.
@@ -361,6 +397,16 @@ func (r *Renderer) value(column int) table.Value {
 // AppendLine appends the line of a row. The error is a [CellError] if a cell is empty or cannot
 // be used. Any other error is that of a file of an image, which cannot be read now.
 func (r *Renderer) AppendLine(dst []byte, row table.Row) ([]byte, error) {
+	dst, err := r.appendLine(dst, row)
+	if cell, ok := errors.AsType[*CellError](err); ok {
+		cell.Flag = r.flag
+	}
+
+	return dst, err
+}
+
+// appendLine is AppendLine for errors without their flags.
+func (r *Renderer) appendLine(dst []byte, row table.Row) ([]byte, error) {
 	r.setRow(row)
 
 	var err error
@@ -423,6 +469,7 @@ func (r *Renderer) AppendID(dst []byte, row table.Row) []byte {
 
 // appendID appends the member with the custom_id.
 func (r *Renderer) appendID(dst []byte) ([]byte, error) {
+	r.flag = customIDFlag
 	v := r.value(r.customID)
 	if v.IsEmpty() {
 		return dst, newEmptyError(r.names[r.customID])

@@ -69,8 +69,10 @@ func TestTemplates(t *testing.T) {
 
 	row := newRow("text", "Où est \"ça\"?\n", "n", table.Value{Kind: table.KindInt, Bits: 7}, "empty", "",
 		"null", table.Value{}, "my column", "x y", "a.b", "dot", "tags", jsonValue(`["a", "b", 1, null]`),
-		"meta", jsonValue(`{"z":1,"name":"Ann","list":[{"k":"v"}]}`),
-		"f", table.Value{Kind: table.KindFloat, Bits: 0x412E848000000000})
+		"meta", jsonValue(`{"z":1,"name":"Ann","list":[{"k":"v"}],"sizes":[1,2,2.50],"zero":0}`),
+		"vip", "True", "price", "9.5", "score", table.Value{Kind: table.KindNumber, Text: []byte("0.70")},
+		"n1", table.Value{Kind: table.KindInt, Bits: 1}, "f",
+		table.Value{Kind: table.KindFloat, Bits: 0x412E848000000000})
 
 	for template, want := range map[string]string{
 		`Say: {{.text}}`: "Say: Où est \"ça\"?\n",
@@ -81,18 +83,27 @@ func TestTemplates(t *testing.T) {
 		`{{default "none" .empty}}{{.null | default 0}}`: "none0",
 		`{{join ", " .tags}}`:                            "a, b, 1, ",
 		`{{json .text}}{{json .tags}}{{json .null}}`:     `"Où est \"ça\"?\n"["a", "b", 1, null]null`,
-		`{{.meta}}`:                  `{"z":1,"name":"Ann","list":[{"k":"v"}]}`,
+		`{{.meta}}`:                  `{"z":1,"name":"Ann","list":[{"k":"v"}],"sizes":[1,2,2.50],"zero":0}`,
 		`{{.meta.name}} {{.meta.z}}`: "Ann 1",
-		`{{range .meta.list}}{{.k}}{{end}}{{.meta.list}}`:           `v[{"k":"v"}]`,
-		`{{if .empty}}E{{else}}{{.n}}{{.null}}{{end}}`:              "7",
-		`{{with .meta}}{{.name}}{{$.n}}{{end}}`:                     "Ann7",
-		`{{$x := .n}}{{$x}}{{if eq $x 7}}!{{end}}`:                  "7!",
-		`{{if gt .f 3.5}}{{printf "%.1f" .f}}{{end}}`:               "1000000.0",
-		`{{/* note */}}{{- .n -}}  `:                                "7",
-		`{{range $i, $t := .tags}}{{$i}}={{$t}} {{end}}`:            "0=a 1=b 2=1 3= ",
-		`{{define "d"}}<{{.n}}>{{end}}{{template "d" .}}`:           "<7>",
-		`{{(index .tags 0)}}{{index .meta "name"}}`:                 "aAnn",
-		`{{.meta.name | default "x"}}{{.meta.no | default "none"}}`: "Annnone",
+		`{{range .meta.list}}{{.k}}{{end}}{{.meta.list}}`:                  `v[{"k":"v"}]`,
+		`{{if .empty}}E{{else}}{{.n}}{{.null}}{{end}}`:                     "7",
+		`{{with .meta}}{{.name}}{{$.n}}{{end}}`:                            "Ann7",
+		`{{$x := .n}}{{$x}}{{if eq $x 7}}!{{end}}`:                         "7!",
+		`{{if gt .f 3.5}}{{printf "%.1f" .f}}{{end}}`:                      "1000000.0",
+		`{{/* note */}}{{- .n -}}  `:                                       "7",
+		`{{range $i, $t := .tags}}{{$i}}={{$t}} {{end}}`:                   "0=a 1=b 2=1 3= ",
+		`{{define "d"}}<{{.n}}>{{end}}{{template "d" .}}`:                  "<7>",
+		`{{(index .tags 0)}}{{index .meta "name"}}`:                        "aAnn",
+		`{{.meta.name | default "x"}}{{.meta.no | default "none"}}`:        "Annnone",
+		`{{.text}} {{"{text}"}} \d{3} {"text": 1} \cite{text}`:             "Où est \"ça\"?\n {text} \\d{3} {\"text\": 1} \\cite{text}",
+		`{{if gt .score 0.5}}{{.score}}{{end}}`:                            "0.70",
+		`{{if lt .price 10}}{{.price}}{{end}}{{if lt "10" "9"}}t{{end}}`:   "9.5t",
+		`{{if eq .vip true}}{{.vip}}{{end}}{{if ne .vip false}}!{{end}}`:   "True!",
+		`{{if eq .n 6 7.0}}{{.n}}{{end}}{{if eq .price "9.5"}}={{end}}`:    "7=",
+		`{{if eq .null "x" 5}}a{{else}}b{{end}}{{.n}}`:                     "b7",
+		`{{range .meta.sizes}}{{if ge . 2}}{{.}}{{end}}{{end}}`:            "22.50",
+		`{{printf "%.1f %d" .score .n}}{{if .meta.zero}}z{{end}}`:          "0.7 7",
+		`{{index .meta.sizes 1}}{{index .tags .n1}}{{index .meta "name"}}`: "2bAnn",
 	} {
 		got, err := render(t, proto.Settings{Rows: &proto.Rows{Prompt: template}}, row, "")
 		if diff := cmp.Diff(user(want), got); err != nil || diff != "" {
@@ -187,31 +198,31 @@ func TestTemplateErrors(t *testing.T) {
 	}{
 		{
 			proto.Settings{Rows: &proto.Rows{Prompt: "{{.txt}}"}},
-			"--prompt: the table has no column txt; did you mean text?",
+			"--prompt: the table has no column txt; did you mean {{.text}}?",
 		}, {
 			proto.Settings{Rows: &proto.Rows{Prompt: "{{if .Text}}{{.text}}{{end}}"}},
-			"--prompt: the table has no column Text; did you mean text?",
+			"--prompt: the table has no column Text; did you mean {{.text}}?",
 		}, {
 			proto.Settings{Rows: &proto.Rows{Prompt: `{{index . "a b"}}`}},
-			"--prompt: the table has no column a b; it has text, category",
+			"--prompt: the table has no column a b; the table has the columns text, category",
 		}, {
 			proto.Settings{Rows: &proto.Rows{Prompt: "{{.text}}", System: "{{.nothing}}"}},
-			"--system: the table has no column nothing; it has text, category",
+			"--system: the table has no column nothing; the table has the columns text, category",
 		}, {
 			proto.Settings{Rows: &proto.Rows{Prompt: "{{.text}}", CustomID: "id"}},
-			"--custom-id: the table has no column id; it has text, category",
+			"--custom-id: the table has no column id; the table has the columns text, category",
 		}, {
 			proto.Settings{Rows: &proto.Rows{Messages: "texts"}},
 			"--messages: the table has no column texts; did you mean text?",
 		}, {
 			proto.Settings{Rows: &proto.Rows{Prompt: "p", Images: []string{"image"}}},
-			"--image: the table has no column image; it has text, category",
+			"--image: the table has no column image; the table has the columns text, category",
 		}, {
 			proto.Settings{Rows: &proto.Rows{Prompt: "{{.text}}"}, Set: map[string]string{"user": "{{.usr}}"}},
-			"--set user: the table has no column usr; it has text, category",
+			"--set user: the table has no column usr; the table has the columns text, category",
 		}, {
 			proto.Settings{Rows: &proto.Rows{Prompt: "{{.text}}"}, Model: "{{.modl}}"},
-			"--model: the table has no column modl; it has text, category",
+			"--model: the table has no column modl; the table has the columns text, category",
 		}, {
 			proto.Settings{Rows: &proto.Rows{Prompt: "{{text}}"}},
 			"--prompt: there is no function text; the column text is {{.text}}",
@@ -223,7 +234,7 @@ func TestTemplateErrors(t *testing.T) {
 			`--prompt: the template is broken: a {{ has no }}; a column is {{.NAME}}, or {{index . "NAME"}} if its name has spaces or dots`,
 		}, {
 			proto.Settings{Rows: &proto.Rows{Prompt: "Classify: {text}"}},
-			"--prompt: it names no column, so all rows would have the same prompt; a column is {{.NAME}}",
+			`--prompt: {text} is not replaced; the column text is {{.text}}; for the braces themselves, write {{"{text}"}}`,
 		}, {
 			proto.Settings{Endpoint: "/v1/completions", Rows: &proto.Rows{Prompt: "{{.text}}", System: "s"}},
 			"--system: a request of /v1/completions has no messages",
@@ -232,6 +243,112 @@ func TestTemplateErrors(t *testing.T) {
 		_, err := render(t, test.s, row, "")
 		if _, ok := errors.AsType[*TemplateError](err); !ok || err.Error() != test.want {
 			t.Errorf("%+v: %v\nwant %s", *test.s.Rows, err, test.want)
+		}
+	}
+}
+
+// Templates as people write them who do not know Go's.
+func TestMistakes(t *testing.T) {
+	t.Parallel()
+
+	const general = `a column is {{.NAME}}, or {{index . "NAME"}} if its name has spaces or dots`
+	row := newRow("id", "1", "text", "x", "Created At", "2026", "customer.name", "Ann", "user-id", "7", "3", "y")
+
+	for template, want := range map[string]string{
+		"Classify: {text}":                     `{text} is not replaced; the column text is {{.text}}; for the braces themselves, write {{"{text}"}}`,
+		"{{.text}} by { id }":                  `{id} is not replaced; the column id is {{.id}}; for the braces themselves, write {{"{id}"}}`,
+		"{{if .id}}{text}{{end}}":              `{text} is not replaced; the column text is {{.text}}; for the braces themselves, write {{"{text}"}}`,
+		"${text}":                              `{text} is not replaced; the column text is {{.text}}; for the braces themselves, write {{"{text}"}}`,
+		"Classify: $text":                      "it names no column, so all rows would have the same prompt; the column text is {{.text}}",
+		"<user-id>":                            `it names no column, so all rows would have the same prompt; the column user-id is {{index . "user-id"}}`,
+		`{{"text"}}`:                           "it names no column, so all rows would have the same prompt; a column is {{.id}}; the table has the columns id, text, Created At, customer.name, user-id, 3",
+		"{{ text }}":                           "there is no function text; the column text is {{.text}}",
+		"{{Text | truncate 5}}":                "there is no function Text; the column text is {{.text}}",
+		"{{.Created At}}":                      `there is no function At; the column Created At is {{index . "Created At"}}`,
+		"{{created at}}":                       `there is no function created; the column Created At is {{index . "Created At"}}`,
+		"{{truncate 5 .Created At}}":           `there is no function At; the column Created At is (index . "Created At") there`,
+		"{{.customer.name}}":                   `the table has no column customer; the column customer.name is {{index . "customer.name"}}`,
+		"{{.user-id}}":                         `the template is broken: '-' cannot stand there; the column user-id is {{index . "user-id"}}`,
+		"{{$text}}":                            "the template is broken: there is no variable $text; the column text is {{.text}}",
+		"{{.text | upper}}":                    `there is no function upper; the functions are json, truncate, default, join and those of Go's text/template; a text has double quotes: "upper"`,
+		"{{.id}} {{txt}}":                      "there is no function txt; did you mean the column .text?",
+		"{{.text}}\xe8":                        "it is not UTF-8",
+		"{{.text}":                             "the template is broken: a {{ has no }}; " + general,
+		"a\n{{.text":                           "line 2: the template is broken: a {{ has no }}; " + general,
+		"{{default 'none' .id}}":               `the template is broken: a text has single quotes; a text has double quotes, such as {{default "none" .NAME}}`,
+		"{{default \"a .id}}":                  "the template is broken: a text in quotes does not end",
+		"{{if .id}}x":                          "the template is broken: an {{if}}, {{with}} or {{range}} has no {{end}}",
+		"{{.id}}\n{{end}}":                     "line 2: the template is broken: there is a {{end}} too many",
+		"{{if}}x{{end}}":                       "the template is broken: {{if}} has no condition; for example {{if .NAME}}",
+		"{{}}":                                 "the template is broken: an action has no value; " + general,
+		"{{.id | 5}}":                          "the template is broken: there is a value behind a |, where a function is needed",
+		"{{(.id}}":                             "the template is broken: a ( has no )",
+		"{{.id)}}":                             "the template is broken: a ) has no (",
+		"{{1a}}":                               `the template is broken: "1a" is not a number; ` + general,
+		"{{.id}}{{/* x}}":                      "the template is broken: a comment has no */}} directly behind it",
+		"{{.id ~}}":                            "the template is broken: ~ cannot stand there; " + general,
+		"{{.id = 5}}":                          "the template is broken: = cannot stand there; " + general,
+		"{{.text | truncate}}":                 "truncate needs a number of characters and then a value; for example {{truncate 4000 .text}}",
+		"{{truncate .text 40}}":                "truncate needs a number of characters and then a value; for example {{truncate 4000 .text}}",
+		"{{truncate -1 .text}}":                "truncate needs a number of characters and then a value; for example {{truncate 4000 .text}}",
+		`{{truncate "9" (index . "user-id")}}`: `truncate needs a number of characters and then a value; for example {{truncate 4000 (index . "user-id")}}`,
+		`{{default .id "none"}}`:               `default needs a text and then the value that may be empty; for example {{default "none" .id}}`,
+		`{{join .id}}`:                         `join needs a separator and then a list; for example {{join ", " .id}}`,
+		"{{json .id .text}}":                   "json needs one value; for example {{json .text}}",
+	} {
+		_, err := render(t, proto.Settings{Rows: &proto.Rows{Prompt: template}}, row, "")
+		if _, ok := errors.AsType[*TemplateError](err); !ok || err.Error() != "--prompt: "+want {
+			t.Errorf("%s: %v\nwant %s", template, err, want)
+		}
+	}
+
+	_, err := render(t, proto.Settings{
+		Model: "{text}",
+		Rows:  &proto.Rows{Prompt: "{{.text}}"},
+	}, row, "")
+	if want := "--model: {text} is not replaced; the column text is"; err == nil ||
+		!strings.HasPrefix(err.Error(), want) {
+		t.Errorf("a model with braces: %v, want %s", err, want)
+	}
+
+	if _, err := Columns(proto.Settings{Rows: &proto.Rows{Prompt: "{{text}}"}}); err == nil ||
+		err.Error() != `--prompt: there is no function text; the column text is {{.text}}, and the text text is "text"` {
+		t.Errorf("a template without a table: %v", err)
+	}
+}
+
+// Templates that fail with the values of a row.
+func TestRowFaults(t *testing.T) {
+	t.Parallel()
+
+	row := newRow("text", "x", "tags", jsonValue(`["a"]`), "n", table.Value{Kind: table.KindInt, Bits: 7}, "none", "")
+	for template, want := range map[string]string{
+		"{{.text.x}}":                 "--prompt does not work with its values at {{.text.x}}: the value has no .x",
+		"{{range .text}}{{.}}{{end}}": "--prompt does not work with its values at {{.text}}: the value is no list",
+		"{{len}}{{.text}}":            "--prompt does not work with its values at {{len}}: len has the wrong number of values",
+		"{{len .n}}":                  "--prompt does not work with its values at {{len .n}}: the value is no text and no list",
+		`{{.text "a"}}`:               "--prompt does not work with its values at {{.text}}: a column is no function",
+		`{{template "t" .}}`:          `--prompt does not work with its values at {{template "t" .}}: there is no template t`,
+		"{{slice .text 5}}":           "--prompt does not work with its values at {{slice .text 5}}: the value is shorter",
+		"{{index .tags 1}}":           "the list for index has no element 1",
+		"{{index .text 0}}":           "index needs a list and a number from 0, or an object and a name",
+		`{{printf "%d" .text}}`:       `printf "%d" does not fit its values, and the cells of CSV are texts`,
+		"{{if gt .text 5}}{{end}}":    "gt cannot compare a text with a number",
+		"{{if lt .none 5}}{{end}}":    "lt cannot compare an empty cell with a number",
+		"{{if ge 5 .tags}}{{end}}":    "ge cannot compare a number with a list",
+		"{{if le .text true}}{{end}}": "le cannot compare a text with true",
+		"{{if eq .tags 5}}{{end}}":    "a list or an object cannot be compared",
+		"{{if eq .n}}{{end}}":         "eq needs two values",
+	} {
+		_, err := render(t, proto.Settings{Rows: &proto.Rows{Prompt: template}}, row, "")
+		cell, ok := errors.AsType[*CellError](err)
+		if !ok {
+			t.Errorf("%s: %v, want %s", template, err, want)
+			continue
+		}
+
+		if diff := cmp.Diff(CellError{Flag: "--prompt", Reason: want}, *cell); diff != "" {
+			t.Errorf("%s:\n%s", template, diff)
 		}
 	}
 }
@@ -254,37 +371,43 @@ func TestCellErrors(t *testing.T) {
 		rows proto.Rows
 		want CellError
 	}{
-		{proto.Rows{Prompt: "P {{.blank}}"}, CellError{"blank", true, "it is empty"}},
-		{proto.Rows{Prompt: "P {{.null | truncate 5}}"}, CellError{"null", true, "it is empty"}},
-		{proto.Rows{Prompt: "{{.null | default \"\"}}"}, CellError{"null", true, "--prompt has no text for it"}},
-		{proto.Rows{Prompt: "{{if .null}}{{.text}}{{end}}"}, CellError{"", true, "--prompt has no text for it"}},
-		{proto.Rows{Prompt: "P {{.meta.a}}"}, CellError{"", true, "{{.meta.a}} has no text for it"}},
-		{proto.Rows{Prompt: "P {{.bad}}"}, CellError{"bad", false, "its text is not UTF-8"}},
-		{proto.Rows{Prompt: "{{if .text}}P {{.bad}}{{end}}"}, CellError{"bad", false, "its text is not UTF-8"}},
-		{proto.Rows{Prompt: `P {{join "," .tags}}`}, CellError{"tags", false, "it is not a list, as join needs"}},
+		{proto.Rows{Prompt: "P {{.blank}}"}, CellError{"--prompt", "blank", true, "it is empty"}},
+		{proto.Rows{Prompt: "P {{.null | truncate 5}}"}, CellError{"--prompt", "null", true, "it is empty"}},
+		{proto.Rows{Prompt: "{{.null | default \"\"}}"},
+			CellError{"--prompt", "null", true, "--prompt has no text for it"}},
+		{proto.Rows{Prompt: "{{if .null}}{{.text}}{{end}}"},
+			CellError{"--prompt", "", true, "--prompt has no text for it"}},
+		{proto.Rows{Prompt: "P {{.meta.a}}"}, CellError{"--prompt", "", true, "{{.meta.a}} has no text for it"}},
+		{proto.Rows{Prompt: "P {{.bad}}"}, CellError{"--prompt", "bad", false, "its text is not UTF-8"}},
+		{proto.Rows{Prompt: "{{if .text}}P {{.bad}}{{end}}"},
+			CellError{"--prompt", "bad", false, "its text is not UTF-8"}},
+		{proto.Rows{Prompt: `P {{join "," .tags}}`},
+			CellError{"--prompt", "tags", false, "it is not a list, as join needs"}},
 		{proto.Rows{Prompt: "{{.text.x}}"},
-			CellError{"", false, "--prompt does not work with its values at {{.text.x}}"}},
-		{proto.Rows{Prompt: "{{.text}}", CustomID: "null"}, CellError{"null", true, "it is empty"}},
-		{proto.Rows{Messages: "null"}, CellError{"null", true, "it is empty"}},
-		{proto.Rows{Messages: "text"}, CellError{"text", false, "it has no list of messages"}},
-		{proto.Rows{Messages: "object"}, CellError{"object", false, "it has no list of messages"}},
-		{proto.Rows{Messages: "list"}, CellError{"list", true, "its list of messages is empty"}},
-		{proto.Rows{Messages: "texts"}, CellError{"texts", false, "message 1 is not an object"}},
-		{proto.Rows{Messages: "noRole"}, CellError{"noRole", false, "message 1 has no role"}},
-		{proto.Rows{Messages: "noContent"}, CellError{"noContent", false, "message 1 has no content"}},
-		{proto.Rows{Prompt: "p", Images: []string{"null"}}, CellError{"null", true, "it is empty"}},
+			CellError{
+				"--prompt", "", false, "--prompt does not work with its values at {{.text.x}}: the value has no .x",
+			}},
+		{proto.Rows{Prompt: "{{.text}}", CustomID: "null"}, CellError{"--custom-id", "null", true, "it is empty"}},
+		{proto.Rows{Messages: "null"}, CellError{"--messages", "null", true, "it is empty"}},
+		{proto.Rows{Messages: "text"}, CellError{"--messages", "text", false, "it has no list of messages"}},
+		{proto.Rows{Messages: "object"}, CellError{"--messages", "object", false, "it has no list of messages"}},
+		{proto.Rows{Messages: "list"}, CellError{"--messages", "list", true, "its list of messages is empty"}},
+		{proto.Rows{Messages: "texts"}, CellError{"--messages", "texts", false, "message 1 is not an object"}},
+		{proto.Rows{Messages: "noRole"}, CellError{"--messages", "noRole", false, "message 1 has no role"}},
+		{proto.Rows{Messages: "noContent"}, CellError{"--messages", "noContent", false, "message 1 has no content"}},
+		{proto.Rows{Prompt: "p", Images: []string{"null"}}, CellError{"--image", "null", true, "it is empty"}},
 		{
 			proto.Rows{Prompt: "p", Images: []string{"missing"}},
-			CellError{"missing", false, "there is no file " + filepath.Join(dir, "no.png")},
+			CellError{"--image", "missing", false, "there is no file " + filepath.Join(dir, "no.png")},
 		}, {
 			proto.Rows{Prompt: "p", Images: []string{"file"}},
-			CellError{"file", false, filepath.Join(dir, "a.txt") + " is no PNG, JPEG, GIF or WebP image"},
+			CellError{"--image", "file", false, filepath.Join(dir, "a.txt") + " is no PNG, JPEG, GIF or WebP image"},
 		},
 		{proto.Rows{Prompt: "p", Images: []string{"bytes"}},
-			CellError{"bytes", false, "it is no PNG, JPEG, GIF or WebP image"}},
+			CellError{"--image", "bytes", false, "it is no PNG, JPEG, GIF or WebP image"}},
 		{
 			proto.Rows{Prompt: "p", Images: []string{"object"}},
-			CellError{"object", false, "it is no object with the bytes or the path of an image"},
+			CellError{"--image", "object", false, "it is no object with the bytes or the path of an image"},
 		},
 	} {
 		_, err := render(t, proto.Settings{Rows: &test.rows}, row, filepath.Join(dir, "in.csv"))
@@ -304,7 +427,7 @@ func TestCellErrors(t *testing.T) {
 		Set:  map[string]string{"user": "{{.text}}"},
 	}, row, "")
 
-	want := "column text: --set user is not JSON with its value; if it is a text, write --set 'user={{json .text}}'"
+	want := "column text: it is not JSON, as the value of user must be"
 	if err == nil || err.Error() != want {
 		t.Errorf("a value that is no JSON: %v, want %s", err, want)
 	}
@@ -444,12 +567,12 @@ func FuzzTemplate(f *testing.F) {
 		row := newRow("a", a, "b", "plain", "c", jsonValue(c), "d", table.Value{Kind: table.KindInt, Bits: bits},
 			"f", table.Value{Kind: table.KindFloat, Bits: bits}, "e", table.Value{})
 
-		fast, err := compileSettings(s, false)
+		fast, err := compileSettings(s, nil, false)
 		if err != nil {
 			return
 		}
 
-		slow, err := compileSettings(s, true)
+		slow, err := compileSettings(s, nil, true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -471,7 +594,7 @@ func FuzzTextTemplate(f *testing.F) {
 	f.Add(`{{range $i, $c := .a}}{{$i}}{{end}}{{len .b}}`, "x", "y")
 
 	f.Fuzz(func(t *testing.T, text, a, b string) {
-		r, err := compileSettings(proto.Settings{Rows: &proto.Rows{Prompt: text}}, false)
+		r, err := compileSettings(proto.Settings{Rows: &proto.Rows{Prompt: text}}, nil, false)
 		if err != nil {
 			return
 		}
@@ -487,7 +610,11 @@ func FuzzTextTemplate(f *testing.F) {
 		}
 
 		var out strings.Builder
-		if err := plain.Execute(&out, map[string]any{"a": a, "b": b}); err != nil {
+		err = plain.Execute(&out, map[string]any{"a": a, "b": b})
+		if err != nil && strings.Contains(err.Error(), "for comparison") {
+			return // of a text with a number
+		}
+		if err != nil {
 			t.Fatalf("%q fails only with a plain text/template: %v", text, err)
 		}
 

@@ -110,13 +110,11 @@ func (r *Renderer) appendJSON(dst []byte, field *setTemplate) ([]byte, error) {
 
 	value := jsontext.Value(text)
 	if !value.IsValid() || value.Compact() != nil {
-		e := &CellError{
-			Reason: t.flag + " is not JSON with its value; if it is a text, write --set '" + field.name +
-				"={{json .NAME}}'",
-		}
+		e := &CellError{Reason: "it is not JSON, as the value of " + field.name + " must be"}
 		if len(t.columns) == 1 {
 			e.Column = r.names[t.columns[0]]
-			e.Reason = strings.Replace(e.Reason, ".NAME", "."+e.Column, 1)
+		} else {
+			e.Reason = "the value of " + t.flag + " is not JSON"
 		}
 
 		return dst, e

@@ -3,19 +3,19 @@ package prompt
 import (
 	"bytes"
 	"errors"
-	"regexp"
 	"strings"
 	"text/template"
 	"text/template/parse"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/promptmill/promptmill/producer/table"
 )
 
 // rowTemplate is a compiled template of a flag.
 type rowTemplate struct {
-	// flag is the flag that has the template.
-	flag string
+	// flag is the flag that has the template, and source its text.
+	flag, source string
 	// columns are the indexes of the columns that it uses, in [Renderer.names].
 	columns []int
 	// required are the columns that it prints at its top level, which must not be empty.
@@ -48,10 +48,14 @@ type call struct {
 
 // compileTemplate compiles a template. Its columns are added to the renderer's.
 func (r *Renderer) compileTemplate(flag, text string) (*rowTemplate, error) {
-	t := &rowTemplate{flag: flag}
-	tree, err := template.New(flag).Funcs(r.funcs()).Parse(text)
+	if !utf8.ValidString(text) {
+		return nil, &TemplateError{Flag: flag, Message: "it is not UTF-8"}
+	}
+
+	t := &rowTemplate{flag: flag, source: text}
+	tree, err := template.New("row").Funcs(r.funcs()).Parse(text)
 	if err != nil {
-		return nil, newSyntaxError(flag, err)
+		return nil, newSyntaxError(flag, text, r.known, err)
 	}
 
 	t.tree = tree
@@ -71,48 +75,15 @@ func (r *Renderer) compileTemplate(flag, text string) (*rowTemplate, error) {
 
 	a.visitList(tree.Root, place{top: true, row: true})
 
+	if a.err != nil {
+		return nil, a.err
+	}
+
 	if a.isSimple && !r.slow {
 		t.parts = append(a.parts, part{})[:len(a.parts)]
 	}
 
 	return t, nil
-}
-
-// syntaxPrefix is the beginning of an error of text/template, with the line.
-var syntaxPrefix = regexp.MustCompile(`^template: [^:]*:([0-9]+)(:[0-9]+)?: `)
-
-var unknownFunction = regexp.MustCompile(`function "([^"]*)" not defined`)
-
-// newSyntaxError returns the error of a template that cannot be parsed.
-func newSyntaxError(flag string, err error) *TemplateError {
-	text := err.Error()
-	e := &TemplateError{Flag: flag, Hint: `a column is {{.NAME}}, or {{index . "NAME"}} if its name has spaces or dots`}
-
-	line := ""
-	if found := syntaxPrefix.FindStringSubmatch(text); found != nil {
-		text = text[len(found[0]):]
-		if found[1] != "1" {
-			line = "line " + found[1] + ": "
-		}
-	}
-
-	if found := unknownFunction.FindStringSubmatch(text); found != nil {
-		e.Message = line + "there is no function " + found[1]
-		if nearest := nearestName(found[1], functionNames); nearest != "" {
-			e.Nearest = nearest
-		} else {
-			e.Hint = "the column " + found[1] + " is {{." + found[1] + "}}"
-		}
-		return e
-	}
-
-	if strings.Contains(text, "unclosed action") {
-		text = "a {{ has no }}"
-	}
-
-	e.Message = line + "the template is broken: " + text
-
-	return e
 }
 
 // place is a place in a template.
@@ -131,6 +102,15 @@ type analyzer struct {
 	// isSimple reports that all nodes are texts and simple actions so far: parts has them.
 	isSimple bool
 	parts    []part
+	// err is the first error that is found.
+	err error
+}
+
+// fail notes an error.
+func (a *analyzer) fail(err error) {
+	if a.err == nil {
+		a.err = err
+	}
 }
 
 // visitList visits the nodes of a list.
@@ -142,6 +122,10 @@ func (a *analyzer) visitList(list *parse.ListNode, at place) {
 	for _, node := range list.Nodes {
 		switch node := node.(type) {
 		case *parse.TextNode:
+			if name := findInBraces(string(node.Text), a.renderer.known); name != "" {
+				a.fail(newBracesError(a.template.flag, name))
+			}
+
 			if !at.top {
 				continue
 			}
@@ -248,7 +232,11 @@ func (a *analyzer) visitPipe(pipe *parse.PipeNode, at place) {
 		return
 	}
 
-	for _, cmd := range pipe.Cmds {
+	for i, cmd := range pipe.Cmds {
+		if err := checkCall(cmd, pipe.Cmds[:i], a.template.flag); err != nil {
+			a.fail(err)
+		}
+
 		if name, ok := indexedColumn(cmd, at); ok {
 			a.use(name)
 			for _, arg := range cmd.Args[3:] {
@@ -459,6 +447,7 @@ func isBlank(text []byte) bool { return len(bytes.TrimLeftFunc(text, unicode.IsS
 
 // appendText appends the text of a template for the current row.
 func (r *Renderer) appendText(dst []byte, t *rowTemplate) ([]byte, error) {
+	r.flag = t.flag
 	if err := r.checkRequired(t); err != nil {
 		return dst, err
 	}
@@ -505,6 +494,7 @@ func (r *Renderer) appendQuoted(dst []byte, t *rowTemplate) ([]byte, error) {
 		return r.appendString(dst, text, t.columns)
 	}
 
+	r.flag = t.flag
 	if err := r.checkRequired(t); err != nil {
 		return dst, err
 	}
@@ -592,7 +582,11 @@ func newExecError(flag string, err error) error {
 
 	reason := flag + " does not work with its values"
 	if at != "" {
-		reason += " at {{" + at + "}}"
+		reason += " at {{" + strings.TrimSuffix(strings.TrimPrefix(at, "{{"), "}}") + "}}"
+	}
+
+	if plain, _, ok := describeFault(text, rowFaults); ok {
+		reason += ": " + plain
 	}
 
 	return &CellError{Reason: reason}
@@ -603,13 +597,13 @@ func (r *Renderer) readRow(t *rowTemplate) rowData {
 	clear(r.data)
 	if t.usesRow {
 		for i, c := range r.row.Columns {
-			r.data[c.Name] = r.row.Values[i].Any()
+			r.data[c.Name] = convertNumbers(r.row.Values[i].Any())
 		}
 	}
 
 	for _, column := range t.columns {
 		if v := r.value(column); !v.IsNull() {
-			r.data[r.names[column]] = v.Any()
+			r.data[r.names[column]] = convertNumbers(v.Any())
 		}
 	}
 
