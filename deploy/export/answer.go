@@ -1,6 +1,10 @@
 package export
 
 import (
+	"bytes"
+	"math"
+	"strconv"
+
 	"github.com/promptmill/promptmill/producer/table"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/jsonscan"
@@ -37,9 +41,12 @@ func (p *answerParser) parse(line outputLine) ([]table.Value, error) {
 
 	if !line.OK {
 		rest[1] = textValue(describeFailure(line))
-		return p.values, nil
+		if line.ErrorCode != proto.CodeSchemaMismatch {
+			return p.values, nil
+		}
 	}
 
+	// An answer that does not match the schema is there, too. Its fields are not.
 	o, err := openai.ReadOutput(&p.scan, line.body)
 	if err != nil {
 		return nil, err
@@ -54,7 +61,7 @@ func (p *answerParser) parse(line outputLine) ([]table.Value, error) {
 		rest[2], rest[3] = intValue(o.Usage.Prompt), intValue(o.Usage.Completion)
 	}
 
-	if fields > 0 {
+	if fields > 0 && line.OK {
 		p.readFields(o.Text)
 	}
 
@@ -118,7 +125,8 @@ func (p *answerParser) readFields(text []byte) {
 	}
 }
 
-// valueOf returns a JSON value as a value of a column of a kind. A number keeps its digits.
+// valueOf returns a JSON value as a value of a column of a kind, null if it has another kind. A number keeps its
+// digits.
 func valueOf(kind table.Kind, raw []byte) table.Value {
 	if len(raw) == 0 || raw[0] == 'n' {
 		return table.Value{}
@@ -134,11 +142,29 @@ func valueOf(kind table.Kind, raw []byte) table.Value {
 		return table.Value{Kind: table.KindBool, Bits: 1}
 	case kind == table.KindBool && first == 'f':
 		return table.Value{Kind: table.KindBool}
-	case (kind == table.KindInt || kind == table.KindFloat) && (first == '-' || first >= '0' && first <= '9'):
+	case kind == table.KindFloat && isNumber(raw) || kind == table.KindInt && isInteger(raw):
 		return table.Value{Kind: table.KindNumber, Text: raw}
 	}
 
 	return table.Value{}
+}
+
+// isNumber reports whether a JSON value is a number.
+func isNumber(raw []byte) bool { return raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9' }
+
+// isInteger reports whether a JSON value is an integer; 1.0 and 1e2 are, too.
+func isInteger(raw []byte) bool {
+	if !isNumber(raw) {
+		return false
+	}
+
+	if !bytes.ContainsAny(raw, ".eE") {
+		return true
+	}
+
+	f, _ := strconv.ParseFloat(string(raw), 64) // beyond its range it is infinite
+
+	return f == math.Trunc(f)
 }
 
 // textValue returns the value of a text.

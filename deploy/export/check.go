@@ -26,7 +26,18 @@ func Check(ctx context.Context, cfg Config) (Comparison, error) {
 		return Comparison{}, err
 	}
 
-	j, err := newJoiner(ctx, cfg, f)
+	var c Comparison
+	err = widenColumns(func(wide []string) error {
+		c, err = checkParts(ctx, cfg, f, wide)
+		return err
+	})
+
+	return c, err
+}
+
+// checkParts compares all files of a table, some of whose columns have numbers of any size.
+func checkParts(ctx context.Context, cfg Config, f format, wide []string) (Comparison, error) {
+	j, err := newJoiner(ctx, cfg, f, wide)
 	if err != nil {
 		return Comparison{}, err
 	}
@@ -259,7 +270,12 @@ func (c *checker) readWanted(to *cellRow) (bool, error) {
 	}
 
 	for i, place := range c.compared {
-		to.addCell(c.joiner.format, values[place])
+		v := values[place]
+		if column := columns[place]; column.Kind == table.KindNumber && column.Parquet == nil && v.Kind == column.Kind {
+			v.Kind = table.KindText // so such columns are written where there are types
+		}
+
+		to.addCell(c.joiner.format, v)
 		if i+1 == c.inputs {
 			to.key = len(to.text)
 		}

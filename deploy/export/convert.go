@@ -7,8 +7,7 @@ import (
 	"github.com/promptmill/promptmill/producer/table"
 )
 
-// convert returns a value as one of a kind. It is null if the kind cannot have it: only a number of an
-// answer whose schema allows more than 64 bits.
+// convert returns a value as one of a kind. It is null if the kind cannot have it.
 func convert(v table.Value, kind table.Kind) table.Value {
 	switch {
 	case v.Kind == table.KindNull || v.Kind == kind:

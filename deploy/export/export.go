@@ -26,9 +26,11 @@ package export
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 
 	"github.com/promptmill/promptmill/collector/atomicfile"
 	"github.com/promptmill/promptmill/collector/metadata"
@@ -121,7 +123,33 @@ func Write(ctx context.Context, cfg Config) ([]metadata.TableFile, error) {
 		return nil, err
 	}
 
-	j, err := newJoiner(ctx, cfg, f)
+	var tables []metadata.TableFile
+	err = widenColumns(func(wide []string) error {
+		tables, err = writeParts(ctx, cfg, f, wide)
+		return err
+	})
+
+	return tables, err
+}
+
+// widenColumns calls a function until no number is too large for its column, with the columns whose numbers
+// were too large.
+func widenColumns(run func(wide []string) error) error {
+	var wide []string
+	for {
+		err := run(wide)
+
+		tooWide, ok := errors.AsType[*wideNumberError](err)
+		if !ok || slices.Contains(wide, tooWide.column) {
+			return err
+		}
+		wide = append(wide, tooWide.column)
+	}
+}
+
+// writeParts writes all files of a table, some of whose columns have numbers of any size.
+func writeParts(ctx context.Context, cfg Config, f format, wide []string) ([]metadata.TableFile, error) {
+	j, err := newJoiner(ctx, cfg, f, wide)
 	if err != nil {
 		return nil, err
 	}

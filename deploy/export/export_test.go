@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/producer"
+	"github.com/promptmill/promptmill/producer/inputfile"
+	"github.com/promptmill/promptmill/producer/table"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -91,13 +94,13 @@ func (r testRun) write() string {
 	must(r.t, err)
 
 	var all []string
-	for _, table := range tables {
-		path := filepath.Join(r.dir, table.File)
+	for _, file := range tables {
+		path := filepath.Join(r.dir, file.File)
 		text, err := os.ReadFile(path)
 		must(r.t, err)
 
-		if sum, _, err := output.HashFile(path); err != nil || sum != table.SHA256 {
-			r.t.Errorf("%s has the SHA-256 %s (%v), not %s", table.File, sum, err, table.SHA256)
+		if sum, _, err := output.HashFile(path); err != nil || sum != file.SHA256 {
+			r.t.Errorf("%s has the SHA-256 %s (%v), not %s", file.File, sum, err, file.SHA256)
 		}
 		all = append(all, string(text))
 	}
@@ -380,5 +383,110 @@ func TestWriteInterrupted(t *testing.T) {
 
 	if left, err := filepath.Glob(string(r.cfg.Output) + ".csv*"); err != nil || len(left) > 0 {
 		t.Errorf("files are left: %q %v", left, err)
+	}
+}
+
+// A number of an answer that is larger than the type of its column is kept: the column has text then. A value that
+// is none of the type is null, and the answer has it.
+func TestWriteWideNumbers(t *testing.T) {
+	t.Parallel()
+
+	r := newTestRun(t, "rows.csv", "text\na\nb\nc\nd\n", []string{
+		answeredLine(0, "request-1", `"content":"{\"n\":1,\"x\":0.5,\"m\":1e2}"`),
+		answeredLine(1, "request-2", `"content":"{\"n\":12345678901234567890123,\"x\":1e400,\"m\":-9223372036854775808}"`),
+		answeredLine(2, "request-3", `"content":"{\"n\":1.5,\"x\":\"high\",\"m\":1.0}"`),
+		answeredLine(3, "request-4", `"content":"no JSON"`),
+	}, nil)
+	r.cfg.Run.Settings.Schema = []byte(`{"type":"object","properties":{` +
+		`"n":{"type":"integer"},"x":{"type":"number"},"m":{"type":"integer"}}}`)
+
+	want := "text,answer,n,x,m,finish_reason,error,input_tokens,output_tokens,latency_ms\n" +
+		"a,\"{\"\"n\"\":1,\"\"x\"\":0.5,\"\"m\"\":1e2}\",1,0.5,1e2,stop,,3,2,70\n" +
+		"b,\"{\"\"n\"\":12345678901234567890123,\"\"x\"\":1e400,\"\"m\"\":-9223372036854775808}\"," +
+		"12345678901234567890123,1e400,-9223372036854775808,stop,,3,2,70\n" +
+		"c,\"{\"\"n\"\":1.5,\"\"x\"\":\"\"high\"\",\"\"m\"\":1.0}\",,,1.0,stop,,3,2,70\n" +
+		"d,no JSON,,,,stop,,3,2,70\n"
+	if diff := cmp.Diff(want, r.write()); diff != "" {
+		t.Errorf("table (-want +got):\n%s", diff)
+	}
+
+	r.cfg.Path, r.cfg.Shards = string(r.cfg.Output)+".parquet", 2
+	r.write() // and compares it
+
+	var got [][]string
+	for _, path := range Paths(r.cfg.Path, r.cfg.Shards) {
+		rows, columns := readTable(t, path)
+		if kinds := fmt.Sprint(columns["n"], columns["x"], columns["m"]); kinds !=
+			fmt.Sprint(table.KindText, table.KindText, table.KindInt) {
+			t.Errorf("%s: the columns n, x and m have the kinds %s", path, kinds)
+		}
+		for _, row := range rows {
+			got = append(got, row[2:5])
+		}
+	}
+
+	if diff := cmp.Diff([][]string{
+		{"1", "0.5", "100"}, {"12345678901234567890123", "1e400", "-9223372036854775808"}, {"", "", "1"}, {"", "", ""},
+	}, got); diff != "" {
+		t.Errorf("fields (-want +got):\n%s", diff)
+	}
+}
+
+// readTable returns the texts of the values of a table, and the kinds of its columns.
+func readTable(t *testing.T, path string) (rows [][]string, kinds map[string]table.Kind) {
+	t.Helper()
+
+	local := inputfile.Local{}
+	file, err := local.Stat(t.Context(), path)
+	must(t, err)
+
+	r, err := table.Open(t.Context(), table.Config{Opener: local, File: file})
+	must(t, err)
+	defer r.Close()
+
+	kinds = map[string]table.Kind{}
+	for _, c := range r.Columns() {
+		kinds[c.Name] = c.Kind
+	}
+
+	for {
+		row, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return rows, kinds
+		}
+		must(t, err)
+
+		var texts []string
+		for _, v := range row.Values {
+			texts = append(texts, string(v.AppendText(nil)))
+		}
+		rows = append(rows, texts)
+	}
+}
+
+// Numbers of JSON that no type is sure to hold are text in Parquet, and compare as such.
+func TestWriteLargeNumbersOfRows(t *testing.T) {
+	t.Parallel()
+
+	r := newTestRun(t, "rows.jsonl",
+		`{"text":"a","n":12345678901234567890123,"m":1}`+"\n"+`{"text":"b","n":1,"m":"x"}`+"\n",
+		nil, []string{failedLine(0, "request-1"), failedLine(1, "request-2")})
+	r.cfg.Path = string(r.cfg.Output) + ".parquet"
+	r.write() // and compares it
+}
+
+// The answer that does not match the schema is in the table, but no field of it.
+func TestWriteSchemaMismatch(t *testing.T) {
+	t.Parallel()
+
+	line := strings.Replace(answeredLine(0, "request-1", `"content":"{\"n\":\"one\"}"`), `"error":null`,
+		`"error":{"code":"schema_mismatch","message":"n is no integer"}`, 1)
+	r := newTestRun(t, "rows.csv", "text\na\n", nil, []string{line})
+	r.cfg.Run.Settings.Schema = []byte(`{"properties":{"n":{"type":"integer"}}}`)
+
+	want := "text,answer,n,finish_reason,error,input_tokens,output_tokens,latency_ms\n" +
+		"a,\"{\"\"n\"\":\"\"one\"\"}\",,stop,schema_mismatch: n is no integer,3,2,70\n"
+	if diff := cmp.Diff(want, r.write()); diff != "" {
+		t.Errorf("table (-want +got):\n%s", diff)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/promptmill/promptmill/producer"
@@ -38,8 +39,8 @@ type joiner struct {
 	buf    []byte
 }
 
-// newJoiner opens the input and the output of a table.
-func newJoiner(ctx context.Context, cfg Config, f format) (_ *joiner, err error) {
+// newJoiner opens the input and the output of a table. The columns in wide have numbers of any size.
+func newJoiner(ctx context.Context, cfg Config, f format, wide []string) (_ *joiner, err error) {
 	input, err := producer.RowColumns(ctx, cfg.Input, cfg.Run)
 	if err != nil {
 		return nil, err
@@ -57,6 +58,12 @@ func newJoiner(ctx context.Context, cfg Config, f format) (_ *joiner, err error)
 		inputs:  len(input),
 		parser:  &answerParser{columns: answer},
 		places:  newColumnPlaces(input),
+	}
+
+	for i := range j.columns {
+		if slices.Contains(wide, j.columns[i].Name) {
+			j.columns[i] = table.Column{Name: j.columns[i].Name, Kind: table.KindNumber}
+		}
 	}
 
 	if j.rows, err = producer.NewRowReader(ctx, cfg.Input, cfg.Run); err != nil {
@@ -130,14 +137,21 @@ func (j *joiner) next() ([]table.Column, []table.Value, error) {
 	if j.format.isSparse {
 		j.joinSparse(row, answer)
 	} else {
-		j.join(row, answer)
+		err = j.join(row, answer)
 	}
 
-	return j.rowColumns, j.values, nil
+	return j.rowColumns, j.values, err
 }
 
-// join makes a row with all columns.
-func (j *joiner) join(row producer.Row, answer []table.Value) {
+// wideNumberError reports that a number does not fit into its column.
+type wideNumberError struct{ column string }
+
+func (e *wideNumberError) Error() string {
+	return fmt.Sprintf("the column %s has numbers of more than 64 bits", e.column)
+}
+
+// join makes a row with all columns. The error is a [wideNumberError] if a column needs to be wider.
+func (j *joiner) join(row producer.Row, answer []table.Value) error {
 	j.rowColumns = j.columns
 	if j.values == nil {
 		j.values = make([]table.Value, len(j.columns))
@@ -151,11 +165,21 @@ func (j *joiner) join(row producer.Row, answer []table.Value) {
 
 	copy(j.values[j.inputs:], answer)
 
+	if !j.format.isTyped {
+		return nil
+	}
+
 	for i, c := range j.columns {
-		if j.format.isTyped && j.values[i].Kind != c.Kind && c.Parquet == nil {
-			j.values[i] = convert(j.values[i], c.Kind)
+		if j.values[i].Kind == c.Kind || c.Parquet != nil || j.values[i].IsNull() {
+			continue
+		}
+
+		if j.values[i] = convert(j.values[i], c.Kind); j.values[i].IsNull() {
+			return &wideNumberError{c.Name}
 		}
 	}
+
+	return nil
 }
 
 // joinSparse makes a row with the columns that the row of the input has.
@@ -181,6 +205,8 @@ func (j *joiner) findMismatch(row producer.Row, line outputLine, ok bool) string
 		}
 		return ""
 	}
+
+	j.buf = j.buf[:0]
 
 	// A column has the custom_id. A row that is refused, maybe because the column is empty, can have a
 	// generated one.
