@@ -68,7 +68,7 @@ func (v Value) IsEmpty() bool {
 }
 
 // AppendText appends the value as a template prints it: text and JSON as they are, numbers in their
-// shortest decimal form, bytes that are not UTF-8 in base64, and nothing for null.
+// shortest decimal form, or NaN, Infinity and -Infinity, bytes that are not UTF-8 in base64, and nothing for null.
 func (v Value) AppendText(dst []byte) []byte {
 	switch v.Kind {
 	case KindText, KindNumber, KindTime, KindJSON:
@@ -93,8 +93,8 @@ func (v Value) AppendText(dst []byte) []byte {
 	return dst
 }
 
-// AppendJSON appends the value as JSON. Bytes are a string of base64, times are strings, and
-// NaN and infinite numbers, which JSON does not have, are null.
+// AppendJSON appends the value as JSON. Bytes are a string of base64, times are strings, and so are NaN,
+// Infinity and -Infinity, which JSON does not have as numbers, also in a list or an object.
 func (v Value) AppendJSON(dst []byte) []byte {
 	switch v.Kind {
 	case KindNull:
@@ -111,7 +111,7 @@ func (v Value) AppendJSON(dst []byte) []byte {
 		}
 	case KindFloat, KindFloat32:
 		if f := v.float(); math.IsNaN(f) || math.IsInf(f, 0) {
-			return append(dst, "null"...)
+			return append(appendShortest(append(dst, '"'), f, 64), '"')
 		}
 	}
 
@@ -162,6 +162,13 @@ func (v Value) float() float64 {
 // appendShortest appends the shortest decimal form of a number, with an exponent only if it is
 // very large or very small, as JavaScript and encoding/json have it.
 func appendShortest(dst []byte, f float64, bits int) []byte {
+	switch {
+	case math.IsInf(f, 1):
+		return append(dst, "Infinity"...)
+	case math.IsInf(f, -1):
+		return append(dst, "-Infinity"...)
+	}
+
 	format := byte('f')
 	if size := math.Abs(f); size != 0 && (size < 1e-6 || size >= 1e21) {
 		format = 'e'
