@@ -17,6 +17,7 @@ type bench struct {
 	stderr io.Writer
 	inputs map[inputKind]string // paths, of the section
 	stops  []func()             // that end the processes of the section
+	env    []string             // of the processes of the section, besides this program's
 }
 
 // section is a table: variants of one thing, measured in turn.
@@ -97,7 +98,7 @@ func (b *bench) removeCaches() {
 	for i := len(b.stops) - 1; i >= 0; i-- {
 		b.stops[i]()
 	}
-	b.stops = nil
+	b.stops, b.env = nil, nil
 	for _, path := range b.inputs {
 		os.Remove(path)
 	}

@@ -15,6 +15,9 @@ type inputKind struct {
 	requests, size int // size: bytes of a request, about
 	prefixes       int // the requests share as many beginnings, of four fifths of their size; 0: none
 	sorted         bool
+	// format is "csv" or "parquet" for a table of rows with the prompts in the column text.
+	// Empty: lines of requests.
+	format string
 }
 
 var words = strings.Fields("the customer wrote that payment failed after an update and asks for a refund of order number since delivery was late again this month")

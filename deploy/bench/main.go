@@ -70,6 +70,7 @@ var children = map[string]func(ctx context.Context, args []string, stdout io.Wri
 	"client": runClient,
 	"broker": runBroker,
 	"files":  runBareServer,
+	"export": runExport,
 }
 
 func parseOptions(args []string, stderr io.Writer) (options, error) {

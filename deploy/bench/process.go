@@ -49,7 +49,7 @@ func (b *bench) startProcess(ctx context.Context, dir, path string, args ...stri
 	}
 
 	p.cmd.Dir = dir
-	p.cmd.Env = append(os.Environ(), "PROMPTMILL_STATE="+dir)
+	p.cmd.Env = append(append(os.Environ(), "PROMPTMILL_STATE="+dir), b.env...)
 
 	out, err := p.cmd.StderrPipe()
 	if err != nil {

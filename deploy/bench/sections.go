@@ -106,6 +106,31 @@ var sections = []section{
 		variants: listResults,
 	},
 	{
+		name:  "tables",
+		about: "1 KB requests as lines and as rows of a table, answers of 1.2 KB in a table of the same format, no latency",
+		columns: []column{
+			{name: "requests"},
+			{name: "req/s"},
+			{name: "x JSONL", against: requestLines, of: "req/s"},
+			{name: "CPU us/req"},
+			{name: "CPU x JSONL", against: requestLines, of: "CPU us/req"},
+			{name: "peak MB"},
+		},
+		variants: listTables,
+	},
+	{
+		name:  "rows",
+		about: "rows of 100 bytes with answers of 100: the peak memory of a process, and ten times as many rows",
+		columns: []column{
+			{name: "rows"},
+			{name: "rows/s"},
+			{name: "peak MB"},
+			{name: "peak MB of a tenth"},
+			{name: "x of a tenth"},
+		},
+		variants: listRows,
+	},
+	{
 		name:  "batch",
 		about: "1 KB requests, answers of 1.2 KB, no latency: a batch over HTTP with its upload, against submit --wait",
 		columns: []column{
