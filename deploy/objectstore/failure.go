@@ -109,7 +109,8 @@ func describeConnection(err error) (text string, final bool, attempts int) {
 	case errors.Is(err, context.DeadlineExceeded), timeout != nil && timeout.Timeout():
 		return "no answer in time", false, 0
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET),
-		errors.Is(err, syscall.EPIPE):
+		errors.Is(err, syscall.EPIPE),
+		strings.Contains(err.Error(), "Connection closed by foreign host"): // minio-go has no such error
 		return "the connection broke before the end of the answer", false, 0
 	case strings.Contains(err.Error(), "stopped after"): // net/http exports no such error
 		return "it redirects in a circle", true, 0

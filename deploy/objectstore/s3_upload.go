@@ -5,8 +5,10 @@ import (
 	"crypto/md5" //nolint:gosec // the API of S3 has it as its checksum
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 	"time"
 
@@ -25,9 +27,9 @@ const (
 
 // Describe implements writableStore.
 func (s *s3Store) Describe(ctx context.Context, key string) (Object, error) {
-	info, err := s.core.StatObject(ctx, s.bucket, key, minio.StatObjectOptions{})
+	info, err := s.statInfo(ctx, key)
 	if err != nil {
-		return Object{}, s.describeError(err, key)
+		return Object{}, err
 	}
 
 	return Object{
@@ -35,6 +37,28 @@ func (s *s3Store) Describe(ctx context.Context, key string) (Object, error) {
 		Size:     info.Size,
 		Metadata: lowerKeys(info.UserMetadata),
 	}, nil
+}
+
+// statInfo describes an object with its metadata. Like Stat it asks for the first byte.
+func (s *s3Store) statInfo(ctx context.Context, key string) (minio.ObjectInfo, error) {
+	opts := minio.GetObjectOptions{}
+	opts.Set("Range", formatRange(part{Length: 1}))
+
+	body, info, header, err := s.core.GetObject(ctx, s.bucket, key, opts)
+	if err != nil && minio.ToErrorResponse(err).StatusCode == http.StatusRequestedRangeNotSatisfiable {
+		info, err = s.core.StatObject(ctx, s.bucket, key, minio.StatObjectOptions{}) // it is empty
+		return info, s.describeError(err, key)
+	}
+	if err != nil {
+		return info, s.describeError(err, key)
+	}
+	body.Close()
+
+	if text := header.Get("Content-Range"); text != "" {
+		_, info.Size = parseContentRange(text)
+	}
+
+	return info, nil
 }
 
 // Delete implements writableStore.
@@ -147,6 +171,12 @@ type s3Upload struct {
 func (u *s3Upload) run(ctx context.Context, metadata map[string]string) error {
 	s := u.store
 	err := s.retry.retry(ctx, s.name(u.key), func() (err error) {
+		// MinIO lists uploads of whole keys only. A store or a user that cannot list them can still upload.
+		err = s.AbortUploads(ctx, u.key, func(key string) bool { return key == u.key })
+		if _, ok := errors.AsType[*temporaryError](err); ok {
+			return err
+		}
+
 		u.id, err = s.core.NewMultipartUpload(ctx, s.bucket, u.key, putOptions(metadata))
 		return s.describeError(err, u.key)
 	})
@@ -230,9 +260,9 @@ func (u *s3Upload) complete(ctx context.Context) error {
 // checkObject compares the object with the file: its size, and its ETag if the store makes that
 // of the MD5s of the parts, as S3 does unless it encrypts with a key of KMS.
 func (u *s3Upload) checkObject(ctx context.Context) error {
-	info, err := u.store.core.StatObject(ctx, u.store.bucket, u.key, minio.StatObjectOptions{})
+	info, err := u.store.statInfo(ctx, u.key)
 	if err != nil {
-		return u.store.describeError(err, u.key)
+		return err
 	}
 
 	if info.Size != u.size {

@@ -260,12 +260,7 @@ func (c *runCollector) collectUntilEnd(ctx context.Context) (*metadata.Run, erro
 }
 
 // place names the files where they end up.
-func (c *runCollector) place() output.Prefix {
-	if c.Upload != nil {
-		return c.Upload.Output()
-	}
-	return c.Output
-}
+func (c *runCollector) place() output.Prefix { return placeOf(c.Upload, c.Output) }
 
 // finishWritten does the last steps for files that are written already.
 func (c *runCollector) finishWritten(ctx context.Context, runs *bus.RunStore) (*metadata.Run, error) {

@@ -27,7 +27,7 @@ func otherRunError(format string, args ...any) error {
 // checkSameRun refuses to go on with another input or other settings than the run of a manifest
 // has.
 func (r *runner) checkSameRun(ctx context.Context, m proto.Manifest) error {
-	results := r.output.Results()
+	results := placeOf(r.cfg.Upload, r.output).Results()
 	if r.cfg.RunID != "" && r.cfg.RunID != m.Run {
 		return otherRunError("%s belongs to run %s, not to %s", results, m.Run, r.cfg.RunID)
 	}
@@ -67,7 +67,8 @@ func (r *runner) checkSameInput(ctx context.Context, in proto.Input) error {
 	}
 
 	if sum != in.SHA256 {
-		return otherRunError("%s was %s", r.output.Results(), describeInputChange(in.SHA256, sum))
+		return otherRunError("%s was %s", placeOf(r.cfg.Upload, r.output).Results(),
+			describeInputChange(in.SHA256, sum))
 	}
 
 	return nil

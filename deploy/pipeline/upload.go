@@ -6,6 +6,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/collector/journal"
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/deploy/terminal"
 )
@@ -32,6 +33,14 @@ func setPlace(v *progress.Start, upload Upload) {
 	if upload != nil {
 		v.Results = upload.Output().Results()
 	}
+}
+
+// placeOf names the files of an output in the place that they are copied to, or else on this machine.
+func placeOf(upload Upload, local output.Prefix) output.Prefix {
+	if upload != nil {
+		return upload.Output()
+	}
+	return local
 }
 
 // addUpload has the journal copied beside the parts of a run.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -24,9 +25,12 @@ import (
 type remoteResults struct {
 	// dir has the copies. Empty: there are none.
 	dir string
-	// names are pairs of the folder of a copy and the URL of its folder.
-	names []string
+	// names are the paths of the copies, longer ones before their folders.
+	names []copyName
 }
+
+// copyName is the path of a copy, and the URL that it is a copy of.
+type copyName struct{ path, url string }
 
 // close removes the copies.
 func (r *remoteResults) close() {
@@ -68,6 +72,7 @@ func (r *remoteResults) copyResults(ctx context.Context, places *objectstore.Cli
 	cfg.Key = strings.TrimSuffix(key, name) + base
 	cfg.URL = strings.TrimSuffix(address, name) + base
 	cfg.Local = output.Prefix(filepath.Join(dir, base))
+	r.names = slices.Insert(r.names, 0, copyName{cfg.Local.Journal(), cfg.URL + ".part/"})
 
 	return filepath.Join(dir, name), upload.Download(ctx, cfg)
 }
@@ -85,7 +90,7 @@ func (r *remoteResults) addFolder(address string) (dir string, err error) {
 		return "", fmt.Errorf("make a folder for %s: %w", address, err)
 	}
 
-	r.names = append(r.names, dir+"/", strings.TrimSuffix(address, path.Base(address)))
+	r.names = append(r.names, copyName{dir, strings.TrimSuffix(address, "/"+path.Base(address))})
 
 	return dir, nil
 }
@@ -118,10 +123,9 @@ func (r *remoteResults) placeTable(
 
 // rename returns a text with the URLs of the copies in place of their paths.
 func (r *remoteResults) rename(text string) string {
-	for i := 0; i < len(r.names); i += 2 {
-		dir, url := r.names[i], r.names[i+1]
-		text = strings.ReplaceAll(text, dir, url)
-		text = strings.ReplaceAll(text, files.Short(dir)+"/", url)
+	for _, pair := range r.names {
+		text = strings.ReplaceAll(text, pair.path, pair.url)
+		text = strings.ReplaceAll(text, files.Short(pair.path), pair.url)
 	}
 
 	return text

@@ -14,10 +14,10 @@ import (
 	"github.com/promptmill/promptmill/deploy/objectstore"
 )
 
-// Download copies the output of a run from a store to this machine: the files of Config.Local, and
-// those of Config.Tables, as far as they are there. Of a run that is not complete it copies the pieces
-// of the journal, as the journal. It replaces what is there. The error is that of a missing object if
-// the store has no such output.
+// Download copies the output of a run from a store to this machine: the files of Config.Local,
+// and those of Config.Tables, as far as they are there. Of a run that is not complete it copies
+// the pieces of the journal, as the journal. It replaces what is there. The error is that of a
+// missing object if the store has no such output.
 func Download(ctx context.Context, cfg Config) error {
 	t := New(cfg)
 	list, err := t.Store.List(ctx, t.Key+".")
@@ -64,8 +64,8 @@ func Download(ctx context.Context, cfg Config) error {
 	return nil
 }
 
-// downloadJournal copies the pieces of a journal into one file, and returns their number. list has the
-// objects of the output.
+// downloadJournal copies the pieces of a journal into one file, and returns their number. list
+// has the objects of the output.
 func (t *Target) downloadJournal(ctx context.Context, list []objectstore.Object) (int, error) {
 	pieces := slices.DeleteFunc(slices.Clone(list), func(o objectstore.Object) bool { return !t.isPiece(o.Key) })
 	if len(pieces) == 0 {
@@ -83,6 +83,7 @@ func (t *Target) downloadJournal(ctx context.Context, list []objectstore.Object)
 			if err := t.copyObject(ctx, w, o.Key); err != nil {
 				return err
 			}
+
 			end += o.Size
 		}
 

@@ -60,7 +60,25 @@ func (t *Target) uploadAll(ctx context.Context, meta *metadata.Run) (copied int,
 		copied++
 	}
 
+	t.abortUploads(ctx, slices.Concat(paths, t.files()))
+
 	return copied, t.removeLeftovers(ctx, meta)
+}
+
+// abortUploads discards the uploads of files of the output, and of pieces, that dead processes
+// have left. Their parts are not visible, and cost money. A user may not have the right to list
+// them.
+func (t *Target) abortUploads(ctx context.Context, paths []string) {
+	isOurs := func(key string) bool {
+		return t.isPiece(key) || slices.ContainsFunc(paths, func(path string) bool { return t.keyOf(path) == key })
+	}
+
+	if err := t.Store.AbortUploads(ctx, t.Key, isOurs); err != nil {
+		t.log.Warn().Err(err).Str("url", t.URL).
+			Msg(
+				"failed to look for uploads that a dead process has left; a lifecycle rule of the bucket can discard them",
+			)
+	}
 }
 
 // localFile is a file of the output that the store does not have.

@@ -43,6 +43,8 @@ func (t *Target) Follow(ctx context.Context, run string, size int64) {
 	timer := time.NewTimer(0) // the first piece also keeps others from the output
 	defer timer.Stop()
 
+	pause := t.PieceTime / 32
+
 	for {
 		select {
 		case <-ctx.Done():
@@ -55,7 +57,8 @@ func (t *Target) Follow(ctx context.Context, run string, size int64) {
 		}
 
 		f.step(ctx)
-		timer.Reset(t.PieceTime)
+		timer.Reset(pause)
+		pause = min(2*pause, t.PieceTime)
 	}
 }
 

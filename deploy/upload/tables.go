@@ -3,24 +3,15 @@ package upload
 import (
 	"context"
 	"os"
-	"slices"
 
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/export"
 )
 
-// PrepareTables checks the place of the tables of a complete run: it can be written, and no object of
-// another program or another run is in the way. It discards uploads of a dead process.
+// PrepareTables checks the place of the tables of a complete run: it can be written, and no
+// object of another program or another run is in the way.
 func (t *Target) PrepareTables(ctx context.Context, run string) error {
 	if err := t.checkTables(ctx, run); err != nil {
-		return t.describeError(err)
-	}
-
-	isTable := func(key string) bool {
-		return slices.ContainsFunc(t.Tables, func(path string) bool { return t.keyOf(path) == key })
-	}
-
-	if err := t.Store.AbortUploads(ctx, t.Key, isTable); err != nil {
 		return t.describeError(err)
 	}
 

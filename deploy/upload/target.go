@@ -58,7 +58,8 @@ type Config struct {
 	// PieceSize is the size in bytes from which on a piece of the journal is copied. Defaults
 	// to 8 MiB.
 	PieceSize int64
-	// PieceTime is the time after which a smaller piece is copied. Defaults to a minute.
+	// PieceTime is the time after which a smaller piece is copied. It is shorter for the first
+	// pieces, so that the first answers can be read soon. Defaults to a minute.
 	PieceTime time.Duration
 }
 
@@ -84,8 +85,8 @@ func New(cfg Config) *Target {
 	return &Target{Config: cfg, synced: make(chan int64, 1)}
 }
 
-// LogTo sets the log of what fails and is tried again, and of copies to this machine. Without it they
-// are not logged. It must be called before the other methods.
+// LogTo sets the log of what fails and is tried again, and of copies to this machine. Without
+// it they are not logged. It must be called before the other methods.
 func (t *Target) LogTo(log zerolog.Logger) { t.log = log }
 
 // Output names the files in the store, for people.
@@ -172,9 +173,8 @@ func (t *Target) findLocal() (localRun, error) {
 }
 
 // Prepare checks the place before the run begins: it can be listed and written, and no object
-// of another program or another run is in the way. It discards uploads of a dead process. If
-// the place has a complete run, and this machine has none, Prepare copies its files here, so
-// that the run is found to be complete.
+// of another program or another run is in the way. If the place has a complete run, and this
+// machine has none, Prepare copies its files here, so that the run is found to be complete.
 func (t *Target) Prepare(ctx context.Context) error {
 	local, err := t.findLocal()
 	if err != nil {
@@ -196,10 +196,6 @@ func (t *Target) Prepare(ctx context.Context) error {
 
 	if local.complete || local.id == "" && files.Exists(t.Local.Meta()) {
 		return nil // there may be nothing to write
-	}
-
-	if err := t.Store.AbortUploads(ctx, t.Key+".", t.isOurs); err != nil {
-		return t.describeError(err)
 	}
 
 	return t.describeError(t.tryWrite(ctx))
