@@ -325,42 +325,59 @@ func TestCSVLongRow(t *testing.T) {
 	}
 }
 
-// FuzzCSV compares the rows with those of encoding/csv, which has other line breaks in fields,
+// FuzzCSV compares the rows of CSV with those of encoding/csv, which has other line breaks in fields,
 // and checks that reading continues at each position.
 func FuzzCSV(f *testing.F) {
+	addCSV(f, ',')
+	f.Fuzz(func(t *testing.T, text string) { checkCSV(t, text, proto.FormatCSV, ',') })
+}
+
+// FuzzTSV does the same with tabs.
+func FuzzTSV(f *testing.F) {
+	addCSV(f, '\t')
+	f.Fuzz(func(t *testing.T, text string) { checkCSV(t, text, proto.FormatTSV, '\t') })
+}
+
+// addCSV adds texts of CSV to the corpus.
+func addCSV(f *testing.F, delimiter rune) {
+	f.Helper()
+
 	for _, text := range []string{
-		"id,text\n1,a\n", "a,b\r\n\"x\"\"y\",\"1\r\n2\"\r\n", "a;b\n\n1;\"\"\n", "a\n\"b", "a,b\n1,2\"3\n\"4\"5,6\n7,8",
-		"\xef\xbb\xbfa\tb\n1\t2", "a,b\n1,\r\n", "a\r\n\r", "\"a\n\n\",b\n,\n",
+		"id,text\n1,a\n", "a,b\r\n\"x\"\"y\",\"1\r\n2\"\r\n", "a,b\n\n1,\"\"\n", "a\n\"b",
+		"a,b\n1,2\"3\n\"4\"5,6\n7,8", "\xef\xbb\xbfa,b\n1,2", "a,b\n1,\r\n", "a\r\n\r", "\"a\n\n\",b\n,\n",
+		",\"\",c\n1,\x00,2\n", "a,b\n\"\"\"\",\"x\"\"\"\n", "a,b\nx\ry,\"\r\"\n",
 	} {
-		f.Add(text)
+		f.Add(strings.ReplaceAll(text, ",", string(delimiter)))
+	}
+}
+
+// checkCSV checks the rows of a text.
+func checkCSV(t *testing.T, text, format string, delimiter rune) {
+	t.Helper()
+
+	cfg := configOf("x.csv", text)
+	cfg.Table = proto.Table{Format: format, Delimiter: string(delimiter)}
+
+	rows, positions := readAll(t, cfg)
+	if len(positions) < 50 {
+		checkResumes(t, cfg, rows, positions)
 	}
 
-	f.Fuzz(func(t *testing.T, text string) {
-		cfg := configOf("x.csv", text)
-		cfg.Table = proto.Table{Format: proto.FormatCSV, Delimiter: ","}
+	text = strings.TrimPrefix(text, "\xef\xbb\xbf")
+	if !utf8.ValidString(text) || strings.Contains(strings.ReplaceAll(text, "\r\n", ""), "\r") {
+		return
+	}
 
-		rows, positions := readAll(t, cfg)
-		if len(positions) < 50 {
-			checkResumes(t, cfg, rows, positions)
-		}
-
-		text = strings.TrimPrefix(text, "\xef\xbb\xbf")
-		if !utf8.ValidString(text) || strings.Contains(text, "\x00") ||
-			strings.Contains(strings.ReplaceAll(text, "\r\n", ""), "\r") {
-			return
-		}
-
-		want, got := parseLikeStandard(text), parseAll(text)
-		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
-			t.Errorf("the fields differ from those of encoding/csv (-want +got):\n%s", diff)
-		}
-	})
+	want, got := parseLikeStandard(text, delimiter), parseAll(text, delimiter)
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("the fields differ from those of encoding/csv (-want +got):\n%s", diff)
+	}
 }
 
 // parseLikeStandard returns the rows that encoding/csv finds, with "error" for a wrong row.
-func parseLikeStandard(text string) (rows [][]string) {
+func parseLikeStandard(text string, delimiter rune) (rows [][]string) {
 	r := csv.NewReader(strings.NewReader(text))
-	r.FieldsPerRecord = -1
+	r.Comma, r.FieldsPerRecord = delimiter, -1
 
 	for {
 		row, err := r.Read()
@@ -376,11 +393,11 @@ func parseLikeStandard(text string) (rows [][]string) {
 }
 
 // parseAll returns the rows that the parser finds, with "error" for a wrong row.
-func parseAll(text string) (rows [][]string) {
+func parseAll(text string, delimiter rune) (rows [][]string) {
 	r := &csvReader{
 		text:   &textFile{},
 		buffer: rowBuffer{r: strings.NewReader(text)},
-		parser: csvParser{delimiter: []byte(",")},
+		parser: csvParser{delimiter: []byte(string(delimiter))},
 	}
 
 	for {

@@ -1,6 +1,7 @@
 package table
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -48,11 +49,17 @@ func TestTablesOfOthers(t *testing.T) {
 		return rows
 	}
 
+	var indexed []string
+	for i, row := range csv("1e-07") {
+		indexed = append(indexed, strings.Replace(row, " ", fmt.Sprintf(` column_1="%d" `, i), 1))
+	}
+
 	tests := map[string]struct {
 		format string
 		want   []string
 	}{
 		"pandas.csv":           {proto.FormatCSV, csv("1e-07")},
+		"pandas-index.csv":     {proto.FormatCSV, indexed},
 		"pandas-quoted.csv.gz": {proto.FormatCSV, csv("1e-07")},
 		"pandas.jsonl":         {proto.FormatJSONL, jsonLines("0.0000001")},
 		"pandas.json":          {proto.FormatJSON, jsonArray("0.0000001")},

@@ -201,39 +201,45 @@ func TestText(t *testing.T) {
 	}
 }
 
-// FuzzJSON compares the rows of JSON lines and of an array with encoding/json, and checks that
-// reading continues at each position.
-func FuzzJSON(f *testing.F) {
+// FuzzJSONLines, FuzzJSONArray and FuzzText check that reading continues at each position. Rows of JSON
+// are compared with encoding/json.
+func FuzzJSONLines(f *testing.F) { fuzzRows(f, proto.FormatJSONL) }
+
+func FuzzJSONArray(f *testing.F) { fuzzRows(f, proto.FormatJSON) }
+
+func FuzzText(f *testing.F) { fuzzRows(f, proto.FormatText) }
+
+// fuzzRows checks the rows of texts in a format.
+func fuzzRows(f *testing.F, format string) {
+	f.Helper()
+
 	for _, text := range []string{
 		"{\"a\":1}\n{\"b\":\"\\u00e9\"}", "[{\"a\":1},\n{\"a\":[true,null]}]", "[1,",
-		"{\"a\":\"\\ud800\"}\n\n{}", "[{}] x", "[",
+		"{\"a\":\"\\ud800\"}\n\n{}", "[{}] x", "[", "\xef\xbb\xbfa\x00\r\n\n b",
 	} {
 		f.Add(text)
 	}
 
 	f.Fuzz(func(t *testing.T, text string) {
-		for _, format := range []string{proto.FormatJSONL, proto.FormatJSON, proto.FormatText} {
-			cfg := configOf("x", text)
-			cfg.Table.Format = format
+		cfg := configOf("x", text)
+		cfg.Table.Format = format
 
-			rows, positions := readAll(t, cfg)
-			if len(positions) < 50 {
-				checkResumes(t, cfg, rows, positions)
-			}
-
-			checkObjects(t, cfg)
+		rows, positions := readAll(t, cfg)
+		if len(positions) < 50 {
+			checkResumes(t, cfg, rows, positions)
 		}
+
+		checkObjects(t, cfg)
 	})
 }
 
-// checkObjects checks that each row of an array is the element that encoding/json has.
+// checkObjects checks that each row is the object that encoding/json has.
 func checkObjects(t *testing.T, cfg Config) {
 	t.Helper()
 
-	var elements []map[string]json.RawMessage
 	text := string(cfg.Opener.(memoryOpener))
-	if cfg.Table.Format != proto.FormatJSON || json.Unmarshal([]byte(text), &elements) != nil ||
-		elements == nil {
+	objects, ok := decodeObjects(text, cfg.Table.Format)
+	if !ok {
 		return
 	}
 
@@ -243,7 +249,7 @@ func checkObjects(t *testing.T, cfg Config) {
 	}
 	defer r.Close()
 
-	for _, element := range elements {
+	for _, object := range objects {
 		row, err := r.Next()
 		if _, isRow := errors.AsType[*RowError](err); isRow {
 			continue
@@ -255,7 +261,7 @@ func checkObjects(t *testing.T, cfg Config) {
 
 		for i, c := range row.Columns {
 			var want, got any
-			if json.Unmarshal(element[c.Name], &want) != nil ||
+			if json.Unmarshal(object[c.Name], &want) != nil ||
 				json.Unmarshal(row.Values[i].AppendJSON(nil), &got) != nil {
 				t.Fatalf("column %q of a row of %q is not JSON", c.Name, text)
 			}
@@ -265,12 +271,38 @@ func checkObjects(t *testing.T, cfg Config) {
 			}
 		}
 
-		if len(row.Columns) != len(element) {
-			t.Errorf("the row has %d columns, want %d", len(row.Columns), len(element))
+		if len(row.Columns) != len(object) {
+			t.Errorf("the row has %d columns, want %d", len(row.Columns), len(object))
 		}
 	}
 
 	if _, err := r.Next(); !errors.Is(err, io.EOF) {
 		t.Errorf("the end of %q has the error %v", text, err)
 	}
+}
+
+// decodeObjects returns the objects of a text, if all of it is sound.
+func decodeObjects(text, format string) (objects []map[string]json.RawMessage, ok bool) {
+	switch format {
+	case proto.FormatJSON:
+		return objects, json.Unmarshal([]byte(text), &objects) == nil && objects != nil
+	case proto.FormatJSONL:
+	default:
+		return nil, false
+	}
+
+	for line := range strings.Lines(text) {
+		if strings.TrimSpace(line) == "" {
+			continue
+		}
+
+		var object map[string]json.RawMessage
+		if json.Unmarshal([]byte(line), &object) != nil || object == nil {
+			return nil, false
+		}
+
+		objects = append(objects, object)
+	}
+
+	return objects, true
 }

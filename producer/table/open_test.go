@@ -125,3 +125,25 @@ func testRows(t *testing.T, tests []rowTest) {
 		})
 	}
 }
+
+// FuzzOpen opens files of which nothing is known. Whatever they are, reading continues at each
+// position with the same rows.
+func FuzzOpen(f *testing.F) {
+	for _, text := range []string{
+		"id,text\n1,a\n", "{\"a\":1}\n{\"a\":2}\n", "[{\"a\":1},{\"a\":2}]", "One line.\nAnother line.\n", "a;b\n1;2\n3;4\n",
+		"a\tb\n1\t2\n", "\xff\xfea\x00,\x00b\x00\n\x001\x00,\x002\x00", "a,b\n\x00,1\n", "a\rb\r", "PAR1\x15", "\x1f\x8b",
+	} {
+		f.Add("x", text, "")
+		f.Add("lang=de/x.csv", text, "utf-8")
+		f.Add("x.tsv", text, "shift_jis")
+	}
+
+	f.Fuzz(func(t *testing.T, name, text, encoding string) {
+		cfg := configOf(name, text)
+		cfg.Table.Encoding = encoding
+
+		if rows, positions := readAll(t, cfg); len(positions) < 50 {
+			checkResumes(t, cfg, rows, positions)
+		}
+	})
+}

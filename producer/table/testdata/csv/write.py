@@ -28,6 +28,7 @@ def path(name):
 
 
 frame = pd.DataFrame(rows, columns=names)
+frame.to_csv(path('pandas-index.csv'))
 frame.to_csv(path('pandas.csv'), index=False)
 frame.to_csv(path('pandas-quoted.csv.gz'), index=False, quoting=csv.QUOTE_ALL, compression={'method': 'gzip', 'mtime': 1})
 frame.to_json(path('pandas.jsonl'), orient='records', lines=True)
