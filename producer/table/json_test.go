@@ -215,7 +215,7 @@ func fuzzRows(f *testing.F, format string) {
 
 	for _, text := range []string{
 		"{\"a\":1}\n{\"b\":\"\\u00e9\"}", "[{\"a\":1},\n{\"a\":[true,null]}]", "[1,",
-		"{\"a\":\"\\ud800\"}\n\n{}", "[{}] x", "[", "\xef\xbb\xbfa\x00\r\n\n b",
+		"{\"a\":\"\\ud800\"}\n\n{}", "[{}] x", "[", "\xef\xbb\xbfa\x00\r\n\n b", "\v",
 	} {
 		f.Add(text)
 	}
@@ -292,7 +292,7 @@ func decodeObjects(text, format string) (objects []map[string]json.RawMessage, o
 	}
 
 	for line := range strings.Lines(text) {
-		if strings.TrimSpace(line) == "" {
+		if strings.Trim(line, " \t\r\n") == "" {
 			continue
 		}
 
