@@ -35,7 +35,7 @@ func (p *answerParser) parse(line outputLine) ([]table.Value, error) {
 	clear(p.values)
 	rest := p.values[1+fields:]
 
-	if line.LatencyMS >= 0 {
+	if line.LatencyMS >= 0 && line.Attempts > 0 { // a refused request was not sent
 		rest[4] = intValue(line.LatencyMS)
 	}
 

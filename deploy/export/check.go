@@ -107,7 +107,7 @@ func (c *checker) compareHeaders() error {
 	lacking := make([]bool, len(columns))
 
 	for _, path := range c.paths {
-		r, err := c.openTable(path)
+		r, err := openTable(c.ctx, path, c.joiner.format)
 		if err != nil {
 			return err
 		}
@@ -148,19 +148,19 @@ func (c *checker) compareHeader(name string, found []table.Column, lacking []boo
 	}
 }
 
-// openTable opens a file of the table.
-func (c *checker) openTable(path string) (table.Reader, error) {
+// openTable opens a file of a table in a format.
+func openTable(ctx context.Context, path string, f format) (table.Reader, error) {
 	local := inputfile.Local{}
 
-	file, err := local.Stat(c.ctx, path)
+	file, err := local.Stat(ctx, path)
 	if err != nil {
 		return nil, err
 	}
 
-	return table.Open(c.ctx, table.Config{
+	return table.Open(ctx, table.Config{
 		Opener: local,
 		File:   file,
-		Table:  tableOf(c.joiner.format),
+		Table:  tableOf(f),
 	})
 }
 
@@ -184,7 +184,7 @@ func (c *checker) openFile() (bool, error) {
 		return false, nil
 	}
 
-	r, err := c.openTable(c.paths[0])
+	r, err := openTable(c.ctx, c.paths[0], c.joiner.format)
 	if err != nil {
 		return false, err
 	}

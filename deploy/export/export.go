@@ -4,19 +4,20 @@
 // with their types, and the answer, or the reason why there is none:
 //
 //	answer         the text of the first choice; without one the tool calls as JSON; of an embedding the
-//	               vector as JSON; null if the request failed
-//	FIELD ...      with a JSON Schema of the answers: its properties, with their types
+//	               vector as JSON; null if the request failed, unless the answer does not match the schema
+//	FIELD ...      with a JSON Schema of the answers: its properties, with their types; null if the answer
+//	               has no such field, or a value of another type
 //	finish_reason  the reason why the answer ended
 //	error          the code and the message of the error; null if the request was answered
 //	input_tokens   the tokens of the prompt, and
 //	output_tokens  of the answer; null if the model server did not count them
-//	latency_ms     the time of the last attempt
+//	latency_ms     the whole milliseconds of the last attempt; null if the request was not sent
 //
 // If the input has a column of one of these names, all of them end in _2, or in the next number that is
 // free. A run of requests, not of rows, has the one input column custom_id.
 //
 // The ending of a path decides the format: see [Formats]. CSV cannot distinguish null from an empty text;
-// both are an empty field.
+// both are an empty field. In Parquet, a field whose numbers do not fit into 64 bits is a column of text.
 //
 // The lines of an output are merged if they are in order, and sorted on disk first if they are not. So the
 // memory does not depend on the number of rows. Each line is compared with its request, by index and

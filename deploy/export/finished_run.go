@@ -79,7 +79,10 @@ func describeInputError(err error, meta *metadata.Run) error {
 		return exit.WithHint(fmt.Errorf("the input is not the one of run %s: %w", meta.TestID, err),
 			"give the input as it was when the run began: "+report.ShellWords(meta.Test.InputFiles...))
 	case errors.Is(err, fs.ErrNotExist):
-		return exit.Usage("", "input: %w", err)
+		if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
+			return exit.Usage("", "%s: %w", files.Short(pathErr.Path), pathErr.Err)
+		}
+		return exit.Usage("", "%w", err)
 	}
 
 	return err

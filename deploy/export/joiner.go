@@ -41,12 +41,7 @@ type joiner struct {
 
 // newJoiner opens the input and the output of a table. The columns in wide have numbers of any size.
 func newJoiner(ctx context.Context, cfg Config, f format, wide []string) (_ *joiner, err error) {
-	input, err := producer.RowColumns(ctx, cfg.Input, cfg.Run)
-	if err != nil {
-		return nil, err
-	}
-
-	answer, err := newAnswerColumns(cfg.Run.Settings, input)
+	input, answer, err := findColumns(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -76,6 +71,17 @@ func newJoiner(ctx context.Context, cfg Config, f format, wide []string) (_ *joi
 	}
 
 	return j, nil
+}
+
+// findColumns returns the columns of the input, and those of the answers.
+func findColumns(ctx context.Context, cfg Config) (input []table.Column, answer answerColumns, err error) {
+	if input, err = producer.RowColumns(ctx, cfg.Input, cfg.Run); err != nil {
+		return nil, answer, err
+	}
+
+	answer, err = newAnswerColumns(cfg.Run.Settings, input)
+
+	return input, answer, err
 }
 
 // openLines opens the output lines in the order of the requests.

@@ -84,7 +84,9 @@ func parseExport(
 	switch {
 	case o.path == "":
 		return o, exit.Usage(example, "-o is missing: the table to write")
-	case export.Ending(o.path) == "" || isFolder(o.path):
+	case isFolder(o.path):
+		return o, exit.Usage(example, "-o %s is a folder", o.path)
+	case export.Ending(o.path) == "":
 		return o, exit.Usage(example, "-o %s: must end in %s", o.path, listEndings())
 	case o.shards < 1 || o.shards > export.MaxShards:
 		return o, exit.Usage("for example --shards 16", "--shards %d: must be from 1 to %d", o.shards, export.MaxShards)
@@ -151,6 +153,8 @@ func exportRun(ctx context.Context, env environment, o exportOptions, copies *re
 			return err
 		}
 		cfg.Create = o.upload.CreateTable(ctx, cfg.Run.Run)
+	} else if err := export.CheckReplaced(ctx, cfg); err != nil {
+		return err
 	}
 
 	tables, err := export.Write(ctx, cfg)
