@@ -57,7 +57,6 @@ require (
 	github.com/zeebo/xxh3 v1.1.0 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/net v0.61.0 // indirect
-	gopkg.in/ini.v1 v1.67.3 // indirect
 )
 
 require (
@@ -75,6 +74,7 @@ require (
 	github.com/minio/minio-go/v7 v7.4.1
 	github.com/rivo/uniseg v0.4.7
 	golang.org/x/oauth2 v0.38.0
+	gopkg.in/ini.v1 v1.67.3
 )
 
 require (

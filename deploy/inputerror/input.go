@@ -13,6 +13,7 @@ import (
 	"github.com/promptmill/promptmill/producer/inputfile"
 	"github.com/promptmill/promptmill/producer/prompt"
 	"github.com/promptmill/promptmill/producer/table"
+	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/jsonl"
 )
 
@@ -86,6 +87,8 @@ func (in Input) Describe(err error) error {
 			"%s: %w", in.names(), err)
 	case damaged:
 		return in.hintForDamage(damage).usage("%s: %w", in.name(damage.File), damage)
+	case errors.Is(err, proto.ErrInputChanged):
+		return exit.WithHint(err, "run the same command again when no program writes the input")
 	case errors.Is(err, fs.ErrNotExist):
 		return missingFile(in.name(pathOf(err)))
 	case errors.Is(err, fs.ErrPermission):

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/objectstore/storetest"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -87,26 +88,9 @@ func serveText(t *testing.T, text []byte) *testServer {
 // cutAnswers cuts the connection behind a number of bytes of each answer that is longer.
 func (s *testServer) cutAnswers(size int) {
 	s.fault = func(w http.ResponseWriter, r *http.Request, _ int) bool {
-		http.ServeContent(&cutWriter{ResponseWriter: w, left: size}, r, "", time.Time{}, bytes.NewReader(s.text))
+		http.ServeContent(storetest.CutAnswer(w, size), r, "", time.Time{}, bytes.NewReader(s.text))
 		return true
 	}
-}
-
-// cutWriter is an answer whose connection breaks.
-type cutWriter struct {
-	http.ResponseWriter
-
-	left int
-}
-
-// Write implements io.Writer.
-func (w *cutWriter) Write(p []byte) (int, error) {
-	n, err := w.ResponseWriter.Write(p[:min(len(p), w.left)])
-	if w.left -= n; n < len(p) {
-		w.ResponseWriter.(http.Flusher).Flush()
-		panic(http.ErrAbortHandler)
-	}
-	return n, err
 }
 
 // readAll opens and reads a file.

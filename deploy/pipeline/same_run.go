@@ -5,7 +5,9 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"strconv"
@@ -214,8 +216,11 @@ func schemaText(schema json.RawMessage) string {
 // validation has read. It reads the files only where their attributes leave that open.
 func checkUnchanged(ctx context.Context, in proto.Input, s proto.Settings, source producer.Source) error {
 	now, err := source.Describe(ctx)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %w", proto.ErrInputChanged, err)
+	}
+	if err != nil {
+		return err
 	}
 
 	same := true

@@ -48,7 +48,7 @@ func (c command) prepare(args ...string) *exec.Cmd {
 	}
 
 	cmd := exec.Command(path, args...)
-	cmd.Dir, cmd.Env = c.dir, append(os.Environ(), "PROMPTMILL_STATE="+c.state)
+	cmd.Dir, cmd.Env = c.dir, slices.Concat(os.Environ(), []string{"PROMPTMILL_STATE=" + c.state}, c.env)
 	cmd.SysProcAttr = endWithTest()
 	c.t.Cleanup(func() {
 		if cmd.Process != nil {

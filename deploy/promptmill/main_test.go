@@ -32,6 +32,7 @@ type command struct {
 	t     *testing.T
 	dir   string // working directory; output and state lie in it
 	state string
+	env   []string // further variables
 }
 
 func newCommand(t *testing.T) command {

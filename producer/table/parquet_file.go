@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/encoding/thrift"
@@ -107,6 +108,11 @@ func (p *parquetFile) describeError(err error) error {
 			Message: d.message,
 		}
 	}
+
+	if strings.Contains(err.Error(), p.path) {
+		return err // a store names the file itself
+	}
+
 	return fmt.Errorf("read %s: %w", p.path, err)
 }
 

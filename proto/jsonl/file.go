@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -41,31 +42,32 @@ func Open(path string) (io.ReadCloser, error) {
 // Decompress returns the text of an open file, decompressed if it is gzip or zstd. Closing the text
 // closes the file, and so does an error. name stands for the file in errors.
 func Decompress(name string, f io.ReadSeekCloser) (io.ReadCloser, error) {
-	buf := newBuffer(f)
+	from := &source{Reader: f}
+	buf := newBuffer(from)
 	magic, _ := buf.Peek(magicSize) // a shorter file is neither
 	switch {
 	case isGzip(magic):
 		z, err := newGzipReader(buf)
 		if err != nil {
 			f.Close()
-			return nil, fmt.Errorf("unpack %s: %w", name, newDamageError(name, "gzip", err))
+			return nil, fmt.Errorf("unpack %s: %w", name, from.describeError(name, "gzip", err))
 		}
-		return file{z, func() { f.Close() }, name, "gzip"}, nil
+		return file{z, func() { f.Close() }, name, "gzip", from}, nil
 
 	case isZstd(magic):
 		z, err := zstd.NewReader(buf, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 			zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
 			f.Close()
-			return nil, fmt.Errorf("unpack %s: %w", name, newDamageError(name, "zstd", err))
+			return nil, fmt.Errorf("unpack %s: %w", name, from.describeError(name, "zstd", err))
 		}
-		return file{z, func() { z.Close(); f.Close() }, name, "zstd"}, nil
+		return file{z, func() { z.Close(); f.Close() }, name, "zstd", from}, nil
 
 	default:
 		if _, err := f.Seek(0, io.SeekStart); err == nil {
 			return f, nil
 		}
-		return file{buf, func() { f.Close() }, name, ""}, nil // a pipe: only buf has the bytes peeked at
+		return file{buf, func() { f.Close() }, name, "", from}, nil // a pipe: only buf has the bytes peeked at
 	}
 }
 
@@ -117,6 +119,8 @@ type file struct {
 	path  string
 	// format is the name of the compression; empty: none.
 	format string
+	// from is the file before it is unpacked.
+	from *source
 }
 
 // Read implements [io.Reader].
@@ -124,9 +128,11 @@ func (f file) Read(p []byte) (int, error) {
 	n, err := f.r.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
 		if f.format != "" {
-			err = newDamageError(f.path, f.format, err)
+			err = f.from.describeError(f.path, f.format, err)
 		}
-		err = fmt.Errorf("read %s: %w", f.path, err)
+		if !strings.Contains(err.Error(), f.path) { // a store names the file itself
+			err = fmt.Errorf("read %s: %w", f.path, err)
+		}
 	}
 
 	return n, err
@@ -201,4 +207,29 @@ func (g *gzipReader) skipZeros() error {
 			return errTrailingData
 		}
 	}
+}
+
+// source is a file that is unpacked. It keeps the error of a read, which is no damage.
+type source struct {
+	io.Reader
+
+	err error
+}
+
+// Read implements [io.Reader].
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.err = err
+	}
+
+	return n, err
+}
+
+// describeError returns the error of unpacking the file: the one with which it was read, or damage.
+func (s *source) describeError(path, compression string, err error) error {
+	if s.err != nil {
+		return s.err
+	}
+	return newDamageError(path, compression, err)
 }

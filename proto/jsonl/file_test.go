@@ -2,6 +2,7 @@ package jsonl
 
 import (
 	"bytes"
+	"compress/gzip"
 	"errors"
 	"io"
 	"io/fs"
@@ -176,4 +177,59 @@ func windowed(t testing.TB, window int) string {
 	}
 
 	return b.String()
+}
+
+// failingFile is a file whose reads fail behind some bytes.
+type failingFile struct {
+	*bytes.Reader
+
+	err error
+}
+
+// Read implements io.Reader.
+func (f *failingFile) Read(p []byte) (int, error) {
+	n, err := f.Reader.Read(p)
+	if errors.Is(err, io.EOF) {
+		err = f.err
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (f *failingFile) Close() error { return nil }
+
+// A packed file that cannot be read, as when a store does not answer, is not damaged.
+func TestReadErrorIsNoDamage(t *testing.T) {
+	t.Parallel()
+
+	text := bytes.Repeat([]byte("a line of text\n"), 100_000)
+	var zipped bytes.Buffer
+	w := gzip.NewWriter(&zipped)
+	if _, err := w.Write(text); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	encoder, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for name, packed := range map[string][]byte{
+		"gzip": zipped.Bytes(),
+		"zstd": encoder.EncodeAll(text, nil),
+	} {
+		for _, size := range []int{5, 20, len(packed) - 3} {
+			want := errors.New("s3://bucket/key: the store does not answer")
+			in, err := Decompress("s3://bucket/key", &failingFile{bytes.NewReader(packed[:size]), want})
+			if err == nil {
+				_, err = io.Copy(io.Discard, in)
+			}
+			if !errors.Is(err, want) || errors.Is(err, ErrDamaged) {
+				t.Errorf("%s, %d bytes: %v", name, size, err)
+			}
+		}
+	}
 }
