@@ -473,8 +473,10 @@ func (m Manifest) checkFields(key string) error {
 		return NewFieldError("settings.endpoint", "%q is none of %q", Excerpt(s.Endpoint), Endpoints)
 	case m.Schema < SchemaFor(Settings{ShardEncoding: s.ShardEncoding}):
 		return NewFieldError("schema", "%d has no settings.shard_encoding", m.Schema)
-	case m.Schema < SchemaFor(s):
+	case m.Schema < SchemaFor(Settings{ShardEncoding: s.ShardEncoding, Endpoint: s.Endpoint}):
 		return NewFieldError("schema", "%d has no settings.endpoint", m.Schema)
+	case m.Schema < SchemaFor(s):
+		return NewFieldError("schema", "%d has no settings.rows, settings.limit or settings.sample", m.Schema)
 	case s.RetryTruncated < 0 || s.RetryTruncated > maxTruncate:
 		return NewFieldError("settings.retry_truncated", "%g", s.RetryTruncated)
 	case p.Round < 0 || p.Checkpoint.File < 0 || p.Checkpoint.Offset < 0 || p.Checkpoint.Line < 0 ||

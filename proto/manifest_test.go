@@ -44,6 +44,11 @@ func TestSchemaOfSettings(t *testing.T) {
 		{`{"schema":4,"run":"r","state":"in_progress","settings":{"endpoint":"/v1/embeddings"}}`, ""},
 		{`{"schema":3,"run":"r","state":"in_progress","settings":{"endpoint":"/v1/embeddings"}}`,
 			"manifest of run r: schema: 3 has no settings.endpoint"},
+		{`{"schema":5,"run":"r","state":"in_progress","settings":{"rows":{"prompt":"{{.a}}"},"limit":1}}`, ""},
+		{`{"schema":4,"run":"r","state":"in_progress","settings":{"rows":{"prompt":"{{.a}}"}}}`,
+			"manifest of run r: schema: 4 has no settings.rows, settings.limit or settings.sample"},
+		{`{"schema":3,"run":"r","state":"in_progress","settings":{"sample":2}}`,
+			"manifest of run r: schema: 3 has no settings.rows, settings.limit or settings.sample"},
 		{`{"schema":4,"run":"r","state":"in_progress","settings":{"endpoint":"/v1/files"}}`,
 			`manifest of run r: settings.endpoint: "/v1/files" is none of ["/v1/chat/completions" "/v1/completions" ` +
 				`"/v1/embeddings" "/v1/responses" "/v1/rerank" "/v1/score"]`},

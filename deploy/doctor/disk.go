@@ -1,23 +1,16 @@
 package doctor
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
 
-	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
-	"github.com/promptmill/promptmill/deploy/inputerror"
 	"github.com/promptmill/promptmill/deploy/natsserver"
-	"github.com/promptmill/promptmill/producer/inputfile"
-	"github.com/promptmill/promptmill/proto"
 )
 
 // place is a folder that a run writes into.
@@ -38,13 +31,9 @@ func (o Options) checkDisks(ctx context.Context) []Finding {
 	out, store := place{what: "output", dir: nearestFolder(output)}, place{what: "state", dir: nearestFolder(o.State)}
 	var how string
 	if len(o.Inputs) > 0 {
-		if err := (inputerror.Input{Files: o.Inputs, Opener: o.Opener}).Check(ctx, proto.Settings{}); err != nil {
-			return []Finding{failedFinding("input", err)}
-		}
-
-		e, err := estimateSpace(ctx, o.Opener, o.Inputs)
+		e, err := o.measureInputs(ctx)
 		if err != nil {
-			return []Finding{failedFinding("disk", err)}
+			return []Finding{failedFinding("input", err)}
 		}
 		how = e.String()
 		out.need, out.strict, store.need = e.outputBytes(), true, e.storeBytes()
@@ -164,95 +153,6 @@ func measureSync(dir string) (time.Duration, error) {
 	slices.Sort(times)
 
 	return times[len(times)/2], nil
-}
-
-// Assumptions of an estimate of the output: only the run has the facts.
-const (
-	assumedLine    = 4000 // bytes of an output line
-	assumedPacking = 3    // to 1, of text by zstd
-)
-
-// space is the size of an input: requests, and bytes of text.
-type space struct {
-	requests, text int64
-	exact          bool // all of it was read
-}
-
-// sampleSize is the number of bytes of each file that an estimate reads.
-const sampleSize = 4 << 20
-
-// estimateSpace reads the beginnings of files. A packed file counts as assumedPacking times its
-// size.
-func estimateSpace(ctx context.Context, opener inputfile.Opener, inputs []string) (space, error) {
-	all := space{exact: true}
-	for _, path := range inputs {
-		if path == "-" {
-			return all, exit.Usage("name a file", "the size of standard input is unknown before it is read")
-		}
-
-		s, err := sampleFile(ctx, opener, path)
-		if err != nil {
-			return all, err
-		}
-
-		all.requests, all.text, all.exact = all.requests+s.requests, all.text+s.text, all.exact && s.exact
-	}
-
-	return all, nil
-}
-
-func sampleFile(ctx context.Context, opener inputfile.Opener, path string) (space, error) {
-	file := proto.File{Path: path}
-	in, err := inputfile.OpenText(ctx, opener, file, 0)
-	if err != nil {
-		return space{}, err
-	}
-	defer in.Close()
-
-	sample, err := io.ReadAll(io.LimitReader(in, sampleSize))
-	if err != nil {
-		return space{}, fmt.Errorf("read %s: %w", path, err)
-	}
-
-	lines := int64(bytes.Count(sample, []byte("\n")))
-	if len(sample) > 0 && sample[len(sample)-1] != '\n' {
-		lines++
-	}
-
-	if len(sample) < sampleSize {
-		return space{lines, int64(len(sample)), true}, nil
-	}
-
-	file, err = opener.Stat(ctx, path)
-	compression, err2 := inputfile.Compression(ctx, opener, file)
-	if err := errors.Join(err, err2); err != nil {
-		return space{}, err
-	}
-
-	text := file.Bytes
-	if compression != "" {
-		text *= assumedPacking
-	}
-
-	return space{requests: int64(float64(text) / float64(len(sample)) * float64(lines)), text: text}, nil
-}
-
-// outputBytes returns the size of the output in bytes, twice: the final files are written next to
-// the journal.
-func (s space) outputBytes() int64 { return 2 * s.requests * assumedLine / assumedPacking }
-
-// storeBytes returns the size in bytes of the store of a bus for this run alone.
-func (s space) storeBytes() int64 {
-	return min(s.text/assumedPacking, natsserver.MaxWorkBytes) + natsserver.MaxResultsBytes
-}
-
-func (s space) String() string {
-	about := "about "
-	if s.exact {
-		about = ""
-	}
-	return fmt.Sprintf("%s%d requests, %s of text; assumed: %s an answer, packed %d to 1, and room for journal and final files at once",
-		about, s.requests, formatBytes(s.text), formatBytes(assumedLine), assumedPacking)
 }
 
 // formatBytes formats a number of bytes with two digits.

@@ -34,6 +34,8 @@ type Options struct {
 	Output string
 	// Inputs are the files that the free space must suffice for. Defaults to a run's reserve.
 	Inputs []string
+	// Settings are those of the run of Inputs. With Settings.Rows, its requests are made of rows.
+	Settings proto.Settings
 	// Opener opens the inputs. Required with Inputs.
 	Opener inputfile.Opener
 	// Concurrency is the number of requests at once at each model server. Required.

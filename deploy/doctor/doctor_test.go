@@ -22,6 +22,7 @@ import (
 
 	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/modelservers"
 	"github.com/promptmill/promptmill/producer/inputfile"
 	"github.com/promptmill/promptmill/proto"
@@ -494,24 +495,59 @@ func TestEstimateSpace(t *testing.T) {
 		inputs []string
 		want   space
 	}{
-		{"a small file is read whole", []string{small}, space{10, 10_000, true}},
-		{"and so is a packed one", []string{packed}, space{100, 100_000, true}},
-		{"a large one is extrapolated", []string{large}, space{10_000, 10_000_000, false}},
-		{"several", []string{small, packed}, space{110, 110_000, true}},
+		{"a small file is read whole", []string{small}, space{requests: 10, text: 10_000, exact: true}},
+		{"and so is a packed one", []string{packed}, space{requests: 100, text: 100_000, exact: true}},
+		{"a large one is extrapolated", []string{large}, space{requests: 10_000, text: 10_000_000, exact: false}},
+		{"several", []string{small, packed}, space{requests: 110, text: 110_000, exact: true}},
 	} {
-		got, err := estimateSpace(t.Context(), inputfile.Local{}, tt.inputs)
+		got, err := estimateSpace(t.Context(), inputfile.Local{}, tt.inputs, proto.Settings{})
 		if off := got.requests - tt.want.requests; err != nil || off < -10 || off > 10 || got.text != tt.want.text ||
 			got.exact != tt.want.exact {
 			t.Errorf("%s: %+v, %v, want %+v", tt.name, got, err, tt.want)
 		}
 	}
 
-	if _, err := estimateSpace(t.Context(), inputfile.Local{}, []string{"-"}); exit.Code(err) != exit.CodeUsage {
+	if _, err := estimateSpace(t.Context(), inputfile.Local{}, []string{"-"}, proto.Settings{}); exit.Code(err) != exit.CodeUsage {
 		t.Errorf("standard input: %v", err)
 	}
 
 	if got := (space{requests: 1_500_000}).outputBytes(); got != 4_000_000_000 {
 		t.Errorf("1.5 million requests: %d bytes", got)
+	}
+}
+
+// The first rows of a table stand for all.
+func TestEstimateRows(t *testing.T) {
+	t.Parallel()
+
+	write := func(name string, rows int, cell string) string {
+		path := filepath.Join(t.TempDir(), name)
+		text := "id,text\n" + strings.Repeat("1,"+cell+"\n", rows)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+
+	small, large, empty := write("small.csv", 3, "abc"), write("large.csv", 20_000, strings.Repeat("x", 1000)),
+		write("empty.csv", 2, "")
+
+	s := proto.Settings{Rows: &proto.Rows{Prompt: "{{.text}}"}}
+	for path, want := range map[string]space{
+		small: {requests: 3, exact: true},
+		large: {requests: 20_000},
+	} {
+		got, err := estimateSpace(t.Context(), inputfile.Local{}, []string{path}, s)
+		if off := got.requests - want.requests; err != nil || off < -50 || off > 50 || got.exact != want.exact || !got.rows ||
+			got.text < got.requests*int64(len("abc")) {
+			t.Errorf("%s: %+v, %v, want %+v", path, got, err, want)
+		}
+	}
+
+	_, err := estimateSpace(t.Context(), inputfile.Local{}, []string{empty}, s)
+	if want := "2 of the first 2 rows cannot be sent: " + files.Short(empty) + ", row 1 (line 2): the row has nothing in the column text"; err == nil ||
+		err.Error() != want {
+		t.Errorf("rows without prompts: %v, want %s", err, want)
 	}
 }
 

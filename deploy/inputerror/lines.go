@@ -193,7 +193,7 @@ func isWithoutModel(r producer.Reason) bool { return r.Fault == producer.FaultNo
 // fix returns the way to lines without a fault, an empty one if that is to write them.
 func (in Input) fix(reason producer.Reason) hint {
 	if reason.IsRow {
-		return fixRows(reason)
+		return in.fixRows(reason)
 	}
 
 	file := reason.Examples[0].File
@@ -232,7 +232,7 @@ func (in Input) fix(reason producer.Reason) hint {
 }
 
 // fixRows returns the way to rows without a fault, an empty one if that is to change the table.
-func fixRows(reason producer.Reason) hint {
+func (in Input) fixRows(reason producer.Reason) hint {
 	isEmpty := reason.Fault == producer.FaultEmptyCell
 	set, isSet := strings.CutPrefix(reason.Flag, "--set ")
 	switch {
@@ -248,6 +248,9 @@ func fixRows(reason producer.Reason) hint {
 	case reason.Fault == producer.FaultTemplate:
 		return hint{text: "fix the template"}
 	case reason.Fault != producer.FaultCell:
+	case reason.Flag == "--image" && in.Stdin:
+		return hint{text: "the column has the bytes, a URL or the path of a PNG, JPEG, GIF or WebP image; " +
+			"paths begin with /, since standard input has no folder"}
 	case reason.Flag == "--image":
 		return hint{text: "the column has the bytes, a URL or the path of a PNG, JPEG, GIF or WebP image; " +
 			"paths are relative to the folder of the table"}

@@ -130,6 +130,7 @@ func (c Command) environment(e webhook.Event) []string {
 		variable+"STATE="+state,
 		variable+"OUTPUT="+results,
 		variable+"META="+meta,
+		variable+"TABLE="+run.Table(c.Host),
 		variable+"ANSWERED="+strconv.Itoa(run.Answered),
 		variable+"FAILED="+strconv.Itoa(run.Failed))
 }

@@ -48,7 +48,10 @@ func TestCommand(t *testing.T) {
 	t.Setenv("PROMPTMILL_END_RUN", "another")
 	t.Setenv("PROMPTMILL_JOIN", "kept")
 
-	lines, err := runScript(t, "env | grep ^PROMPTMILL_ | grep -v ^PROMPTMILL_TEST_ | sort; cat; printf 'no newline'", nightly())
+	e := nightly()
+	e.Run.Tables = []string{"head:/data/nightly.csv"}
+
+	lines, err := runScript(t, "env | grep ^PROMPTMILL_ | grep -v ^PROMPTMILL_TEST_ | sort; cat; printf 'no newline'", e)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,6 +65,7 @@ func TestCommand(t *testing.T) {
 		"PROMPTMILL_END_OUTPUT=/data/nightly.jsonl.zst",
 		"PROMPTMILL_END_RUN=nightly",
 		"PROMPTMILL_END_STATE=completed",
+		"PROMPTMILL_END_TABLE=/data/nightly.csv",
 		"PROMPTMILL_JOIN=kept",
 		string(nightly().Body()),
 		"no newline",

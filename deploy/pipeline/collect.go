@@ -241,7 +241,7 @@ func (c *runCollector) collectUntilEnd(ctx context.Context) (*metadata.Run, erro
 	}
 
 	v := progress.NewStart("collect", m, c.Output, j.State().Counts.Done)
-	setPlace(&v, c.Upload)
+	setPlace(&v, c.Table, c.Upload)
 	v.Bus = describeBus(c.Bus)
 	c.Hooks.start(v)
 	defer c.Hooks.startProgress(&progress.Source{Run: m, Counts: p.Collector.Progress, JS: c.Bus.JS})()

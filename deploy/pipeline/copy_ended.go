@@ -105,6 +105,7 @@ func (c *runCollector) copyInto(ctx context.Context, m proto.Manifest, j *journa
 	}
 
 	v := progress.NewStart("collect", m, c.Output, j.State().Counts.Done)
+	setPlace(&v, c.Table, c.Upload)
 	v.Bus = describeBus(c.Bus)
 	c.Hooks.start(v)
 	defer c.Hooks.startProgress(&progress.Source{Run: m, Counts: from.Progress, JS: c.Bus.JS})()

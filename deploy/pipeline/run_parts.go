@@ -19,6 +19,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/producer"
+	"github.com/promptmill/promptmill/producer/prompt"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/worker"
@@ -291,7 +292,7 @@ func (r *runner) answeredRequests(ctx context.Context) (list []proto.Request) {
 func (r *runner) describeStart(l *busconn.Connection, own *natsserver.Server, onBus int) progress.Start {
 	state := r.journal.State()
 	v := progress.NewStart("run", state.Manifest, r.output, state.Counts.Done)
-	setPlace(&v, r.cfg.Upload)
+	setPlace(&v, r.cfg.Table, r.cfg.Upload)
 	v.Resumed, v.OnBus = r.resumed, onBus
 	if r.stdin != nil {
 		v.Input = "standard input"
@@ -333,7 +334,7 @@ func (r *runner) putOnBus(ctx context.Context, l *busconn.Connection, alone bool
 	if r.resumed {
 		found.notes = listIgnored(m, r.cfg)
 	}
-	if text := describeUnusedModel(m.Input, r.cfg.Settings.Model); text != "" {
+	if text := describeUnusedModel(m.Input, prompt.LineSettings(r.cfg.Settings).Model); text != "" {
 		found.notes = append(found.notes, text)
 	}
 

@@ -25,6 +25,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/producer/inputfile"
+	"github.com/promptmill/promptmill/producer/prompt"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/jsonl"
@@ -293,7 +294,7 @@ func (s *submission) prepare(ctx context.Context, cfg SubmitConfig) (proto.Manif
 		return m, rejectInput(s.hooks, input, problems, m.Input.Requests, nameModelOf(workers))
 	}
 
-	if text := describeUnusedModel(m.Input, cfg.Settings.Model); text != "" {
+	if text := describeUnusedModel(m.Input, prompt.LineSettings(cfg.Settings).Model); text != "" {
 		s.hooks.printf("%s", text)
 	}
 	s.explainModels(m, workers, cfg.Settings.Model == "" && settings.Model != "")

@@ -28,10 +28,19 @@ func prepareUpload(ctx context.Context, upload Upload, log zerolog.Logger) error
 	return upload.Prepare(ctx)
 }
 
-// setPlace names the results by the place where they end up.
-func setPlace(v *progress.Start, upload Upload) {
-	if upload != nil {
-		v.Results = upload.Output().Results()
+// setPlace names the results and the table by the place where they end up.
+func setPlace(v *progress.Start, table TableOutput, upload Upload) {
+	if table.enabled() {
+		v.Tables = table.paths()
+	}
+
+	if upload == nil {
+		return
+	}
+
+	v.Results = upload.Output().Results()
+	for i, path := range v.Tables {
+		v.Tables[i] = upload.Output().Beside(path)
 	}
 }
 

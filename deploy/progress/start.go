@@ -53,6 +53,8 @@ type Start struct {
 	// Results is the path of the answers at the end, and Journal that of the ones so far.
 	Results string `json:"results"`
 	Journal string `json:"journal"`
+	// Tables are the paths of the files of the table at the end. Empty if there is none.
+	Tables []string `json:"tables"`
 }
 
 // StartServer describes the model servers of a process at the start of a run.
@@ -104,6 +106,7 @@ func NewStart(command string, m proto.Manifest, out output.Prefix, durable int) 
 		Durable: durable,
 		Results: out.Results(),
 		Journal: out.Journal(),
+		Tables:  []string{},
 
 		FailIf:    failIf,
 		MaxTokens: maxTokens,
@@ -148,10 +151,25 @@ func (v Start) Lines() []terminal.Line {
 	add("server", v.formatServer(), false)
 	add("bus", v.Bus.format(), false)
 	add("stops if", v.formatLimits(), false)
+	add("table", formatTables(v.Tables), true)
 	add("answers", files.Short(v.Results), true)
 	add("read now", report.ShellWords("zstd", "-dc", files.Short(v.Journal)), true)
 
 	return lines
+}
+
+// formatTables formats the paths of a table.
+func formatTables(paths []string) string {
+	if len(paths) == 0 {
+		return ""
+	}
+
+	text := files.Short(paths[0])
+	if n := len(paths) - 1; n > 0 {
+		text += fmt.Sprintf(" and %d more", n)
+	}
+
+	return text
 }
 
 // formatHeadline formats the run and its requests.

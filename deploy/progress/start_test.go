@@ -51,6 +51,17 @@ run 20261128-213659-yb5a: 20,000 requests from tickets.jsonl
   answers   /out/tickets.results.jsonl.zst
   read now  zstd -dc /out/tickets.results.part.zst
 `},
+		{"a table in two files", func(v *Start) {
+			v.Tables = []string{"/out/t-00000-of-00002.csv", "/out/t-00001-of-00002.csv"}
+		}, `
+run 20261128-213659-yb5a: 20,000 requests from tickets.jsonl
+  model     gemma-3-4b-it, 131,072 tokens of context
+  server    vLLM 0.11.2 at http://127.0.0.1:8000, as many requests at once as it can use
+  bus       in this process
+  table     /out/t-00000-of-00002.csv and 1 more
+  answers   /out/tickets.results.jsonl.zst
+  read now  zstd -dc /out/tickets.results.part.zst
+`},
 		{"a resumed run with a label", func(v *Start) {
 			v.Resumed, v.Label, v.Durable, v.OnBus = true, "nightly", 3061, 1798
 			v.Server.Slots, v.Server.Concurrency = new(8), new(1600)
@@ -166,7 +177,7 @@ func TestShowStart(t *testing.T) {
 		`"version":"0.11.2","slots":null,"concurrency":null},"bus":{"own":true,"shared":false,` +
 		`"address":"127.0.0.1:39021","version":"2.15.3"},"fail_if":[],"max_tokens":null,` +
 		`"results":"/out/tickets.results.jsonl.zst",` +
-		`"journal":"/out/tickets.results.part.zst"}` + "\n"
+		`"journal":"/out/tickets.results.part.zst","tables":[]}` + "\n"
 
 	for mode, want := range map[terminal.Mode]string{
 		terminal.ModeJSON:  object,

@@ -26,6 +26,7 @@ func completionValues(env environment) map[string]cmdline.Values {
 		"ENCODING":      fixedValues(string(proto.Snappy), string(proto.Zstd), string(proto.Plain)),
 		"TYPE":          fixedValues(proto.TableFormats...),
 		"ENDPOINT":      fixedValues(proto.Endpoints...),
+		"ENCODING-NAME": fixedValues(commonEncodings...),
 		"FLAVOUR":       fixedValues(flavourNames()...),
 		"NAME=RATE,...": func(context.Context, *cli.Command) []string { return faultNames() },
 		"RUN": func(ctx context.Context, c *cli.Command) []string {
@@ -37,6 +38,12 @@ func completionValues(env environment) map[string]cmdline.Values {
 		},
 		"META": func(_ context.Context, c *cli.Command) []string { return runsOfHistory(env, c) },
 	}
+}
+
+// commonEncodings are encodings of tables that --encoding is given for.
+var commonEncodings = []string{
+	"utf-16le", "utf-16be", "windows-1250", "windows-1251", "windows-1252", "iso-8859-2", "iso-8859-15", "shift_jis",
+	"euc-jp", "euc-kr", "gbk", "gb18030", "big5",
 }
 
 // fixedValues are values that are always the same.
@@ -67,9 +74,6 @@ func runsOfHistory(env environment, c *cli.Command) (list []string) {
 	known, _ := history.Load(state) // a damaged history completes nothing
 	for _, e := range slices.Backward(known[max(0, len(known)-maxPastRuns):]) {
 		list = append(list, e.TestID+"\t"+proto.Printable(e.Model+" "+e.InputFile))
-		if e.Label != "" {
-			list = append(list, proto.Printable(e.Label)+"\t"+e.TestID)
-		}
 		if e.Label != "" {
 			list = append(list, proto.Printable(e.Label)+"\t"+e.TestID)
 		}

@@ -24,7 +24,7 @@ func doctorCommand(env environment) *cli.Command {
 		ArgsUsage: "[INPUT...]",
 		Description: "Without --join and --nats, doctor checks the bus of this machine, or whether run could start " +
 			"one. Without --url, it checks the model servers of this machine. With INPUT, it also checks that the " +
-			"free space is enough for it. It changes nothing, except that each model server gets one small " +
+			"free space is enough for it; with --prompt, INPUT is a table, whose first rows it renders. It changes nothing, except that each model server gets one small " +
 			"request.\n\nExit codes: 0 no check failed, 1 a check failed, 4 the bus or a model server of a flag cannot " +
 			"be reached or used.",
 		Flags: slices.Concat([]cli.Flag{
@@ -51,7 +51,9 @@ func doctorCommand(env environment) *cli.Command {
 				Usage:       "`PATH`: future output, whose disk is checked",
 				DefaultText: "this folder",
 			},
-		}, placeFlags(), busFlags(), []cli.Flag{jsonFlag()}),
+			setFlag(),
+			endpointFlag(),
+		}, rowFlags(), placeFlags(), busFlags(), []cli.Flag{jsonFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			places := openPlaces(c)
 			defer places.Close()
@@ -97,8 +99,12 @@ func parseDoctor(
 		return o, err
 	}
 
+	if o.Settings, err = parseTableSettings(c); err != nil {
+		return o, err
+	}
+
 	if c.Args().Present() {
-		if o.Inputs, err = parseInputs(ctx, c, places, proto.Settings{}); err != nil {
+		if o.Inputs, err = parseInputs(ctx, c, places, o.Settings); err != nil {
 			return o, err
 		}
 	}
@@ -112,6 +118,25 @@ func parseDoctor(
 	o.Servers.Log = o.Log
 
 	return o, nil
+}
+
+// parseTableSettings reads the flags that make requests of the rows of a table.
+func parseTableSettings(c *cli.Command) (s proto.Settings, err error) {
+	if s.Rows, err = parseRows(c); err != nil || s.Rows == nil {
+		return s, err
+	}
+
+	if !c.Args().Present() {
+		return s, exit.Usage("name the table, or leave out the prompt", "there is no INPUT for the rows")
+	}
+
+	if err := parseSelection(c, &s); err != nil {
+		return s, err
+	}
+
+	s.Set, err = parseSet(textsOf(c, "set"), true)
+
+	return s, err
 }
 
 // examine prints the findings of doctor as they come, or all of them as JSON at the end.

@@ -36,6 +36,11 @@ func flagRules() cmdline.Rules {
 				Any:   templateFlags,
 			},
 			{
+				Flags:    []string{"set", "endpoint"}, // doctor checks no fields of lines
+				Any:      templateFlags,
+				Commands: []string{"doctor"},
+			},
+			{
 				Flags:    []string{"replicas"}, // a bus of a command is no cluster
 				Any:      []string{"nats", "join"},
 				Commands: []string{"run", "serve"},

@@ -36,11 +36,7 @@ func inputFlags() []cli.Flag {
 			Category: groupInput,
 			Usage:    "`NAME`: model for all requests, even for those that name another",
 		},
-		&wholeTextsFlag{
-			Name:     "set",
-			Category: groupInput,
-			Usage:    "`KEY=JSON`: body field for requests that lack it, such as temperature=0; with --prompt, it may be a template, such as user={{json .name}}",
-		},
+		setFlag(),
 		&cli.BoolFlag{
 			Name:     "skip-invalid",
 			Category: groupInput,
@@ -72,6 +68,15 @@ func inputFlags() []cli.Flag {
 			Category: groupPolicy,
 			Usage:    "`NAME`: name for the run in lists and reports, which commands take in place of the id",
 		},
+	}
+}
+
+// setFlag returns the flag for fields of requests.
+func setFlag() cli.Flag {
+	return &wholeTextsFlag{
+		Name:     "set",
+		Category: groupInput,
+		Usage:    "`KEY=JSON`: body field for requests that lack it, such as temperature=0; with --prompt, it may be a template, such as user={{json .name}}",
 	}
 }
 
@@ -219,7 +224,7 @@ func parseInputs(
 		return nil, err
 	}
 
-	named := inputerror.Input{Files: inputs, Opener: places, Prompts: c.Name != "doctor"}
+	named := inputerror.Input{Files: inputs, Opener: places, Prompts: true}
 	if err := named.Check(ctx, s); err != nil {
 		return nil, err
 	}

@@ -48,6 +48,11 @@ func TestOnEndOfRun(t *testing.T) {
 		}
 	}
 
+	text, _ := c.run("run", in, "--sim", "-o", "table.csv", "--on-end", "echo table $PROMPTMILL_END_TABLE")
+	if want := "--on-end: table " + filepath.Join(c.dir, "table.csv") + "\n"; !strings.Contains(text, want) {
+		t.Errorf("no %q in\n%s", want, text)
+	}
+
 	if _, stderr, code := c.output(args...); code != exit.CodeOK || strings.Contains(stderr, "--on-end") {
 		t.Errorf("a complete run: exit code %d\n%s", code, stderr)
 	}

@@ -83,11 +83,7 @@ func rowFlags() []cli.Flag {
 // selectionFlags returns the flags that choose requests of the input, and their endpoint.
 func selectionFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{
-			Name:     "endpoint",
-			Category: groupInput,
-			Usage:    "`ENDPOINT`: path of all requests, such as /v1/completions",
-		},
+		endpointFlag(),
 		&cli.IntFlag{
 			Name:     "limit",
 			Category: groupInput,
@@ -99,6 +95,15 @@ func selectionFlags() []cli.Flag {
 			Usage:    "`N`: run only N requests, chosen at random; they are the same each time",
 		},
 		dryRunFlag(),
+	}
+}
+
+// endpointFlag returns the flag for the endpoint of the requests.
+func endpointFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name:     "endpoint",
+		Category: groupInput,
+		Usage:    "`ENDPOINT`: path of all requests, such as /v1/completions",
 	}
 }
 

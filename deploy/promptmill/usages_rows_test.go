@@ -99,5 +99,76 @@ func TestUsageOfRowFlags(t *testing.T) {
 		})
 	}
 
+	const sends = "2 of 2 rows cannot be sent; nothing was sent"
+	for args, want := range map[string]struct{ text, err, hint string }{
+		"run in.csv --sim --prompt {{.txt}}": {
+			"", "in.csv: --prompt: the table has no column txt", "did you mean {{.text}}?",
+		},
+		"run in.csv --sim --prompt {text}": {
+			"", "--prompt: {text} is not replaced",
+			`the column text is {{.text}}; for the braces themselves, write {{"{text}"}}`,
+		},
+		"run in.csv --sim --prompt hello": {
+			"", "--prompt: it names no column, so all rows would have the same prompt",
+			"a column is {{.id}}; the table has the columns id, text, none",
+		},
+		"run in.csv --sim --prompt {{.none}}": {
+			"in.csv: 2 rows have nothing in the column none: row 1 (request-1), row 2 (request-2)\n",
+			sends, `say in the template what stands for an empty cell: {{default "none" .none}}`,
+		},
+		"run in.csv --sim --messages none": {
+			"in.csv: 2 rows have nothing in the column none: row 1 (request-1), row 2 (request-2)\n",
+			sends, "fill the column, or name another with --messages",
+		},
+		"run in.csv --sim --prompt {{.text}} --custom-id none": {
+			"in.csv: 2 rows have nothing in the column none: row 1 (request-1), row 2 (request-2)\n",
+			sends, "leave out --custom-id, or name a column that has a value in each row",
+		},
+		"run in.csv --sim --prompt {{.text}} --image none": {
+			"in.csv: 2 rows have nothing in the column none: row 1 (request-1), row 2 (request-2)\n",
+			sends, "fill the column, or name another with --image",
+		},
+		"run in.csv --sim --prompt {{.text}} --image text": {
+			"in.csv: 2 rows have a value in the column text that cannot be used: " +
+				"row 1 (request-1): there is no file DIR/hello; row 2 (request-2): there is no file DIR/bye\n",
+			sends, "the column has the bytes, a URL or the path of a PNG, JPEG, GIF or WebP image; " +
+				"paths are relative to the folder of the table",
+		},
+		"run in.csv --sim --messages text": {
+			"in.csv: 2 rows have a value in the column text that cannot be used: " +
+				"row 1 (request-1), row 2 (request-2): it has no list of messages\n",
+			sends, `the column has lists such as [{"role": "user", "content": "..."}]; ` +
+				"a column of texts goes into --prompt: '... {{.text}}'",
+		},
+		"run in.csv --sim --prompt {{.text}} --set user={{.text}}": {
+			"in.csv: 2 rows have a value in the column text that cannot be used: " +
+				"row 1 (request-1), row 2 (request-2): it is not JSON, as the value of user must be\n",
+			sends, "a text is --set 'user={{json .text}}'",
+		},
+		"run in.csv --sim --prompt {{.text.x}}": {
+			"in.csv: 2 rows cannot be rendered: row 1 (request-1), row 2 (request-2): " +
+				"--prompt does not work with its values at {{.text.x}}: the value has no .x\n",
+			sends, "fix the template",
+		},
+		"doctor in.csv --prompt {{.txt}}": {
+			"", "in.csv: --prompt: the table has no column txt", "did you mean {{.text}}?",
+		},
+		"doctor --prompt {{.text}}": {
+			"", "there is no INPUT for the rows", "name the table, or leave out the prompt",
+		},
+		"doctor in.csv --endpoint /v1/embeddings": {
+			"", "--endpoint needs --prompt, --prompt-file or --messages", "give --prompt too, or leave out --endpoint",
+		},
+	} {
+		usages = append(usages, usage{
+			args:  args,
+			files: map[string]string{"in.csv": "id,text,none\n1,hello,\n2,bye,\n"},
+			text:  want.text,
+			err:   want.err,
+			hint:  want.hint,
+			code:  2,
+		})
+	}
+
 	testUsages(t, usages)
 }

@@ -240,13 +240,18 @@ func newWebhookBucket(link *busconn.Connection) webhook.Bucket { return bus.New(
 // runOnEnd runs the command at the end of a run, if there is one, until it is done or ctx, of
 // untilSignals, ends. A failure is a warning.
 func (c *activeCommand) runOnEnd(ctx context.Context, command *onend.Command, m proto.Manifest) {
+	c.runOnEndFor(ctx, command, m, webhook.NewRunEvent(m))
+}
+
+// runOnEndFor is runOnEnd with the event of the run.
+func (c *activeCommand) runOnEndFor(ctx context.Context, command *onend.Command, m proto.Manifest, e webhook.Event) {
 	if command == nil || !m.State.Ended() {
 		return
 	}
 
 	c.doing.Store(new("ending the command of --on-end"))
 	command.Print = c.printOnEnd
-	if err := command.Run(ctx, webhook.NewRunEvent(m)); err != nil {
+	if err := command.Run(ctx, e); err != nil {
 		c.log.Warn().Err(err).Str("run", m.Run).Msg("the command of --on-end has failed; the run is as it was")
 	}
 }
@@ -255,7 +260,13 @@ func (c *activeCommand) runOnEnd(ctx context.Context, command *onend.Command, m 
 func (c *activeCommand) runOnEndOf(ctx context.Context, command *onend.Command, res *pipeline.Result) {
 	m := *res.Metadata.Manifest
 	m.State, m.Output = res.Metadata.Status, pipeline.HostName()+":"+string(res.Output)
-	c.runOnEnd(ctx, command, m)
+
+	e := webhook.NewRunEvent(m)
+	for _, table := range res.Metadata.Test.Tables {
+		e.Run.Tables = append(e.Run.Tables, pipeline.HostName()+":"+res.Output.Beside(table.File))
+	}
+
+	c.runOnEndFor(ctx, command, m, e)
 }
 
 // printOnEnd prints a line of the command at the end of a run.

@@ -45,6 +45,8 @@ type Run struct {
 	// Output is the run's output, as HOST:PATH without the suffixes of the files; empty if
 	// there is none.
 	Output string `json:"output,omitempty"`
+	// Tables are the files of the run's table, as Output is named; empty if there is none.
+	Tables []string `json:"tables,omitempty"`
 	// Answered and Failed count the requests.
 	Answered int `json:"answered"`
 	Failed   int `json:"failed"`
@@ -112,6 +114,20 @@ func (e Event) Body() []byte {
 	}
 
 	return body
+}
+
+// Table returns the path of the first file of the table on a host; empty if it is not there.
+func (r *Run) Table(host string) string {
+	if r == nil || len(r.Tables) == 0 {
+		return ""
+	}
+
+	path, ok := strings.CutPrefix(r.Tables[0], host+":")
+	if !ok {
+		return ""
+	}
+
+	return path
 }
 
 // OutputFiles returns the paths of the answers and of the metadata on a host; empty if they are

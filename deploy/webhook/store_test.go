@@ -186,6 +186,11 @@ func TestRunEvent(t *testing.T) {
 		t.Errorf("files %s, %s", results, meta)
 	}
 
+	e.Run.Tables = []string{"head:/data/nightly.csv"}
+	if here, elsewhere := e.Run.Table("head"), e.Run.Table("other"); here != "/data/nightly.csv" || elsewhere != "" {
+		t.Errorf("table %s, of another machine %s", here, elsewhere)
+	}
+
 	if results, meta := e.Run.OutputFiles("other"); results+meta != "" {
 		t.Errorf("files of another machine: %s, %s", results, meta)
 	}
