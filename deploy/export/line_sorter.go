@@ -20,7 +20,7 @@ import (
 
 const (
 	// runTarget is the size of the lines that are sorted in memory at once, in bytes.
-	runTarget = 64 << 20
+	runTarget = 32 << 20
 	// maxRuns is the most sorted runs that are merged at once. Each takes about 200 KB of memory.
 	maxRuns = 128
 )
@@ -116,12 +116,13 @@ func (s *sortedLines) readAll(ctx context.Context, lines *mergedLines) error {
 
 		raw := lines.latest.text
 		if cap(text)-len(text) < len(raw) { // earlier lines keep the memory that they have
-			if len(text) > 0 {
-				if err := flush(); err != nil {
-					return err
-				}
+			if err := flush(); err != nil {
+				return err
 			}
-			text = make([]byte, 0, max(runTarget, len(raw)))
+
+			if cap(text) < len(raw) {
+				text = make([]byte, 0, max(runTarget, len(raw)))
+			}
 		}
 
 		start := len(text)
