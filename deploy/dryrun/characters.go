@@ -5,47 +5,57 @@ import (
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 // isPrompt reports whether the member of a body has its prompt, or a part of it. The names are
 // from the endpoints of OpenAI and vLLM.
-func isPrompt(name string) bool {
-	switch name {
+func isPrompt(name []byte) bool {
+	switch string(name) {
 	case "messages", "prompt", "input", "instructions", "query", "documents", "text_1", "text_2":
 		return true
 	}
 	return false
 }
 
+// isText reports whether the member of a message, or of a part of one, has a text.
+func isText(name []byte) bool { return string(name) == "content" || string(name) == "text" }
+
 // CountCharacters returns the number of characters of the prompt in a body: of the texts of its
 // messages, prompt or input. Images and tokens do not count.
-func CountCharacters(body []byte) int {
-	c := counter{jsontext.NewDecoder(bytes.NewReader(body), jsontext.AllowDuplicateNames(true),
-		jsontext.AllowInvalidUTF8(true)), 0}
+func CountCharacters(body []byte) int { return new(counter).count(body) }
+
+// counter counts the characters of texts in JSON. It can be used again.
+type counter struct {
+	buf        bytes.Buffer
+	json       jsontext.Decoder
+	characters int
+}
+
+// count counts the characters of the prompt in a body.
+func (c *counter) count(body []byte) int {
+	c.buf = *bytes.NewBuffer(body) // which is read in place
+	c.json.Reset(&c.buf, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	c.characters = 0
 	c.countMembers(isPrompt) // an error ends the count, and the parser lets no such body pass
 
 	return c.characters
 }
 
-// counter counts the characters of texts in JSON.
-type counter struct {
-	json       *jsontext.Decoder
-	characters int
-}
-
 // countMembers counts the members of the next value, which is an object, whose names are wanted.
-func (c *counter) countMembers(isWanted func(name string) bool) error {
+func (c *counter) countMembers(isWanted func(name []byte) bool) error {
 	if _, err := c.json.ReadToken(); err != nil {
 		return err
 	}
 
 	for c.json.PeekKind() == '"' {
-		name, err := c.json.ReadToken()
+		name, err := c.json.ReadValue()
 		if err != nil {
 			return err
 		}
 
-		if isWanted(name.String()) {
+		if isWanted(jsonscan.Text(name)) {
 			err = c.countTexts()
 		} else {
 			err = c.json.SkipValue()
@@ -64,14 +74,14 @@ func (c *counter) countMembers(isWanted func(name string) bool) error {
 func (c *counter) countTexts() error {
 	switch c.json.PeekKind() {
 	case '"':
-		text, err := c.json.ReadToken()
+		text, err := c.json.ReadValue()
 		if err == nil {
-			c.characters += utf8.RuneCountInString(text.String())
+			c.characters += utf8.RuneCount(jsonscan.Text(text))
 		}
 		return err
 
 	case '{':
-		return c.countMembers(func(name string) bool { return name == "content" || name == "text" })
+		return c.countMembers(isText)
 
 	case '[':
 		c.json.ReadToken() // its beginning, which was seen

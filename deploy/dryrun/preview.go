@@ -34,6 +34,7 @@ type Preview struct {
 	// longest prompt.
 	first             []Example
 	shortest, longest Example
+	counter           counter
 }
 
 // Example is a request as it would be sent.
@@ -66,7 +67,7 @@ func (p *Preview) Add(item producer.Item) {
 
 	p.Models[item.Model]++
 
-	n := CountCharacters(item.Body)
+	n := p.counter.count(item.Body)
 	isFirst := len(p.first) < maxExamples
 	isShortest := p.Prompts.Requests == 0 || n < p.shortest.Characters
 	isLongest := p.Prompts.Requests == 0 || n > p.longest.Characters
