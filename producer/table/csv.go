@@ -29,7 +29,7 @@ type csvReader struct {
 	position Position
 	// firstLine is the number of the first line of the row that was read last.
 	firstLine int
-	// values are those of the row that was returned last.
+	// values are the values of the row that was returned last.
 	values []Value
 	// err ended the file; nil before.
 	err error
@@ -51,13 +51,28 @@ func openCSV(ctx context.Context, text *textFile, format string, delimiter rune)
 		delimiter = fileformat.FindDelimiter(text.start, text.whole)
 	}
 
+	line := 0
+	if named, size := text.findDelimiterLine(); size > 0 {
+		if cfg.Table.Delimiter == "" {
+			delimiter = named
+		}
+
+		if _, err := io.CopyN(io.Discard, text, int64(size)); err != nil {
+			text.Close()
+			return nil, err
+		}
+
+		line = 1
+		text.offset += int64(size)
+	}
+
 	r := &csvReader{
 		text:     text,
 		format:   format,
 		buffer:   rowBuffer{r: text, offset: text.offset},
 		parser:   csvParser{delimiter: []byte(string(delimiter))},
 		replaced: text.isReplacing(),
-		position: Position{Offset: text.offset},
+		position: Position{Offset: text.offset, Line: line},
 	}
 
 	if err := r.readHeader(); err != nil {

@@ -51,6 +51,25 @@ func TestCSV(t *testing.T) {
 			want: []string{`1/2 id="1,5" text="a"`, `2/3 id="2,5" text="b"`},
 		},
 		{
+			name: "a first line that names the delimiter to Excel",
+			file: "x",
+			text: "\xef\xbb\xbfsep=;\r\nid;text\r\n1,5;a\r\n2,5;b\r\n",
+			want: []string{`1/3 id="1,5" text="a"`, `2/4 id="2,5" text="b"`},
+		},
+		{
+			name:  "such a line, without a header, in UTF-16",
+			file:  "x.csv",
+			text:  "\xff\xfe" + utf16Text("sep=\t\r\n1\ta\r\n2\tb\r\n", false),
+			table: proto.Table{Columns: []string{"id", "text"}},
+			want:  []string{`1/2 id="1" text="a"`, `2/3 id="2" text="b"`},
+		},
+		{
+			name: "a column with almost such a name",
+			file: "x.csv",
+			text: "sep=;;text\n1;;a\n",
+			want: []string{`1/2 sep=="1" column_2=null text="a"`},
+		},
+		{
 			name: "pipes",
 			file: "x.csv",
 			text: "id|text\n1|a\n2|b\n",

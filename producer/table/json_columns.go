@@ -7,7 +7,7 @@ import (
 	"io"
 )
 
-// maxSearched is the number of rows in which a good one is looked for, whose columns are those
+// maxSearched is the number of rows among which a good one is looked for. Its columns are the columns
 // of the file.
 const maxSearched = 1000
 
@@ -45,7 +45,7 @@ func readColumns(r Reader) ([]Column, error) {
 		_, isFile := errors.AsType[*FileError](err)
 		switch {
 		case isRow:
-		case isFile, errors.Is(err, io.EOF): // whoever reads the rows finds the same
+		case isFile, errors.Is(err, io.EOF): // the rows end in the same way later
 			return nil, nil
 		default:
 			return nil, err

@@ -15,10 +15,10 @@ type jsonParser struct {
 	scanner jsonscan.Scanner
 	// wanted are the columns whose values are read; nil for all.
 	wanted []string
-	// columns are those of the object before, and only says of each whether its values are read.
+	// columns are the columns of the object before, and only reports of each whether its values are read.
 	columns []Column
 	only    []bool
-	// values and unescaped are those of the object before.
+	// values and unescaped belong to the object before.
 	values    []Value
 	unescaped []byte
 }

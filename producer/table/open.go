@@ -175,7 +175,7 @@ func (t *textFile) isGivenUTF8() bool { return t.encoding == nil && t.cfg.Table.
 func (t *textFile) isKnownCSV() bool {
 	table := t.cfg.Table
 	return table.Format == proto.FormatCSV || table.Format == proto.FormatTSV ||
-		len(table.Columns) > 0 || table.Delimiter != "" || t.endsInCSV()
+		len(table.Columns) > 0 || table.Delimiter != "" || t.endsInCSV() || t.hasDelimiterLine()
 }
 
 // isEncryptedParquet reports whether a file that is no text begins as an encrypted Parquet file

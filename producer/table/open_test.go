@@ -131,7 +131,7 @@ func testRows(t *testing.T, tests []rowTest) {
 func FuzzOpen(f *testing.F) {
 	for _, text := range []string{
 		"id,text\n1,a\n", "{\"a\":1}\n{\"a\":2}\n", "[{\"a\":1},{\"a\":2}]", "One line.\nAnother line.\n", "a;b\n1;2\n3;4\n",
-		"a\tb\n1\t2\n", "\xff\xfea\x00,\x00b\x00\n\x001\x00,\x002\x00", "a,b\n\x00,1\n", "a\rb\r", "PAR1\x15", "\x1f\x8b",
+		"a\tb\n1\t2\n", "\xff\xfea\x00,\x00b\x00\n\x001\x00,\x002\x00", "a,b\n\x00,1\n", "sep=;\na;b\n1;2\n", "a\rb\r", "PAR1\x15", "\x1f\x8b",
 	} {
 		f.Add("x", text, "")
 		f.Add("lang=de/x.csv", text, "utf-8")

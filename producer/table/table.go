@@ -12,7 +12,7 @@ type Reader interface {
 	// Format returns the format of the file, one of [proto.TableFormats].
 	Format() string
 	// Columns returns the columns of the file, in their order. Of JSON, where each row has its
-	// own, they are those of the first row.
+	// own, they are the columns of the first good row.
 	Columns() []Column
 	// Next returns the next row, which is valid until the next call, and [io.EOF] at the end. A
 	// [RowError] is the error of this row alone: the next call returns the row behind it.

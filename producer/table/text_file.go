@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/text/encoding"
 	"golang.org/x/text/encoding/htmlindex"
@@ -44,7 +45,8 @@ type textFile struct {
 	markSize int
 }
 
-// copiedFile copies a file as it is read. It keeps what it has read until there is a place for it.
+// copiedFile copies a file as it is read. It keeps the bytes that it has read until there is a
+// place for them.
 type copiedFile struct {
 	io.ReadCloser
 
@@ -203,6 +205,26 @@ func (t *textFile) endsInCSV() bool {
 		return true
 	}
 	return false
+}
+
+// findDelimiterLine returns the delimiter in a first line such as "sep=;", which is for Excel and no
+// row, and the size of the line; 0 if there is none.
+func (t *textFile) findDelimiterLine() (delimiter rune, size int) {
+	line, _, ok := bytes.Cut(t.start, lineFeed)
+	name, isLine := bytes.CutPrefix(bytes.TrimSuffix(line, carriageReturn), []byte("sep="))
+	if !ok || !isLine || utf8.RuneCount(name) != 1 {
+		return 0, 0
+	}
+
+	delimiter, _ = utf8.DecodeRune(name)
+
+	return delimiter, len(line) + 1
+}
+
+// hasDelimiterLine reports whether the first line names the delimiter.
+func (t *textFile) hasDelimiterLine() bool {
+	_, size := t.findDelimiterLine()
+	return size > 0
 }
 
 // csvFormat returns CSV or TSV, by the given delimiter or the ending of the path.

@@ -173,6 +173,7 @@ func appendShortest(dst []byte, f float64, bits int) []byte {
 	if size := math.Abs(f); size != 0 && (size < 1e-6 || size >= 1e21) {
 		format = 'e'
 	}
+
 	return strconv.AppendFloat(dst, f, format, -1, bits)
 }
 
