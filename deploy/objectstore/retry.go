@@ -105,7 +105,7 @@ func (r retrier) wait(ctx context.Context, name string, n int, failed error) err
 	}
 
 	pause := max(longest/2+rand.N(longest/2+1), min(temporary.after, r.longest))
-	r.log.Warn().Str("url", name).Int("attempt", n).Dur("wait", pause).Err(temporary.err).
+	r.log.Warn().Str("url", name).Int("attempt", n).Stringer("wait", pause.Round(time.Millisecond)).Err(temporary.err).
 		Msg("a request to the store failed; retrying")
 
 	timer := time.NewTimer(pause)

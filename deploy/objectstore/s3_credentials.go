@@ -3,8 +3,8 @@ package objectstore
 import (
 	"errors"
 	"io/fs"
-	"net"
 	"net/http"
+	"net/url"
 	"os/exec"
 	"strings"
 	"time"
@@ -99,13 +99,12 @@ func isComplete(value credentials.Value, err error) bool {
 func (c *credentialChain) describeProfileError(err error) error {
 	name := c.profile.name
 	failed, _ := errors.AsType[*exec.ExitError](err)
-	missing, _ := errors.AsType[*exec.Error](err)
-	network, _ := errors.AsType[net.Error](err)
+	network, _ := errors.AsType[*url.Error](err)
 	text := err.Error()
 	switch {
 	case network != nil:
 		return connectionFailure(err)
-	case missing != nil, failed != nil, strings.Contains(text, "process args"):
+	case failed != nil, strings.Contains(text, "exec"), strings.Contains(text, "process args"):
 		return exit.Usage(c.profile.exportHint(),
 			"the credential_process of the profile %s fails", name)
 	case strings.Contains(text, "partial static"):
@@ -123,7 +122,7 @@ func (c *credentialChain) describeProfileError(err error) error {
 // describeRoleError returns the error of a role that the environment names and that gives no
 // credentials.
 func describeRoleError(err error) error {
-	network, _ := errors.AsType[net.Error](err)
+	network, _ := errors.AsType[*url.Error](err)
 	if network != nil {
 		return connectionFailure(err)
 	}

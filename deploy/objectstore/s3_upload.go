@@ -44,9 +44,9 @@ func (s *s3Store) statInfo(ctx context.Context, key string) (minio.ObjectInfo, e
 	opts := minio.GetObjectOptions{}
 	opts.Set("Range", formatRange(part{Length: 1}))
 
-	body, info, header, err := s.core.GetObject(ctx, s.bucket, key, opts)
+	body, info, header, err := coreOf(s).GetObject(ctx, s.bucket, key, opts)
 	if err != nil && minio.ToErrorResponse(err).StatusCode == http.StatusRequestedRangeNotSatisfiable {
-		info, err = s.core.StatObject(ctx, s.bucket, key, minio.StatObjectOptions{}) // it is empty
+		info, err = coreOf(s).StatObject(ctx, s.bucket, key, minio.StatObjectOptions{}) // it is empty
 		return info, s.describeError(err, key)
 	}
 	if err != nil {
@@ -63,7 +63,7 @@ func (s *s3Store) statInfo(ctx context.Context, key string) (minio.ObjectInfo, e
 
 // Delete implements writableStore.
 func (s *s3Store) Delete(ctx context.Context, key string) error {
-	err := s.core.RemoveObject(ctx, s.bucket, key, minio.RemoveObjectOptions{})
+	err := coreOf(s).RemoveObject(ctx, s.bucket, key, minio.RemoveObjectOptions{})
 	return s.describeError(err, key)
 }
 
@@ -71,7 +71,7 @@ func (s *s3Store) Delete(ctx context.Context, key string) error {
 func (s *s3Store) AbortUploads(ctx context.Context, prefix string, chosen func(key string) bool) error {
 	var keyMarker, idMarker string
 	for {
-		list, err := s.core.ListMultipartUploads(ctx, s.bucket, prefix, keyMarker, idMarker, "", 1000)
+		list, err := coreOf(s).ListMultipartUploads(ctx, s.bucket, prefix, keyMarker, idMarker, "", 1000)
 		if err != nil {
 			return s.describeError(err, prefix+"*")
 		}
@@ -81,7 +81,7 @@ func (s *s3Store) AbortUploads(ctx context.Context, prefix string, chosen func(k
 				continue
 			}
 
-			err := s.core.AbortMultipartUpload(ctx, s.bucket, u.Key, u.UploadID)
+			err := coreOf(s).AbortMultipartUpload(ctx, s.bucket, u.Key, u.UploadID)
 			if err != nil && minio.ToErrorResponse(err).Code != minio.NoSuchUpload {
 				return s.describeError(err, u.Key)
 			}
@@ -126,7 +126,7 @@ func (s *s3Store) putObject(
 		return fmt.Errorf("%s: read the file to upload: %w", s.name(key), err)
 	}
 
-	_, err = s.core.PutObject(ctx, s.bucket, key, io.NewSectionReader(file, 0, size), size,
+	_, err = coreOf(s).PutObject(ctx, s.bucket, key, io.NewSectionReader(file, 0, size), size,
 		base64.StdEncoding.EncodeToString(sum), "", putOptions(metadata))
 
 	return s.describeError(err, key)
@@ -177,7 +177,7 @@ func (u *s3Upload) run(ctx context.Context, metadata map[string]string) error {
 			return err
 		}
 
-		u.id, err = s.core.NewMultipartUpload(ctx, s.bucket, u.key, putOptions(metadata))
+		u.id, err = coreOf(s).NewMultipartUpload(ctx, s.bucket, u.key, putOptions(metadata))
 		return s.describeError(err, u.key)
 	})
 	if err != nil {
@@ -223,7 +223,7 @@ func (u *s3Upload) sendPart(ctx context.Context, i int) error {
 		return fmt.Errorf("%s: read the file to upload: %w", u.store.name(u.key), err)
 	}
 
-	part, err := u.store.core.PutObjectPart(ctx, u.store.bucket, u.key, u.id, i+1,
+	part, err := coreOf(u.store).PutObjectPart(ctx, u.store.bucket, u.key, u.id, i+1,
 		io.NewSectionReader(u.file, offset, length), length, minio.PutObjectPartOptions{
 			Md5Base64: base64.StdEncoding.EncodeToString(sum),
 		})
@@ -247,7 +247,7 @@ func (u *s3Upload) complete(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, partTimeout)
 		defer cancel()
 
-		_, err := s.core.CompleteMultipartUpload(ctx, s.bucket, u.key, u.id, u.parts, minio.PutObjectOptions{})
+		_, err := coreOf(s).CompleteMultipartUpload(ctx, s.bucket, u.key, u.id, u.parts, minio.PutObjectOptions{})
 		if err != nil && (!lost || minio.ToErrorResponse(err).Code != minio.NoSuchUpload) {
 			lost = true
 			return s.describeError(err, u.key)
@@ -299,7 +299,7 @@ func (u *s3Upload) abort(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 
-	if err := u.store.core.AbortMultipartUpload(ctx, u.store.bucket, u.key, u.id); err != nil {
+	if err := coreOf(u.store).AbortMultipartUpload(ctx, u.store.bucket, u.key, u.id); err != nil {
 		u.store.retry.log.Debug().Err(err).Str("url", u.store.name(u.key)).
 			Msg("failed to discard an upload; the next run with this output does it")
 	}
