@@ -148,6 +148,32 @@ func TestParquetOfOthers(t *testing.T) {
 	}
 }
 
+// TestParquetWithoutRows reads files without rows, without row groups, and with row groups that have no rows
+// at the beginning, in the middle and at the end.
+func TestParquetWithoutRows(t *testing.T) {
+	t.Parallel()
+
+	four := []string{
+		"row 1\n  id: int 1\n  text: text \"a\"\n  tags: json [\"x\"]\n",
+		"row 2\n  id: int 2\n  text: null\n  tags: json []\n",
+		"row 3\n  id: int 1\n  text: text \"a\"\n  tags: json [\"x\"]\n",
+		"row 4\n  id: int 2\n  text: null\n  tags: json []\n",
+	}
+
+	for name, want := range map[string][]string{"no_groups": {}, "no_rows": {}, "empty_groups": four} {
+		for n := range len(want) + 1 {
+			r := openTestParquet(t, "testdata/empty/"+name+".parquet", func(cfg *Config) { cfg.From.Row = n })
+			if r.Rows() != len(want) || len(r.Columns()) != 3 {
+				t.Errorf("%s: %d rows and %d columns", name, r.Rows(), len(r.Columns()))
+			}
+
+			if diff := cmp.Diff(want[n:], append([]string{}, describeRows(t, r)...)); diff != "" {
+				t.Errorf("%s: rows from row %d (-want +got):\n%s", name, n, diff)
+			}
+		}
+	}
+}
+
 // TestParquetColumns reads some columns: others are null and their pages are not read.
 func TestParquetColumns(t *testing.T) {
 	t.Parallel()

@@ -1,4 +1,4 @@
-"""Writes the Parquet files of this folder: python write.py .
+"""Writes the Parquet files of this folder, and those of ../empty: python write.py .
 
 They were written with pyarrow 26.0.1, duckdb 2.0.1, polars 2.1.0 and pandas 3.1.1. The texts beside them have
 the same values, as the reader should describe them.
@@ -64,6 +64,7 @@ for name, kw in {
     'pyarrow-gzip': dict(compression='gzip', use_dictionary=False, row_group_size=3, write_page_checksum=True),
     'pyarrow-brotli': dict(compression='brotli'),
     'pyarrow-lz4': dict(compression='lz4'),
+    'pyarrow-integers': dict(store_decimal_as_integer=True, use_compliant_nested_type=False, bloom_filter_options={'s': True}),
     'pyarrow-none': dict(compression='none', store_schema=False),
 }.items():
     pq.write_table(table, f'{out}/{name}.parquet', **kw)
@@ -84,3 +85,12 @@ pl = polars.DataFrame({'id': [1, 2, 3], 'text': ['a', None, 'c'], 'x': [1.5, Non
 pl.write_parquet(f'{out}/polars.parquet')
 pdf = pd.DataFrame({'id': [10, 20, 30], 'text': ['a', 'b', None], 'x': [1.0, None, 3.5], 'when': pd.to_datetime(['2024-02-29 01:02:03.000000004', None, '1960-01-01 00:00:00.5']), 'cat': pd.Categorical(['u', 'v', 'u'])}, index=pd.Index(['r1', 'r2', 'r3'], name='key'))
 pdf.to_parquet(f'{out}/pandas.parquet')
+
+empty = f'{out}/../empty'
+os.makedirs(empty, exist_ok=True)
+schema = pa.schema([('id', pa.int64()), ('text', pa.string()), ('tags', pa.list_(pa.string()))])
+none, two = schema.empty_table(), pa.table({'id': [1, 2], 'text': ['a', None], 'tags': [['x'], []]}, schema)
+for name, groups in {'no_groups': [], 'no_rows': [none], 'empty_groups': [none, two, none, two, none]}.items():
+    with pq.ParquetWriter(f'{empty}/{name}.parquet', schema) as w:
+        for rows in groups:
+            w.write_table(rows)
