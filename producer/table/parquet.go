@@ -156,7 +156,7 @@ func (r *ParquetReader) Next() (Row, error) {
 	}
 
 	if err := r.setValues(); err != nil {
-		return Row{}, r.fail(err)
+		return Row{}, r.fail(r.row, err)
 	}
 
 	if err := r.checkText(); err != nil {
@@ -289,12 +289,12 @@ func (r *ParquetReader) advance() error {
 		}
 
 		if err := r.openGroup(0); err != nil {
-			return r.fail(err)
+			return r.fail(r.row+1, err)
 		}
 	}
 
 	if err := r.readLeaves(); err != nil {
-		return r.fail(err)
+		return r.fail(r.row+1, err)
 	}
 
 	r.left--
@@ -303,15 +303,19 @@ func (r *ParquetReader) advance() error {
 	return nil
 }
 
-// fail ends the rows with an error.
-func (r *ParquetReader) fail(err error) error {
+// fail ends the rows with an error of a row.
+func (r *ParquetReader) fail(row int64, err error) error {
 	r.err = r.file.describeError(err)
+	if fault, ok := errors.AsType[*FileError](r.err); ok {
+		fault.Number = int(row)
+	}
+
 	return r.err
 }
 
 // readLeaves reads the values of the next row of each leaf.
 func (r *ParquetReader) readLeaves() (err error) {
-	defer catchPanic(&err, fmt.Sprintf("row %d", r.row+1))
+	defer catchPanic(&err, "it")
 
 	for i, c := range r.readers {
 		if c == nil {
@@ -328,7 +332,7 @@ func (r *ParquetReader) readLeaves() (err error) {
 
 // setValues makes the values of the row from those of the leaves.
 func (r *ParquetReader) setValues() (err error) {
-	defer catchPanic(&err, fmt.Sprintf("row %d", r.row))
+	defer catchPanic(&err, "it")
 
 	r.text = r.text[:0]
 	copy(r.walk.values, r.leafValues)

@@ -273,6 +273,25 @@ func TestParquetCutOff(t *testing.T) {
 	}
 }
 
+// TestParquetDamagedRow reads a file with a damaged page: the error names the first row that cannot be read.
+func TestParquetDamagedRow(t *testing.T) {
+	t.Parallel()
+
+	b, err := os.ReadFile("testdata/parquet/pyarrow-gzip.parquet") // with a checksum for each page
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	at := strings.LastIndex(string(b[:len(b)/2]), "\x1f\x8b") // a compressed page of the rows 4 and 5
+	b[at+20] ^= 1
+
+	n, err := readParquetBytes(t.Context(), b)
+	want := `in, row 4: column "uuid": the checksum of a page is wrong; the file is damaged`
+	if n != 3 || err == nil || err.Error() != want {
+		t.Errorf("%d rows are read, and the error is %v, want 3 and %s", n, err, want)
+	}
+}
+
 // checkParquetError fails if an error has words of the library or of Go.
 func checkParquetError(t *testing.T, err error) {
 	t.Helper()
