@@ -194,8 +194,8 @@ func (c *checker) openFile() (bool, error) {
 
 	c.places = c.places[:0]
 	for _, i := range c.compared {
-		name := c.joiner.columns[i].Name
-		c.places = append(c.places, slices.IndexFunc(r.Columns(), func(of table.Column) bool { return of.Name == name }))
+		isWanted := func(of table.Column) bool { return of.Name == c.joiner.columns[i].Name }
+		c.places = append(c.places, slices.IndexFunc(r.Columns(), isWanted))
 	}
 
 	return true, nil

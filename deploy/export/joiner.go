@@ -96,7 +96,7 @@ func openLines(ctx context.Context, cfg Config) (lineSource, error) {
 	}
 	defer lines.close()
 
-	return sortLines(ctx, lines, filepath.Dir(cfg.Path))
+	return sortLines(ctx, lines, filepath.Dir(cfg.Path), usualSortLimits)
 }
 
 // close closes all files.

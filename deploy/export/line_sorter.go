@@ -18,19 +18,24 @@ import (
 	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
-const (
-	// runTarget is the size of the lines that are sorted in memory at once, in bytes.
-	runTarget = 32 << 20
-	// maxRuns is the most sorted runs that are merged at once. Each takes about 200 KB of memory.
-	maxRuns = 128
-)
+// sortLimits bound the memory of sorting lines.
+type sortLimits struct {
+	// runBytes is the size of the lines that are sorted in memory at once, in bytes.
+	runBytes int
+	// runs is the most sorted runs that are merged at once. Each takes about 200 KB of memory.
+	runs int
+}
+
+// usualSortLimits are the limits of a table.
+var usualSortLimits = sortLimits{runBytes: 32 << 20, runs: 128}
 
 // sortedLines are the lines of files that do not have theirs in order. They are sorted in runs, which lie
 // in one temporary file without a name: it is gone with the process, however that ends.
 type sortedLines struct {
-	file *os.File
-	size int64
-	runs runHeap
+	limits sortLimits
+	file   *os.File
+	size   int64
+	runs   runHeap
 
 	scan jsonscan.Scanner
 	// latest is the run of the latest line. Nil: there is none.
@@ -38,16 +43,16 @@ type sortedLines struct {
 }
 
 // sortLines sorts all lines of a source, with a temporary file in a folder.
-func sortLines(ctx context.Context, lines *mergedLines, dir string) (*sortedLines, error) {
+func sortLines(ctx context.Context, lines *mergedLines, dir string, limits sortLimits) (*sortedLines, error) {
 	file, err := createUnnamed(dir)
 	if err != nil {
 		return nil, err
 	}
 
-	s := &sortedLines{file: file}
+	s := &sortedLines{limits: limits, file: file}
 
 	err = s.readAll(ctx, lines)
-	for err == nil && len(s.runs) > maxRuns {
+	for err == nil && len(s.runs) > limits.runs {
 		err = s.mergeRuns(ctx)
 	}
 	if err == nil {
@@ -121,7 +126,7 @@ func (s *sortedLines) readAll(ctx context.Context, lines *mergedLines) error {
 			}
 
 			if cap(text) < len(raw) {
-				text = make([]byte, 0, max(runTarget, len(raw)))
+				text = make([]byte, 0, max(s.limits.runBytes, len(raw)))
 			}
 		}
 
@@ -137,8 +142,8 @@ func (s *sortedLines) readAll(ctx context.Context, lines *mergedLines) error {
 
 // mergeRuns merges the first runs into one.
 func (s *sortedLines) mergeRuns(ctx context.Context) error {
-	first := &sortedLines{file: s.file, runs: slices.Clone(s.runs[:maxRuns])}
-	rest := slices.Clone(s.runs[maxRuns:])
+	first := &sortedLines{file: s.file, runs: slices.Clone(s.runs[:s.limits.runs])}
+	rest := slices.Clone(s.runs[s.limits.runs:])
 	heap.Init(&first.runs)
 
 	s.runs = nil
