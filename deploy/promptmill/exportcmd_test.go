@@ -128,6 +128,22 @@ func (c command) contents() (all []string) {
 	return all
 }
 
+// The command at the end of a run gets the path of its table.
+func TestOnEndTable(t *testing.T) {
+	t.Parallel()
+
+	c := newCommand(t)
+	c.write("in.csv", string(tickets(3)))
+	for out, want := range map[string]string{
+		"out.csv --shards 2": filepath.Join(c.dir, "out-00000-of-00002.csv"),
+		"one.parquet":        filepath.Join(c.dir, "one.parquet"),
+		"none.jsonl.zst":     "",
+	} {
+		args := append(strings.Fields("-o "+out), "--on-end", `echo "[$PROMPTMILL_END_TABLE]"`)
+		c.expect(exit.CodeOK, "--on-end: ["+want+"]\n", simRun(args...)...)
+	}
+}
+
 // A table that cannot be written is refused before a request is sent, and no file changes.
 func TestRunRefusesTable(t *testing.T) {
 	t.Parallel()
