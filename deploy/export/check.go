@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/producer/inputfile"
 	"github.com/promptmill/promptmill/producer/table"
 	"github.com/promptmill/promptmill/proto"
@@ -340,15 +341,12 @@ func (c *checker) compareUnequal() error {
 		return err
 	}
 
-	missing, extra := c.align()
-	for range missing {
-		c.addMissing()
-	}
-	for range extra {
-		c.addExtra()
-	}
-
-	if missing+extra == 0 {
+	switch missing, extra := c.align(); {
+	case missing > 0:
+		c.addMissing(missing)
+	case extra > 0:
+		c.addExtra(extra)
+	default:
 		c.addDiffering()
 		c.want.pass()
 		c.passFound()
@@ -409,43 +407,60 @@ func (c *checker) rateFit(want, has int) (fit int) {
 	return fit
 }
 
-// addMissing reports that the table lacks the next row of the run.
-func (c *checker) addMissing() {
-	row := c.want.rows[0]
-	c.Missing++
+// addMissing reports that the table lacks the next rows of the run, and moves behind them.
+func (c *checker) addMissing(rows int) {
+	first := c.want.rows[0]
+	c.Missing += rows
 
 	place := "before the first row"
 	if c.last != (rowPlace{}) {
 		place = "after " + c.last.String()
 	}
-	c.addExample("%s%s: it is missing in the table, %s", row.place, c.describeCell(row), place)
 
-	if len(c.moved) < maxMoved {
-		c.moved[row.hash] = row.place
+	c.addExample("%s%s: %s missing in the table, %s", first.place, c.describeCell(first), describeRows(rows), place)
+
+	for range rows {
+		if row := c.want.rows[0]; len(c.moved) < maxMoved {
+			c.moved[row.hash] = row.place
+		}
+		c.want.pass()
 	}
-
-	c.want.pass()
 }
 
-// addExtra reports that the table has a row too many.
-func (c *checker) addExtra() {
-	row := c.has.rows[0]
-	c.Extra++
+// addExtra reports that the table has rows too many, and moves behind them.
+func (c *checker) addExtra(rows int) {
+	first := c.has.rows[0]
+	c.Extra += rows
 
-	of, isMoved := c.moved[row.hash]
-	switch {
-	case row.fault != "":
-		c.addExample("%s: it is one row too many: %s", row.place, row.fault)
-	case bytes.Equal(row.text, c.lastText):
-		c.addExample("%s%s: it is one row too many, and repeats row %d", row.place, c.describeCell(row), c.last.row)
-	case isMoved:
-		delete(c.moved, row.hash)
-		c.addExample("%s%s: it is in a wrong place; it is that of %s", row.place, c.describeCell(row), of)
-	default:
-		c.addExample("%s%s: it is one row too many", row.place, c.describeCell(row))
+	fault, which := "it is one row too many", "it"
+	if rows > 1 {
+		fault, which = describeRows(rows)+" too many", "the first"
 	}
 
-	c.passFound()
+	of, isMoved := c.moved[first.hash]
+	switch {
+	case first.fault != "":
+		fault += ": " + first.fault
+	case rows == 1 && bytes.Equal(first.text, c.lastText):
+		fault += ", and repeats row " + strconv.Itoa(c.last.row)
+	case isMoved:
+		fault = describeRows(rows) + " in a wrong place: " + which + " is that of " + of.String()
+	}
+
+	c.addExample("%s%s: %s", first.place, c.describeCell(first), fault)
+
+	for range rows {
+		delete(c.moved, c.has.rows[0].hash)
+		c.passFound()
+	}
+}
+
+// describeRows returns the beginning of a sentence about a row and those behind it.
+func describeRows(rows int) string {
+	if rows == 1 {
+		return "it is"
+	}
+	return "this row and the next " + terminal.FormatCount(rows-1) + " are"
 }
 
 // addDiffering reports that the next row of the table has other cells than that of the run.

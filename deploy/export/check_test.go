@@ -60,6 +60,28 @@ func TestCheckFindsRows(t *testing.T) {
 				}},
 			},
 			{
+				"many lost", func(t []string) []string { return slices.Delete(t, 100, 400) },
+				Comparison{Found: rows - 300, Missing: 300, Examples: []string{
+					of(100) + ": this row and the next 299 are missing in the table, after out" + ending + ", row 100",
+				}},
+			},
+			{
+				"many doubled", func(t []string) []string { return slices.Insert(t, 300, t[200:300]...) },
+				Comparison{Found: rows + 100, Extra: 100, Examples: []string{
+					at(301, 200) + ": this row and the next 99 are too many",
+				}},
+			},
+			{
+				"many moved", func(t []string) []string {
+					rows := slices.Clone(t[10:40])
+					return slices.Insert(slices.Delete(t, 10, 40), 300, rows...)
+				},
+				Comparison{Found: rows, Missing: 30, Extra: 30, Examples: []string{
+					of(10) + ": this row and the next 29 are missing in the table, after out" + ending + ", row 10",
+					at(301, 10) + ": this row and the next 29 are in a wrong place: the first is that of in.csv, row 11",
+				}},
+			},
+			{
 				"doubled", func(t []string) []string { return slices.Insert(t, 42, t[41]) },
 				Comparison{Found: rows + 1, Extra: 1, Examples: []string{
 					at(43, 41) + ": it is one row too many, and repeats row 42",
@@ -82,7 +104,7 @@ func TestCheckFindsRows(t *testing.T) {
 				},
 				Comparison{Found: rows, Missing: 1, Extra: 1, Examples: []string{
 					of(10) + ": it is missing in the table, after out" + ending + ", row 10",
-					at(301, 10) + ": it is in a wrong place; it is that of in.csv, row 11",
+					at(301, 10) + ": it is in a wrong place: it is that of in.csv, row 11",
 				}},
 			},
 			{
