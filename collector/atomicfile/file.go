@@ -100,6 +100,9 @@ func (f *File) Commit(err error) error {
 	}
 
 	if err != nil {
+		if pathErr, ok := errors.AsType[*fs.PathError](err); ok && pathErr.Path == f.Name() {
+			err = pathErr.Err // the path is named once
+		}
 		return fmt.Errorf("write %s: %w", f.path, err)
 	}
 

@@ -444,7 +444,7 @@ func (c *checker) addExtra(rows int) {
 	case rows == 1 && bytes.Equal(first.text, c.lastText):
 		fault += ", and repeats row " + strconv.Itoa(c.last.row)
 	case isMoved:
-		fault = describeRows(rows) + " in a wrong place: " + which + " is that of " + of.String()
+		fault = describeRows(rows) + " in the wrong place: " + which + " belongs to " + of.String()
 	}
 
 	c.addExample("%s%s: %s", first.place, c.describeCell(first), fault)

@@ -78,7 +78,7 @@ func TestCheckFindsRows(t *testing.T) {
 				},
 				Comparison{Found: rows, Missing: 30, Extra: 30, Examples: []string{
 					of(10) + ": this row and the next 29 are missing in the table, after out" + ending + ", row 10",
-					at(301, 10) + ": this row and the next 29 are in a wrong place: the first is that of in.csv, row 11",
+					at(301, 10) + ": this row and the next 29 are in the wrong place: the first belongs to in.csv, row 11",
 				}},
 			},
 			{
@@ -104,7 +104,7 @@ func TestCheckFindsRows(t *testing.T) {
 				},
 				Comparison{Found: rows, Missing: 1, Extra: 1, Examples: []string{
 					of(10) + ": it is missing in the table, after out" + ending + ", row 10",
-					at(301, 10) + ": it is in a wrong place: it is that of in.csv, row 11",
+					at(301, 10) + ": it is in the wrong place: it belongs to in.csv, row 11",
 				}},
 			},
 			{

@@ -36,6 +36,7 @@ import (
 	"github.com/promptmill/promptmill/collector/atomicfile"
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 )
@@ -111,8 +112,9 @@ func (c Config) withDefaults() (Config, format, error) {
 func CreateFile(path string) (File, error) {
 	file, err := atomicfile.Create(path, output.Mode)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("the table %s cannot be written: %w", files.Short(path), files.WithoutPath(err))
 	}
+
 	return file, nil
 }
 

@@ -96,7 +96,12 @@ func openLines(ctx context.Context, cfg Config) (lineSource, error) {
 	}
 	defer lines.close()
 
-	return sortLines(ctx, lines, filepath.Dir(cfg.Path), usualSortLimits)
+	sorted, err := sortLines(ctx, lines, filepath.Dir(cfg.Path), usualSortLimits)
+	if err != nil {
+		return nil, err
+	}
+
+	return sorted, nil
 }
 
 // close closes all files.

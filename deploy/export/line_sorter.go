@@ -9,9 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"github.com/klauspost/compress/s2"
 
@@ -65,9 +67,15 @@ func sortLines(ctx context.Context, lines *mergedLines, dir string, limits sortL
 	return nil, err
 }
 
-// createUnnamed creates a file in a folder and removes its name.
+// createUnnamed creates a file and removes its name. It is in a folder or, if that cannot be written, in the
+// system's for temporary files: a table there can be compared.
 func createUnnamed(dir string) (*os.File, error) {
-	file, err := os.CreateTemp(dir, ".promptmill-sort-*")
+	const pattern = ".promptmill-sort-*"
+
+	file, err := os.CreateTemp(dir, pattern)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		file, err = os.CreateTemp("", pattern)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("sort the answers: %w", err)
 	}

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/urfave/cli/v3"
 
@@ -158,6 +160,9 @@ func exportRun(ctx context.Context, env environment, o exportOptions, copies *re
 	}
 
 	tables, err := export.Write(ctx, cfg)
+	if errors.Is(err, syscall.ENOSPC) {
+		err = exit.WithHint(err, "free space on that disk, then run the same command again")
+	}
 	if err != nil {
 		return err
 	}

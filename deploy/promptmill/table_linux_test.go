@@ -272,10 +272,45 @@ func TestTableDiskFull(t *testing.T) {
 		}
 	}
 
+	// export of an output that is sorted first ends likewise: the lines and the table have no room.
+	c.must(append(run, "-o", "unordered.jsonl.zst")...)
+	for _, size := range []string{"4m", "8k"} {
+		disk := smallDisk(t, size)
+		must(t, os.WriteFile(filepath.Join(disk, "filler"), make([]byte, 4096), 0o644))
+
+		text, code := c.run("export", "unordered.jsonl.zst", "in.csv", "-o", filepath.Join(disk, "t.csv"))
+		if code != exit.CodeError || !strings.Contains(text, "no space left on device") ||
+			!strings.Contains(text, "free space on that disk, then run the same command again") {
+			t.Errorf("export on a disk of %s: exit code %d:\n%s", size, code, text)
+		}
+		if files.Exists(filepath.Join(disk, "t.csv")) || files.Exists(filepath.Join(disk, "t.csv.tmp")) {
+			t.Error("the table is left")
+		}
+	}
+
 	must(t, syscall.Mount("tmpfs", disk, "tmpfs", syscall.MS_REMOUNT, "size=64m"))
 	for _, name := range []string{"out.csv", "out.jsonl"} {
 		path := filepath.Join(disk, name)
 		c.must(append(run, "-o", path)...)
 		c.must("verify", "in.csv", path)
 	}
+}
+
+// A table in a folder that cannot be written is refused in words, and one that is there is compared.
+func TestTableReadOnly(t *testing.T) {
+	t.Parallel()
+
+	disk := smallDisk(t, "4m")
+	c := newCommand(t)
+	c.write("in.csv", string(tickets(30)))
+	c.must(simRun("-o", "out.jsonl.zst")...)
+	c.must("export", "out.jsonl.zst", "in.csv", "-o", filepath.Join(disk, "t.csv"))
+	must(t, syscall.Mount("tmpfs", disk, "tmpfs", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""))
+
+	const want = "cannot be written: read-only file system"
+	for _, name := range []string{"t.csv", "new.csv"} {
+		c.expect(exit.CodeError, want, "export", "out.jsonl.zst", "in.csv", "-o", filepath.Join(disk, name))
+	}
+	c.expect(exit.CodeError, want, simRun("-o", filepath.Join(disk, "run.csv"))...)
+	c.must("verify", "in.csv", "out.jsonl.zst", filepath.Join(disk, "t.csv"))
 }
