@@ -34,7 +34,7 @@ type Options struct {
 	Output string
 	// Inputs are the files that the free space must suffice for. Defaults to a run's reserve.
 	Inputs []string
-	// Settings are those of the run of Inputs. With Settings.Rows, its requests are made of rows.
+	// Settings say how requests are made of Inputs. With Settings.Rows, each row makes one.
 	Settings proto.Settings
 	// Opener opens the inputs. Required with Inputs.
 	Opener inputfile.Opener

@@ -186,7 +186,6 @@ func measureTable(
 		if counted, ok := t.(interface{ Rows() int }); ok {
 			return int64(at.Row), int64(counted.Rows()), nil
 		}
-
 	}
 
 	file, err := opener.Stat(ctx, path)
@@ -221,6 +220,7 @@ func (s space) String() string {
 	if s.rows {
 		of = " of rows"
 	}
+
 	return fmt.Sprintf("%s%d requests%s, %s of text; assumed: %s an answer, packed %d to 1, and room for journal and final files at once",
 		about, s.requests, of, formatBytes(s.text), formatBytes(assumedLine), assumedPacking)
 }
