@@ -158,16 +158,35 @@ func grouping(
 func TestGroupByPrefix(t *testing.T) {
 	t.Parallel()
 
+	s := proto.Settings{Model: "m", ShardSize: 32, ShardBytes: 64 << 10, Workers: 4, GroupByPrefix: true}
+	rows := s
+	rows.Rows = &proto.Rows{Prompt: "{{.text}}"}
+
+	t.Run("lines", func(t *testing.T) {
+		t.Parallel()
+		testGroupByPrefix(t, s, "", `{"model":"m","prompt":"%d: %d"}`+"\n")
+	})
+	t.Run("rows", func(t *testing.T) {
+		t.Parallel()
+		testGroupByPrefix(t, rows, "text\n", "%d: %d\n")
+	})
+}
+
+// testGroupByPrefix groups an input with a header and a line for each request.
+func testGroupByPrefix(t *testing.T, s proto.Settings, header, line string) {
+	t.Helper()
+
 	const beginnings = 50
 	requests := 2*smallWindow + 1000
 	var text strings.Builder
+	text.WriteString(header)
+
 	random := rand.New(rand.NewPCG(1, 2))
 	for i := range requests {
-		fmt.Fprintf(&text, `{"model":"m","prompt":"%d: %d"}`+"\n", random.IntN(beginnings), i)
+		fmt.Fprintf(&text, line, random.IntN(beginnings), i)
 	}
 
 	file := writeFile(t, "in", text.String())
-	s := proto.Settings{ShardSize: 32, ShardBytes: 64 << 10, Workers: 4, GroupByPrefix: true}
 
 	shards, points := grouping(t, file, s, requests, proto.Checkpoint{})
 	seen, kinds := roaring.New(), 0
