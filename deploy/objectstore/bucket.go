@@ -3,9 +3,15 @@ package objectstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/minio/minio-go/v7/pkg/s3utils"
 
 	"github.com/promptmill/promptmill/deploy/exit"
 )
@@ -101,6 +107,10 @@ func (b *Bucket) AbortUploads(ctx context.Context, prefix string, chosen func(ke
 // name returns the URL of an object.
 func (b *Bucket) name(key string) string { return b.URL + "/" + key }
 
+// maxKey is the most bytes of the key of an output. A store allows 1024, and other objects of the output have
+// longer endings.
+const maxKey = 1024 - 40
+
 // OpenBucket returns the bucket of a URL, and the key in it. Only s3:// and gs:// can be written.
 func (c *Client) OpenBucket(ctx context.Context, address string) (*Bucket, string, error) {
 	s, at, err := c.find(ctx, address)
@@ -109,9 +119,19 @@ func (c *Client) OpenBucket(ctx context.Context, address string) (*Bucket, strin
 	}
 
 	writable, ok := s.(writableStore)
-	if !ok {
+	switch {
+	case !ok:
 		return nil, "", exit.Usage("write it to s3://BUCKET/KEY, to gs://BUCKET/KEY, or to a file",
 			"%s cannot be written", Redact(address))
+	case at.scheme == schemeS3 && s3utils.CheckValidBucketName(at.bucket) != nil:
+		return nil, "", exit.Usage("the name of a bucket has 3 to 63 letters, digits, dots and hyphens",
+			"%s: %s cannot be the name of a bucket", address, at.bucket)
+	case len(at.key) > maxKey || !utf8.ValidString(at.key) || strings.ContainsFunc(at.key, unicode.IsControl):
+		return nil, "", exit.Usage(fmt.Sprintf("a key has at most %d bytes of text in UTF-8, on one line", maxKey),
+			"%q cannot be the key of an output", at.key)
+	case at.key != strings.TrimPrefix(path.Clean("/"+at.key), "/"):
+		return nil, "", exit.Usage(fmt.Sprintf("write %s://%s%s", at.scheme, at.bucket, path.Clean("/"+at.key)),
+			"%s: a key of an output has no empty part, and none that is . or ..", address)
 	}
 
 	return &Bucket{

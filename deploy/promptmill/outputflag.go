@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,8 +34,9 @@ func shardsFlag() cli.Flag {
 // table of its answers, if -o names one. An output at a URL has its local files at name.
 func outputOf(c *cli.Command, name string) (output.Prefix, pipeline.TableOutput, error) {
 	t := pipeline.TableOutput{Shards: c.Int("shards")}
-	if out := c.String("output"); out != "" && !objectstore.IsURL(out) {
-		name = out
+	shown := cmp.Or(c.String("output"), name)
+	if !objectstore.IsURL(shown) {
+		name = shown
 	}
 
 	if t.Shards < 1 || t.Shards > export.MaxShards {
@@ -49,8 +51,8 @@ func outputOf(c *cli.Command, name string) (output.Prefix, pipeline.TableOutput,
 		return "", t, refuseOutputName(name)
 	case ending == "" && t.Shards > 1:
 		return "", t, exit.Usage("for example -o "+
-			report.ShellWords(strings.TrimSuffix(name, output.ResultsSuffix)+".csv"),
-			"--shards %d: only a table has several files, and %s is none", t.Shards, name)
+			report.ShellWords(strings.TrimSuffix(shown, output.ResultsSuffix)+".csv"),
+			"--shards %d: only a table has several files, and %s is none", t.Shards, shown)
 	case ending != "" && c.Bool("plain"):
 		return "", t, exit.Usage("leave out --plain", "--plain takes out what a table needs of the output lines")
 	}

@@ -6,11 +6,13 @@ import (
 	"encoding/hex"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/export"
 	"github.com/promptmill/promptmill/deploy/objectstore"
@@ -31,7 +33,8 @@ func placeOutput(
 	}
 
 	name := path.Base(address)
-	if strings.HasSuffix(address, "/") || name == output.ResultsSuffix || strings.Count(address, "/") < 3 {
+	if strings.HasSuffix(address, "/") || strings.Count(address, "/") < 3 || name == output.ResultsSuffix ||
+		slices.Contains(export.Formats(), name) {
 		return "", nil, exit.Usage("for example -o "+strings.TrimSuffix(address, "/")+"/results"+output.ResultsSuffix,
 			"-o %s names no file", address)
 	}
@@ -42,8 +45,8 @@ func placeOutput(
 	}
 
 	if ending == "" {
-		return "", nil, exit.Usage("for example -o "+address+output.ResultsSuffix, "-o %s: must end in %s", address,
-			output.ResultsSuffix)
+		return "", nil, exit.Usage("for example -o "+report.ShellWords(strings.TrimSuffix(address, path.Ext(name))+".csv"),
+			"-o %s: must end in %s, or for a table in %s", address, output.ResultsSuffix, listEndings())
 	}
 
 	bucket, key, err := places.OpenBucket(ctx, address)
@@ -56,7 +59,7 @@ func placeOutput(
 		return "", nil, err
 	}
 
-	url := strings.TrimSuffix(address, ending)
+	url := strings.TrimSuffix(bucket.URL+"/"+key, ending) // one form of each address
 	sum := sha256.Sum256([]byte(url))
 	dir := filepath.Join(state, "outputs", hex.EncodeToString(sum[:8]))
 	if err := statedir.Make(state, dir); err != nil {
