@@ -66,8 +66,10 @@ func outputOf(c *cli.Command, name string) (output.Prefix, pipeline.TableOutput,
 		return "", t, err
 	}
 
-	if err := checkOutputFolder(filepath.Dir(name)); err != nil {
-		return "", t, err
+	if !objectstore.IsURL(shown) { // the folder of a copy is made later
+		if err := checkOutputFolder(filepath.Dir(name)); err != nil {
+			return "", t, err
+		}
 	}
 
 	if ending == "" {

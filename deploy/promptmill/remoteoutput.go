@@ -17,7 +17,6 @@ import (
 	"github.com/promptmill/promptmill/deploy/export"
 	"github.com/promptmill/promptmill/deploy/objectstore"
 	"github.com/promptmill/promptmill/deploy/pipeline"
-	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/deploy/upload"
 )
 
@@ -61,12 +60,7 @@ func placeOutput(
 
 	url := strings.TrimSuffix(bucket.URL+"/"+key, ending) // one form of each address
 	sum := sha256.Sum256([]byte(url))
-	dir := filepath.Join(state, "outputs", hex.EncodeToString(sum[:8]))
-	if err := statedir.Make(state, dir); err != nil {
-		return "", nil, err
-	}
-
-	local = filepath.Join(dir, name)
+	local = filepath.Join(state, "outputs", hex.EncodeToString(sum[:8]), name)
 	var tables []string
 	if ending != output.ResultsSuffix {
 		tables = export.Paths(local, max(1, c.Int("shards")))
@@ -77,6 +71,7 @@ func placeOutput(
 		URL:    url,
 		Key:    strings.TrimSuffix(key, ending),
 		Local:  output.Prefix(strings.TrimSuffix(local, ending)),
+		State:  state,
 		Tables: tables,
 	}), nil
 }

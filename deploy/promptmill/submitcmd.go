@@ -156,13 +156,20 @@ func parseSubmit(
 		if err := checkInputs(o.collect.Output, o.submit.Inputs); err != nil {
 			return o, err
 		}
-		if err := pipeline.CheckOutput(o.collect.Output); err != nil {
-			return o, err
+		if o.collect.Upload == nil {
+			err = o.checkOutput()
 		}
-		err = o.collect.Table.Check(o.collect.Output, o.collect.State, o.submit.Inputs)
 	}
 
 	return o, err
+}
+
+// checkOutput refuses an output whose files cannot be written.
+func (o submitOptions) checkOutput() error {
+	if err := pipeline.CheckOutput(o.collect.Output); err != nil {
+		return err
+	}
+	return o.collect.Table.Check(o.collect.Output, o.collect.State, o.submit.Inputs)
 }
 
 func submit(ctx context.Context, env environment, o submitOptions) (err error) {
@@ -177,7 +184,11 @@ func submit(ctx context.Context, env environment, o submitOptions) (err error) {
 	role := proto.RoleProducer
 	if o.collect != nil {
 		role = proto.RoleCollector
-		if err := o.collect.PrepareUpload(ctx, cmd.log); err != nil { // before the run is on the bus
+		// Before the run is on the bus.
+		if err := o.collect.PrepareUpload(ctx, cmd.log); err != nil {
+			return err
+		}
+		if err := o.checkOutput(); err != nil {
 			return err
 		}
 	}

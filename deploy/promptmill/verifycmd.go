@@ -28,7 +28,7 @@ func verifyCommand(env environment) *cli.Command {
 		ArgsUsage: "INPUT... OUTPUT" + output.ResultsSuffix,
 		Description: "verify reads the input and the output (results, errors, and the journal of an incomplete run) " +
 			"and compares them by custom_id. OUTPUT may be the table of a run, with the run's files beside it: then " +
-			"verify compares each cell with the input and the output lines. With --answers it also compares " +
+			"verify compares each cell with the input and the output lines. OUTPUT may be at s3:// or gs://. With --answers it also compares " +
 			"the hash of the answered request, which each line has, and the model that the answer names. No check can say whether an answer is good.",
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{

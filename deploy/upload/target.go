@@ -19,6 +19,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/objectstore"
+	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -53,6 +54,9 @@ type Config struct {
 	URL, Key string
 	// Local is the output on this machine. Required, as an absolute path.
 	Local output.Prefix
+	// State is the state folder that has the folder of Local, which is made when the place is prepared.
+	// Defaults to none: the folder of Local is there.
+	State string
 	// Tables are the paths on this machine of the tables that the run writes. Defaults to none.
 	Tables []string
 	// PieceSize is the size in bytes from which on a piece of the journal is copied. Defaults
@@ -198,7 +202,19 @@ func (t *Target) Prepare(ctx context.Context) error {
 		return nil // there may be nothing to write
 	}
 
-	return t.describeError(t.tryWrite(ctx))
+	if err := t.tryWrite(ctx); err != nil {
+		return t.describeError(err)
+	}
+
+	return t.makeFolder()
+}
+
+// makeFolder makes the folder of the local files.
+func (t *Target) makeFolder() error {
+	if t.State == "" {
+		return nil
+	}
+	return statedir.Make(t.State, filepath.Dir(string(t.Local)))
 }
 
 // checkLocal refuses objects that are not of the run on this machine.
@@ -288,6 +304,10 @@ func (t *Target) adoptRemote(ctx context.Context, list []objectstore.Object) err
 	}
 
 	if err := t.checkOwner(ctx, list, owner); err != nil {
+		return err
+	}
+
+	if err := t.makeFolder(); err != nil {
 		return err
 	}
 

@@ -5,16 +5,12 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -25,112 +21,44 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/objectstore/storetest"
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// gateway is versitygw, a server with the API of S3 over a folder, behind a proxy that can hold or
-// refuse requests.
+// gateway is versitygw, a server with the API of S3 over a folder, behind a proxy. It has a bucket named
+// bucket.
 type gateway struct {
+	*storetest.Proxy
+
 	t *testing.T
-	// url is the URL of the proxy.
-	url string
-	// fault may answer a request itself: then it returns true. Nil: all requests pass.
-	fault atomic.Pointer[func(w http.ResponseWriter, r *http.Request) bool]
 	// client reaches the server without the proxy.
 	client *minio.Core
 }
 
-// startGateway starts versitygw with a bucket named bucket, and sets the credentials of the environment.
-// It skips the test if versitygw is not there.
+// startGateway starts versitygw. It skips the test if versitygw is not there.
 func startGateway(t *testing.T) *gateway {
 	t.Helper()
 
-	program := os.Getenv("PROMPTMILL_TEST_VERSITYGW")
-	if program == "" {
-		program = "versitygw"
-	}
-
-	program, err := exec.LookPath(program)
-	if err != nil {
-		t.Skip("versitygw is not there: go install github.com/versity/versitygw/cmd/versitygw@v1.8.0, " +
-			"or set PROMPTMILL_TEST_VERSITYGW")
-	}
-
 	dir := t.TempDir()
 	must(t, os.Mkdir(filepath.Join(dir, "bucket"), 0o755))
+	endpoint := storetest.StartVersity(t, dir)
 
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	client, err := minio.NewCore(strings.TrimPrefix(endpoint, "http://"), &minio.Options{
+		Creds: credentials.NewStaticV4(storetest.AccessKey, storetest.SecretKey, ""),
+	})
 	must(t, err)
-	address := listener.Addr().String()
-	listener.Close()
 
-	log := &lockedBuffer{}
-	server := exec.Command(program, "--port", address, "posix", dir)
-	server.Env = append(os.Environ(), "ROOT_ACCESS_KEY=user", "ROOT_SECRET_KEY=password")
-	server.Stdout, server.Stderr = log, log
-	must(t, server.Start())
-	t.Cleanup(func() {
-		server.Process.Kill()
-		server.Wait()
-		if t.Failed() {
-			t.Logf("versitygw: %s", log)
-		}
-	})
-
-	poll(t, patience, "versitygw listens", func() bool {
-		conn, err := net.Dial("tcp", address)
-		if err == nil {
-			conn.Close()
-		}
-		return err == nil
-	})
-
-	for name, value := range map[string]string{
-		"AWS_ACCESS_KEY_ID":           "user",
-		"AWS_SECRET_ACCESS_KEY":       "password",
-		"AWS_SESSION_TOKEN":           "",
-		"AWS_REGION":                  "",
-		"AWS_ENDPOINT_URL":            "",
-		"AWS_ENDPOINT_URL_S3":         "",
-		"AWS_EC2_METADATA_DISABLED":   "true",
-		"AWS_SHARED_CREDENTIALS_FILE": filepath.Join(dir, "none"),
-		"AWS_CONFIG_FILE":             filepath.Join(dir, "none"),
-	} {
-		t.Setenv(name, value)
+	return &gateway{
+		Proxy:  storetest.StartProxy(t, endpoint),
+		t:      t,
+		client: client,
 	}
-
-	g := &gateway{t: t}
-	g.client, err = minio.NewCore(address, &minio.Options{Creds: credentials.NewStaticV4("user", "password", "")})
-	must(t, err)
-
-	target := &url.URL{Scheme: "http", Host: address}
-	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		r.SetURL(target)
-		r.Out.Host = r.In.Host // the signature covers it
-	}}
-
-	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if fault := g.fault.Load(); fault == nil || !(*fault)(w, r) {
-			proxy.ServeHTTP(w, r)
-		}
-	}))
-	t.Cleanup(front.Close)
-	g.url = front.URL
-
-	return g
 }
 
-// setFault sets the function that may answer a request itself.
-func (g *gateway) setFault(fault func(w http.ResponseWriter, r *http.Request) bool) {
-	g.fault.Store(&fault)
-}
-
-// refuse answers like S3 does.
-func refuse(w http.ResponseWriter, status int, code string) bool {
-	w.Header().Set("Content-Type", "application/xml")
-	w.WriteHeader(status)
-	io.WriteString(w, "<Error><Code>"+code+"</Code><Message>no</Message></Error>")
-	return true
+// command returns a command whose environment names the proxy and has the credentials.
+func (g *gateway) command() command {
+	g.t.Helper()
+	return inPlaces(g.t, "AWS_ENDPOINT_URL="+g.URL)
 }
 
 // keys returns the keys of the bucket.
@@ -177,35 +105,35 @@ func (g *gateway) read(keys ...string) string {
 }
 
 // killAt starts a command, and kills it while the proxy holds the first request that a function chooses.
-func (c command) killAt(g *gateway, chosen func(r *http.Request) bool, args ...string) {
-	c.t.Helper()
+func (g *gateway) killAt(c command, chosen func(r storetest.Request) bool, args ...string) {
+	g.t.Helper()
 
-	held, release := make(chan struct{}, 1), make(chan struct{})
-	g.setFault(func(_ http.ResponseWriter, r *http.Request) bool {
-		if !chosen(r) {
-			return false
-		}
-
-		select {
-		case held <- struct{}{}:
-		default:
-		}
+	held, release := make(chan struct{}), make(chan struct{})
+	hold := sync.OnceFunc(func() {
+		close(held)
 		<-release
+	})
+	g.SetFault(func(w http.ResponseWriter, r storetest.Request) http.ResponseWriter {
+		if !chosen(r) {
+			return w
+		}
 
-		return true
+		hold()
+
+		return nil
 	})
 
 	cmd, out := c.start(args...)
 	select {
 	case <-held:
 	case <-time.After(patience):
-		c.t.Errorf("the request was not sent:\n%s", out)
+		g.t.Errorf("the request was not sent:\n%s", out)
 	}
 
 	cmd.Process.Kill()
 	cmd.Wait()
 	close(release)
-	g.setFault(func(http.ResponseWriter, *http.Request) bool { return false })
+	g.SetFault(nil)
 }
 
 // writeRows writes a table whose cells do not compress.
@@ -232,35 +160,37 @@ var storeKeys = []string{
 // A run to S3 that is killed at a step of its last uploads is finished by the same command, which sends no
 // request again, and leaves exactly the final objects.
 func TestStoreKilledAtEachStep(t *testing.T) {
+	t.Parallel()
+
 	g := startGateway(t)
-	for name, step := range map[string]func(r *http.Request) bool{
-		"the second part of the table is sent": func(r *http.Request) bool {
-			return r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/out.csv") &&
-				r.URL.Query().Get("partNumber") == "2"
+	for name, step := range map[string]func(r storetest.Request) bool{
+		"the second part of the table is sent": func(r storetest.Request) bool {
+			return r.Method == http.MethodPut && strings.HasSuffix(r.Path, "/out.csv") &&
+				r.Query.Get("partNumber") == "2"
 		},
-		"the table gets its name": func(r *http.Request) bool {
-			return r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/out.csv") &&
-				r.URL.Query().Has("uploadId")
+		"the table gets its name": func(r storetest.Request) bool {
+			return r.Method == http.MethodPost && strings.HasSuffix(r.Path, "/out.csv") &&
+				r.Query.Has("uploadId")
 		},
-		"the metadata are sent": func(r *http.Request) bool {
-			return r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/out.meta.json")
+		"the metadata are sent": func(r storetest.Request) bool {
+			return r.Method == http.MethodPut && strings.HasSuffix(r.Path, "/out.meta.json")
 		},
-		"the pieces are deleted": func(r *http.Request) bool {
-			return r.Method == http.MethodDelete && strings.HasSuffix(r.URL.Path, "/out.part/0000000000000000.zst")
+		"the pieces are deleted": func(r storetest.Request) bool {
+			return r.Method == http.MethodDelete && strings.HasSuffix(r.Path, "/out.part/0000000000000000.zst")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := newCommand(t)
+			c := g.command()
 			c.writeRows("in.csv", 40, 500_000)
 			m := newModel(t, sim.Config{Tokens: 10})
 			dir := strings.ReplaceAll(name, " ", "-")
 			out := "s3://bucket/" + dir + "/out.csv"
 			args := []string{
 				"run", "in.csv", "--prompt", "Say {{.id}}", "--model", "sim", "--url", m.url, "-o", out,
-				"--s3-endpoint", g.url, "--progress", "none",
+				"--progress", "none",
 			}
 
-			c.killAt(g, step, args...)
+			g.killAt(c, step, args...)
 			c.must(args...)
 
 			var want []string
@@ -281,7 +211,7 @@ func TestStoreKilledAtEachStep(t *testing.T) {
 				t.Errorf("the model server has answered %d requests, want 40", n)
 			}
 
-			c.must("verify", "in.csv", out, "--s3-endpoint", g.url)
+			c.must("verify", "in.csv", out)
 		})
 	}
 }
@@ -289,19 +219,21 @@ func TestStoreKilledAtEachStep(t *testing.T) {
 // Of a run to S3 that is killed in its middle, the pieces are a beginning of the lines that the finished
 // run has.
 func TestStoreKilledInTheMiddle(t *testing.T) {
+	t.Parallel()
+
 	g := startGateway(t)
-	c := newCommand(t)
+	c := g.command()
 	in := c.input("in.jsonl", 2000)
 	m := newModel(t, sim.Config{TTFT: 100 * time.Millisecond, Tokens: 10})
 	args := []string{
 		"run", in, "--url", m.url, "--concurrency", "16", "-o", "s3://bucket/out.jsonl.zst",
-		"--s3-endpoint", g.url, "--flush", "200ms", "--progress", "none",
+		"--flush", "200ms", "--progress", "none",
 	}
 
 	// The first piece has only the manifest.
 	var pieces atomic.Int64
-	c.killAt(g, func(r *http.Request) bool {
-		return r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/out.part/0") && pieces.Add(1) == 3
+	g.killAt(c, func(r storetest.Request) bool {
+		return r.Method == http.MethodPut && strings.Contains(r.Path, "/out.part/0") && pieces.Add(1) == 3
 	}, args...)
 
 	keys := g.keys()
@@ -315,14 +247,14 @@ func TestStoreKilledInTheMiddle(t *testing.T) {
 	}
 
 	c.expect(exit.CodeError, "these lines are in the journal of the run, s3://bucket/out.part/: the run is not finished",
-		"verify", in, "s3://bucket/out.jsonl.zst", "--s3-endpoint", g.url)
+		"verify", in, "s3://bucket/out.jsonl.zst")
 
 	c.must(args...)
 	if lines := g.read("out.jsonl.zst"); !strings.HasPrefix(lines, begun) || strings.Count(lines, "\n") != 2000 {
 		t.Error("the pieces are not a beginning of the results")
 	}
 
-	c.must("verify", in, "s3://bucket/out.jsonl.zst", "--s3-endpoint", g.url)
+	c.must("verify", in, "s3://bucket/out.jsonl.zst")
 	want := []string{"out.jsonl.zst", "out.meta.json", "out.report.html", "out.report.md"}
 	if diff := cmp.Diff(want, g.keys()); diff != "" {
 		t.Errorf("objects (-want +got):\n%s", diff)
@@ -331,50 +263,57 @@ func TestStoreKilledInTheMiddle(t *testing.T) {
 
 // A run to a store that throttles and cuts connections ends well.
 func TestStoreFaults(t *testing.T) {
+	t.Parallel()
+
 	g := startGateway(t)
-	c := newCommand(t)
+	c := g.command()
 	c.writeRows("in.csv", 40, 500_000)
 
-	var requests atomic.Int64
-	g.setFault(func(w http.ResponseWriter, r *http.Request) bool {
-		switch n := requests.Add(1); {
-		case n%7 == 3:
-			return refuse(w, http.StatusServiceUnavailable, "SlowDown")
-		case n%7 == 5:
-			return refuse(w, http.StatusBadRequest, "ExpiredToken")
-		case n%7 == 6:
-			io.CopyN(io.Discard, r.Body, 1<<20)
+	g.SetFault(func(w http.ResponseWriter, r storetest.Request) http.ResponseWriter {
+		switch r.Number % 7 {
+		case 3:
+			storetest.AnswerError(w, http.StatusServiceUnavailable, "SlowDown")
+			return nil
+		case 5:
+			storetest.AnswerError(w, http.StatusBadRequest, "ExpiredToken")
+			return nil
+		case 6:
 			panic(http.ErrAbortHandler) // cuts the connection
 		}
-		return false
+		return w
 	})
 
-	c.must("run", "in.csv", "--prompt", "Say {{.id}}", "--sim", "-o", "s3://bucket/dir/out.csv", "--s3-endpoint", g.url,
+	c.must("run", "in.csv", "--prompt", "Say {{.id}}", "--sim", "-o", "s3://bucket/dir/out.csv",
 		"--progress", "none")
 	if diff := cmp.Diff(storeKeys, g.keys()); diff != "" {
 		t.Errorf("objects (-want +got):\n%s", diff)
 	}
 
-	c.must("verify", "in.csv", "s3://bucket/dir/out.csv", "--s3-endpoint", g.url)
+	c.must("verify", "in.csv", "s3://bucket/dir/out.csv")
 }
 
-// A store that takes no object at the end of a run leaves the local files, says where they are, and takes
-// them from the same command later, on which the model server is not there any more.
+// When a store takes no object at the end of a run, the error says where the local files are. The same command
+// uploads them later, and sends no request again.
 func TestStoreRefusesAtEnd(t *testing.T) {
+	t.Parallel()
+
 	g := startGateway(t)
 	for code, said := range map[string]string{
 		"ExpiredToken": "the token of the credentials has expired",
 		"AccessDenied": "the store answers 403 Forbidden (AccessDenied)",
 	} {
-		c := newCommand(t)
+		c := g.command()
 		m := newModel(t, sim.Config{Tokens: 10})
 		in := c.input("in.jsonl", 10)
 		out := "s3://bucket/" + code + ".jsonl.zst"
-		args := []string{"run", in, "--url", m.url, "-o", out, "--s3-endpoint", g.url, "--progress", "none"}
+		args := []string{"run", in, "--url", m.url, "-o", out, "--progress", "none"}
 
-		g.setFault(func(w http.ResponseWriter, r *http.Request) bool {
-			return r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, ".jsonl.zst") &&
-				refuse(w, http.StatusForbidden, code)
+		g.SetFault(func(w http.ResponseWriter, r storetest.Request) http.ResponseWriter {
+			if r.Method != http.MethodPut || !strings.HasSuffix(r.Path, ".jsonl.zst") {
+				return w
+			}
+			storetest.AnswerError(w, http.StatusForbidden, code)
+			return nil
 		})
 
 		text, got := c.run(args...)
@@ -394,9 +333,9 @@ func TestStoreRefusesAtEnd(t *testing.T) {
 			}
 		}
 
-		g.setFault(func(http.ResponseWriter, *http.Request) bool { return false })
+		g.SetFault(nil)
 		c.must(args...)
-		c.must("verify", in, out, "--s3-endpoint", g.url)
+		c.must("verify", in, out)
 		if n := m.sim.Succeeded(); n != 10 {
 			t.Errorf("%s: the model server has answered %d requests, want 10", code, n)
 		}
@@ -413,15 +352,17 @@ func (g *gateway) put(key string) {
 
 // An object of another program at the place of the output is refused before a request is sent, and stays.
 func TestStoreRefusesForeignObjects(t *testing.T) {
+	t.Parallel()
+
 	g := startGateway(t)
-	c := newCommand(t)
+	c := g.command()
 	c.writeRows("in.csv", 4, 10)
 	m := newModel(t, sim.Config{Tokens: 10})
 
 	for _, name := range []string{"a/out.csv", "b/out.jsonl.zst", "c/out.meta.json", "d/out.part/0000000000000000.zst"} {
 		g.put(name)
 		text, code := c.run("run", "in.csv", "--prompt", "Say {{.id}}", "--model", "sim", "--url", m.url,
-			"-o", "s3://bucket/"+name[:1]+"/out.csv", "--s3-endpoint", g.url, "--progress", "none")
+			"-o", "s3://bucket/"+name[:1]+"/out.csv", "--progress", "none")
 		if want := "s3://bucket/" + name + " is there, and promptmill did not write it"; code != exit.CodeError ||
 			!strings.Contains(text, want) {
 			t.Errorf("exit code %d, want %d and %q:\n%s", code, exit.CodeError, want, text)
@@ -442,20 +383,22 @@ func TestStoreRefusesForeignObjects(t *testing.T) {
 
 // The tables of a run, of collect and of export reach a store in several files, and verify proves them.
 func TestStoreShards(t *testing.T) {
-	g := startGateway(t)
-	c := newCommand(t)
-	c.writeRows("in.csv", 10, 10)
-	place := []string{"--s3-endpoint", g.url}
-	c.must(append([]string{"run", "in.csv", "--prompt", "Say {{.id}}", "--sim", "--shards", "4", "-o",
-		"s3://bucket/run/out.parquet", "--progress", "none"}, place...)...)
-	c.must(append([]string{"verify", "in.csv", "s3://bucket/run/out-00000-of-00004.parquet"}, place...)...)
+	t.Parallel()
 
-	export := append([]string{"export", "s3://bucket/run/out.jsonl.zst", "in.csv", "--shards", "2", "-o",
-		"s3://bucket/export/t.csv"}, place...)
+	g := startGateway(t)
+	c := g.command()
+	c.writeRows("in.csv", 10, 10)
+	c.must("run", "in.csv", "--prompt", "Say {{.id}}", "--sim", "--shards", "4", "-o",
+		"s3://bucket/run/out.parquet", "--progress", "none")
+	c.must("verify", "in.csv", "s3://bucket/run/out-00000-of-00004.parquet")
+
+	export := []string{
+		"export", "s3://bucket/run/out.jsonl.zst", "in.csv", "--shards", "2", "-o", "s3://bucket/export/t.csv",
+	}
 	c.must(export...)
 	c.must(export...) // replaces them
-	c.must(append([]string{"verify", "in.csv", "s3://bucket/run/out.jsonl.zst",
-		"s3://bucket/export/t-00001-of-00002.csv"}, place...)...)
+	c.must("verify", "in.csv", "s3://bucket/run/out.jsonl.zst",
+		"s3://bucket/export/t-00001-of-00002.csv")
 
 	want := []string{"export/t-00000-of-00002.csv", "export/t-00001-of-00002.csv"}
 	for i := range 4 {
@@ -469,19 +412,20 @@ func TestStoreShards(t *testing.T) {
 
 	g.put("export/foreign.csv")
 	c.expect(exit.CodeError, "s3://bucket/export/foreign.csv is there, and promptmill did not write it",
-		append([]string{"export", "s3://bucket/run/out.jsonl.zst", "in.csv", "-o", "s3://bucket/export/foreign.csv"},
-			place...)...)
+		"export", "s3://bucket/run/out.jsonl.zst", "in.csv", "-o", "s3://bucket/export/foreign.csv")
 }
 
 // A complete run in a store is found by the same command on another machine, which sends nothing. With
 // another input it is refused. Of a run that is not complete the pieces are refused.
 func TestStoreOtherMachine(t *testing.T) {
+	t.Parallel()
+
 	g := startGateway(t)
-	c := newCommand(t)
+	c := g.command()
 	c.writeRows("in.csv", 10, 10)
 	m := newModel(t, sim.Config{Tokens: 10})
 	args := []string{"run", "in.csv", "--prompt", "Say {{.id}}", "--model", "sim", "--url", m.url, "-o",
-		"s3://bucket/dir/out.csv", "--s3-endpoint", g.url, "--progress", "none"}
+		"s3://bucket/dir/out.csv", "--progress", "none"}
 	c.must(args...)
 
 	must(t, os.RemoveAll(c.state))
@@ -502,14 +446,51 @@ func TestStoreOtherMachine(t *testing.T) {
 		t.Errorf("objects (-want +got):\n%s", diff)
 	}
 	c.writeRows("in.csv", 10, 10)
-	c.must("verify", "in.csv", "s3://bucket/dir/out.csv", "--s3-endpoint", g.url)
+	c.must("verify", "in.csv", "s3://bucket/dir/out.csv")
 
 	args[slices.Index(args, "-o")+1] = "s3://bucket/killed/out.csv"
-	c.killAt(g, func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/out.report.md") }, args...)
+	g.killAt(c, func(r storetest.Request) bool { return strings.HasSuffix(r.Path, "/out.report.md") }, args...)
 	must(t, os.RemoveAll(c.state))
 	before := g.keys()
 	c.expect(exit.CodeError, "whose journal is not on this machine", args...)
 	if diff := cmp.Diff(before, g.keys()); diff != "" || m.sim.Succeeded() != 20 {
 		t.Errorf("%d requests are answered, want 20; objects (-before +after):\n%s", m.sim.Succeeded(), diff)
+	}
+}
+
+// A run to other stores has the same objects, and continues after a kill at its end.
+func TestOutputsInStores(t *testing.T) {
+	t.Parallel()
+
+	for name, start := range map[string]func(t *testing.T) (out string, env []string){
+		"moto": func(t *testing.T) (string, []string) {
+			endpoint := storetest.StartMoto(t)
+			storetest.CreateBucket(t, endpoint, "bucket", "us-east-1", nil)
+			return "s3://bucket/dir/out.csv", []string{"AWS_ENDPOINT_URL=" + endpoint}
+		},
+		"Google Cloud Storage": func(t *testing.T) (string, []string) {
+			endpoint := storetest.StartGCS(t)
+			storetest.CreateGCSBucket(t, endpoint, "bucket", nil)
+			return "gs://bucket/dir/out.csv", []string{"STORAGE_EMULATOR_HOST=" + endpoint}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			out, env := start(t)
+			c := inPlaces(t, env...)
+			c.writeRows("in.csv", 40, 500_000)
+			run := []string{"run", "in.csv", "--prompt", "Say {{.id}}", "--sim", "-o", out, "--progress", "none"}
+			c.must(run...)
+			c.must("verify", "in.csv", out)
+			c.expect(exit.CodeOK, "complete already", run...)
+
+			must(t, os.RemoveAll(c.state))
+			c.expect(exit.CodeOK, "complete already", run...)
+			c.must("export", strings.Replace(out, ".csv", ".jsonl.zst", 1), "in.csv", "-o",
+				strings.Replace(out, "out.csv", "t.parquet", 1))
+			c.expect(exit.CodeError, "belongs to run ", "run", "in.csv", "--prompt", "Say {{.id}}", "--sim", "-o",
+				strings.Replace(out, "out.csv", "t.parquet", 1), "--progress", "none")
+		})
 	}
 }
