@@ -173,5 +173,7 @@ func collectRun(
 		cmd.runOnEndOf(collecting, onEnd, res)
 	}
 
-	return summary.Err(res.Metadata, res.Output.Errors(), res.Reached, report.ShellWords("promptmill", "retry", res.Run))
+	retry := report.ShellWords("promptmill", "retry", res.Run)
+
+	return summary.Err(res.Metadata, res.Output.Errors(), res.Reached, retry)
 }

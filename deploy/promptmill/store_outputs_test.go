@@ -280,6 +280,7 @@ func TestStoreFaults(t *testing.T) {
 		case 6:
 			panic(http.ErrAbortHandler) // cuts the connection
 		}
+
 		return w
 	})
 
