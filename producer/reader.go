@@ -159,8 +159,8 @@ func (r *Reader) Next() (Item, error) {
 			return Item{}, io.EOF
 		}
 
-		item, err := r.nextChosen()
-		if err != nil {
+		var item Item
+		if err := r.nextChosen(&item); err != nil {
 			return Item{}, err
 		}
 
@@ -194,14 +194,14 @@ func (r *Reader) Next() (Item, error) {
 	}
 }
 
-// nextChosen returns the next line or row, without its index. Its File is empty if it is not
-// chosen.
-func (r *Reader) nextChosen() (Item, error) {
+// nextChosen reads the next line or row into an item, without its index. The File of the item stays
+// empty if it is not chosen.
+func (r *Reader) nextChosen(item *Item) error {
 	for {
 		isOpen := r.lines != nil || r.rows != nil && r.rows.table != nil
 		if !isOpen {
 			if r.at.File >= len(r.source.Files) {
-				return Item{}, io.EOF
+				return io.EOF
 			}
 
 			err := error(nil)
@@ -211,19 +211,18 @@ func (r *Reader) nextChosen() (Item, error) {
 				err = r.openFile(0, 0)
 			}
 			if err != nil {
-				return Item{}, err
+				return err
 			}
 		}
 
-		var item Item
 		var err error
 		if r.rows != nil {
-			item, err = r.nextRow()
+			err = r.nextRow(item)
 		} else {
-			item, err = r.nextLine()
+			err = r.nextLine(item)
 		}
 		if !errors.Is(err, io.EOF) {
-			return item, err
+			return err
 		}
 
 		r.Close()
@@ -231,37 +230,38 @@ func (r *Reader) nextChosen() (Item, error) {
 	}
 }
 
-// nextLine returns the next line of the current file.
-func (r *Reader) nextLine() (Item, error) {
+// nextLine reads the next line of the current file into an item.
+func (r *Reader) nextLine(item *Item) error {
 	line, err := r.lines.Next()
-	item := Item{File: r.source.Files[r.at.File], Line: r.lines.Line()}
+	file, number := r.source.Files[r.at.File], r.lines.Line()
 	filler, isFiller := errors.AsType[*FillerError](err)
 	switch {
 	case errors.Is(err, io.EOF):
-		return Item{}, io.EOF
+		return io.EOF
 	case isFiller && filler.isLine:
-		item.Line++ // it has not ended
+		number++ // it has not ended
 		r.Close()
 		r.at.File = len(r.source.Files)
 	case isFiller:
-		return Item{}, &FillerError{File: item.File, Line: item.Line}
+		return &FillerError{File: file, Line: number}
 	case err != nil && !errors.Is(err, jsonl.ErrLineTooLong):
-		return Item{}, err
+		return err
 	case r.filler != nil:
 		r.filler.useful += int64(len(line)) + 1
 	}
 
 	if !r.selection.next() {
-		return Item{}, r.selection.checkContext(r.ctx)
+		return r.selection.checkContext(r.ctx)
 	}
 
+	item.File, item.Line = file, number
 	if err != nil {
 		item.Err = &LineError{Fault: FaultTooLong}
 	} else {
 		item.Request, item.Model, item.Err = r.parser.Parse(line)
 	}
 
-	return item, nil
+	return nil
 }
 
 // refuse makes the item one that is not sent.

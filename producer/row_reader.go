@@ -111,8 +111,8 @@ func (r *Reader) openTable(from table.Position) error {
 	return nil
 }
 
-// nextRow returns the next row of the current file.
-func (r *Reader) nextRow() (Item, error) {
+// nextRow reads the next row of the current file into an item.
+func (r *Reader) nextRow(item *Item) error {
 	rows := r.rows
 	row, err := rows.table.Next()
 	wrong, isWrong := errors.AsType[*table.RowError](err)
@@ -120,14 +120,14 @@ func (r *Reader) nextRow() (Item, error) {
 		rows.noteUnseen()
 	}
 	if err != nil && !isWrong {
-		return Item{}, err
+		return err
 	}
 
 	if !r.selection.next() {
-		return Item{}, r.selection.checkContext(r.ctx)
+		return r.selection.checkContext(r.ctx)
 	}
 
-	item := Item{
+	*item = Item{
 		File:     r.source.Files[r.at.File],
 		Line:     row.Number,
 		TextLine: row.Line,
@@ -149,7 +149,7 @@ func (r *Reader) nextRow() (Item, error) {
 			}
 			rows.line = rows.line[:0]
 		case err != nil:
-			return Item{}, fmt.Errorf("%s: %w", item.Place(), err)
+			return fmt.Errorf("%s: %w", item.Place(), err)
 		case len(rows.line) > jsonl.MaxLine:
 			item.Err = &LineError{Fault: FaultTooLong}
 		default:
@@ -160,10 +160,10 @@ func (r *Reader) nextRow() (Item, error) {
 	if rows.tee != nil {
 		// The line is part of the request, and the feed of none.
 		if _, err := rows.tee.Write(rows.line); err != nil {
-			return Item{}, err
+			return err
 		}
 		if _, err := rows.tee.Write([]byte{'\n'}); err != nil {
-			return Item{}, err
+			return err
 		}
 	}
 
@@ -171,7 +171,7 @@ func (r *Reader) nextRow() (Item, error) {
 		rows.line = nil // one long line does not cost its memory for the rest of the run
 	}
 
-	return item, nil
+	return nil
 }
 
 // noteUnseen notes the columns that no row of the current file had, at its end.

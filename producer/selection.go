@@ -129,7 +129,7 @@ func (r *Reader) countAll() (int, error) {
 	r.selection.isCounting = true
 
 	for {
-		_, err := r.nextChosen()
+		err := r.nextChosen(&Item{})
 		if errors.Is(err, io.EOF) {
 			return r.selection.passed, nil
 		}
