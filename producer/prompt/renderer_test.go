@@ -619,6 +619,9 @@ func FuzzTextTemplate(f *testing.F) {
 		}
 
 		want := strings.ReplaceAll(out.String(), "<no value>", "")
+		if strings.Contains(want, "map[") {
+			return // of the whole row, which is JSON here
+		}
 
 		var got struct{ Messages []struct{ Content string } }
 		if err := json.Unmarshal(line, &got); err != nil {
