@@ -24,9 +24,13 @@ import (
 type sortLimits struct {
 	// runBytes is the size of the lines that are sorted in memory at once, in bytes.
 	runBytes int
-	// runs is the most sorted runs that are merged at once. Each takes about 200 KB of memory.
+	// runs is the most sorted runs that are merged at once. Each takes a few times [sortBlock] of memory.
 	runs int
 }
+
+// sortBlock is the size of the blocks in which a sorted run is compressed, in bytes. A reader of a run has
+// the memory of a few blocks, and ten million lines have about a hundred runs.
+const sortBlock = 16 << 10
 
 // usualSortLimits are the limits of a table.
 var usualSortLimits = sortLimits{runBytes: 32 << 20, runs: 128}
@@ -230,7 +234,7 @@ type sortedRun struct {
 // open begins to read the run.
 func (r *sortedRun) open(file *os.File) {
 	section := io.NewSectionReader(file, r.start, r.size)
-	r.r = bufio.NewReaderSize(s2.NewReader(section, s2.ReaderMaxBlockSize(64<<10)), 4<<10)
+	r.r = bufio.NewReaderSize(s2.NewReader(section, s2.ReaderMaxBlockSize(sortBlock)), 4<<10)
 }
 
 // advance reads the next line. At the end text is nil.
@@ -269,7 +273,7 @@ func (s *sortedLines) newRun(first int64) *runWriter {
 		sorted: s,
 		run:    &sortedRun{start: s.size, index: first},
 		file:   file,
-		s2:     s2.NewWriter(file, s2.WriterBlockSize(64<<10), s2.WriterConcurrency(1)),
+		s2:     s2.NewWriter(file, s2.WriterBlockSize(sortBlock), s2.WriterConcurrency(1)),
 	}
 }
 
