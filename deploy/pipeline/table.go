@@ -81,8 +81,10 @@ type tableWriter struct {
 	// state and stateDir are the state folder and the folder of the run in it.
 	state, stateDir string
 	hooks           Hooks
-	// own are the names of files that this run has written before.
-	own []string
+	// sums are the SHA-256 of the files of tables that the metadata of this run have, by their names, and noted
+	// are the names of files that it had begun to write when it was killed.
+	sums  map[string]string
+	noted []string
 }
 
 // newTableWriter returns the writer of a table, if there is one, and of the run's earlier tables. It refuses a
@@ -115,15 +117,15 @@ func newTableWriter(t TableOutput, out output.Prefix, state, stateDir string, in
 
 // findOwn finds the files that this run has written before: those of its metadata, and those
 // that it had begun to write.
-func (w *tableWriter) findOwn() error {
+func (w *tableWriter) findOwn() (err error) {
+	w.sums = map[string]string{}
 	if meta, err := w.output.ReadMeta(); err == nil { // others are reported with the output
 		for _, t := range meta.Test.Tables {
-			w.own = append(w.own, t.File)
+			w.sums[t.File] = t.SHA256
 		}
 	}
 
-	noted, err := w.readNote()
-	w.own = append(w.own, noted...)
+	w.noted, err = w.readNote()
 
 	return err
 }
@@ -135,7 +137,7 @@ func (w *tableWriter) readNote() ([]string, error) {
 		return nil, fmt.Errorf("read the names of tables: %w", err)
 	}
 
-	return strings.Split(strings.TrimSpace(string(text)), "\n"), nil
+	return strings.FieldsFunc(string(text), func(r rune) bool { return r == '\n' }), nil
 }
 
 // notePath returns the path of the file with the names of the table's files, one a line. It is
@@ -160,19 +162,38 @@ func (w *tableWriter) checkFile(path string, inputs []string) error {
 	}
 
 	for _, input := range inputs {
-		if of, err := os.Stat(input); err == nil && os.SameFile(of, info) {
+		if inputInfo, err := os.Stat(input); err == nil && os.SameFile(inputInfo, info) {
 			return exit.Usage("choose another output with -o",
 				"the input %s is the table %s, which the run would write",
 				files.Short(input), files.Short(path))
 		}
 	}
 
-	if !slices.Contains(w.own, filepath.Base(path)) {
+	if name := filepath.Base(path); w.sums[name] == "" && !slices.Contains(w.noted, name) {
 		return exit.WithHint(fmt.Errorf("%s is there, and was not written by this run", files.Short(path)),
 			"move it away, or choose another output with -o")
 	}
 
-	return nil
+	return w.checkUnchanged(path)
+}
+
+// checkUnchanged refuses to replace a file that someone has changed after this run had written it.
+func (w *tableWriter) checkUnchanged(path string) error {
+	name := filepath.Base(path)
+	if w.sums[name] == "" || slices.Contains(w.noted, name) {
+		return nil
+	}
+
+	sum, _, err := output.HashFile(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && sum == w.sums[name] {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+
+	return exit.WithHint(fmt.Errorf("%s was changed after this run had written it", files.Short(path)),
+		"move it away or remove it, then give the same command again")
 }
 
 // probeName makes sure that a file with the longest name that a table needs can be made.
@@ -290,6 +311,11 @@ func (w *tableWriter) forCollector(
 		}
 
 		if w.enabled() {
+			for _, path := range w.paths() { // someone can have changed it during the run
+				if err := w.checkUnchanged(path); err != nil {
+					return nil, err
+				}
+			}
 			tables = append(tables, w.TableOutput)
 		}
 
@@ -300,25 +326,17 @@ func (w *tableWriter) forCollector(
 // findEarlier returns the other tables that this run has written, or has begun to write, and those of them that
 // someone has changed since. Tables that are not there any more are left out.
 func (w *tableWriter) findEarlier() (tables, changed []TableOutput, err error) {
-	noted, err := w.readNote()
-	if err != nil {
+	if err := w.findOwn(); err != nil {
 		return nil, nil, err
 	}
 
-	sums := map[string]string{}
-	if meta, err := w.output.ReadMeta(); err == nil { // others are reported with the output
-		for _, t := range meta.Test.Tables {
-			sums[t.File] = t.SHA256
-		}
-	}
-
-	for _, name := range append(slices.Sorted(maps.Keys(sums)), noted...) {
+	for _, name := range append(slices.Sorted(maps.Keys(w.sums)), w.noted...) {
 		t, ok := w.tableOf(name)
 		if !ok || t.Path == w.Path && t.Shards == max(w.Shards, 1) || slices.Contains(append(tables, changed...), t) {
 			continue
 		}
 
-		there, isChanged, err := t.compareFiles(sums, noted)
+		there, isChanged, err := t.compareFiles(w.sums, w.noted)
 		switch {
 		case err != nil:
 			return nil, nil, err
@@ -462,10 +480,16 @@ func (w *tableWriter) findReason(meta *metadata.Run) (string, error) {
 			return "which it does not have yet", nil
 		}
 
+		if !files.Exists(path) {
+			return "which is missing", nil
+		}
+
+		if !slices.Contains(w.noted, filepath.Base(path)) {
+			continue // newTableWriter has compared it
+		}
+
 		sum, _, err := output.HashFile(path)
 		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			return "which is missing", nil
 		case err != nil:
 			return "", err
 		case sum != meta.Test.Tables[i].SHA256:

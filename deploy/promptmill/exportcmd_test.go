@@ -248,6 +248,50 @@ func TestRetryRewritesTables(t *testing.T) {
 	c.checkWhole()
 }
 
+// A table that was changed by hand is not replaced: the same command, and one that runs requests again, is refused
+// before a request is sent.
+func TestEditedTableStays(t *testing.T) {
+	t.Parallel()
+
+	m := newModel(t, sim.Config{Tokens: 5})
+	c := newCommand(t)
+	c.write("in.csv", string(tickets(30))+"no text,\n")
+	run := func(more ...string) []string {
+		return append([]string{"run", "in.csv", "--prompt", "{{.text}}", "--skip-invalid", "--url", m.url,
+			"--progress", "none"}, more...)
+	}
+	shards := []string{"-o", "out.jsonl", "--shards", "2"}
+	c.expect(exit.CodeFailed, "failed", run("-o", "out.csv")...)
+	c.expect(exit.CodeFailed, "failed", run(shards...)...)
+
+	whole := c.read("out.csv")
+	for _, name := range []string{"out.csv", "out-00001-of-00002.jsonl"} {
+		c.write(name, c.read(name)+"by hand\n")
+	}
+
+	sent, before := m.sim.Succeeded(), c.contents()
+	for _, args := range [][]string{run("-o", "out.csv"), run("-o", "out.csv", "--retry"), run(shards...)} {
+		name := "out.csv"
+		if slices.Contains(args, "--shards") {
+			name = "out-00001-of-00002.jsonl"
+		}
+		c.expect(exit.CodeError, name+" was changed after this run had written it", args...)
+		c.expect(exit.CodeError, "move it away or remove it, then give the same command again", args...)
+		if after := c.contents(); !slices.Equal(after, before) {
+			t.Errorf("%q changed the files:\n%q\nfrom\n%q", args, after, before)
+		}
+	}
+	if now := m.sim.Succeeded(); now != sent {
+		t.Errorf("%d requests were sent", now-sent)
+	}
+
+	must(t, os.Rename(filepath.Join(c.dir, "out.csv"), filepath.Join(c.dir, "mine.csv")))
+	c.expect(exit.CodeFailed, "writing out.csv, which is missing", run("-o", "out.csv")...)
+	if text := c.read("out.csv"); text != whole {
+		t.Errorf("the table is\n%s\nwant\n%s", text, whole)
+	}
+}
+
 // A run that was submitted is collected into a table, and a retry of its failed requests changes it.
 func TestCollectTable(t *testing.T) {
 	t.Parallel()
