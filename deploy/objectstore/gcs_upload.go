@@ -26,6 +26,10 @@ const gcsChunk = 16 << 20
 // partTimeout is the limit for sending one part.
 const partTimeout = 10 * time.Minute
 
+// maxSessions is the number of times that one upload to Google Cloud Storage begins. A store keeps
+// an upload for a week, so a second one is rare.
+const maxSessions = 4
+
 // errUploadGone reports that the store does not know an upload any more.
 var errUploadGone = errors.New("the store has forgotten the upload")
 
@@ -70,6 +74,8 @@ type gcsUpload struct {
 
 	// session is the URL of the upload. Empty: it has not begun.
 	session string
+	// sessions is the number of times that the upload has begun.
+	sessions int
 	// offset is the number of bytes that the store has.
 	offset int64
 	// unsure reports that the offset must be asked for.
@@ -117,37 +123,71 @@ func (u *gcsUpload) run(ctx context.Context) error {
 	return nil
 }
 
-// step makes one attempt to begin the upload, or to send the next part. It reports whether the
-// object is there.
+// step makes one attempt to send the next part, and begins the upload first, or asks where it
+// stands, if need be. It reports whether the object is there. A part from which the store keeps
+// nothing has failed.
 func (u *gcsUpload) step(ctx context.Context) (done bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, partTimeout)
 	defer cancel()
 
 	if u.session == "" {
-		return false, u.begin(ctx)
+		if err := u.begin(ctx); err != nil {
+			return false, err
+		}
 	}
 
-	first, body := fmt.Sprintf("bytes */%d", u.size), io.Reader(http.NoBody)
-	length := int64(0)
-	if !u.unsure && u.size > 0 {
-		length = min(gcsChunk, u.size-u.offset)
-		first = fmt.Sprintf("bytes %d-%d/%d", u.offset, u.offset+length-1, u.size)
-		body = io.NewSectionReader(u.file, u.offset, length)
+	if u.unsure {
+		if done, err = u.askOffset(ctx); err != nil || done {
+			return done, u.noteFailure(err)
+		}
 	}
 
-	done, err = u.put(ctx, first, body, length)
+	before := u.offset
+	if done, err = u.sendPart(ctx); err == nil && !done && u.offset <= before {
+		err = &temporaryError{err: fmt.Errorf("the store keeps %d bytes of the file, and takes no more", u.offset)}
+	}
+
+	return done, u.noteFailure(err)
+}
+
+// noteFailure notes how the next attempt begins.
+func (u *gcsUpload) noteFailure(err error) error {
+	u.unsure = err != nil && u.session != ""
 	if errors.Is(err, errUploadGone) {
-		u.session, u.offset, u.unsure = "", 0, false
-		return false, &temporaryError{err: err}
+		u.restart()
+		return &temporaryError{err: err}
 	}
 
-	u.unsure = err != nil
+	return err
+}
 
-	return done, err
+// restart has the next attempt begin the upload again.
+func (u *gcsUpload) restart() { u.session, u.offset, u.unsure = "", 0, false }
+
+// sendPart sends the next part. A file whose bytes the store has already, and an empty one, have
+// none.
+func (u *gcsUpload) sendPart(ctx context.Context) (done bool, err error) {
+	length := min(gcsChunk, u.size-u.offset)
+	if length == 0 {
+		return u.askOffset(ctx)
+	}
+
+	return u.put(ctx, fmt.Sprintf("bytes %d-%d/%d", u.offset, u.offset+length-1, u.size),
+		io.NewSectionReader(u.file, u.offset, length), length)
+}
+
+// askOffset asks how much of the file the store has. If it has all, it makes the object.
+func (u *gcsUpload) askOffset(ctx context.Context) (done bool, err error) {
+	return u.put(ctx, fmt.Sprintf("bytes */%d", u.size), http.NoBody, 0)
 }
 
 // begin begins the upload.
 func (u *gcsUpload) begin(ctx context.Context) error {
+	if u.sessions == maxSessions {
+		return exit.Unreachable(fmt.Errorf("%s: the upload was begun %d times, and the store has not made the object",
+			u.store.name(u.key), u.sessions), "run the same command again")
+	}
+
 	text, err := json.Marshal(gcsObject{
 		Name:     u.key,
 		CRC32C:   u.crc32c,
@@ -179,10 +219,12 @@ func (u *gcsUpload) begin(ctx context.Context) error {
 		return &temporaryError{err: errors.New("the store begins an upload without a place for it")}
 	}
 
+	u.sessions++
+
 	return nil
 }
 
-// put sends a part, or asks for the offset.
+// put sends a part, or asks for the offset, and notes the offset that the store answers.
 func (u *gcsUpload) put(ctx context.Context, contentRange string, body io.Reader, length int64) (bool, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPut, u.session, body)
 	if err != nil {
@@ -241,7 +283,7 @@ func (u *gcsUpload) checkObject(text []byte) error {
 	}
 
 	if made.object().Size != u.size || made.CRC32C != u.crc32c {
-		u.session, u.offset = "", 0
+		u.restart()
 		return &temporaryError{err: fmt.Errorf("the store has %s bytes with the CRC32C %s, not %d with %s", made.Size,
 			made.CRC32C, u.size, u.crc32c)}
 	}

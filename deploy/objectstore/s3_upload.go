@@ -1,6 +1,7 @@
 package objectstore
 
 import (
+	"cmp"
 	"context"
 	"crypto/md5" //nolint:gosec // the API of S3 has it as its checksum
 	"encoding/base64"
@@ -109,9 +110,11 @@ func (s *s3Store) Upload(
 		file:  file,
 		size:  size,
 		part:  max(s3Part, (size+s3MaxParts-1)/s3MaxParts),
+
+		metadata: metadata,
 	}
 
-	return u.run(ctx, metadata)
+	return u.run(ctx)
 }
 
 // putObject makes one attempt to write a small object.
@@ -159,6 +162,8 @@ type s3Upload struct {
 	file  io.ReaderAt
 	size  int64
 	part  int64 // the size of all parts but the last one
+	// metadata is the metadata of the object.
+	metadata map[string]string
 
 	id string
 	// parts are the parts that the store has.
@@ -168,7 +173,7 @@ type s3Upload struct {
 }
 
 // run uploads all parts, and completes the object or discards the parts.
-func (u *s3Upload) run(ctx context.Context, metadata map[string]string) error {
+func (u *s3Upload) run(ctx context.Context) error {
 	s := u.store
 	err := s.retry.retry(ctx, s.name(u.key), func() (err error) {
 		// MinIO lists uploads of whole keys only. A store or a user that cannot list them can still upload.
@@ -177,7 +182,7 @@ func (u *s3Upload) run(ctx context.Context, metadata map[string]string) error {
 			return err
 		}
 
-		u.id, err = coreOf(s).NewMultipartUpload(ctx, s.bucket, u.key, putOptions(metadata))
+		u.id, err = coreOf(s).NewMultipartUpload(ctx, s.bucket, u.key, putOptions(u.metadata))
 		return s.describeError(err, u.key)
 	})
 	if err != nil {
@@ -241,26 +246,43 @@ func (u *s3Upload) sendPart(ctx context.Context, i int) error {
 // answer was lost has made it, and the next one finds no upload.
 func (u *s3Upload) complete(ctx context.Context) error {
 	s := u.store
-	lost := false
+	var gone error
 
-	return s.retry.retry(ctx, s.name(u.key), func() error {
+	err := s.retry.retry(ctx, s.name(u.key), func() error {
 		ctx, cancel := context.WithTimeout(ctx, partTimeout)
 		defer cancel()
 
 		_, err := coreOf(s).CompleteMultipartUpload(ctx, s.bucket, u.key, u.id, u.parts, minio.PutObjectOptions{})
-		if err != nil && (!lost || minio.ToErrorResponse(err).Code != minio.NoSuchUpload) {
-			lost = true
-			return s.describeError(err, u.key)
+		if err != nil && minio.ToErrorResponse(err).Code == minio.NoSuchUpload {
+			gone = s.describeError(err, u.key)
+			return nil
 		}
 
-		return u.checkObject(ctx)
+		return s.describeError(err, u.key)
 	})
+	if err != nil {
+		return err
+	}
+
+	if err := u.checkObject(ctx); err != nil {
+		return cmp.Or(gone, err)
+	}
+
+	return nil
 }
 
-// checkObject compares the object with the file: its size, and its ETag if the store makes that
-// of the MD5s of the parts, as S3 does unless it encrypts with a key of KMS.
+// checkObject compares the object with the file: its size, its metadata, and its ETag if the store
+// makes that of the MD5s of the parts, as S3 does unless it encrypts with a key of KMS.
 func (u *s3Upload) checkObject(ctx context.Context) error {
-	info, err := u.store.statInfo(ctx, u.key)
+	var info minio.ObjectInfo
+	err := u.store.retry.retry(ctx, u.store.name(u.key), func() (err error) {
+		ctx, cancel := context.WithTimeout(ctx, readTimeout)
+		defer cancel()
+
+		info, err = u.store.statInfo(ctx, u.key)
+
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -273,6 +295,13 @@ func (u *s3Upload) checkObject(ctx context.Context) error {
 	if want := u.etag(); want != "" && strings.Contains(info.ETag, "-") && trimQuotes(info.ETag) != want {
 		return fmt.Errorf("%s: the store has made an object with the ETag %s, not %s", u.store.name(u.key), info.ETag,
 			want)
+	}
+
+	found := lowerKeys(info.UserMetadata)
+	for name, want := range u.metadata {
+		if found[name] != want {
+			return fmt.Errorf("%s: the object has the metadata %s=%q, not %q", u.store.name(u.key), name, found[name], want)
+		}
 	}
 
 	return nil
