@@ -1,6 +1,7 @@
 package objectstore
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -258,7 +259,7 @@ func (g *gcsStore) Open(ctx context.Context, key string, p part) (io.ReadCloser,
 	// Without it, the store unpacks objects that have Content-Encoding: gzip, and ignores the
 	// range.
 	request.Header.Set("Accept-Encoding", "gzip")
-	if p.Offset > 0 || p.Length >= 0 {
+	if p.isRange() {
 		request.Header.Set("Range", formatRange(p))
 	}
 
@@ -267,7 +268,7 @@ func (g *gcsStore) Open(ctx context.Context, key string, p part) (io.ReadCloser,
 		return nil, object{}, describeTokenFailure(g.name(key), err)
 	}
 
-	first, size := int64(0), answer.ContentLength
+	contentRange := ""
 	switch status := answer.StatusCode; {
 	case status == http.StatusRequestedRangeNotSatisfiable:
 		answer.Body.Close()
@@ -277,20 +278,13 @@ func (g *gcsStore) Open(ctx context.Context, key string, p part) (io.ReadCloser,
 		answer.Body.Close()
 		return nil, object{}, g.describeRefusal(answer, key, text)
 	case status == http.StatusPartialContent:
-		first, size = parseContentRange(answer.Header.Get("Content-Range"))
+		contentRange = cmp.Or(answer.Header.Get("Content-Range"), noContentRange)
 	}
 
-	if first != p.Offset || size < 0 {
+	found := object{Key: key, Version: answer.Header.Get("X-Goog-Generation")}
+	if err := describeRange(&found, g.name(key), p, contentRange, answer.ContentLength); err != nil {
 		answer.Body.Close()
-		return nil, object{}, exit.Usage("download it first",
-			"%s: the store answers a request for the bytes from %d on "+
-				"with the range %q", g.name(key), p.Offset, answer.Header.Get("Content-Range"))
-	}
-
-	found := object{
-		Key:     key,
-		Size:    size,
-		Version: answer.Header.Get("X-Goog-Generation"),
+		return nil, object{}, err
 	}
 
 	found.ModTime, _ = http.ParseTime(answer.Header.Get("Last-Modified")) // zero: not known

@@ -196,7 +196,7 @@ func (f *remoteFile) moveBody() error {
 	}
 
 	if f.body == nil {
-		body, _, err := f.open(part{
+		body, found, err := f.open(part{
 			Offset:  f.offset,
 			Length:  -1,
 			Version: f.object.Version,
@@ -205,10 +205,7 @@ func (f *remoteFile) moveBody() error {
 			return err
 		}
 
-		f.body, f.bodyOffset = body, f.offset
-		if f.object.Sequential {
-			f.bodyOffset = 0
-		}
+		f.body, f.bodyOffset = body, found.First // a server may send the whole file in place of a part
 	}
 
 	skipped, err := io.CopyN(io.Discard, f.body, f.offset-f.bodyOffset)
@@ -267,9 +264,7 @@ func (f *remoteFile) ReadAt(p []byte, offset int64) (int, error) {
 
 	if at := offset + int64(n); at < end {
 		if f.object.Sequential {
-			return n, exit.Usage("download it first",
-				"%s: the server cannot send a part of a file, and this format is "+
-					"read in parts", f.name)
+			return n, f.refuseReadAt()
 		}
 
 		got, err := f.readRange(p[n:end-offset], at)
@@ -284,6 +279,12 @@ func (f *remoteFile) ReadAt(p []byte, offset int64) (int, error) {
 	}
 
 	return n, nil
+}
+
+// refuseReadAt returns the error of a file whose server sends no parts.
+func (f *remoteFile) refuseReadAt() error {
+	return exit.Usage("download it first",
+		"%s: the server cannot send a part of a file, and this format is read in parts", f.name)
 }
 
 // readRange reads a range of the file behind its head.
@@ -344,7 +345,7 @@ func (f *remoteFile) readParts(p []byte, needed int, offset int64) (n int, err e
 
 // readPart reads a part of the file with a request of its own.
 func (f *remoteFile) readPart(p []byte, offset int64) (int, error) {
-	body, _, err := f.open(part{
+	body, found, err := f.open(part{
 		Offset:  offset,
 		Length:  int64(len(p)),
 		Version: f.object.Version,
@@ -353,6 +354,14 @@ func (f *remoteFile) readPart(p []byte, offset int64) (int, error) {
 		return 0, err
 	}
 	defer body.Close()
+
+	if found.First != offset { // to skip to each part would read the file once a part
+		return 0, &temporaryError{
+			err:      errors.New("the server answers a request for a part with the whole file"),
+			attempts: 3,
+			final:    f.refuseReadAt(),
+		}
+	}
 
 	n, err := io.ReadFull(body, p)
 	if err != nil {

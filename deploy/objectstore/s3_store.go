@@ -70,7 +70,7 @@ func newS3Store(bucket string, cfg Config, transport http.RoundTripper, retry re
 	core, err := minio.NewCore(u.Host, &minio.Options{
 		Creds:        creds,
 		Secure:       u.Scheme == "https",
-		Transport:    transport,
+		Transport:    rangeMarker{transport},
 		Region:       region,
 		BucketLookup: lookup,
 		MaxRetries:   1,
@@ -110,11 +110,15 @@ func (s *s3Store) describeError(err error, key string) error {
 	}
 
 	answer, ok := errors.AsType[minio.ErrorResponse](err)
-	if !ok || answer.StatusCode == 0 {
+	name := s.name(key)
+	switch {
+	case ok && answer.StatusCode == 0 && answer.Code == minio.InternalError: // of headers that minio-go cannot parse
+		return exit.Usage("look whether the endpoint has the API of S3",
+			"%s: the headers of the answer do not describe an object", name)
+	case !ok || answer.StatusCode == 0:
 		return connectionFailure(err)
 	}
 
-	name := s.name(key)
 	switch answer.Code {
 	case minio.NoSuchBucket:
 		server := ""
@@ -183,13 +187,24 @@ func (s *s3Store) Stat(ctx context.Context, key string) (object, error) {
 	return found, nil
 }
 
-// statEmpty describes an object that has no byte to ask for.
-func (s *s3Store) statEmpty(ctx context.Context, key string) (object, error) {
+// openEmpty opens a part that has no bytes, which the store cannot send: that of an empty object.
+func (s *s3Store) openEmpty(ctx context.Context, key string, p part) (io.ReadCloser, object, error) {
 	info, err := coreOf(s).StatObject(ctx, s.bucket, key, minio.StatObjectOptions{})
 	if err != nil {
-		return object{}, s.describeError(err, key)
+		return nil, object{}, s.describeError(err, key)
 	}
-	return describeS3Object(info, key), nil
+
+	switch {
+	case info.Size < 0, info.Size > p.Offset:
+		return nil, object{}, &temporaryError{err: errors.New("the store refuses a range that the object has")}
+	case info.Size < p.Offset:
+		return nil, object{}, changedObject(s.name(key), "is shorter now")
+	}
+
+	found := describeS3Object(info, key)
+	found.First = p.Offset
+
+	return io.NopCloser(strings.NewReader("")), found, nil
 }
 
 // describeS3Object describes an object for all stores.
@@ -213,7 +228,7 @@ const modifiedPrefix = "modified "
 // Open implements store.
 func (s *s3Store) Open(ctx context.Context, key string, p part) (io.ReadCloser, object, error) {
 	opts := minio.GetObjectOptions{}
-	if p.Offset > 0 || p.Length >= 0 {
+	if p.isRange() {
 		opts.Set("Range", formatRange(p))
 	}
 
@@ -224,18 +239,34 @@ func (s *s3Store) Open(ctx context.Context, key string, p part) (io.ReadCloser, 
 	body, info, header, err := coreOf(s).GetObject(ctx, s.bucket, key, opts)
 	if err != nil {
 		if minio.ToErrorResponse(err).StatusCode == http.StatusRequestedRangeNotSatisfiable {
-			found, err := s.statEmpty(ctx, key)
-			return io.NopCloser(strings.NewReader("")), found, err
+			return s.openEmpty(ctx, key, p)
 		}
 		return nil, object{}, s.describeError(err, key)
 	}
 
 	found := describeS3Object(info, key)
-	if text := header.Get("Content-Range"); text != "" {
-		_, found.Size = parseContentRange(text)
+	if err := describeRange(&found, s.name(key), p, header.Get("Content-Range"), info.Size); err != nil {
+		body.Close()
+		return nil, object{}, err
 	}
 
 	return body, found, nil
+}
+
+// rangeMarker is the transport of minio-go, which does not return the status of an answer. It
+// marks an answer that has a part of an object and does not say which.
+type rangeMarker struct {
+	transport http.RoundTripper
+}
+
+// RoundTrip implements http.RoundTripper.
+func (m rangeMarker) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := m.transport.RoundTrip(r)
+	if err == nil && resp.StatusCode == http.StatusPartialContent && resp.Header.Get("Content-Range") == "" {
+		resp.Header.Set("Content-Range", noContentRange)
+	}
+
+	return resp, err
 }
 
 // List implements store.

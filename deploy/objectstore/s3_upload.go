@@ -55,11 +55,11 @@ func (s *s3Store) statInfo(ctx context.Context, key string) (minio.ObjectInfo, e
 	}
 	body.Close()
 
-	if text := header.Get("Content-Range"); text != "" {
-		_, info.Size = parseContentRange(text)
-	}
+	var found object
+	err = describeRange(&found, s.name(key), part{Length: 1}, header.Get("Content-Range"), info.Size)
+	info.Size = found.Size
 
-	return info, nil
+	return info, err
 }
 
 // Delete implements writableStore.

@@ -1,6 +1,7 @@
 package objectstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,7 +45,7 @@ func (s *webStore) Open(ctx context.Context, key string, p part) (io.ReadCloser,
 	}
 
 	req.Header.Set("Accept-Encoding", "identity") // a part of a file that is packed on its way is of no use
-	if p.Offset > 0 || p.Length >= 0 {
+	if p.isRange() {
 		req.Header.Set("Range", formatRange(p))
 	}
 
@@ -97,38 +98,29 @@ func isStrong(version string) bool { return strings.HasPrefix(version, `"`) }
 
 // describeAnswer describes the file of an answer to a request for a part.
 func (s *webStore) describeAnswer(resp *http.Response, name string, p part) (found object, err error) {
-	size := resp.ContentLength
 	switch resp.StatusCode {
 	case http.StatusOK:
-		found.Sequential = resp.Request.Header.Get("Range") != ""
-		if size < 0 {
-			return found, exit.Usage("download it first",
-				"%s: the server does not say how large the file is, so that a "+
-					"part of it would look like all of it", name)
-		}
+		err = describeRange(&found, name, p, "", resp.ContentLength)
 
 	case http.StatusPartialContent:
-		var first int64
-		first, size = parseContentRange(resp.Header.Get("Content-Range"))
-		if first != p.Offset || size < 0 {
-			return found, exit.Usage("download it first",
-				"%s: the server answers a request for the bytes from %d on with "+
-					"the range %q", name, p.Offset, resp.Header.Get("Content-Range"))
-		}
+		err = describeRange(&found, name, p, cmp.Or(resp.Header.Get("Content-Range"), noContentRange), -1)
 
 	case http.StatusRequestedRangeNotSatisfiable:
-		_, size = parseContentRange(resp.Header.Get("Content-Range"))
+		_, size := parseContentRange(resp.Header.Get("Content-Range"))
 		if size != 0 || p.Offset > 0 {
-			return found, changedObject(name, "is shorter now")
+			err = changedObject(name, "is shorter now")
 		}
 
 	default:
-		return found, s.describeRefusal(resp, name, p)
+		err = s.describeRefusal(resp, name, p)
 	}
 
-	found.Size = size
+	if err != nil {
+		return object{}, err
+	}
+
 	found.ModTime, _ = http.ParseTime(resp.Header.Get("Last-Modified")) // zero: not known
-	found.Version = versionOf(resp, size)
+	found.Version = versionOf(resp, found.Size)
 
 	return found, nil
 }
@@ -169,22 +161,32 @@ func (s *webStore) describeRefusal(resp *http.Response, name string, p part) err
 }
 
 // parseContentRange parses the header Content-Range: "bytes 0-9/100" or "bytes */100". A number
-// is -1 if it is not there.
+// is -1 if it is not there. Both are -1 if the range is not within the size.
 func parseContentRange(value string) (first, size int64) {
-	value, _ = strings.CutPrefix(value, "bytes ")
-	bounds, total, _ := strings.Cut(value, "/")
-	from, _, _ := strings.Cut(bounds, "-")
+	unit, value, _ := strings.Cut(strings.TrimSpace(value), " ")
+	if !strings.EqualFold(unit, "bytes") {
+		return -1, -1
+	}
 
-	return parseCount(from), parseCount(total)
+	bounds, total, _ := strings.Cut(value, "/")
+	from, to, _ := strings.Cut(bounds, "-")
+
+	first, size = parseCount(from), parseCount(total)
+	last := parseCount(to)
+	if first >= 0 && (last < first || size >= 0 && last >= size) {
+		return -1, -1
+	}
+
+	return first, size
 }
 
-// parseCount parses a number of bytes; -1: it is none.
+// parseCount parses a number of bytes. It returns -1 for any other text.
 func parseCount(text string) int64 {
-	n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
-	if err != nil || n < 0 {
+	n, err := strconv.ParseUint(strings.TrimSpace(text), 10, 63)
+	if err != nil {
 		return -1
 	}
-	return n
+	return int64(n)
 }
 
 // linkedPrefix begins a version that a redirect has given. The server behind it has another ETag.

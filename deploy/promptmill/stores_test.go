@@ -228,6 +228,31 @@ func TestRunFromStores(t *testing.T) {
 	}
 }
 
+// A web server sends a part of a file for the first request, and the whole file for later ones.
+func TestRunFromServerThatIgnoresLaterRanges(t *testing.T) {
+	t.Parallel()
+
+	objects := storeObjects(t, storeRows(2000))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text := objects[strings.TrimPrefix(r.URL.Path, "/")]
+		w.Header().Set("ETag", fmt.Sprintf(`"%d"`, len(text)))
+		if !strings.HasPrefix(r.Header.Get("Range"), "bytes=0-") {
+			r.Header.Del("Range")
+		}
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(text))
+	}))
+	t.Cleanup(server.Close)
+
+	c := inPlaces(t)
+	writeObjects(t, c.dir, map[string][]byte{"t.csv": objects["t.csv"]})
+	c.expect(exit.CodeOK, "done: 2,000 answered, 0 failed",
+		append([]string{"run", server.URL + "/t.csv", "-o", "out.csv"}, instant...)...)
+	c.expect(exit.CodeOK, "proved", "verify", "t.csv", "out.csv")
+	c.expect(exit.CodeOK, "proved", "verify", server.URL+"/t.csv", "out.csv")
+	c.expect(exit.CodeUsage, "t.parquet: the server cannot send a part of a file",
+		append([]string{"run", server.URL + "/t.parquet", "-o", "parquet.csv"}, instant...)...)
+}
+
 // A run whose input is in S3 is killed in the middle, and finished by the same command.
 func TestKilledRunFromS3(t *testing.T) {
 	t.Parallel()
