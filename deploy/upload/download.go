@@ -2,6 +2,8 @@ package upload
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -80,11 +82,12 @@ func (t *Target) downloadJournal(ctx context.Context, list []objectstore.Object)
 					t.nameOf(o.Key), offset, end)
 			}
 
-			if err := t.copyObject(ctx, w, o.Key); err != nil {
+			n, err := t.copyObject(ctx, w, o.Key)
+			if err != nil {
 				return err
 			}
 
-			end += o.Size
+			end += n
 		}
 
 		return nil
@@ -98,18 +101,43 @@ func (t *Target) download(ctx context.Context, path string) error {
 
 // downloadAs copies an object into a file.
 func (t *Target) downloadAs(ctx context.Context, key, path string) error {
-	return files.Write(path, output.Mode, func(w io.Writer) error { return t.copyObject(ctx, w, key) })
+	return files.Write(path, output.Mode, func(w io.Writer) error {
+		_, err := t.copyObject(ctx, w, key)
+		return err
+	})
 }
 
-// copyObject copies the bytes of an object.
-func (t *Target) copyObject(ctx context.Context, w io.Writer, key string) error {
+// copyObject copies the bytes of an object, and returns their number. It refuses bytes that are
+// not the uploaded ones. An object that another program has copied may have no SHA-256.
+func (t *Target) copyObject(ctx context.Context, w io.Writer, key string) (int64, error) {
+	described, err := t.Store.Stat(ctx, key)
+	if err != nil {
+		return 0, err
+	}
+
 	body, err := t.Store.Open(ctx, key)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer body.Close()
 
-	_, err = io.Copy(w, body)
+	hash := sha256.New()
+	n, err := io.Copy(io.MultiWriter(w, hash), body)
+	if err != nil {
+		return n, err
+	}
 
-	return err
+	sum, want := hex.EncodeToString(hash.Sum(nil)), described.Metadata[sumKey]
+	if n == described.Size && (want == "" || sum == want) {
+		return n, nil
+	}
+
+	if n != described.Size {
+		err = fmt.Errorf("%s has %d bytes, and the store sends %d", t.nameOf(key), described.Size, n)
+	} else {
+		err = fmt.Errorf("%s is damaged: its SHA-256 is %s, and the uploaded file had %s", t.nameOf(key), sum, want)
+	}
+
+	return n, exit.WithHint(err,
+		"remove the object, and run the command of the run again where it began: it uploads the file again")
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/objectstore"
 )
 
 // Finish copies the files of the complete run that the store does not have yet, the metadata
@@ -137,10 +138,14 @@ func (t *Target) removeLeftovers(ctx context.Context, meta *metadata.Run) error 
 		return err
 	}
 
-	for _, o := range slices.Backward(list) {
-		if err := t.Store.Delete(ctx, o.Key); err != nil {
-			return err
-		}
+	list = slices.DeleteFunc(list, func(o objectstore.Object) bool { return !t.isPiece(o.Key) })
+	if err := t.deletePieces(ctx, list, meta.TestID); err != nil {
+		return err
+	}
+
+	// A process may have died before it could delete the object.
+	if err := t.Store.Delete(ctx, t.tryKey()); err != nil {
+		return err
 	}
 
 	if files.Exists(t.Local.Errors()) {
@@ -153,6 +158,32 @@ func (t *Target) removeLeftovers(ctx context.Context, meta *metadata.Run) error 
 	}
 
 	return err
+}
+
+// deletePieces deletes pieces of a run, the last one first, so that the pieces are a beginning of the
+// lines all the time. It deletes none if one is not of the run.
+func (t *Target) deletePieces(ctx context.Context, pieces []objectstore.Object, run string) error {
+	for _, o := range pieces {
+		there, err := t.Store.Stat(ctx, o.Key)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+
+		if owner := there.Metadata[runKey]; owner != run {
+			return t.refuse(o.Key, owner)
+		}
+	}
+
+	for _, o := range slices.Backward(pieces) {
+		if err := t.Store.Delete(ctx, o.Key); err != nil {
+			return err
+		}
+	}
+
+	return nil
 }
 
 // pieceKey returns the key of the piece at an offset of the journal.

@@ -167,13 +167,7 @@ func (t *Target) matchPieces(ctx context.Context, journal io.ReaderAt, size int6
 		end, good = offset+o.Size, good+1
 	}
 
-	for _, o := range slices.Backward(list[good:]) { // so that the pieces are a beginning of the lines all the time
-		if err := t.Store.Delete(ctx, o.Key); err != nil {
-			return 0, err
-		}
-	}
-
-	return end, nil
+	return end, t.deletePieces(ctx, list[good:], run)
 }
 
 // isSamePiece compares a piece in the store with the journal.

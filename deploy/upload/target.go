@@ -17,6 +17,7 @@ import (
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/export"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/objectstore"
 	"github.com/promptmill/promptmill/deploy/statedir"
@@ -98,6 +99,9 @@ func (t *Target) Output() output.Prefix { return output.Prefix(t.URL) }
 
 // partPrefix returns the beginning of the keys of the pieces.
 func (t *Target) partPrefix() string { return t.Key + ".part/" }
+
+// tryKey returns the key of the object that is written as a trial.
+func (t *Target) tryKey() string { return t.partPrefix() + ".try" }
 
 // keyOf returns the key of a local file of the output.
 func (t *Target) keyOf(path string) string {
@@ -227,13 +231,12 @@ func (t *Target) checkLocal(ctx context.Context, list []objectstore.Object, run 
 
 // tryWrite writes and deletes an object.
 func (t *Target) tryWrite(ctx context.Context) error {
-	key := t.partPrefix() + ".try"
 	text := strings.NewReader("promptmill tries whether it can write here\n")
-	if err := t.Store.Upload(ctx, key, text, text.Size(), nil); err != nil {
+	if err := t.Store.Upload(ctx, t.tryKey(), text, text.Size(), nil); err != nil {
 		return err
 	}
 
-	return t.Store.Delete(ctx, key)
+	return t.Store.Delete(ctx, t.tryKey())
 }
 
 // checkOwner refuses objects that are not of a run. Of the pieces it looks at the first one.
@@ -241,7 +244,7 @@ func (t *Target) checkOwner(ctx context.Context, list []objectstore.Object, run 
 	pieces := false
 	for _, o := range list {
 		piece := t.isPiece(o.Key)
-		if !t.isOurs(o.Key) || o.Key == t.partPrefix()+".try" || piece && pieces {
+		if !t.isOurs(o.Key) || o.Key == t.tryKey() || piece && pieces {
 			continue
 		}
 
@@ -352,13 +355,29 @@ func (t *Target) downloadTables(ctx context.Context) error {
 	return nil
 }
 
-// tablesOf returns the local paths of a run's tables.
+// tablesOf returns the local paths of a run's tables. It ignores the names of other files: the
+// metadata may come from the store, and must not replace what else is in the folder.
 func (t *Target) tablesOf(meta *metadata.Run) (paths []string) {
 	for _, table := range meta.Test.Tables {
-		paths = append(paths, t.Local.Beside(table.File))
+		if t.isTable(table.File) {
+			paths = append(paths, t.Local.Beside(table.File))
+		}
 	}
 
 	return paths
+}
+
+// isTable reports whether a name is that of a file of a table of this output.
+func (t *Target) isTable(name string) bool {
+	path := filepath.Join(filepath.Dir(string(t.Local)), name)
+	if filepath.Base(path) != name {
+		return false
+	}
+
+	whole := string(t.Local) + export.Ending(name)
+	table, _ := export.ParsePath(path)
+
+	return export.Ending(name) != "" && (path == whole || table == whole)
 }
 
 // describeError gives the error of a store its exit code, unless it has one.

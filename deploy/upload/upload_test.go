@@ -3,6 +3,8 @@ package upload
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -31,6 +33,8 @@ type memoryStore struct {
 	metadata map[string]map[string]string
 	// fails, if not nil, is the error of every call that writes.
 	fails error
+	// cut is the key of an object whose last byte is not sent.
+	cut string
 	// changed is signalled after each upload.
 	changed chan struct{}
 }
@@ -71,7 +75,21 @@ func (s *memoryStore) List(_ context.Context, prefix string) (list []objectstore
 func (s *memoryStore) Open(_ context.Context, key string) (io.ReadCloser, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return io.NopCloser(bytes.NewReader(s.objects[key])), nil
+	text := s.objects[key]
+	if key == s.cut {
+		text = text[:len(text)-1]
+	}
+
+	return io.NopCloser(bytes.NewReader(text)), nil
+}
+
+// add adds an object, with its SHA-256 if it is of a run.
+func (s *memoryStore) add(key, text, run string) {
+	s.objects[key], s.metadata[key] = []byte(text), map[string]string{}
+	if run != "" {
+		sum := sha256.Sum256([]byte(text))
+		s.metadata[key] = map[string]string{runKey: run, sumKey: hex.EncodeToString(sum[:])}
+	}
 }
 
 func (s *memoryStore) Upload(
@@ -152,7 +170,7 @@ func TestFollow(t *testing.T) {
 	await := func() {
 		select {
 		case <-s.changed:
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("no piece is copied")
 		}
 	}
@@ -184,7 +202,7 @@ func TestFollow(t *testing.T) {
 	s.metadata[target.pieceKey(int64(len(want)))] = map[string]string{runKey: "r1", sumKey: "other"}
 	stop = follow(newTestTarget(t, s, dir))
 
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !bytes.Equal(s.lockedJoin(), want) {
 		if time.Now().After(deadline) {
 			t.Fatal("a piece that is not of the journal stays")
@@ -266,7 +284,9 @@ func TestFinish(t *testing.T) {
 	}
 
 	s.fails = nil
-	s.objects[target.pieceKey(0)] = []byte("piece")
+	s.add(target.pieceKey(0), "piece", "r1")
+	s.add(target.tryKey(), "try", "")
+	s.add("dir/out.part/notes.txt", "of a person", "")
 
 	for i, want := range []int{3, 0} {
 		if n, err := target.Finish(t.Context(), meta); err != nil || n != want {
@@ -274,7 +294,122 @@ func TestFinish(t *testing.T) {
 		}
 	}
 
-	if list, _ := s.List(t.Context(), ""); len(list) != 3 {
+	list, _ := s.List(t.Context(), "")
+	if len(list) != 4 || s.objects["dir/out.part/notes.txt"] == nil {
 		t.Errorf("the store has %s", fmt.Sprint(list))
+	}
+}
+
+// TestForeignPieces keeps the pieces of another run, wherever they stand.
+func TestForeignPieces(t *testing.T) {
+	t.Parallel()
+
+	s, dir := newMemoryStore(), t.TempDir()
+	target := newTestTarget(t, s, dir)
+	if err := os.WriteFile(target.Local.Journal(), []byte("journal"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	s.add(target.pieceKey(0), "another", "r1")
+	s.add(target.pieceKey(7), "text", "r2")
+
+	journal, err := os.Open(target.Local.Journal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer journal.Close()
+
+	meta := &metadata.Run{}
+	meta.TestID = "r1"
+
+	_, errMatch := target.matchPieces(t.Context(), journal, 7, "r1")
+	errFinish := target.removeLeftovers(t.Context(), meta)
+	for _, err := range []error{errMatch, errFinish} {
+		if err == nil || !strings.Contains(err.Error(), "0000000000000007.zst belongs to run r2") {
+			t.Errorf("the error is %v", err)
+		}
+	}
+
+	if len(s.objects) != 2 {
+		t.Errorf("%d objects are left of 2", len(s.objects))
+	}
+}
+
+// TestDownloadDamaged refuses objects that are not as they were uploaded, and leaves no file.
+func TestDownloadDamaged(t *testing.T) {
+	t.Parallel()
+
+	for name, test := range map[string]struct {
+		key    string
+		change func(s *memoryStore, key string)
+		want   string
+	}{
+		"other bytes": {
+			"dir/out.jsonl.zst",
+			func(s *memoryStore, key string) { s.objects[key] = []byte("resulte") },
+			"s3://bucket/dir/out.jsonl.zst is damaged",
+		},
+		"cut": {
+			"dir/out.jsonl.zst",
+			func(s *memoryStore, key string) { s.cut = key },
+			"s3://bucket/dir/out.jsonl.zst has 7 bytes, and the store sends 6",
+		},
+		"a piece with other bytes": {
+			"dir/out.part/0000000000000000.zst",
+			func(s *memoryStore, key string) { s.objects[key] = []byte("resulte") },
+			"s3://bucket/dir/out.part/0000000000000000.zst is damaged",
+		},
+		"a cut piece": {
+			"dir/out.part/0000000000000000.zst",
+			func(s *memoryStore, key string) { s.cut = key },
+			"has 7 bytes, and the store sends 6",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			s, dir := newMemoryStore(), t.TempDir()
+			cfg := newTestTarget(t, s, dir).Config
+			s.add(test.key, "results", "r1")
+
+			if err := Download(t.Context(), cfg); err != nil {
+				t.Fatal(err)
+			}
+			for _, path := range []string{cfg.Local.Results(), cfg.Local.Journal()} {
+				_ = os.Remove(path) // one of them is there
+			}
+
+			test.change(s, test.key)
+			err := Download(t.Context(), cfg)
+			if err == nil || !strings.Contains(err.Error(), test.want) || exit.Hint(err) == "" {
+				t.Errorf("Download: %v, want %q", err, test.want)
+			}
+
+			if left, _ := os.ReadDir(dir); len(left) != 0 {
+				t.Errorf("the files %v are left", left)
+			}
+		})
+	}
+}
+
+// TestTablesOfMetadata takes only tables of the output from metadata, which may come from a store.
+func TestTablesOfMetadata(t *testing.T) {
+	t.Parallel()
+
+	target := newTestTarget(t, newMemoryStore(), "/state/outputs/0")
+	meta := &metadata.Run{}
+	for _, name := range []string{
+		"out.csv", "out-00000-of-00002.parquet", "out.jsonl.gz", // these are tables
+		"", ".", "..", "table", "out.meta.json", "out.jsonl.zst", "out.errors.jsonl.zst", "other.csv", ".csv", "../out.csv",
+		"x/out.csv", "/state/outputs/0/out.csv", "other-00000-of-00002.csv",
+	} {
+		meta.Test.Tables = append(meta.Test.Tables, metadata.TableFile{File: name})
+	}
+
+	want := []string{
+		"/state/outputs/0/out.csv", "/state/outputs/0/out-00000-of-00002.parquet", "/state/outputs/0/out.jsonl.gz",
+	}
+	if got := target.tablesOf(meta); !slices.Equal(got, want) {
+		t.Errorf("the tables are %q, want %q", got, want)
 	}
 }
