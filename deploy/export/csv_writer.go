@@ -1,6 +1,8 @@
 package export
 
 import (
+	"io"
+
 	"encoding/csv"
 
 	"github.com/promptmill/promptmill/producer/table"
@@ -15,8 +17,8 @@ type csvWriter struct {
 }
 
 // newCSVWriter returns a function that begins CSV with a delimiter.
-func newCSVWriter(delimiter rune) func(File, []table.Column, string) (rowWriter, error) {
-	return func(file File, columns []table.Column, _ string) (rowWriter, error) {
+func newCSVWriter(delimiter rune) func(io.Writer, []table.Column, string) (rowWriter, error) {
+	return func(file io.Writer, columns []table.Column, _ string) (rowWriter, error) {
 		w := csv.NewWriter(file)
 		w.Comma = delimiter
 

@@ -49,7 +49,7 @@ func checkReadsBack(t *testing.T, f format, columns []table.Column, rows [][]str
 	t.Helper()
 
 	var text bytes.Buffer
-	w, err := f.newWriter(uncommittedFile{&text}, columns, "run")
+	w, err := f.newWriter(&text, columns, "run")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,12 +30,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"slices"
 
 	"github.com/promptmill/promptmill/collector/atomicfile"
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
@@ -57,9 +59,12 @@ type Config struct {
 	// Shards is the number of files, NAME-00000-of-0000N.EXT, each with the same number of rows but for
 	// one. Defaults to one file, Path.
 	Shards int
-	// CheckInput is called just before a file appears. Its error, such as that the input has changed,
-	// removes the file. Defaults to no check.
+	// CheckInput is called once, before the first file appears. Its error, such as that the input has changed,
+	// removes the files. Defaults to no check.
 	CheckInput func(context.Context) error
+	// KeepOthers reports that a file of a path is refused if it has other contents than the table's, with an
+	// [OtherFileError]. Defaults to false: it is replaced.
+	KeepOthers bool
 	// Create creates a file that appears when it is committed. Defaults to atomicfile's.
 	Create func(path string) (File, error)
 }
@@ -118,8 +123,20 @@ func CreateFile(path string) (File, error) {
 	return file, nil
 }
 
-// Write writes the table. It can be interrupted and repeated: each file appears only when it is whole.
-// The error is a [MismatchError] if the output does not match the input.
+// OtherFileError reports that a file with other contents is in the place of a table.
+type OtherFileError struct {
+	// Path is the path of the file.
+	Path string
+}
+
+// Error implements error.
+func (e *OtherFileError) Error() string {
+	return files.Short(e.Path) + " is there, and has other contents than this table"
+}
+
+// Write writes the table. It can be interrupted and repeated: its files appear only when all are whole.
+// The error is a [MismatchError] if the output does not match the input, and an [OtherFileError] if a file is not
+// to be replaced.
 func Write(ctx context.Context, cfg Config) ([]metadata.TableFile, error) {
 	cfg, f, err := cfg.withDefaults()
 	if err != nil {
@@ -158,63 +175,88 @@ func writeParts(ctx context.Context, cfg Config, f format, wide []string) ([]met
 	}
 	defer j.close()
 
-	var tables []metadata.TableFile
+	var parts []*partFile
 	for i, path := range Paths(cfg.Path, cfg.Shards) {
-		of, err := writePart(ctx, cfg, f, j, path, partRows(cfg.Run.Input.Requests, cfg.Shards, i))
-		if err != nil {
-			return nil, err
+		part, partErr := newPartFile(cfg, path, partRows(cfg.Run.Input.Requests, cfg.Shards, i))
+		if partErr != nil {
+			return nil, commitParts(parts, partErr)
 		}
-		tables = append(tables, of)
+		parts = append(parts, part)
+
+		if err := part.finish(writeRows(ctx, f, j, part)); err != nil {
+			return nil, commitParts(parts, err)
+		}
+	}
+
+	if err := commitParts(parts, checkBeforeCommit(ctx, cfg, j, parts)); err != nil {
+		return nil, err
+	}
+
+	var tables []metadata.TableFile
+	for _, part := range parts {
+		tables = append(tables, metadata.TableFile{
+			File:   filepath.Base(part.path),
+			SHA256: part.sum,
+			Rows:   part.rows,
+		})
 	}
 
 	return tables, nil
 }
 
-// partRows returns the number of rows of the i-th of n parts.
-func partRows(rows, n, i int) int {
-	of := rows / n
-	if i < rows%n {
-		of++
+// checkBeforeCommit returns the reason why the files of a table that are written must not appear.
+func checkBeforeCommit(ctx context.Context, cfg Config, j *joiner, parts []*partFile) error {
+	if err := j.checkEnd(); err != nil {
+		return err
 	}
-	return of
+
+	for _, part := range parts {
+		if !cfg.KeepOthers {
+			break
+		}
+
+		sum, _, err := output.HashFile(part.path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return err
+		case sum != part.sum:
+			return exit.WithHint(&OtherFileError{part.path}, otherFileHint)
+		}
+	}
+
+	if cfg.CheckInput != nil {
+		return cfg.CheckInput(ctx)
+	}
+
+	return nil
 }
 
-// writePart writes one file of a table with the next rows.
-func writePart(
-	ctx context.Context, cfg Config, f format, j *joiner, path string, rows int,
-) (of metadata.TableFile, err error) {
-	file, err := newPartFile(cfg, path)
-	if err != nil {
-		return of, err
+// commitParts makes files appear. After an error, or if err is not nil, it removes the rest of them.
+func commitParts(parts []*partFile, err error) error {
+	for _, part := range parts {
+		err = part.file.Commit(err)
 	}
+	return err
+}
 
-	err = writeRows(ctx, f, j, file, rows)
-	if err == nil && j.isAtEnd() { // before the last file appears
-		err = j.checkEnd()
+// partRows returns the number of rows of the i-th of n parts.
+func partRows(rows, n, i int) int {
+	count := rows / n
+	if i < rows%n {
+		count++
 	}
-	if err == nil && cfg.CheckInput != nil {
-		err = cfg.CheckInput(ctx)
-	}
-
-	return metadata.TableFile{
-		File:   filepath.Base(path),
-		SHA256: file.sum(),
-		Rows:   rows,
-	}, file.Commit(err)
+	return count
 }
 
 // writeRows writes the next rows into a file.
-func writeRows(ctx context.Context, f format, j *joiner, file *partFile, rows int) error {
+func writeRows(ctx context.Context, f format, j *joiner, file *partFile) error {
 	w, err := f.newWriter(file, j.columns, j.run.Run)
 	if err != nil {
 		return err
 	}
 
-	if err := w.close(copyRows(ctx, w, j, rows)); err != nil {
-		return err
-	}
-
-	return file.flush()
+	return w.close(copyRows(ctx, w, j, file.rows))
 }
 
 // copyRows writes the next rows.

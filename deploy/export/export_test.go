@@ -264,6 +264,51 @@ func TestWriteMismatch(t *testing.T) {
 	}
 }
 
+// No file of a table appears before all are whole, and the input is checked once, at the end.
+func TestWriteShardsAtOnce(t *testing.T) {
+	t.Parallel()
+
+	lines := []string{failedLine(0, "request-1"), failedLine(1, "request-2"), failedLine(2, "request-3")}
+	r := newTestRun(t, "tickets.csv", ticketsCSV, nil, lines)
+	r.cfg.Shards = 3
+
+	checks := 0
+	r.cfg.CheckInput = func(context.Context) error {
+		checks++
+		if got := r.listTables(); len(got) > 0 {
+			t.Errorf("before the check there is %q", got)
+		}
+		return nil
+	}
+	if _, err := Write(t.Context(), r.cfg); err != nil || checks != 1 {
+		t.Errorf("error %v, and %d checks of the input, want 1", err, checks)
+	}
+	if got := r.listTables(); len(got) != 3 {
+		t.Errorf("the files are %q, want 3", got)
+	}
+
+	r = newTestRun(t, "tickets.csv", ticketsCSV, nil, lines[:2]) // the last row has no line
+	r.cfg.Shards, r.cfg.Run.Input.Requests = 3, 3
+	_, err := Write(t.Context(), r.cfg)
+	if mismatch, ok := errors.AsType[*MismatchError](err); !ok || mismatch.Row != 3 {
+		t.Errorf("error %v, want one of row 3", err)
+	}
+	if got := r.listTables(); len(got) > 0 {
+		t.Errorf("after the error there is %q", got)
+	}
+	if left, err := filepath.Glob(filepath.Join(r.dir, "*.tmp")); err != nil || len(left) > 0 {
+		t.Errorf("temporary files are left: %q %v", left, err)
+	}
+}
+
+// listTables returns the files of the table that have appeared.
+func (r testRun) listTables() []string {
+	r.t.Helper()
+	all, err := filepath.Glob(string(r.cfg.Output) + "*.csv")
+	must(r.t, err)
+	return all
+}
+
 // Check finds each change of a table.
 func TestCheck(t *testing.T) {
 	t.Parallel()

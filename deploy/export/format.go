@@ -2,6 +2,7 @@ package export
 
 import (
 	"fmt"
+	"io"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -24,7 +25,7 @@ type format struct {
 	// ending is the ending of the names of its files.
 	ending string
 	// newWriter returns a writer of the table of a run with some columns into a file.
-	newWriter func(w File, columns []table.Column, run string) (rowWriter, error)
+	newWriter func(w io.Writer, columns []table.Column, run string) (rowWriter, error)
 	// isTyped reports that each value of a column has its kind, or is null.
 	isTyped bool
 	// isText reports that the format has neither types nor null.

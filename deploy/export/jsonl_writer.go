@@ -1,6 +1,8 @@
 package export
 
 import (
+	"io"
+
 	"github.com/klauspost/compress/gzip"
 
 	"github.com/promptmill/promptmill/producer/table"
@@ -9,7 +11,7 @@ import (
 
 // jsonlWriter writes an object a line.
 type jsonlWriter struct {
-	file File
+	file io.Writer
 	// gzip compresses the lines. Nil: they are not compressed.
 	gzip *gzip.Writer
 	buf  []byte
@@ -19,12 +21,12 @@ type jsonlWriter struct {
 }
 
 // newJSONLWriter begins JSON lines.
-func newJSONLWriter(file File, _ []table.Column, _ string) (rowWriter, error) {
+func newJSONLWriter(file io.Writer, _ []table.Column, _ string) (rowWriter, error) {
 	return &jsonlWriter{file: file}, nil
 }
 
 // newGzipWriter begins compressed JSON lines.
-func newGzipWriter(file File, _ []table.Column, _ string) (rowWriter, error) {
+func newGzipWriter(file io.Writer, _ []table.Column, _ string) (rowWriter, error) {
 	return &jsonlWriter{file: file, gzip: gzip.NewWriter(file)}, nil
 }
 

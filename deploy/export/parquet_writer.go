@@ -1,6 +1,8 @@
 package export
 
 import (
+	"io"
+
 	"cmp"
 	"fmt"
 	"maps"
@@ -62,7 +64,7 @@ type parquetColumn struct {
 
 // newParquetWriter begins a Parquet file. A column of a Parquet file keeps its exact type;
 // others are optional, and have the type of their kind.
-func newParquetWriter(file File, columns []table.Column, run string) (rowWriter, error) {
+func newParquetWriter(file io.Writer, columns []table.Column, run string) (rowWriter, error) {
 	p := &parquetWriter{}
 	root := &orderedGroup{}
 	metadata := map[string]string{}

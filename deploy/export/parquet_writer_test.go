@@ -19,11 +19,6 @@ import (
 // parquetFiles are files of other writers.
 const parquetFiles = "../../producer/table/testdata/parquet/"
 
-// uncommittedFile is a File whose commit has no effect.
-type uncommittedFile struct{ io.Writer }
-
-func (uncommittedFile) Commit(err error) error { return err }
-
 // openParquet opens a Parquet file.
 func openParquet(t *testing.T, path string) *table.ParquetReader {
 	t.Helper()
@@ -83,7 +78,7 @@ func copyParquet(t *testing.T, from, to string) {
 	}
 	defer file.Close()
 
-	w, err := newParquetWriter(uncommittedFile{file}, columns, "run-1")
+	w, err := newParquetWriter(file, columns, "run-1")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/promptmill/promptmill/producer/table"
 )
 
-// CheckReplaced refuses to replace a file that is not a table of the same columns, as an earlier Write of the
-// run has made it.
+// CheckReplaced refuses at once to replace a file that is not a table of the same columns. Others are compared when
+// the table is written: see [Config.KeepOthers].
 func CheckReplaced(ctx context.Context, cfg Config) error {
 	cfg, f, err := cfg.withDefaults()
 	if err != nil {
@@ -39,12 +39,15 @@ func CheckReplaced(ctx context.Context, cfg Config) error {
 
 		if !isOwn {
 			return exit.WithHint(fmt.Errorf("%s is there, and is not a table of this run", files.Short(path)),
-				"move it away, or choose another table with -o")
+				otherFileHint)
 		}
 	}
 
 	return nil
 }
+
+// otherFileHint is the hint of a file that is in the place of a table.
+const otherFileHint = "move it away or remove it, or choose another table with -o"
 
 // hasColumnsOf reports whether a file has the columns of a table.
 func hasColumnsOf(ctx context.Context, cfg Config, f format, path string) (bool, error) {

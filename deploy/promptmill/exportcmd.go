@@ -149,7 +149,7 @@ func exportRun(ctx context.Context, env environment, o exportOptions, copies *re
 		return err
 	}
 
-	cfg.Path, cfg.Shards = o.path, o.shards
+	cfg.Path, cfg.Shards, cfg.KeepOthers = o.path, o.shards, o.upload == nil
 	if o.upload != nil {
 		if err := o.upload.PrepareTables(ctx, cfg.Run.Run); err != nil {
 			return err

@@ -113,6 +113,42 @@ func TestExportRefuses(t *testing.T) {
 	}
 }
 
+// A table of another run with the same columns, and one that was changed by hand, is not replaced, in any format and
+// in no shard. The same table is written again.
+func TestExportKeepsOtherTables(t *testing.T) {
+	t.Parallel()
+
+	c := newCommand(t)
+	c.write("in.csv", string(tickets(30)))
+	c.must(simRun("-o", "a.jsonl.zst")...)
+	c.must(simRun("-o", "b.jsonl.zst", "--sim-tokens", "3")...)
+
+	for _, table := range [][]string{{"t.csv"}, {"t.parquet"}, {"t.jsonl"}, {"t.jsonl.gz"}, {"t.tsv", "--shards", "3"}} {
+		export := func(run string) []string {
+			return append([]string{"export", run + ".jsonl.zst", "in.csv", "-o"}, table...)
+		}
+		c.must(export("a")...)
+		before := c.contents()
+
+		c.expect(exit.CodeError, " is there, and has other contents than this table", export("b")...)
+		c.expect(exit.CodeError, "move it away or remove it, or choose another table with -o", export("b")...)
+		c.must(export("a")...)
+		if after := c.contents(); !slices.Equal(after, before) {
+			t.Errorf("%q changed the files:\n%q\nfrom\n%q", table, after, before)
+		}
+	}
+
+	// One shard of another run is enough.
+	c.write("t-00002-of-00003.tsv", c.read("t-00002-of-00003.tsv")+"by hand\n")
+	must(t, os.Remove(filepath.Join(c.dir, "t-00000-of-00003.tsv")))
+	before := c.contents()
+	c.expect(exit.CodeError, "t-00002-of-00003.tsv is there, and has other contents than this table",
+		"export", "a.jsonl.zst", "in.csv", "-o", "t.tsv", "--shards", "3")
+	if after := c.contents(); !slices.Equal(after, before) {
+		t.Errorf("the files are\n%q\nwant\n%q", after, before)
+	}
+}
+
 // contents returns the names and the contents of the files in the working directory.
 func (c command) contents() (all []string) {
 	c.t.Helper()
