@@ -19,6 +19,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/promptmill/promptmill/collector/atomicfile"
 )
@@ -78,6 +80,21 @@ func (p Prefix) Beside(name string) string {
 // files returns the paths of all files that a run may make, the journal included.
 func (p Prefix) files() []string {
 	return []string{p.Results(), p.Errors(), p.Meta(), p.ReportMarkdown(), p.ReportHTML(), p.Journal()}
+}
+
+// IsOwn reports whether a path is, by its name, that of a file that a run with this output makes.
+// Temporary files and lock files count too.
+func (p Prefix) IsOwn(path string) bool {
+	ending, ok := strings.CutPrefix(path, string(p))
+	if !ok {
+		return false
+	}
+
+	for _, suffix := range []string{atomicfile.TempSuffix, probeSuffix, lockSuffix, NewJournalSuffix} {
+		ending = strings.TrimSuffix(ending, suffix)
+	}
+
+	return slices.Contains(Prefix("").files(), ending)
 }
 
 // Format is the form of the output files.

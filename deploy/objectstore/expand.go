@@ -17,7 +17,8 @@ import (
 // names: a file, a folder or a prefix with all files below it, or a pattern with *, ?, [...]
 // and ** for any number of folders. Files and folders whose names begin with a dot or an
 // underscore, such as _SUCCESS, and checksums (*.crc) are skipped unless the argument names
-// them. The URLs have no secrets; only this client opens those that had any. The error has exit
+// them. Links to files and folders of this machine are followed; pipes, sockets and devices in
+// a folder are refused. The URLs have no secrets; only this client opens those that had any. The error has exit
 // code 2 if there is no such file.
 func (c *Client) Expand(ctx context.Context, arg string) ([]string, error) {
 	if !IsURL(arg) {
@@ -189,39 +190,9 @@ func expandPath(arg string) ([]string, error) {
 }
 
 // listFolder returns the files below a folder that match a pattern, or all that are not hidden.
-func listFolder(arg, folder string, pattern []string) (paths []string, err error) {
-	err = filepath.WalkDir(folder, func(at string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-
-		if at == folder {
-			return nil
-		}
-
-		below, err := filepath.Rel(folder, at)
-		if err != nil {
-			return err
-		}
-
-		segments := strings.Split(filepath.ToSlash(below), "/")
-		if entry.IsDir() {
-			if !mayHold(pattern, segments) {
-				return fs.SkipDir
-			}
-			return nil
-		}
-
-		if !isRegular(at, entry) {
-			return nil
-		}
-
-		if matchPath(pattern, segments) {
-			paths = append(paths, at)
-		}
-
-		return nil
-	})
+func listFolder(arg, folder string, pattern []string) ([]string, error) {
+	w := folderWalk{pattern: pattern, found: map[string]bool{}}
+	err := w.visitAll(folder)
 
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -230,26 +201,131 @@ func listFolder(arg, folder string, pattern []string) (paths []string, err error
 		return nil, exit.Usage("let this user read it", "input %s: permission denied in the folder", arg)
 	case err != nil:
 		return nil, err
-	case len(paths) == 0 && pattern != nil:
+	case len(w.paths) == 0 && pattern != nil:
 		return nil, exit.Usage("name a file that is there", "input %s: no file matches", arg)
-	case len(paths) == 0:
+	case len(w.paths) == 0:
 		return nil, exit.Usage("name files, or a folder that has some", "input %s: the folder has no files", arg)
 	}
 
-	slices.Sort(paths)
+	slices.Sort(w.paths)
 
-	return paths, nil
+	return w.paths, nil
 }
 
-// isRegular reports whether an entry is a file, or a link to one.
-func isRegular(path string, entry fs.DirEntry) bool {
-	if entry.Type()&fs.ModeSymlink == 0 {
-		return entry.Type().IsRegular()
+// folderWalk finds the files below a folder. It follows links to other folders, and finds a file
+// once even if its folder is reached in several ways.
+type folderWalk struct {
+	pattern []string
+	// links are the links to folders that are not followed yet.
+	links []folderPlace
+	// paths are the files, and found has their paths with the links in their folders resolved.
+	paths []string
+	found map[string]bool
+}
+
+// folderPlace is a folder below the first one.
+type folderPlace struct {
+	// path is the path of the folder, and segments the part below the first one.
+	path     string
+	segments []string
+	// above are the folders that lead to it, without links.
+	above []string
+}
+
+// visitAll adds the files below a folder. Those that are reached without a link come first.
+func (w *folderWalk) visitAll(folder string) error {
+	w.links = []folderPlace{{path: folder}}
+
+	for len(w.links) > 0 {
+		next := w.links[0]
+		w.links = w.links[1:]
+
+		resolved, err := filepath.EvalSymlinks(next.path)
+		if err != nil {
+			return err
+		}
+
+		if slices.Contains(next.above, resolved) {
+			continue // the link leads back
+		}
+
+		if err := w.visit(next, resolved); err != nil {
+			return err
+		}
 	}
 
-	info, err := os.Stat(path)
+	return nil
+}
 
-	return err == nil && info.Mode().IsRegular()
+// visit adds the files below a folder. resolved is its path without links.
+func (w *folderWalk) visit(folder folderPlace, resolved string) error {
+	entries, err := os.ReadDir(folder.path)
+	if err != nil {
+		return err
+	}
+
+	above := append(slices.Clip(folder.above), resolved)
+
+	for _, entry := range entries {
+		at := folderPlace{
+			path:     filepath.Join(folder.path, entry.Name()),
+			segments: append(slices.Clip(folder.segments), entry.Name()),
+			above:    above,
+		}
+		if err := w.visitEntry(at, entry.Type(), filepath.Join(resolved, entry.Name())); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
+
+// visitEntry adds a file, or the files below a folder.
+func (w *folderWalk) visitEntry(at folderPlace, mode fs.FileMode, resolved string) error {
+	isMatch, holdsMatch := matchPath(w.pattern, at.segments), mayHold(w.pattern, at.segments)
+	if !isMatch && !holdsMatch {
+		return nil
+	}
+
+	isLink := mode&fs.ModeSymlink != 0
+	if isLink {
+		info, err := os.Stat(at.path)
+		switch {
+		case errors.Is(err, fs.ErrPermission):
+			return err
+		case err != nil && isMatch:
+			return exit.Usage("remove the link", "input %s: the link leads to no file", at.path)
+		case err != nil:
+			return nil
+		}
+		mode = info.Mode()
+	}
+
+	switch {
+	case mode.IsDir() && holdsMatch && isLink:
+		w.links = append(w.links, at)
+	case mode.IsDir() && holdsMatch:
+		return w.visit(at, resolved)
+	case mode.IsDir() || !isMatch || w.found[resolved]:
+	case !mode.IsRegular():
+		return exit.Usage("move it out of the folder, or name the files", "input %s is %s", at.path, kindOf(mode))
+	default:
+		w.found[resolved] = true
+		w.paths = append(w.paths, at.path)
+	}
+
+	return nil
+}
+
+// kindOf returns the kind of something in a folder that is no file.
+func kindOf(mode fs.FileMode) string {
+	switch {
+	case mode&fs.ModeNamedPipe != 0:
+		return "a pipe, and an input is read twice"
+	case mode&fs.ModeSocket != 0:
+		return "a socket"
+	}
+	return "a device"
 }
 
 // mayHold reports whether a folder may have files below it that match a pattern.

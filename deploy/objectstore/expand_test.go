@@ -2,12 +2,14 @@ package objectstore
 
 import (
 	"encoding/json"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/promptmill/promptmill/deploy/exit"
@@ -73,6 +75,78 @@ func TestExpandPath(t *testing.T) {
 
 	for _, arg := range []string{"*.parquet", "none/*.jsonl", "data/[", "data/year=2024/*.jsonl"} {
 		if got, err := New(Config{}).Expand(t.Context(), arg); exit.Code(err) != exit.CodeUsage {
+			t.Errorf("%s: %q, %v", arg, got, err)
+		}
+	}
+}
+
+// A link in a folder is followed, and one that leads back is not followed again.
+func TestExpandLinks(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	writeTree(t, dir, "data/a.csv", "other/lang=de/b.csv", "other/c.jsonl")
+
+	for name, target := range map[string]string{
+		"data/more":       "../other",
+		"data/loop":       ".",
+		"other/back":      "../data",
+		"data/linked.csv": "a.csv",
+		"data/.hidden":    "gone",
+		"other/itself":    "../other",
+	} {
+		if err := os.Symlink(target, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	for arg, want := range map[string]string{
+		"data":           "data/a.csv data/linked.csv data/more/c.jsonl data/more/lang=de/b.csv",
+		"data/":          "data/a.csv data/linked.csv data/more/c.jsonl data/more/lang=de/b.csv",
+		"data/**/*.csv":  "data/a.csv data/linked.csv data/more/lang=de/b.csv",
+		"data/*/*.jsonl": "data/more/c.jsonl",
+		"data/*":         "data/a.csv data/linked.csv data/more/c.jsonl data/more/lang=de/b.csv",
+	} {
+		got, err := New(Config{}).Expand(t.Context(), arg)
+		if err != nil || strings.Join(got, " ") != want {
+			t.Errorf("%s: %q, %v; want %q", arg, got, err, want)
+		}
+	}
+}
+
+// What is no file in a folder is refused by its name.
+func TestExpandNoFile(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	writeTree(t, dir, "piped/a.csv", "bound/a.csv", "broken/a.csv")
+
+	if err := syscall.Mkfifo("piped/b.csv", 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	socket, err := net.Listen("unix", "bound/s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+
+	if err := os.Symlink("gone.csv", "broken/b.csv"); err != nil {
+		t.Fatal(err)
+	}
+
+	for arg, want := range map[string]string{
+		"piped":       "input piped/b.csv is a pipe, and an input is read twice",
+		"piped/*.csv": "input piped/b.csv is a pipe, and an input is read twice",
+		"bound":       "input bound/s is a socket",
+		"broken":      "input broken/b.csv: the link leads to no file",
+	} {
+		got, err := New(Config{}).Expand(t.Context(), arg)
+		if err == nil || err.Error() != want || exit.Code(err) != exit.CodeUsage {
+			t.Errorf("%s: %q, %v; want %q", arg, got, err, want)
+		}
+	}
+
+	for _, arg := range []string{"piped/a*", "bound/*.csv", "broken/[a].csv"} {
+		if got, err := New(Config{}).Expand(t.Context(), arg); err != nil || len(got) != 1 {
 			t.Errorf("%s: %q, %v", arg, got, err)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/export"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/objectstore"
+	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/deploy/upload"
 )
@@ -99,6 +100,8 @@ func parseExport(
 		return o, err
 	}
 
+	place := output.Prefix(strings.TrimSuffix(o.inputs[0], output.ResultsSuffix))
+	table := o.path
 	o.results, o.inputs = output.Prefix(strings.TrimSuffix(results, output.ResultsSuffix)), o.inputs[1:]
 	if objectstore.IsURL(o.path) {
 		if slices.Contains(o.inputs, o.path) {
@@ -113,9 +116,16 @@ func parseExport(
 		return o, err
 	}
 
-	if o.inputs, err = expandInputs(ctx, o.inputs, places); err != nil {
+	named, err := expandInputs(ctx, o.inputs, places)
+	if err != nil {
 		return o, err
 	}
+
+	if named, err = named.without(pipeline.NewOwnFiles(place, table, nil)); err != nil {
+		return o, err
+	}
+
+	o.inputs = named.files
 
 	return o, checkTableInputs(o)
 }

@@ -14,11 +14,13 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/inputerror"
 	"github.com/promptmill/promptmill/deploy/natsserver"
 	"github.com/promptmill/promptmill/deploy/objectstore"
+	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/schema"
 )
@@ -207,53 +209,115 @@ func checkJSON(text []byte) error {
 // parseInputs returns the absolute paths and the URLs of the input files, or "-".
 func parseInputs(
 	ctx context.Context, c *cli.Command, places *objectstore.Client, s proto.Settings,
-) (inputs []string, err error) {
+) ([]string, error) {
+	named, err := nameInputs(ctx, c, places)
+	if err != nil {
+		return nil, err
+	}
+	return named.check(ctx, places, s)
+}
+
+// nameInputs returns the files that the inputs of a command name.
+func nameInputs(ctx context.Context, c *cli.Command, places *objectstore.Client) (n namedInputs, err error) {
 	args := c.Args().Slice()
-	if len(args) == 0 {
-		return nil, exit.Usage("for example: promptmill "+c.Name+" prompts.jsonl", "no input file given")
-	}
-
 	switch {
-	case len(args) == 1 && args[0] == "-":
-		return args, nil
-	case slices.Contains(args, "-"):
-		return nil, exit.Usage("", "standard input cannot be mixed with files")
+	case len(args) == 0:
+		return n, exit.Usage("for example: promptmill "+c.Name+" prompts.jsonl", "no input file given")
+	case slices.Contains(args, "-") && len(args) > 1:
+		return n, exit.Usage("", "standard input cannot be mixed with files")
 	}
 
-	if inputs, err = expandInputs(ctx, args, places); err != nil {
-		return nil, err
-	}
+	return expandInputs(ctx, args, places)
+}
 
-	named := inputerror.Input{Files: inputs, Opener: places, Prompts: true}
-	if err := named.Check(ctx, s); err != nil {
-		return nil, err
-	}
-
-	for i, input := range inputs {
-		if objectstore.IsURL(input) {
-			continue
-		}
-		if inputs[i], err = filepath.Abs(input); err != nil {
-			return nil, err
-		}
-	}
-
-	return inputs, nil
+// namedInputs are the files that inputs name.
+type namedInputs struct {
+	// files are their paths and URLs, or "-".
+	files []string
+	// args has for each file the folder, pattern or prefix that stands for it, empty for a file
+	// that is named itself.
+	args []string
 }
 
 // expandInputs returns the files that inputs name: folders, patterns and prefixes stand for all of theirs.
-func expandInputs(ctx context.Context, args []string, places *objectstore.Client) (inputs []string, err error) {
+func expandInputs(ctx context.Context, args []string, places *objectstore.Client) (n namedInputs, err error) {
 	for _, arg := range args {
-		if arg == "-" {
-			inputs = append(inputs, arg)
+		found := []string{arg}
+		if arg != "-" {
+			if found, err = places.Expand(ctx, arg); err != nil {
+				return n, err
+			}
+		}
+
+		if len(found) == 1 && found[0] == arg {
+			arg = ""
+		}
+
+		n.files = append(n.files, found...)
+		n.args = append(n.args, slices.Repeat([]string{arg}, len(found))...)
+	}
+
+	return n, nil
+}
+
+// first returns the first file, but not one of the output that a run of another of them has
+// without -o.
+func (n namedInputs) first() string {
+	outputs := map[output.Prefix]bool{}
+	for _, file := range n.files {
+		outputs[defaultOutput(file)] = true
+	}
+
+	for i, file := range n.files {
+		name := objectstore.BaseName(file)
+		out := output.Prefix(name[:max(0, strings.LastIndex(name, defaultSuffix))] + defaultSuffix)
+		if n.args[i] == "" || !outputs[out] || !pipeline.NewOwnFiles(out, "", nil).Has(file) {
+			return file
+		}
+	}
+
+	return n.files[0]
+}
+
+// without returns the inputs without those files of a run's output for which a folder, a pattern
+// or a prefix stands. Files that are named themselves stay, to be refused.
+func (n namedInputs) without(own *pipeline.OwnFiles) (left namedInputs, err error) {
+	omitted := ""
+	for i, file := range n.files {
+		if n.args[i] != "" && own.Has(file) {
+			omitted = n.args[i]
+			continue
+		}
+		left.files, left.args = append(left.files, file), append(left.args, n.args[i])
+	}
+
+	if len(left.files) == 0 {
+		return left, exit.Usage("name other files, or another output with -o",
+			"input %s: it has no files but those of the output", omitted)
+	}
+
+	return left, nil
+}
+
+// check refuses inputs that are not of requests, and returns their absolute paths and URLs.
+func (n namedInputs) check(ctx context.Context, places *objectstore.Client, s proto.Settings) ([]string, error) {
+	input := inputerror.Input{Files: n.files, Opener: places, Prompts: true}
+	if err := input.Check(ctx, s); err != nil {
+		return nil, err
+	}
+
+	inputs := slices.Clone(n.files)
+	for i, file := range inputs {
+		if file == "-" || objectstore.IsURL(file) {
 			continue
 		}
 
-		files, err := places.Expand(ctx, arg)
+		path, err := filepath.Abs(file)
 		if err != nil {
 			return nil, err
 		}
-		inputs = append(inputs, files...)
+
+		inputs[i] = path
 	}
 
 	return inputs, nil

@@ -205,12 +205,14 @@ func checkRun(cfg pipeline.Config) error {
 func parsePaths(
 	ctx context.Context, env environment, c *cli.Command, places *objectstore.Client, cfg *pipeline.Config,
 ) (err error) {
-	if cfg.Inputs, err = parseInputs(ctx, c, places, cfg.Settings); err != nil {
+	named, err := nameInputs(ctx, c, places)
+	if err != nil {
 		return err
 	}
 
-	if c.String("output") == "" && cfg.Inputs[0] == "-" {
+	if c.String("output") == "" && named.files[0] == "-" {
 		if c.Bool("dry-run") { // writes none
+			cfg.Inputs = named.files
 			return nil
 		}
 		return exit.Usage("give -o NAME.jsonl.zst", "standard input has no name to make the output's from")
@@ -221,15 +223,26 @@ func parsePaths(
 		return err
 	}
 
-	out, table, err := outputOf(c, cmp.Or(local, defaultOutput(cfg.Inputs[0]).Results()))
+	out, table, err := outputOf(c, cmp.Or(local, defaultOutput(named.first()).Results()))
 	if err != nil {
 		return err
 	}
 
 	cfg.Output, cfg.Table = string(out), table
 
+	if named, err = named.without(pipeline.NewOwnFiles(out, table.Path, cfg.Upload)); err != nil {
+		return err
+	}
+
+	if cfg.Inputs, err = named.check(ctx, places, cfg.Settings); err != nil {
+		return err
+	}
+
 	return checkInputs(out, cfg.Inputs)
 }
+
+// defaultSuffix ends the name of an output without -o, before the endings of its files.
+const defaultSuffix = ".results"
 
 // defaultOutput returns the output of a run of an input, without -o.
 func defaultOutput(input string) output.Prefix {
@@ -238,7 +251,7 @@ func defaultOutput(input string) output.Prefix {
 		base = strings.TrimSuffix(base, suffix)
 	}
 
-	return output.Prefix(base + ".results")
+	return output.Prefix(base + defaultSuffix)
 }
 
 // addAPI listens for clients of the batch API, and has the run served to them.

@@ -129,10 +129,6 @@ func parseSubmit(
 		return o, err
 	}
 
-	if o.submit.Inputs, err = parseInputs(ctx, c, places, o.submit.Settings); err != nil {
-		return o, err
-	}
-
 	if _, err := parseReports(env, c); err != nil {
 		return o, err
 	}
@@ -141,27 +137,48 @@ func parseSubmit(
 		return o, err
 	}
 
-	if o.submit.Inputs[0] == "-" {
-		if o.submit.State, err = stateOf(env, c); err != nil {
-			return o, err
-		}
+	return o, o.parsePaths(ctx, env, c)
+}
+
+// parsePaths reads the paths of the inputs and, if this command collects the run, of its output.
+func (o *submitOptions) parsePaths(ctx context.Context, env environment, c *cli.Command) error {
+	named, err := nameInputs(ctx, c, o.places)
+	if err != nil {
+		return err
 	}
 
 	if c.IsSet("output") && o.wait {
 		o.submit.Policy.Attended = true
-		if o.collect, err = parseCollect(ctx, env, c, places, ""); err != nil {
-			return o, err
+		if o.collect, err = parseCollect(ctx, env, c, o.places, ""); err != nil {
+			return err
 		}
+
 		o.submit.Output = o.collect.Output
-		if err := checkInputs(o.collect.Output, o.submit.Inputs); err != nil {
-			return o, err
-		}
-		if o.collect.Upload == nil {
-			err = o.checkOutput()
+		own := pipeline.NewOwnFiles(o.collect.Output, o.collect.Table.Path, o.collect.Upload)
+		if named, err = named.without(own); err != nil {
+			return err
 		}
 	}
 
-	return o, err
+	if o.submit.Inputs, err = named.check(ctx, o.places, o.submit.Settings); err != nil {
+		return err
+	}
+
+	if o.submit.Inputs[0] == "-" {
+		if o.submit.State, err = stateOf(env, c); err != nil {
+			return err
+		}
+	}
+
+	if o.collect == nil {
+		return nil
+	}
+
+	if err := checkInputs(o.collect.Output, o.submit.Inputs); err != nil || o.collect.Upload != nil {
+		return err
+	}
+
+	return o.checkOutput()
 }
 
 // checkOutput refuses an output whose files cannot be written.

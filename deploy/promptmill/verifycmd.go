@@ -109,12 +109,15 @@ func verifyTable(
 		return exit.Usage("leave out --answers", "--answers is for output lines; each cell of a table is compared anyway")
 	}
 
-	inputs, err := expandInputs(ctx, inputs, places)
+	named, err := expandInputs(ctx, inputs, places)
+	if err == nil {
+		named, err = named.without(pipeline.NewOwnFiles(out, path, nil))
+	}
 	if err != nil {
 		return err
 	}
 
-	cfg, err := export.FinishedRun(ctx, out, inputs, places)
+	cfg, err := export.FinishedRun(ctx, out, named.files, places)
 	if err != nil {
 		return err
 	}
@@ -164,14 +167,18 @@ func parseVerify(
 			"%s has only the failed requests of its run", last)
 	}
 
-	inputs, err := expandInputs(ctx, inputs, places)
+	named, err := expandInputs(ctx, inputs, places)
+	if err == nil {
+		named, err = named.without(pipeline.NewOwnFiles(output.Prefix(name), "", nil))
+	}
 	if err != nil {
 		return verify.Config{}, err
 	}
 
+	inputs = named.files
 	readable := slices.DeleteFunc(slices.Clone(inputs), isPipe)
-	named := inputerror.Input{Files: readable, Opener: places}
-	if err := named.Check(ctx, verify.ReadSelection(output.Prefix(name))); err != nil {
+	input := inputerror.Input{Files: readable, Opener: places}
+	if err := input.Check(ctx, verify.ReadSelection(output.Prefix(name))); err != nil {
 		return verify.Config{}, err
 	}
 
