@@ -228,7 +228,7 @@ func TestUploadS3(t *testing.T) {
 	s := bucket.store.(*s3Store)
 	for _, key := range []string{"ours.a", "ours.b"} {
 		upload := &s3Upload{store: s, key: key}
-		upload.id, err = coreOf(s).NewMultipartUpload(t.Context(), s.bucket, key, putOptions(nil))
+		upload.id, err = s.client.NewMultipartUpload(t.Context(), s.bucket, key, putOptions(nil))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -238,7 +238,7 @@ func TestUploadS3(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	left, err := coreOf(s).ListMultipartUploads(t.Context(), s.bucket, "", "", "", "", 100)
+	left, err := s.client.ListMultipartUploads(t.Context(), s.bucket, "", "", "", "", 100)
 	if err != nil || len(left.Uploads) != 1 || left.Uploads[0].Key != "ours.b" {
 		t.Errorf("the uploads %+v are left: %v", left.Uploads, err)
 	}

@@ -11,7 +11,6 @@ import (
 	"os"
 	"strings"
 	"time"
-	"unsafe"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
@@ -21,10 +20,7 @@ import (
 
 // s3Store is a bucket of S3, or of a server with its API. It implements [store].
 type s3Store struct {
-	// core is a *minio.Core, which coreOf returns. A field of that type would put all of its 350
-	// methods into the program, 1.2 MB: s3Store becomes an interface, and the templates of prompts
-	// find methods by their names.
-	core   unsafe.Pointer
+	client s3Client
 	creds  *credentials.Credentials
 	bucket string
 	// server is the URL of the server. Empty: Amazon's.
@@ -50,7 +46,10 @@ func newS3Store(bucket string, cfg Config, transport http.RoundTripper, retry re
 	amazon := strings.HasSuffix(u.Hostname(), ".amazonaws.com") || strings.HasSuffix(u.Hostname(), ".amazonaws.com.cn")
 	style := profile.addressing
 	if cfg.S3PathStyle != nil {
-		style = map[bool]string{true: "path", false: "virtual"}[*cfg.S3PathStyle]
+		style = "virtual"
+		if *cfg.S3PathStyle {
+			style = "path"
+		}
 	}
 
 	lookup := minio.BucketLookupAuto
@@ -67,7 +66,7 @@ func newS3Store(bucket string, cfg Config, transport http.RoundTripper, retry re
 		region = "us-east-1"
 	}
 
-	core, err := minio.NewCore(u.Host, &minio.Options{
+	client, err := newS3Client(u.Host, &minio.Options{
 		Creds:        creds,
 		Secure:       u.Scheme == "https",
 		Transport:    rangeMarker{transport},
@@ -80,7 +79,7 @@ func newS3Store(bucket string, cfg Config, transport http.RoundTripper, retry re
 	}
 
 	s := &s3Store{
-		core:   unsafe.Pointer(core),
+		client: client,
 		creds:  creds,
 		bucket: bucket,
 		retry:  retry,
@@ -91,9 +90,6 @@ func newS3Store(bucket string, cfg Config, transport http.RoundTripper, retry re
 
 	return s, nil
 }
-
-// coreOf returns the client of a bucket.
-func coreOf(s *s3Store) *minio.Core { return (*minio.Core)(s.core) }
 
 // name returns the URL of an object for people.
 func (s *s3Store) name(key string) string { return schemeS3 + "://" + s.bucket + "/" + key }
@@ -166,7 +162,7 @@ func (s *s3Store) describeError(err error, key string) error {
 // describeForbidden returns the error of an answer that forbids a request.
 func (s *s3Store) describeForbidden(name string, answer minio.ErrorResponse) error {
 	text := "the store answers " + describeStatus(answer.StatusCode, answer.Code)
-	if value, err := s.creds.GetWithContext(coreOf(s).CredContext()); err == nil && value.AccessKeyID == "" {
+	if value, err := s.creds.GetWithContext(s.client.CredContext()); err == nil && value.AccessKeyID == "" {
 		text += "; no credentials were found, so that the request had none"
 	}
 
@@ -189,7 +185,7 @@ func (s *s3Store) Stat(ctx context.Context, key string) (object, error) {
 
 // openEmpty opens a part that has no bytes, which the store cannot send: that of an empty object.
 func (s *s3Store) openEmpty(ctx context.Context, key string, p part) (io.ReadCloser, object, error) {
-	info, err := coreOf(s).StatObject(ctx, s.bucket, key, minio.StatObjectOptions{})
+	info, err := s.client.StatObject(ctx, s.bucket, key, minio.StatObjectOptions{})
 	if err != nil {
 		return nil, object{}, s.describeError(err, key)
 	}
@@ -236,7 +232,7 @@ func (s *s3Store) Open(ctx context.Context, key string, p part) (io.ReadCloser, 
 		opts.Set("If-Match", `"`+p.Version+`"`)
 	}
 
-	body, info, header, err := coreOf(s).GetObject(ctx, s.bucket, key, opts)
+	body, info, header, err := s.client.GetObject(ctx, s.bucket, key, opts)
 	if err != nil {
 		if minio.ToErrorResponse(err).StatusCode == http.StatusRequestedRangeNotSatisfiable {
 			return s.openEmpty(ctx, key, p)
@@ -275,7 +271,7 @@ func (s *s3Store) List(ctx context.Context, prefix string) iter.Seq2[object, err
 		last := ""
 		for failures := 1; ; failures++ {
 			var failed error
-			for info := range coreOf(s).ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{
+			for info := range s.client.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{
 				Prefix:     prefix,
 				Recursive:  true,
 				StartAfter: last,

@@ -45,9 +45,9 @@ func (s *s3Store) statInfo(ctx context.Context, key string) (minio.ObjectInfo, e
 	opts := minio.GetObjectOptions{}
 	opts.Set("Range", formatRange(part{Length: 1}))
 
-	body, info, header, err := coreOf(s).GetObject(ctx, s.bucket, key, opts)
+	body, info, header, err := s.client.GetObject(ctx, s.bucket, key, opts)
 	if err != nil && minio.ToErrorResponse(err).StatusCode == http.StatusRequestedRangeNotSatisfiable {
-		info, err = coreOf(s).StatObject(ctx, s.bucket, key, minio.StatObjectOptions{}) // it is empty
+		info, err = s.client.StatObject(ctx, s.bucket, key, minio.StatObjectOptions{}) // it is empty
 		return info, s.describeError(err, key)
 	}
 	if err != nil {
@@ -64,7 +64,7 @@ func (s *s3Store) statInfo(ctx context.Context, key string) (minio.ObjectInfo, e
 
 // Delete implements writableStore.
 func (s *s3Store) Delete(ctx context.Context, key string) error {
-	err := coreOf(s).RemoveObject(ctx, s.bucket, key, minio.RemoveObjectOptions{})
+	err := s.client.RemoveObject(ctx, s.bucket, key, minio.RemoveObjectOptions{})
 	return s.describeError(err, key)
 }
 
@@ -72,7 +72,7 @@ func (s *s3Store) Delete(ctx context.Context, key string) error {
 func (s *s3Store) AbortUploads(ctx context.Context, prefix string, chosen func(key string) bool) error {
 	var keyMarker, idMarker string
 	for {
-		list, err := coreOf(s).ListMultipartUploads(ctx, s.bucket, prefix, keyMarker, idMarker, "", 1000)
+		list, err := s.client.ListMultipartUploads(ctx, s.bucket, prefix, keyMarker, idMarker, "", 1000)
 		if err != nil {
 			return s.describeError(err, prefix+"*")
 		}
@@ -82,7 +82,7 @@ func (s *s3Store) AbortUploads(ctx context.Context, prefix string, chosen func(k
 				continue
 			}
 
-			err := coreOf(s).AbortMultipartUpload(ctx, s.bucket, u.Key, u.UploadID)
+			err := s.client.AbortMultipartUpload(ctx, s.bucket, u.Key, u.UploadID)
 			if err != nil && minio.ToErrorResponse(err).Code != minio.NoSuchUpload {
 				return s.describeError(err, u.Key)
 			}
@@ -129,7 +129,7 @@ func (s *s3Store) putObject(
 		return fmt.Errorf("%s: read the file to upload: %w", s.name(key), err)
 	}
 
-	_, err = coreOf(s).PutObject(ctx, s.bucket, key, io.NewSectionReader(file, 0, size), size,
+	_, err = s.client.PutObject(ctx, s.bucket, key, io.NewSectionReader(file, 0, size), size,
 		base64.StdEncoding.EncodeToString(sum), "", putOptions(metadata))
 
 	return s.describeError(err, key)
@@ -182,7 +182,7 @@ func (u *s3Upload) run(ctx context.Context) error {
 			return err
 		}
 
-		u.id, err = coreOf(s).NewMultipartUpload(ctx, s.bucket, u.key, putOptions(u.metadata))
+		u.id, err = s.client.NewMultipartUpload(ctx, s.bucket, u.key, putOptions(u.metadata))
 		return s.describeError(err, u.key)
 	})
 	if err != nil {
@@ -228,7 +228,7 @@ func (u *s3Upload) sendPart(ctx context.Context, i int) error {
 		return fmt.Errorf("%s: read the file to upload: %w", u.store.name(u.key), err)
 	}
 
-	part, err := coreOf(u.store).PutObjectPart(ctx, u.store.bucket, u.key, u.id, i+1,
+	part, err := u.store.client.PutObjectPart(ctx, u.store.bucket, u.key, u.id, i+1,
 		io.NewSectionReader(u.file, offset, length), length, minio.PutObjectPartOptions{
 			Md5Base64: base64.StdEncoding.EncodeToString(sum),
 		})
@@ -252,7 +252,7 @@ func (u *s3Upload) complete(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, partTimeout)
 		defer cancel()
 
-		_, err := coreOf(s).CompleteMultipartUpload(ctx, s.bucket, u.key, u.id, u.parts, minio.PutObjectOptions{})
+		_, err := s.client.CompleteMultipartUpload(ctx, s.bucket, u.key, u.id, u.parts, minio.PutObjectOptions{})
 		if err != nil && minio.ToErrorResponse(err).Code == minio.NoSuchUpload {
 			gone = s.describeError(err, u.key)
 			return nil
@@ -328,7 +328,7 @@ func (u *s3Upload) abort(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 
-	if err := coreOf(u.store).AbortMultipartUpload(ctx, u.store.bucket, u.key, u.id); err != nil {
+	if err := u.store.client.AbortMultipartUpload(ctx, u.store.bucket, u.key, u.id); err != nil {
 		u.store.retry.log.Debug().Err(err).Str("url", u.store.name(u.key)).
 			Msg("failed to discard an upload; the next run with this output does it")
 	}
