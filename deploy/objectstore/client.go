@@ -41,7 +41,8 @@ type Client struct {
 	mu sync.Mutex
 	// stores are the stores that were used, by scheme and bucket.
 	stores map[location]store
-	// versions are the versions of the files that were described, by their URLs.
+	// versions are the versions of the files that were described, by their URLs. Images are opened
+	// and not described, so that they take no memory here.
 	versions map[string]string
 	// signed are the URLs with their secrets, by what [Redact] makes of them.
 	signed map[string]string
@@ -162,7 +163,7 @@ func (c *Client) find(ctx context.Context, address string) (store, location, err
 		return s, at, nil
 	}
 
-	if s, err = c.openStore(ctx, bucket); err != nil {
+	if s, err = c.openStore(bucket); err != nil {
 		return nil, at, err
 	}
 
@@ -175,7 +176,7 @@ func (c *Client) find(ctx context.Context, address string) (store, location, err
 }
 
 // openStore returns the store of a scheme and bucket.
-func (c *Client) openStore(_ context.Context, at location) (store, error) {
+func (c *Client) openStore(at location) (store, error) {
 	switch at.scheme {
 	case schemeHTTP, schemeHTTPS:
 		return &webStore{

@@ -371,3 +371,72 @@ func TestOpenEnds(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A run opens an image a row, and the client keeps nothing of it.
+func TestOpenedFilesTakeNoMemory(t *testing.T) {
+	s := serveText(t, []byte("image"))
+	c := newTestClient(t, Config{})
+	for i := range 10 {
+		if _, err := readAll(t.Context(), c, proto.File{Path: fmt.Sprintf("%s/%d.png", s.URL, i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	if len(c.versions) > 0 || len(c.signed) > 0 || len(c.stores) != 1 || s.requests.Load() != 10 {
+		t.Errorf("%d versions, %d signed URLs, %d stores, %d requests", len(c.versions), len(c.signed), len(c.stores),
+			s.requests.Load())
+	}
+}
+
+func FuzzParseContentRange(f *testing.F) {
+	for _, value := range []string{
+		"bytes 0-9/100", "bytes */100", "bytes 0-9/*", "bytes 5-4/9", "bytes 0-9/9", "Bytes 0-0/1", "bytes -1-2/3",
+		"bytes 9223372036854775807-9223372036854775807/9223372036854775808", "bytes", "none", "", "bytes  1 - 2 / 3 ",
+		"lines 0-9/10", "bytes +1-2/3",
+	} {
+		f.Add(value, int64(1), int64(2), int64(3))
+	}
+
+	f.Fuzz(func(t *testing.T, value string, a, b, c int64) {
+		first, size := parseContentRange(value)
+		if first < -1 || size < -1 || first >= 0 && size >= 0 && first >= size {
+			t.Fatalf("%q: first byte %d of %d", value, first, size)
+		}
+
+		if a < 0 || b < a || c <= b {
+			return
+		}
+		for text, want := range map[string][2]int64{
+			fmt.Sprintf("bytes %d-%d/%d", a, b, c): {a, c},
+			fmt.Sprintf("bytes %d-%d/*", a, b):     {a, -1},
+			fmt.Sprintf("bytes */%d", c):           {-1, c},
+		} {
+			if first, size := parseContentRange(text); first != want[0] || size != want[1] {
+				t.Errorf("%q: %d, %d, want %v", text, first, size, want)
+			}
+		}
+	})
+}
+
+func TestParseContentRange(t *testing.T) {
+	for value, want := range map[string][2]int64{
+		"bytes 0-9/100":  {0, 100},
+		"Bytes 5-9/10":   {5, 10},
+		"bytes 0-9/*":    {0, -1},
+		"bytes */100":    {-1, 100},
+		"bytes 5-4/9":    {-1, -1},
+		"bytes 0-9/9":    {-1, -1},
+		"bytes 0-/9":     {-1, -1},
+		"bytes -1-2/3":   {-1, 3},
+		"bytes +1-2/3":   {-1, 3},
+		"lines 0-9/100":  {-1, -1},
+		"bytes=0-9/100":  {-1, -1},
+		"none":           {-1, -1},
+		"":               {-1, -1},
+		"bytes 0-1/1e20": {0, -1},
+	} {
+		if first, size := parseContentRange(value); first != want[0] || size != want[1] {
+			t.Errorf("%q: %d, %d, want %v", value, first, size, want)
+		}
+	}
+}

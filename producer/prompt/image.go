@@ -11,8 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/promptmill/promptmill/producer/inputfile"
 	"github.com/promptmill/promptmill/producer/table"
+	"github.com/promptmill/promptmill/proto"
 )
 
 // maxImage is the size of the largest image, in bytes.
@@ -79,7 +79,11 @@ func (r *Renderer) resolvePath(path string) string {
 	case strings.Contains(path, "://"):
 		return path
 	case strings.Contains(r.file, "://"):
-		return r.file[:strings.LastIndexByte(r.file, '/')+1] + strings.TrimPrefix(path, "./")
+		file := r.file
+		if strings.HasPrefix(file, "http") {
+			file, _, _ = strings.Cut(file, "?") // a query may have slashes
+		}
+		return file[:strings.LastIndexByte(file, '/')+1] + strings.TrimPrefix(path, "./")
 	case filepath.IsAbs(path):
 		return path
 	}
@@ -89,12 +93,7 @@ func (r *Renderer) resolvePath(path string) string {
 
 // readImage reads the file of an image.
 func (r *Renderer) readImage(path string) ([]byte, error) {
-	file, err := r.opener.Stat(r.ctx, path)
-	var f inputfile.File
-	if err == nil {
-		f, err = r.opener.Open(r.ctx, file)
-	}
-
+	f, err := r.opener.Open(r.ctx, proto.File{Path: path})
 	pathErr, isPath := errors.AsType[*fs.PathError](err)
 	switch {
 	case err == nil:

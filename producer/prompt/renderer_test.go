@@ -1,6 +1,7 @@
 package prompt
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/promptmill/promptmill/producer/inputfile"
 	"github.com/promptmill/promptmill/producer/table"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/jsonscan"
@@ -470,9 +472,16 @@ func TestImages(t *testing.T) {
 		}
 	}
 
-	r := Renderer{file: "s3://bucket/dir/in.csv"}
-	if got := r.resolvePath("img/a.png"); got != "s3://bucket/dir/img/a.png" {
-		t.Errorf("a path beside an object is %s", got)
+	for file, want := range map[string]string{
+		"s3://bucket/dir/in.csv":        "s3://bucket/dir/img/a.png",
+		"s3://bucket/a?b/in.csv":        "s3://bucket/a?b/img/a.png",
+		"https://h/dir/in.csv?p=/a/b":   "https://h/dir/img/a.png",
+		"http://h/in.csv?sig=a/b&c=d/e": "http://h/img/a.png",
+	} {
+		r := Renderer{file: file}
+		if got := r.resolvePath("img/a.png"); got != want {
+			t.Errorf("a path beside %s is %s, want %s", file, got, want)
+		}
 	}
 
 	large := table.Value{Kind: table.KindBytes, Text: append([]byte(png), make([]byte, maxImage)...)}
@@ -679,5 +688,28 @@ func BenchmarkAppendLine(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// openOnly opens files of this machine and describes none.
+type openOnly struct{ inputfile.Local }
+
+// Stat implements inputfile.Opener.
+func (openOnly) Stat(_ context.Context, path string) (proto.File, error) {
+	return proto.File{}, errors.New(path + " is described")
+}
+
+// An image is opened with one request, and an opener that remembers described files keeps nothing.
+func TestImageIsNotDescribed(t *testing.T) {
+	t.Parallel()
+
+	path := filepath.Join(t.TempDir(), "a.png")
+	if err := os.WriteFile(path, []byte("image"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+
+	r := Renderer{ctx: t.Context(), opener: openOnly{}}
+	if data, err := r.readImage(path); err != nil || string(data) != "image" {
+		t.Errorf("%q, %v", data, err)
 	}
 }
