@@ -39,7 +39,7 @@ type Bucket struct {
 // writableStore is a store that can be written. Except for Upload, each call makes one attempt,
 // with the errors of a [store].
 type writableStore interface {
-	store
+	lister
 
 	// Describe describes an object with its metadata.
 	Describe(ctx context.Context, key string) (Object, error)

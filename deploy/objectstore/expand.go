@@ -30,15 +30,14 @@ func (c *Client) Expand(ctx context.Context, arg string) ([]string, error) {
 		return nil, err
 	}
 
-	switch at.scheme {
-	case schemeHTTP, schemeHTTPS:
+	list, ok := s.(lister)
+	if !ok {
 		name, err := c.hide(at.key)
 		return []string{name}, err
+	}
 
-	case schemeHuggingFace:
-		if at.key == "" && !strings.Contains(at.bucket, "@") {
-			return c.Expand(ctx, dataSetURL(at.bucket+"@"+parquetRevision, "**/*.parquet"))
-		}
+	if at.scheme == schemeHuggingFace && at.key == "" && !strings.Contains(at.bucket, "@") {
+		return c.Expand(ctx, dataSetURL(at.bucket+"@"+parquetRevision, "**/*.parquet"))
 	}
 
 	if at.key != "" && !strings.HasSuffix(at.key, "/") {
@@ -51,7 +50,7 @@ func (c *Client) Expand(ctx context.Context, arg string) ([]string, error) {
 			return nil, missing
 		}
 
-		urls, err := listObjects(ctx, s, at, arg)
+		urls, err := listObjects(ctx, list, at, arg)
 		if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errNoBucket) {
 			return nil, missing // permission to read an object does not include the list
 		}
@@ -59,11 +58,11 @@ func (c *Client) Expand(ctx context.Context, arg string) ([]string, error) {
 		return urls, err
 	}
 
-	return listObjects(ctx, s, at, arg)
+	return listObjects(ctx, list, at, arg)
 }
 
 // listObjects returns the URLs of the objects that a prefix or a pattern names.
-func listObjects(ctx context.Context, s store, at location, arg string) (urls []string, err error) {
+func listObjects(ctx context.Context, s lister, at location, arg string) (urls []string, err error) {
 	prefix := at.key
 	pattern := ""
 	if meta := strings.IndexAny(at.key, patternCharacters); meta >= 0 {

@@ -223,7 +223,7 @@ func (g *gcsStore) getJSON(ctx context.Context, address, key string, into any) e
 	}
 	defer answer.Body.Close()
 
-	if err := json.NewDecoder(answer.Body).Decode(into); err != nil {
+	if err := json.NewDecoder(io.LimitReader(answer.Body, maxPage)).Decode(into); err != nil {
 		return &temporaryError{err: errors.New("the answer of the store breaks off, or is not JSON")}
 	}
 
@@ -314,7 +314,7 @@ func (g *gcsStore) openEmpty(ctx context.Context, key string, p part) (io.ReadCl
 	return io.NopCloser(strings.NewReader("")), found, nil
 }
 
-// List implements store.
+// List implements lister.
 func (g *gcsStore) List(ctx context.Context, prefix string) iter.Seq2[object, error] {
 	return func(yield func(object, error) bool) {
 		for o, err := range g.listObjects(ctx, prefix) {
@@ -335,6 +335,7 @@ func (g *gcsStore) listObjects(ctx context.Context, prefix string) iter.Seq2[gcs
 
 		address := g.base + "/storage/v1/b/" + url.PathEscape(g.bucket) + "/o?"
 
+		var pages repetition
 		for {
 			var page struct {
 				Items []gcsObject `json:"items"`
@@ -356,6 +357,11 @@ func (g *gcsStore) listObjects(ctx context.Context, prefix string) iter.Seq2[gcs
 			}
 
 			if page.Next == "" {
+				return
+			}
+
+			if pages.hasBegun(page.Next) {
+				yield(gcsObject{}, endlessList(g.name(prefix)+"*"))
 				return
 			}
 

@@ -125,7 +125,7 @@ type hubEntry struct {
 	Size int64  `json:"size"`
 }
 
-// List implements store.
+// List implements lister.
 func (s *hubStore) List(ctx context.Context, prefix string) iter.Seq2[object, error] {
 	return func(yield func(object, error) bool) {
 		folder := ""
@@ -142,7 +142,13 @@ func (s *hubStore) List(ctx context.Context, prefix string) iter.Seq2[object, er
 
 		address += "?recursive=true"
 
+		var pages repetition
 		for address != "" {
+			if pages.hasBegun(address) {
+				yield(object{}, endlessList(s.name))
+				return
+			}
+
 			var entries []hubEntry
 			var next string
 			err := s.retrier.retry(ctx, s.name, func() (err error) {
@@ -167,9 +173,6 @@ func (s *hubStore) List(ctx context.Context, prefix string) iter.Seq2[object, er
 		}
 	}
 }
-
-// maxPage is the largest page of a list of files.
-const maxPage = 64 << 20
 
 // readPage reads a page of the list of files, and the URL of the next one.
 func (s *hubStore) readPage(ctx context.Context, address string) (entries []hubEntry, next string, err error) {

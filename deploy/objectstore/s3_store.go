@@ -265,10 +265,11 @@ func (m rangeMarker) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// List implements store.
+// List implements lister.
 func (s *s3Store) List(ctx context.Context, prefix string) iter.Seq2[object, error] {
 	return func(yield func(object, error) bool) {
 		last := ""
+		var keys repetition
 		for failures := 1; ; failures++ {
 			var failed error
 			for info := range s.client.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{
@@ -278,6 +279,11 @@ func (s *s3Store) List(ctx context.Context, prefix string) iter.Seq2[object, err
 			}) {
 				if failed = info.Err; failed != nil {
 					break
+				}
+
+				if keys.hasBegun(info.Key) {
+					yield(object{}, endlessList(s.name(prefix)+"*"))
+					return
 				}
 
 				if !yield(describeS3Object(info, info.Key), nil) {

@@ -21,6 +21,12 @@ type store interface {
 	// Open opens a part of an object and describes the whole object. The answer begins at
 	// object.First, which may be before the part. The end of ctx ends the reads.
 	Open(ctx context.Context, key string, part part) (io.ReadCloser, object, error)
+}
+
+// lister is a store that lists its objects. A web server does not.
+type lister interface {
+	store
+
 	// List yields the objects whose keys begin with a prefix, in the order of their keys. It
 	// retries what may pass. The first error ends it.
 	List(ctx context.Context, prefix string) iter.Seq2[object, error]

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"net/http"
 	"strconv"
 	"strings"
@@ -76,13 +75,6 @@ func (s *webStore) Open(ctx context.Context, key string, p part) (io.ReadCloser,
 	}
 
 	return resp.Body, found, nil
-}
-
-// List implements store. A web server has no list of its files.
-func (s *webStore) List(context.Context, string) iter.Seq2[object, error] {
-	return func(yield func(object, error) bool) {
-		yield(object{}, errors.New("a web server has no list of its files"))
-	}
 }
 
 // formatRange returns a part as the header Range has it.
