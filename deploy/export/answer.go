@@ -137,7 +137,9 @@ func valueOf(kind table.Kind, raw []byte) table.Value {
 	case kind == table.KindJSON:
 		return table.Value{Kind: table.KindJSON, Text: raw}
 	case kind == table.KindText && first == '"':
-		return textValue(jsonscan.Text(raw))
+		if text, err := jsonscan.Unquote(raw); err == nil { // half of a surrogate pair is no text
+			return textValue(text)
+		}
 	case kind == table.KindBool && first == 't':
 		return table.Value{Kind: table.KindBool, Bits: 1}
 	case kind == table.KindBool && first == 'f':

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/promptmill/promptmill/producer/table"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -155,7 +156,8 @@ func TestColumnNames(t *testing.T) {
 
 	for header, want := range map[string]string{
 		"text":                         "answer,finish_reason,error",
-		"text,Answer":                  "answer,finish_reason,error",
+		"text,Answer":                  "answer_2,finish_reason_2,error_2",
+		"text,ERROR,Answer_2":          "answer_3,finish_reason_3,error_3",
 		"text,error":                   "answer_2,finish_reason_2,error_2",
 		"text,error,answer_2":          "answer_3,finish_reason_3,error_3",
 		"text,latency_ms,latency_ms_2": "answer_3,finish_reason_3,error_3",
@@ -184,5 +186,85 @@ func TestColumnNames(t *testing.T) {
 		if _, err := rows.Read(); err != io.EOF {
 			t.Errorf("more than one row: %v", err)
 		}
+	}
+}
+
+// The columns of the fields of a schema have different names, also for readers that do not distinguish upper and lower
+// case, and each has the value of its field.
+func TestFieldNames(t *testing.T) {
+	t.Parallel()
+
+	for properties, want := range map[string]string{
+		`"answer":{},"answer.answer":{}`:           "answer.answer.answer=0 answer.answer=1",
+		`"answer.answer":{},"answer":{}`:           "answer.answer=0 answer.answer.answer=1",
+		`"Error":{},"ANSWER":{}`:                   "answer.Error=0 answer.ANSWER=1",
+		`"a":{},"A":{},"answer.A":{}`:              "a=0 answer.answer.A=1 answer.A=2",
+		`"a":{"type":"string"},"b":{},"a":{}`:      "b=0 a=1",
+		`"error":{},"answer.error":{},"latency":0`: "answer.answer.error=0 answer.error=1 latency=2",
+	} {
+		a, err := newAnswerColumns(proto.Settings{Schema: []byte(`{"properties":{` + properties + `}}`)}, nil)
+		must(t, err)
+
+		p := &answerParser{columns: a, values: make([]table.Value, len(a.all))}
+		answer := []byte("{")
+		for i, f := range a.fields {
+			answer = fmt.Appendf(answer, "%q:%d,", f.Name, i)
+		}
+		p.readFields(append(answer, `"other":0}`...))
+
+		got := ""
+		for i := range a.fields {
+			got += fmt.Sprintf(" %s=%s", a.all[1+i].Name, p.values[1+i].Text)
+		}
+		if got[1:] != want {
+			t.Errorf("%s: columns %s, want %s", properties, got[1:], want)
+		}
+	}
+}
+
+// A field with half of a surrogate pair, which no text has, is null. The answer has it.
+func TestFieldWithoutText(t *testing.T) {
+	t.Parallel()
+
+	r := newTestRun(t, "in.csv", "text\nx\n", []string{
+		answeredLine(0, "request-1", `"content":"{\"a\":\"\\ud800\",\"b\":\"\\ud83d\\ude00\",\"c\":\"\"}"`),
+	}, nil)
+	r.cfg.Path = string(r.cfg.Output) + ".jsonl"
+	r.cfg.Run.Settings.Schema = []byte(`{"properties":{"a":{"type":"string"},"b":{"type":"string"},"c":{"type":"string"}}}`)
+
+	want := `{"text":"x","answer":"{\"a\":\"\\ud800\",\"b\":\"\\ud83d\\ude00\",\"c\":\"\"}","a":null,"b":"😀","c":"",` +
+		`"finish_reason":"stop","error":null,"input_tokens":3,"output_tokens":2,"latency_ms":70}` + "\n"
+	if diff := cmp.Diff(want, r.write()); diff != "" {
+		t.Errorf("table (-want +got):\n%s", diff)
+	}
+}
+
+// A queue keeps no more buffers than fit into its window, whatever the rows were that they had.
+func TestRowQueueDropsBuffers(t *testing.T) {
+	t.Parallel()
+
+	const size, rows = windowBytes / 8, 20
+	read := 0
+	q := rowQueue{read: func(row *cellRow) (bool, error) {
+		read++
+		row.text = append(row.text, make([]byte, size)...)
+		return read <= rows, nil
+	}}
+
+	for range rows { // more than fill reads
+		if ok, err := q.readRow(); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+	}
+	for len(q.rows) > 0 {
+		q.pass()
+	}
+
+	sum := 0
+	for _, row := range q.free {
+		sum += cap(row.text)
+	}
+	if sum != q.freeBytes || sum > windowBytes || len(q.free) == 0 {
+		t.Errorf("%d buffers of %d bytes are kept, counted as %d, want at most %d", len(q.free), sum, q.freeBytes, windowBytes)
 	}
 }

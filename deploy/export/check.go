@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/parquet-go/parquet-go"
+
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/producer/inputfile"
 	"github.com/promptmill/promptmill/producer/table"
@@ -134,19 +136,44 @@ func (c *checker) compareHeaders() error {
 // compareHeader compares the columns of a file, and notes those that it lacks.
 func (c *checker) compareHeader(name string, found []table.Column, lacking []bool) {
 	for i, want := range c.joiner.columns {
-		if !hasColumn(found, want.Name) {
+		place := findColumn(found, want.Name)
+		if place < 0 {
 			lacking[i] = true
 			c.addExample("%s: it has no column %q", name, want.Name)
-		} else if i < len(found) && found[i].Name != want.Name && hasColumn(c.joiner.columns, found[i].Name) {
+			continue
+		}
+
+		if place != i && i < len(found) && findColumn(c.joiner.columns, found[i].Name) >= 0 {
 			c.addExample("%s: column %d is %q, must be %q", name, i+1, found[i].Name, want.Name)
+		}
+
+		if !hasTypeOf(found[place], want) {
+			c.addExample("%s: column %q has another type", name, want.Name)
 		}
 	}
 
 	for i, column := range found {
-		if !hasColumn(c.joiner.columns, column.Name) {
+		if findColumn(c.joiner.columns, column.Name) < 0 {
 			c.addExample("%s: it must not have column %d, %q", name, i+1, column.Name)
 		}
 	}
+}
+
+// hasTypeOf reports whether a column that was read has the type with which another one is written. Only the columns
+// of Parquet have types.
+func hasTypeOf(found, want table.Column) bool {
+	switch {
+	case found.Parquet == nil:
+		return true
+	case want.Parquet != nil:
+		return found.Parquet.SameType(want.Parquet)
+	}
+	return parquet.EqualNodes(found.Parquet.Field(), newField(want))
+}
+
+// findColumn returns the place of the column of a name, -1 if there is none.
+func findColumn(columns []table.Column, name string) int {
+	return slices.IndexFunc(columns, func(c table.Column) bool { return c.Name == name })
 }
 
 // openTable opens a file of a table in a format.
@@ -195,8 +222,7 @@ func (c *checker) openFile() (bool, error) {
 
 	c.places = c.places[:0]
 	for _, i := range c.compared {
-		isWanted := func(of table.Column) bool { return of.Name == c.joiner.columns[i].Name }
-		c.places = append(c.places, slices.IndexFunc(r.Columns(), isWanted))
+		c.places = append(c.places, findColumn(r.Columns(), c.joiner.columns[i].Name))
 	}
 
 	return true, nil
@@ -437,14 +463,14 @@ func (c *checker) addExtra(rows int) {
 		fault, which = describeRows(rows)+" too many", "the first"
 	}
 
-	of, isMoved := c.moved[first.hash]
+	place, isMoved := c.moved[first.hash]
 	switch {
 	case first.fault != "":
 		fault += ": " + first.fault
 	case rows == 1 && bytes.Equal(first.text, c.lastText):
 		fault += ", and repeats row " + strconv.Itoa(c.last.row)
 	case isMoved:
-		fault = describeRows(rows) + " in the wrong place: " + which + " belongs to " + of.String()
+		fault = describeRows(rows) + " in the wrong place: " + which + " belongs to " + place.String()
 	}
 
 	c.addExample("%s%s: %s", first.place, c.describeCell(first), fault)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/promptmill/promptmill/producer/table"
 	"github.com/promptmill/promptmill/proto"
@@ -50,9 +51,11 @@ func newAnswerColumns(s proto.Settings, input []table.Column) (answerColumns, er
 	}
 
 	a := answerColumns{fields: fields, all: []table.Column{answer}}
-	for _, f := range fields {
-		if f.Name == columnAnswer || hasColumn(rest, f.Name) {
+	for i, f := range fields {
+		taken := slices.Concat(a.all, rest)
+		for isTaken(taken, f.Name) {
 			f.Name = columnAnswer + "." + f.Name
+			taken = slices.Concat(a.all, rest, fields[i+1:]) // a new name is that of no other field
 		}
 		a.all = append(a.all, f)
 	}
@@ -60,7 +63,7 @@ func newAnswerColumns(s proto.Settings, input []table.Column) (answerColumns, er
 	a.all = append(a.all, rest...)
 
 	suffix := ""
-	for n := 2; slices.ContainsFunc(a.all, func(c table.Column) bool { return hasColumn(input, c.Name+suffix) }); n++ {
+	for n := 2; slices.ContainsFunc(a.all, func(c table.Column) bool { return isTaken(input, c.Name+suffix) }); n++ {
 		suffix = "_" + strconv.Itoa(n)
 	}
 
@@ -71,9 +74,9 @@ func newAnswerColumns(s proto.Settings, input []table.Column) (answerColumns, er
 	return a, nil
 }
 
-// hasColumn reports whether there is a column of a name.
-func hasColumn(columns []table.Column, name string) bool {
-	return slices.ContainsFunc(columns, func(c table.Column) bool { return c.Name == name })
+// isTaken reports whether a column has a name. Databases do not distinguish upper and lower case in names.
+func isTaken(columns []table.Column, name string) bool {
+	return slices.ContainsFunc(columns, func(c table.Column) bool { return strings.EqualFold(c.Name, name) })
 }
 
 // readFields returns the properties of a JSON Schema as columns, in their order.
@@ -95,8 +98,9 @@ func readFields(schema []byte) (fields []table.Column, err error) {
 		}
 
 		for s.Enter(); s.Next(); {
-			name := string(s.Name())
-			fields = append(fields, table.Column{Name: name, Kind: kindOfSchema(s.Value())})
+			field := table.Column{Name: string(s.Name()), Kind: kindOfSchema(s.Value())}
+			isSame := func(f table.Column) bool { return f.Name == field.Name }
+			fields = append(slices.DeleteFunc(fields, isSame), field) // as in all JSON, the last one holds
 		}
 	}
 

@@ -23,7 +23,7 @@ type Comparison struct {
 	// have. A row in a wrong place is one of both.
 	Missing int `json:"missing"`
 	Extra   int `json:"extra"`
-	// Complete is set if the table has exactly the rows and the columns that it must have.
+	// Complete is set if the table has exactly the rows and the columns that it must have, in Parquet with their types.
 	Complete bool `json:"complete"`
 	// Examples are the first differences.
 	Examples []string `json:"examples"`
@@ -60,11 +60,11 @@ func (c Comparison) Err() error {
 	case c.Differing > 1:
 		faults = append(faults, terminal.FormatCount(c.Differing)+" rows differ")
 	case len(faults) == 0:
-		faults = append(faults, "it has other columns")
+		faults = append(faults, "it has other columns or other types")
 	}
 
 	return exit.WithHint(fmt.Errorf("the table is not as the run gives it: %s", strings.Join(faults, ", ")),
-		"promptmill export writes it again")
+		"move it away, and promptmill export writes it again")
 }
 
 // Print prints the result for people.

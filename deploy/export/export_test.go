@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -343,7 +345,7 @@ func TestCheck(t *testing.T) {
 				`out.csv: it has no column "text"`,
 				`out.csv: it must not have column 2, "texts"`,
 			}},
-			"the table is not as the run gives it: it has other columns",
+			"the table is not as the run gives it: it has other columns or other types",
 		},
 		{
 			"columns in another order", "id,text", "text,id",
@@ -474,6 +476,64 @@ func TestWriteWideNumbers(t *testing.T) {
 		{"1", "0.5", "100"}, {"12345678901234567890123", "1e400", "-9223372036854775808"}, {"", "", "1"}, {"", "", ""},
 	}, got); diff != "" {
 		t.Errorf("fields (-want +got):\n%s", diff)
+	}
+}
+
+// TestCheckTypes finds columns of Parquet with the right values and another type: of the input's and of the answers'.
+func TestCheckTypes(t *testing.T) {
+	t.Parallel()
+
+	r := newTestRun(t, "in.csv", "text\nx\n", []string{answeredLine(0, "request-1", `"content":"1"`)}, nil)
+	r.cfg.Path = string(r.cfg.Output) + ".parquet"
+	r.write()
+
+	columns := []table.Column{
+		{Name: "text", Kind: table.KindText},
+		{Name: "answer", Kind: table.KindText},
+		{Name: "finish_reason", Kind: table.KindText},
+		{Name: "error", Kind: table.KindText},
+		{Name: "input_tokens", Kind: table.KindInt},
+		{Name: "output_tokens", Kind: table.KindInt},
+		{Name: "latency_ms", Kind: table.KindInt},
+	}
+	values := []table.Value{
+		textValue([]byte("x")), textValue([]byte("1")), textValue([]byte("stop")), {}, intValue(3), intValue(2), intValue(70),
+	}
+
+	for _, tt := range []struct {
+		column int
+		kind   table.Kind
+		value  table.Value
+		want   []string
+	}{
+		{0, table.KindText, values[0], []string{}},
+		{1, table.KindJSON, table.Value{Kind: table.KindJSON, Text: []byte(`"1"`)}, nil},
+		{4, table.KindFloat, table.Value{Kind: table.KindFloat, Bits: math.Float64bits(3)}, []string{
+			`out.parquet: column "input_tokens" has another type`,
+		}},
+		{6, table.KindUint, table.Value{Kind: table.KindUint, Bits: 70}, []string{
+			`out.parquet: column "latency_ms" has another type`,
+		}},
+		{3, table.KindBytes, table.Value{}, []string{`out.parquet: column "error" has another type`}},
+	} {
+		changed, row := slices.Clone(columns), slices.Clone(values)
+		changed[tt.column].Kind, row[tt.column] = tt.kind, tt.value
+
+		var file bytes.Buffer
+		w, err := newParquetWriter(&file, changed, "run-1")
+		must(t, err)
+		must(t, w.close(w.writeRow(changed, row)))
+		must(t, os.WriteFile(r.cfg.Path, file.Bytes(), 0o644))
+
+		c, err := Check(t.Context(), r.cfg)
+		must(t, err)
+
+		if diff := cmp.Diff(tt.want, c.Examples); tt.want != nil && diff != "" {
+			t.Errorf("%s as kind %d (-want +got):\n%s", columns[tt.column].Name, tt.kind, diff)
+		}
+		if isSame := columns[tt.column].Kind == tt.kind; c.Complete != isSame {
+			t.Errorf("%s as kind %d: complete is %t", columns[tt.column].Name, tt.kind, c.Complete)
+		}
 	}
 }
 

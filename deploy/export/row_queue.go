@@ -83,7 +83,9 @@ type rowQueue struct {
 	isAtEnd bool
 	// passed counts the rows that were passed.
 	passed int
-	free   []*cellRow
+	// free are passed rows whose buffers the next rows get, and freeBytes is the size of these buffers.
+	free      []*cellRow
+	freeBytes int
 
 	// filled is the number of rows, the passed ones included, that are in the maps below. byHash and byKey
 	// have the number of the last row with a hash.
@@ -103,6 +105,7 @@ func (q *rowQueue) readRow() (bool, error) {
 	row := &cellRow{}
 	if n := len(q.free); n > 0 {
 		row, q.free = q.free[n-1], q.free[:n-1]
+		q.freeBytes -= cap(row.text)
 		*row = cellRow{text: row.text[:0]}
 	}
 
@@ -148,7 +151,10 @@ func (q *rowQueue) pass() {
 		delete(q.byKey, row.keyHash)
 	}
 	q.passed++
-	q.free = append(q.free, row)
+	if q.freeBytes+cap(row.text) <= windowBytes { // a short row can have the buffer of a long one
+		q.free = append(q.free, row)
+		q.freeBytes += cap(row.text)
+	}
 }
 
 // fill reads rows until the window is full, and hashes them.

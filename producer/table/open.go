@@ -30,13 +30,20 @@ var formatNames = map[string]string{
 //
 // A folder of the path with the name of a column and a value, as in lang=de/part-0.parquet,
 // gives the rows a further column of text, unless the file has the column. Hive, Spark and
-// others write such folders.
+// others write such folders. A path with two values of one column is a [FileError].
 func Open(ctx context.Context, cfg Config) (Reader, error) {
 	r, err := openFormat(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	return withPartitions(r, cfg.File.Path), nil
+
+	reader, err := withPartitions(r, cfg.File.Path)
+	if err != nil {
+		r.Close()
+		return nil, err
+	}
+
+	return reader, nil
 }
 
 // openFormat opens a file as one of the formats.

@@ -1,9 +1,11 @@
 package table
 
 import (
+	"fmt"
 	"net/url"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -68,10 +70,20 @@ type partitionReader struct {
 }
 
 // withPartitions returns a reader of the rows with the columns in the file's path.
-func withPartitions(r Reader, path string) Reader {
+func withPartitions(r Reader, path string) (Reader, error) {
 	partitions := partitionsOf(path)
 	if len(partitions) == 0 {
-		return r
+		return r, nil
+	}
+
+	for i, part := range partitions {
+		isSame := func(other partition) bool { return other.column.Name == part.column.Name }
+		if slices.ContainsFunc(partitions[:i], isSame) {
+			return nil, &FileError{
+				File:    path,
+				Message: fmt.Sprintf("its path has two folders %s=...; a column has one value", part.column.Name),
+			}
+		}
 	}
 
 	p := &partitionReader{
@@ -81,7 +93,7 @@ func withPartitions(r Reader, path string) Reader {
 
 	p.columns = p.appendColumns(nil, r.Columns())
 
-	return p
+	return p, nil
 }
 
 // Columns implements Reader.

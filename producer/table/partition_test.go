@@ -74,3 +74,30 @@ func TestPartitions(t *testing.T) {
 		r.Close()
 	}
 }
+
+// A path with two values of one column is refused.
+func TestPartitionTwice(t *testing.T) {
+	t.Parallel()
+
+	path := filepath.Join(t.TempDir(), "x=1", "y=1", "x=2", "in.csv")
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("id\n1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+
+	file, err := inputfile.Local{}.Stat(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	_, err = Open(t.Context(), Config{
+		Opener: inputfile.Local{},
+		File:   file,
+	})
+	want := path + ": its path has two folders x=...; a column has one value"
+	if fileErr, ok := errors.AsType[*FileError](err); !ok || fileErr.Error() != want {
+		t.Errorf("error %v, want %s", err, want)
+	}
+}
