@@ -166,7 +166,7 @@ func (s *process) stopped() {
 // given out, unless it is nil.
 type input func(index uint32) error
 
-func (in input) Requests(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error] {
+func (in input) Requests(_ context.Context, wanted *roaring.Bitmap) iter.Seq2[proto.Request, error] {
 	return func(yield func(proto.Request, error) bool) {
 		var id []byte // used again, as it may be
 		for it := wanted.Iterator(); it.HasNext(); {

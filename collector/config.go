@@ -66,8 +66,8 @@ type Config struct {
 // executed, and when lines of other requests have come.
 type Input interface {
 	// Requests returns the wanted requests in ascending order, as they are published. A
-	// request may be used until the next one.
-	Requests(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error]
+	// request may be used until the next one. The end of ctx ends it with an error.
+	Requests(ctx context.Context, wanted *roaring.Bitmap) iter.Seq2[proto.Request, error]
 }
 
 // RunInfo describes a run as far as only the program around the collector knows it.

@@ -70,7 +70,7 @@ func findForeignLines(ctx context.Context, j *journal.Journal, input Input) (*ro
 		return err
 	}
 
-	for r, err := range input.Requests(roaring.Flip(roaring.New(), 0, uint64(total))) {
+	for r, err := range input.Requests(ctx, roaring.Flip(roaring.New(), 0, uint64(total))) {
 		if err != nil {
 			return nil, fmt.Errorf("compare the lines with the input: %w", err)
 		}

@@ -2,6 +2,7 @@ package collector
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"iter"
 	"strings"
@@ -81,7 +82,7 @@ func TestLineWithoutHash(t *testing.T) {
 // otherInput is an input with other requests than those that were validated.
 type otherInput struct{}
 
-func (otherInput) Requests(*roaring.Bitmap) iter.Seq2[proto.Request, error] {
+func (otherInput) Requests(context.Context, *roaring.Bitmap) iter.Seq2[proto.Request, error] {
 	return func(yield func(proto.Request, error) bool) {
 		yield(proto.Request{CustomID: []byte(`"c-0"`), URL: "/v1/completions", Body: []byte(`{}`)}, nil)
 	}

@@ -81,7 +81,7 @@ func ExampleCollector() {
 type requests []proto.Request
 
 // Requests implements [collector.Input].
-func (in requests) Requests(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error] {
+func (in requests) Requests(_ context.Context, wanted *roaring.Bitmap) iter.Seq2[proto.Request, error] {
 	return func(yield func(proto.Request, error) bool) {
 		for _, r := range in {
 			if wanted.Contains(r.Index) && !yield(r, nil) {

@@ -60,7 +60,7 @@ func (t *terminator) step(ctx context.Context, missing func() *roaring.Bitmap) e
 	}
 
 	if t.next == nil {
-		t.next, t.stopInput = iter.Pull2(t.input.Requests(missing()))
+		t.next, t.stopInput = iter.Pull2(t.input.Requests(ctx, missing()))
 	}
 
 	for range endMessages {

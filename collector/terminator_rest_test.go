@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,7 +17,7 @@ import (
 // longInput gives requests custom_ids of this many letters.
 type longInput int
 
-func (n longInput) Requests(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error] {
+func (n longInput) Requests(_ context.Context, wanted *roaring.Bitmap) iter.Seq2[proto.Request, error] {
 	return func(yield func(proto.Request, error) bool) {
 		for it := wanted.Iterator(); it.HasNext(); {
 			index := it.Next()

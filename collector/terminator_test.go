@@ -136,7 +136,7 @@ func TestCancelLongNames(t *testing.T) {
 	in := longInput(200 << 10)
 	b := newBench(t, 100, 64<<20, func(m *proto.Manifest) { // the server takes messages of 16 MB
 		m.Input.Digest = 0
-		for r := range in.Requests(roaring.Flip(roaring.New(), 0, uint64(m.Input.Requests))) {
+		for r := range in.Requests(t.Context(), roaring.Flip(roaring.New(), 0, uint64(m.Input.Requests))) {
 			m.Input.Digest.Add(r.Index, r.CustomID, r.Hash())
 		}
 	})

@@ -51,12 +51,12 @@ func (r *Reader) checkFormat(path string) error {
 	}
 
 	if !found.Certain {
-		if ok, err := r.hasRequest(path); ok || err != nil {
+		if ok, err := r.hasRequest(); ok || err != nil {
 			return err
 		}
 	}
 
-	compression, err := inputfile.Compression(r.ctx, r.source.opener(), r.source.file(path))
+	compression, err := inputfile.Compression(r.ctx, r.source.opener(), r.source.file(r.at.File))
 	if err != nil {
 		return err
 	}
@@ -71,10 +71,10 @@ func (r *Reader) checkFormat(path string) error {
 // maxSearched is the number of bytes of a file in which a request is looked for.
 const maxSearched = 1 << 30
 
-// hasRequest reports whether one of the first [MaxBad] lines of a file is an object that looks
-// like a request, good or not.
-func (r *Reader) hasRequest(path string) (bool, error) {
-	file, err := inputfile.OpenText(r.ctx, r.source.opener(), r.source.file(path), 0)
+// hasRequest reports whether one of the first [MaxBad] lines of the current file is an object that
+// looks like a request, good or not.
+func (r *Reader) hasRequest() (bool, error) {
+	file, err := inputfile.OpenText(r.ctx, r.source.opener(), r.source.file(r.at.File), 0)
 	if err != nil {
 		return false, err
 	}

@@ -368,7 +368,7 @@ func (p *Producer) openInput(ctx context.Context, m proto.Manifest) (*Reader, er
 		p.validated = true
 	}
 
-	return newRunReader(ctx, source, m)
+	return NewRunReader(ctx, source, m)
 }
 
 // loadWanted returns the set of requests that the round publishes, nil for all, and how many

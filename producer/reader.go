@@ -52,6 +52,10 @@ type Reader struct {
 	// duplicates are the requests whose custom_id an earlier line has. Only validation, which
 	// has seen all, knows them.
 	duplicates *roaring.Bitmap
+	// opened is called with each table that is opened, and ended with the index of a file that was read to
+	// its end. Nil: they are not called.
+	opened func(table.Reader)
+	ended  func(file int)
 	// validated is set if validation has read the files, and so accepted their formats.
 	validated bool
 	// bounded is set if a file with too much filler is refused.
@@ -91,8 +95,9 @@ func NewReader(ctx context.Context, source Source, s proto.Settings, tee io.Writ
 	return r, err
 }
 
-// newRunReader reads the requests of a run's input just as validation has found them.
-func newRunReader(ctx context.Context, source Source, m proto.Manifest) (*Reader, error) {
+// NewRunReader reads the requests of a run's input just as validation has found them: with the refused ones.
+// The source is that of [SourceOf].
+func NewRunReader(ctx context.Context, source Source, m proto.Manifest) (*Reader, error) {
 	r, err := NewReader(ctx, source, m.Settings, nil)
 	if err != nil {
 		return nil, err
@@ -226,6 +231,9 @@ func (r *Reader) nextChosen(item *Item) error {
 		}
 
 		r.Close()
+		if r.ended != nil {
+			r.ended(r.at.File)
+		}
 		r.at = proto.Checkpoint{File: r.at.File + 1, Index: r.at.Index}
 	}
 }
@@ -285,7 +293,7 @@ func (r *Reader) Close() {
 func (r *Reader) openFile(offset int64, line int) error {
 	path := r.source.Files[r.at.File]
 
-	in, err := inputfile.OpenText(r.ctx, r.source.opener(), r.source.file(path), offset)
+	in, err := inputfile.OpenText(r.ctx, r.source.opener(), r.source.file(r.at.File), offset)
 	if err != nil {
 		return err
 	}

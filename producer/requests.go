@@ -18,7 +18,7 @@ func Requests(
 	ctx context.Context, source Source, m proto.Manifest, wanted *roaring.Bitmap,
 ) iter.Seq2[proto.Request, error] {
 	return func(yield func(proto.Request, error) bool) {
-		r, err := newRunReader(ctx, source, m)
+		r, err := NewRunReader(ctx, source, m)
 		if err != nil {
 			yield(proto.Request{}, err)
 			return

@@ -71,13 +71,8 @@ func (r *rowReader) close() {
 // openTable opens the current file as a table.
 func (r *Reader) openTable(from table.Position) error {
 	path := r.source.Files[r.at.File]
-	cfg := table.Config{
-		Opener: r.source.opener(),
-		File:   r.source.file(path),
-		Table:  r.rows.settings.Rows.Table,
-		Only:   r.rows.columns,
-		From:   from,
-	}
+	cfg := r.source.tableConfig(r.at.File, r.rows.settings.Rows.Table)
+	cfg.Only, cfg.From = r.rows.columns, from
 	if from == (table.Position{}) {
 		cfg.Text = r.tee
 	}
@@ -93,8 +88,9 @@ func (r *Reader) openTable(from table.Position) error {
 			Settings: r.rows.settings,
 			Columns:  columns,
 			Varied:   t.Format() == proto.FormatJSON || t.Format() == proto.FormatJSONL,
-			File:     path,
+			File:     cfg.Origin,
 			Opener:   r.source.opener(),
+			NoFiles:  r.source.Stored,
 		})
 		if err != nil {
 			t.Close()
@@ -107,6 +103,9 @@ func (r *Reader) openTable(from table.Position) error {
 	}
 
 	r.rows.table = t
+	if r.opened != nil {
+		r.opened(t)
+	}
 
 	return nil
 }

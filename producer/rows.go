@@ -58,7 +58,7 @@ func NewRowReader(ctx context.Context, source Source, m proto.Manifest) (*RowRea
 
 	if m.Settings.Rows == nil {
 		var err error
-		r.requests, err = newRunReader(ctx, r.source, m)
+		r.requests, err = NewRunReader(ctx, r.source, m)
 		return r, err
 	}
 
@@ -159,13 +159,9 @@ func (r *RowReader) openFile() (err error) {
 	return err
 }
 
-// openTable opens a file of the source as a table.
-func (s Source) openTable(ctx context.Context, file int, of proto.Table) (table.Reader, error) {
-	return table.Open(ctx, table.Config{
-		Opener: s.opener(),
-		File:   s.file(s.Files[file]),
-		Table:  of,
-	})
+// openTable opens the i-th file of the source as a table.
+func (s Source) openTable(ctx context.Context, i int, t proto.Table) (table.Reader, error) {
+	return table.Open(ctx, s.tableConfig(i, t))
 }
 
 // emptyRow returns a row without values in place of one that cannot be read.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/promptmill/promptmill/producer/inputfile"
+	"github.com/promptmill/promptmill/producer/table"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -14,24 +15,23 @@ type Source struct {
 	Files []string
 	// Opener opens the files. Defaults to [inputfile.Local].
 	Opener inputfile.Opener
-	// ETags are the ETags that the files must still have, by their paths. Defaults to none.
-	ETags map[string]string
+	// Validated are the files as validation has found them. Each of Files is read like the one in its place: as
+	// a table in the same format, with the columns and images of its original folder, and with the same
+	// ETag if it has the same path. Defaults to none.
+	Validated []proto.File
+	// Stored reports that the bus has the files, or will have them. Other machines read them then, so that
+	// rows with images that are files are refused. Defaults to false.
+	Stored bool
 }
 
-// SourceOf returns the source of the files of a validated input. A file with an ETag must still
-// have it.
+// SourceOf returns the source of the files of a validated input, wherever they are now.
 func SourceOf(in proto.Input, files []string, opener inputfile.Opener) Source {
-	s := Source{Files: files, Opener: opener}
-	for _, f := range in.Files {
-		if f.ETag != "" {
-			if s.ETags == nil {
-				s.ETags = map[string]string{}
-			}
-			s.ETags[f.Path] = f.ETag
-		}
+	return Source{
+		Files:     files,
+		Opener:    opener,
+		Validated: in.Files,
+		Stored:    in.Stored,
 	}
-
-	return s
 }
 
 // opener returns the opener of the files.
@@ -42,24 +42,50 @@ func (s Source) opener() inputfile.Opener {
 	return s.Opener
 }
 
-// file names a file for the opener.
-func (s Source) file(path string) proto.File { return proto.File{Path: path, ETag: s.ETags[path]} }
+// validated returns the i-th file as validation has found it; with its path alone if it was not validated.
+func (s Source) validated(i int) proto.File {
+	if len(s.Validated) == len(s.Files) {
+		return s.Validated[i]
+	}
+	return proto.File{Path: s.Files[i]}
+}
 
-// Open opens one of the files.
-func (s Source) Open(ctx context.Context, path string) (inputfile.File, error) {
-	return s.opener().Open(ctx, s.file(path))
+// file names the i-th file for the opener.
+func (s Source) file(i int) proto.File {
+	f := proto.File{Path: s.Files[i]}
+	if then := s.validated(i); then.Path == f.Path {
+		f.ETag = then.ETag
+	}
+	return f
+}
+
+// Open opens the i-th file.
+func (s Source) Open(ctx context.Context, i int) (inputfile.File, error) {
+	return s.opener().Open(ctx, s.file(i))
+}
+
+// tableConfig says how the i-th file is read as a table.
+func (s Source) tableConfig(i int, t proto.Table) table.Config {
+	then := s.validated(i)
+
+	return table.Config{
+		Opener: s.opener(),
+		File:   s.file(i),
+		Origin: then.OriginalPath(),
+		Table:  then.Table(t),
+	}
 }
 
 // Describe describes the files as they are now.
 func (s Source) Describe(ctx context.Context) ([]proto.File, error) {
 	var files []proto.File
-	for _, path := range s.Files {
+	for i, path := range s.Files {
 		file, err := s.opener().Stat(ctx, path)
 		if err != nil {
 			return nil, err
 		}
 
-		if etag := s.ETags[path]; etag != "" && etag != file.ETag {
+		if etag := s.file(i).ETag; etag != "" && etag != file.ETag {
 			return nil, fmt.Errorf("%w: %s has another ETag", proto.ErrInputChanged, path)
 		}
 

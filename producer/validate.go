@@ -40,7 +40,7 @@ func Validate(
 		return in, report, err
 	}
 
-	source = SourceOf(in, source.Files, source.Opener) // what is read again must be the same
+	source.Validated = in.Files // what is read again must be the same
 
 	sum := sha256.New()
 	counted := &countingWriter{ctx: ctx, w: sum}
@@ -49,6 +49,10 @@ func Validate(
 		return in, report, err
 	}
 	defer r.Close()
+
+	if s.Rows != nil {
+		r.noteTables(in.Files, counted)
+	}
 
 	hasIDs := s.Rows == nil || s.Rows.CustomID != ""
 	seen := map[[16]byte]struct{}{}
@@ -148,6 +152,20 @@ func Validate(
 	return in, report, nil
 }
 
+// noteTables notes in files, while they are read, how they are read and how much text each has.
+func (r *Reader) noteTables(files []proto.File, counted *countingWriter) {
+	var before int64
+
+	r.opened = func(t table.Reader) {
+		files[r.at.File].Format, files[r.at.File].Delimiter = t.Format(), t.Delimiter()
+	}
+
+	r.ended = func(file int) {
+		files[file].TextBytes = counted.n - before
+		before = counted.n
+	}
+}
+
 // HashID reduces a custom_id, given as a JSON string, to 16 bytes: the same for all its spellings.
 func HashID(raw []byte) [16]byte {
 	sum := sha256.Sum256(idText(raw))
@@ -182,47 +200,53 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 // Checksum returns the SHA-256 of the files under the settings in hexadecimal, as [proto.Input]
 // has it.
 func Checksum(ctx context.Context, source Source, s proto.Settings) (string, error) {
+	sum, _, err := sumFiles(ctx, source, s)
+	return sum, err
+}
+
+// sumFiles returns the checksum of the files, and how much text each has.
+func sumFiles(ctx context.Context, source Source, s proto.Settings) (string, []int64, error) {
 	sum := sha256.New()
+	counted := &countingWriter{ctx: ctx, w: sum}
+
 	if s.Rows != nil {
 		isMixed, err := hasParquet(ctx, source, s)
 		if err != nil {
-			return "", err
+			return "", nil, err
 		}
 
 		if isMixed {
-			return checksumRows(ctx, source, s)
+			sizes, err := sumRows(ctx, source, s, counted)
+			return hex.EncodeToString(sum.Sum(nil)), sizes, err
 		}
 	}
 
-	for _, path := range source.Files {
-		in, err := inputfile.OpenText(ctx, source.opener(), source.file(path), 0)
+	sizes := make([]int64, len(source.Files))
+	for i, path := range source.Files {
+		in, err := inputfile.OpenText(ctx, source.opener(), source.file(i), 0)
 		if err != nil {
-			return "", err
+			return "", nil, err
 		}
 
-		_, err = io.Copy(&countingWriter{ctx: ctx, w: sum}, in)
+		sizes[i], err = io.Copy(counted, in)
 		in.Close()
 
 		if ctx.Err() != nil {
-			return "", ctx.Err()
+			return "", nil, ctx.Err()
 		}
 
 		if err != nil {
-			return "", fmt.Errorf("read %s: %w", path, err)
+			return "", nil, fmt.Errorf("read %s: %w", path, err)
 		}
 	}
 
-	return hex.EncodeToString(sum.Sum(nil)), nil
+	return hex.EncodeToString(sum.Sum(nil)), sizes, nil
 }
 
 // hasParquet reports whether one of the files is Parquet.
 func hasParquet(ctx context.Context, source Source, s proto.Settings) (bool, error) {
-	for _, path := range source.Files {
-		t, err := table.Open(ctx, table.Config{
-			Opener: source.opener(),
-			File:   source.file(path),
-			Table:  s.Rows.Table,
-		})
+	for i := range source.Files {
+		t, err := source.openTable(ctx, i, s.Rows.Table)
 		if err != nil {
 			return false, err
 		}
@@ -237,14 +261,17 @@ func hasParquet(ctx context.Context, source Source, s proto.Settings) (bool, err
 	return false, nil
 }
 
-// checksumRows returns the checksum of files of which some are Parquet, by reading their rows.
-func checksumRows(ctx context.Context, source Source, s proto.Settings) (string, error) {
-	sum := sha256.New()
-	r, err := NewReader(ctx, source, s, &countingWriter{ctx: ctx, w: sum})
+// sumRows writes the text of files, of which some are Parquet, by reading their rows. It returns how much
+// text each has.
+func sumRows(ctx context.Context, source Source, s proto.Settings, to *countingWriter) ([]int64, error) {
+	r, err := NewReader(ctx, source, s, to)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer r.Close()
+
+	files := make([]proto.File, len(source.Files))
+	r.noteTables(files, to)
 
 	for {
 		_, err := r.Next()
@@ -252,28 +279,60 @@ func checksumRows(ctx context.Context, source Source, s proto.Settings) (string,
 			break
 		}
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 	}
 
 	if _, err := r.countAll(); err != nil {
-		return "", err
+		return nil, err
 	}
 
-	return hex.EncodeToString(sum.Sum(nil)), nil
+	sizes := make([]int64, len(files))
+	for i, f := range files {
+		sizes[i] = f.TextBytes
+	}
+
+	return sizes, nil
 }
 
-// CheckInput reads the files, and returns an error that wraps [proto.ErrInputChanged] if their
-// text is not the validated one.
+// ChangedInputError reports that files are not the validated input. It wraps [proto.ErrInputChanged].
+type ChangedInputError struct {
+	// Reason is the difference, as the end of a sentence.
+	Reason string
+}
+
+// Error implements error.
+func (e *ChangedInputError) Error() string { return proto.ErrInputChanged.Error() + ": " + e.Reason }
+
+// Unwrap returns [proto.ErrInputChanged].
+func (e *ChangedInputError) Unwrap() error { return proto.ErrInputChanged }
+
+// changedInputf returns a [ChangedInputError].
+func changedInputf(format string, args ...any) error {
+	return &ChangedInputError{Reason: fmt.Sprintf(format, args...)}
+}
+
+// CheckInput reads the files, and returns a [ChangedInputError] if they are not the validated ones: if their text, or of tables the part of it in each file, is another. With
+// [SourceOf] the same text is also the same table, whatever the files are called.
 func CheckInput(ctx context.Context, in proto.Input, s proto.Settings, source Source) error {
-	sum, err := Checksum(ctx, source, s)
+	if s.Rows != nil && len(source.Files) != len(in.Files) {
+		return changedInputf("it had %d files, and has %d now", len(in.Files), len(source.Files))
+	}
+
+	sum, sizes, err := sumFiles(ctx, source, s)
 	if err != nil {
 		return fmt.Errorf("check the input: %w", err)
 	}
 
 	if sum != in.SHA256 {
-		return fmt.Errorf("%w: the SHA-256 of its text began with %.12s, and begins with %.12s now",
-			proto.ErrInputChanged, in.SHA256, sum)
+		return changedInputf("the SHA-256 of its text began with %.12s, and begins with %.12s now", in.SHA256, sum)
+	}
+
+	for i, size := range sizes {
+		if s.Rows != nil && size != in.Files[i].TextBytes {
+			return changedInputf("its text is divided into files at other places: %s has %d bytes of it, and had %d",
+				source.Files[i], size, in.Files[i].TextBytes)
+		}
 	}
 
 	return nil

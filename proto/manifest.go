@@ -242,6 +242,38 @@ type File struct {
 	ChangeTime time.Time `json:"change_time,omitzero"`
 	// ETag identifies the contents of a file of an object store or a web server; empty for any other.
 	ETag string `json:"etag,omitempty"`
+
+	// Origin is the path that validation has read, if the file has another one now. The folders of that
+	// path are part of the table: columns of its rows, and places of its images. Empty: Path.
+	Origin string `json:"origin,omitempty"`
+	// Format is the format of a table that validation has found, one of [TableFormats]. The file is read
+	// in this format from then on, whatever its name is. Empty: the file is no table.
+	Format string `json:"format,omitempty"`
+	// Delimiter is the character between the fields of CSV that validation has found. Empty for any
+	// other format.
+	Delimiter string `json:"delimiter,omitempty"`
+	// TextBytes is the part of [Input.Bytes] that a table has. 0 for a file that is no table.
+	TextBytes int64 `json:"text_bytes,omitempty"`
+}
+
+// OriginalPath returns the path that validation has read.
+func (f File) OriginalPath() string { return cmp.Or(f.Origin, f.Path) }
+
+// Move notes that the file has another path now.
+func (f *File) Move(to string) {
+	origin := f.OriginalPath()
+	f.Path, f.Origin = to, ""
+	if origin != to {
+		f.Origin = origin
+	}
+}
+
+// Table returns how a validated file is read, by the settings and what validation has found.
+func (f File) Table(settings Table) Table {
+	settings.Format = cmp.Or(f.Format, settings.Format)
+	settings.Delimiter = cmp.Or(f.Delimiter, settings.Delimiter)
+
+	return settings
 }
 
 // Settings turn the input into requests and shards. They stay the same for a whole run, so that a
@@ -494,8 +526,11 @@ func (m Manifest) checkFields(key string) error {
 	}
 
 	for _, f := range in.Files {
-		if f.Bytes < 0 {
-			return NewFieldError("input.files", "one of %d bytes", f.Bytes)
+		switch {
+		case f.Bytes < 0 || f.TextBytes < 0:
+			return NewFieldError("input.files", "one of %d bytes, %d of text", f.Bytes, f.TextBytes)
+		case f.Format != "" && !slices.Contains(TableFormats, f.Format):
+			return NewFieldError("input.files", "one in the format %q", Excerpt(f.Format))
 		}
 	}
 

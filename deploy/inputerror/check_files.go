@@ -25,7 +25,7 @@ func (in Input) Check(ctx context.Context, s proto.Settings) error {
 		opener = inputfile.Local{}
 	}
 
-	for _, name := range in.Files {
+	for i, name := range in.Files {
 		if name == "-" {
 			continue
 		}
@@ -34,7 +34,12 @@ func (in Input) Check(ctx context.Context, s proto.Settings) error {
 			return err
 		}
 
-		if err := readFirst(ctx, producer.Source{Files: []string{name}, Opener: opener}, s.Rows); err != nil {
+		source := producer.Source{Files: []string{name}, Opener: opener}
+		if len(in.Validated) == len(in.Files) {
+			source.Validated = in.Validated[i : i+1]
+		}
+
+		if err := readFirst(ctx, source, s.Rows); err != nil {
 			named := in
 			named.Files = []string{name}
 			return named.Describe(err)

@@ -21,6 +21,9 @@ import (
 type Input struct {
 	// Files are the paths of the files that were read. Required.
 	Files []string
+	// Validated are the files as the validation of their run has found them, see [producer.Source]. Defaults to
+	// none.
+	Validated []proto.File
 	// Opener opens the files. Defaults to files of this machine.
 	Opener inputfile.Opener
 	// Stdin is set if the one file is a copy of standard input. Defaults to false.

@@ -52,7 +52,7 @@ func (r *runner) resume(ctx context.Context) error {
 	// The file may have been moved: its contents are the same.
 	for i, path := range r.inputs {
 		if i < len(state.Manifest.Input.Files) {
-			state.Manifest.Input.Files[i].Path = path
+			state.Manifest.Input.Files[i].Move(path)
 		}
 	}
 

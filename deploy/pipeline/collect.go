@@ -324,7 +324,7 @@ func (c *runCollector) newParts(ctx context.Context, m proto.Manifest, j *journa
 		OnWritten:     func() { c.reporter().writeFor(c.Output) },
 		OnStopped:     stopped,
 		OnSynced:      onSynced(c.Upload),
-		Input:         Input{Run: m, Files: func() ([]string, error) { return c.inputFiles(ctx, m) }},
+		Input:         Input{Run: m, Files: c.filesOf(m)},
 		Info:          collector.RunInfo{Platform: "OpenAI-compatible servers", Version: c.Version},
 		Log:           c.Log,
 	})
@@ -337,7 +337,7 @@ func (c *runCollector) newParts(ctx context.Context, m proto.Manifest, j *journa
 		Run:   c.Run,
 		Yield: true,
 		Log:   c.Log,
-		Files: func(ctx context.Context) ([]string, error) { return c.inputFiles(ctx, m) },
+		Files: c.filesOf(m),
 	})
 
 	return p, err
@@ -654,15 +654,28 @@ func (c *runCollector) inputFiles(ctx context.Context, m proto.Manifest) ([]stri
 		copies = append(copies, path)
 	}
 
+	// A copy may have been there, of another run or cut off by a crash of the machine.
+	if err := producer.CheckInput(ctx, m.Input, m.Settings, producer.SourceOf(m.Input, copies, nil)); err != nil {
+		for _, path := range copies {
+			os.Remove(path) // the next attempt copies it
+		}
+		return nil, fmt.Errorf("the copy of the input of run %s: %w", c.Run, err)
+	}
+
 	c.files = copies
 
 	return copies, nil
 }
 
+// filesOf returns inputFiles for a run.
+func (c *runCollector) filesOf(m proto.Manifest) func(context.Context) ([]string, error) {
+	return func(ctx context.Context) ([]string, error) { return c.inputFiles(ctx, m) }
+}
+
 // source returns the copies of the input as the input of the run.
 func (c *runCollector) source(ctx context.Context, m proto.Manifest) (producer.Source, error) {
 	paths, err := c.inputFiles(ctx, m)
-	return producer.Source{Files: paths}, err
+	return producer.SourceOf(m.Input, paths, nil), err
 }
 
 // copyObject copies an object of the run into a file, unless that is there.

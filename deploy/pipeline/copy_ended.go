@@ -96,7 +96,7 @@ func (c *runCollector) copyInto(ctx context.Context, m proto.Manifest, j *journa
 		Format:        c.Table.format(c.Format),
 		WriteTables:   c.table.forCollector(m, c.Format),
 		OnWritten:     func() { c.reporter().writeFor(c.Output) },
-		Input:         Input{Run: m, Files: func() ([]string, error) { return c.inputFiles(ctx, m) }},
+		Input:         Input{Run: m, Files: c.filesOf(m)},
 		Info:          collector.RunInfo{Platform: "OpenAI-compatible servers", Version: c.Version},
 		Log:           c.Log,
 	})

@@ -154,7 +154,7 @@ func runParts(ctx context.Context) error {
 		Journal: j,
 		Output:  out,
 		Limits:  limits,
-		Input:   pipeline.Input{Run: run, Files: func() ([]string, error) { return inputs, nil }},
+		Input:   pipeline.Input{Run: run, Files: func(context.Context) ([]string, error) { return inputs, nil }},
 	})
 	if err != nil {
 		return err

@@ -148,17 +148,17 @@ func (u *usableWorkers) mayServe(models []string) bool {
 type Input struct {
 	// Run is the run. Required.
 	Run proto.Manifest
-	// Files returns the input files, when they are needed. Required.
-	Files func() ([]string, error)
+	// Files returns the input files, when they are needed, or an error when ctx ends. Required.
+	Files func(context.Context) ([]string, error)
 	// Opener opens the files. Defaults to files of this machine.
 	Opener inputfile.Opener
 }
 
 // Requests implements collector.Input.
-func (in Input) Requests(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error] {
-	files, err := in.Files()
+func (in Input) Requests(ctx context.Context, wanted *roaring.Bitmap) iter.Seq2[proto.Request, error] {
+	files, err := in.Files(ctx)
 	if err != nil {
 		return func(yield func(proto.Request, error) bool) { yield(proto.Request{}, err) }
 	}
-	return producer.Requests(context.Background(), producer.SourceOf(in.Run.Input, files, in.Opener), in.Run, wanted)
+	return producer.Requests(ctx, producer.SourceOf(in.Run.Input, files, in.Opener), in.Run, wanted)
 }

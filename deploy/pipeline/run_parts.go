@@ -182,7 +182,7 @@ func (r *runner) newParts(ctx context.Context, l *busconn.Connection, v *progres
 		}),
 		Input: Input{
 			Run:    m,
-			Files:  func() ([]string, error) { return r.inputs, nil },
+			Files:  r.files,
 			Opener: r.cfg.Opener,
 		},
 		Info: collector.RunInfo{

@@ -63,17 +63,17 @@ func (r *runner) checkSameInput(ctx context.Context, in proto.Input) error {
 		return nil
 	}
 
-	sum, err := producer.Checksum(ctx, r.source(), r.cfg.Settings)
-	if err != nil {
-		return err
+	err = producer.CheckInput(ctx, in, r.cfg.Settings, producer.SourceOf(in, r.inputs, r.cfg.Opener))
+	if errors.Is(err, proto.ErrInputChanged) {
+		reason := err.Error()
+		if changed, ok := errors.AsType[*producer.ChangedInputError](err); ok {
+			reason = changed.Reason
+		}
+
+		return otherRunError("%s was made from another input: %s", placeOf(r.cfg.Upload, r.output).Results(), reason)
 	}
 
-	if sum != in.SHA256 {
-		return otherRunError("%s was %s", placeOf(r.cfg.Upload, r.output).Results(),
-			describeInputChange(in.SHA256, sum))
-	}
-
-	return nil
+	return err
 }
 
 // describeRunChange describes how the runs of two manifests with the same id differ: in the text of

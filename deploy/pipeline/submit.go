@@ -240,7 +240,7 @@ type submission struct {
 
 // source returns the input files.
 func (s *submission) source() producer.Source {
-	return producer.Source{Files: s.inputs, Opener: s.opener}
+	return producer.Source{Files: s.inputs, Opener: s.opener, Stored: true}
 }
 
 // prepare checks the input and makes the manifest, or returns that of the same run if it is on the
@@ -391,8 +391,9 @@ func (s *submission) publish(ctx context.Context, m proto.Manifest, mayHaveLines
 	}
 
 	source := producer.SourceOf(m.Input, s.inputs, s.opener)
-	for i, path := range s.inputs {
-		if err := s.storeInput(ctx, m.Run, proto.InputObject(i), source, path); err != nil {
+	source.Stored = true
+	for i := range s.inputs {
+		if err := s.storeInput(ctx, m.Run, source, i); err != nil {
 			return err
 		}
 	}
@@ -518,8 +519,9 @@ func (s *submission) hasEnded(ctx context.Context, run string) bool {
 const parquetMagic = "PAR1"
 
 // storeInput puts an input file into the run's object store, packed if it is text that is not packed.
-func (s *submission) storeInput(ctx context.Context, run, object string, source producer.Source, path string) error {
-	file, err := source.Open(ctx, path)
+func (s *submission) storeInput(ctx context.Context, run string, source producer.Source, index int) error {
+	object := proto.InputObject(index)
+	file, err := source.Open(ctx, index)
 	if err != nil {
 		return fmt.Errorf("read the input: %w", err)
 	}

@@ -176,9 +176,17 @@ func parseVerify(
 	}
 
 	inputs = named.files
-	readable := slices.DeleteFunc(slices.Clone(inputs), isPipe)
-	input := inputerror.Input{Files: readable, Opener: places}
-	if err := input.Check(ctx, verify.ReadSelection(output.Prefix(name))); err != nil {
+	run := verify.ReadSelection(output.Prefix(name))
+	input := inputerror.Input{
+		Files:     inputs,
+		Validated: run.Input.Files,
+		Opener:    places,
+	}
+	if slices.ContainsFunc(inputs, isPipe) {
+		input.Files, input.Validated = slices.DeleteFunc(slices.Clone(inputs), isPipe), nil
+	}
+
+	if err := input.Check(ctx, run.Settings); err != nil {
 		return verify.Config{}, err
 	}
 

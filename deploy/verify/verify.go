@@ -54,11 +54,15 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 type verifier struct {
 	Result
 
-	cfg      Config
-	settings proto.Settings // of the run
-	wanted   map[[16]byte]wantedLine
-	models   map[string]uint32 // of the requests, by name
-	names    []string          // the same, by index
+	cfg Config
+	// manifest has the settings and the input of the run, see ReadSelection.
+	manifest proto.Manifest
+	// digest is the digest of the requests of the input, and refused the first of them that is refused.
+	digest  proto.Digest
+	refused error
+	wanted  map[[16]byte]wantedLine
+	models  map[string]uint32 // of the requests, by name
+	names   []string          // the same, by index
 }
 
 // wantedLine counts the lines that the output must still have for a custom_id.
@@ -74,7 +78,7 @@ func newVerifier(cfg Config) (*verifier, error) {
 	v := &verifier{
 		Result:   Result{Examples: []string{}},
 		cfg:      cfg,
-		settings: ReadSelection(cfg.Output),
+		manifest: ReadSelection(cfg.Output),
 		wanted:   map[[16]byte]wantedLine{},
 		models:   map[string]uint32{},
 	}
@@ -89,21 +93,28 @@ func newVerifier(cfg Config) (*verifier, error) {
 			"without --answers only the custom_ids are compared")
 	}
 
-	v.settings = m.Settings
+	v.manifest = m
 
 	return v, nil
 }
 
-// ReadSelection reads from the files of an output the settings that decide which requests its input has:
-// those of rows, limits and samples. An output whose run cannot be read has the zero ones, for lines that
-// are requests each.
-func ReadSelection(out output.Prefix) proto.Settings {
-	s := proto.Settings{Model: "any"}
-	if m, err := readManifest(out); err == nil {
-		s.Rows, s.Limit, s.Sample = m.Settings.Rows, m.Settings.Limit, m.Settings.Sample
+// ReadSelection reads from the files of an output what decides which requests its input has. Of a run of rows it
+// returns the manifest, and of any other the settings of limits and samples, and no input. An output
+// whose run cannot be read has the zero settings, for lines that are requests each.
+func ReadSelection(out output.Prefix) proto.Manifest {
+	lines := proto.Manifest{Settings: proto.Settings{Model: "any"}}
+
+	m, err := readManifest(out)
+	switch {
+	case err != nil:
+		return lines
+	case m.Settings.Rows != nil:
+		return m
 	}
 
-	return s
+	lines.Settings.Limit, lines.Settings.Sample = m.Settings.Limit, m.Settings.Sample
+
+	return lines
 }
 
 // readManifest reads the manifest of a run from its files, whether it is complete or not.
@@ -122,7 +133,7 @@ func readManifest(out output.Prefix) (proto.Manifest, error) {
 
 // compare reads input and output.
 func (v *verifier) compare(ctx context.Context) error {
-	in, err := producer.NewReader(ctx, producer.Source{Files: v.cfg.Inputs, Opener: v.cfg.Opener}, v.settings, nil)
+	in, err := v.openInput(ctx)
 	if err != nil {
 		return err
 	}
@@ -160,9 +171,36 @@ func (v *verifier) compare(ctx context.Context) error {
 	v.Complete = v.Missing == 0 && v.Repeated == 0 && v.Unknown == 0 && v.Broken == 0 && v.Swapped == 0
 	if !v.Complete {
 		v.nameRun()
+	} else if err := v.compareRows(); err != nil {
+		return err
 	}
 
 	return v.addMissing(in)
+}
+
+// openInput opens the input: rows as the run has read them, and lines as they are.
+func (v *verifier) openInput(ctx context.Context) (*producer.Reader, error) {
+	if v.manifest.Settings.Rows != nil {
+		return producer.NewRunReader(ctx, producer.SourceOf(v.manifest.Input, v.cfg.Inputs, v.cfg.Opener), v.manifest)
+	}
+	return producer.NewReader(ctx, producer.Source{Files: v.cfg.Inputs, Opener: v.cfg.Opener}, v.manifest.Settings, nil)
+}
+
+// compareRows returns an error if the requests of rows are not those of the run. Their custom_ids do not show it:
+// most are the numbers of the requests, which another input of the same length has too.
+func (v *verifier) compareRows() error {
+	then := v.manifest.Input
+	if v.manifest.Settings.Rows == nil || v.digest == then.Digest {
+		return nil
+	}
+
+	reason := "its rows give other requests"
+	if v.refused != nil && then.Invalid == 0 {
+		reason = v.refused.Error()
+	}
+
+	return exit.WithHint(fmt.Errorf("the input is not the one of run %s: %s", v.manifest.Run, reason),
+		"give the input as it was when the run began: "+listInputs(then))
 }
 
 // nameRun records the run of the output and its input, where the output still has them.
@@ -172,12 +210,16 @@ func (v *verifier) nameRun() {
 		return
 	}
 
+	v.run, v.input = m.Run, listInputs(m.Input)
+}
+
+// listInputs returns the paths of the files of an input.
+func listInputs(in proto.Input) string {
 	var paths []string
-	for _, file := range m.Input.Files {
+	for _, file := range in.Files {
 		paths = append(paths, files.Short(file.Path))
 	}
-
-	v.run, v.input = m.Run, strings.Join(paths, " ")
+	return strings.Join(paths, " ")
 }
 
 // readInput records the line that the output must have for each request. Of several with one
@@ -190,6 +232,13 @@ func (v *verifier) readInput(ctx context.Context, in *producer.Reader) error {
 		}
 		if err != nil {
 			return err
+		}
+
+		if v.manifest.Settings.Rows != nil {
+			v.digest.Add(item.Index, item.CustomID, item.Hash())
+			if item.Err != nil && v.refused == nil {
+				v.refused = fmt.Errorf("%s: %w", item.Place(), item.Err)
+			}
 		}
 
 		key := producer.HashID(item.CustomID)

@@ -60,6 +60,13 @@ func (r *Renderer) appendImageAt(dst []byte, column int, at string) ([]byte, err
 		return r.appendString(dst, []byte(at), []int{column})
 	}
 
+	if r.noFiles {
+		return dst, &CellError{
+			Column: r.names[column],
+			Reason: at + " is a file, which other machines cannot read: give its URL, or a column with the bytes",
+		}
+	}
+
 	path := r.resolvePath(at)
 	data, err := r.readImage(path)
 	if cell, ok := errors.AsType[*CellError](err); ok {

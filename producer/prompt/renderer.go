@@ -29,6 +29,8 @@ type Config struct {
 	// File is the path or URL of the table. Paths of images are relative to its folder.
 	// Defaults to the working directory.
 	File string
+	// NoFiles reports that an image that is a file is a [CellError], wherever it is. Defaults to false.
+	NoFiles bool
 	// Opener opens the files of images. Defaults to [inputfile.Local].
 	Opener inputfile.Opener
 }
@@ -39,6 +41,8 @@ type Renderer struct {
 	endpoint string
 	file     string
 	opener   inputfile.Opener
+	// noFiles reports that images that are files are refused.
+	noFiles bool
 
 	// names are the names of the columns that are used.
 	names []string
@@ -93,7 +97,7 @@ func New(ctx context.Context, cfg Config) (*Renderer, error) {
 		return nil, err
 	}
 
-	r.ctx, r.file, r.opener = ctx, cfg.File, cfg.Opener
+	r.ctx, r.file, r.opener, r.noFiles = ctx, cfg.File, cfg.Opener, cfg.NoFiles
 	if r.opener == nil {
 		r.opener = inputfile.Local{}
 	}

@@ -129,6 +129,9 @@ func (r *csvReader) readHeader() error {
 // Format implements Reader.
 func (r *csvReader) Format() string { return r.format }
 
+// Delimiter implements Reader.
+func (r *csvReader) Delimiter() string { return string(r.parser.delimiter) }
+
 // Columns implements Reader.
 func (r *csvReader) Columns() []Column { return r.columns }
 

@@ -80,6 +80,9 @@ func newJSONArray(text *textFile, before string, base int64) *jsonArray {
 // Format implements Reader.
 func (r *jsonArray) Format() string { return proto.FormatJSON }
 
+// Delimiter implements Reader.
+func (r *jsonArray) Delimiter() string { return "" }
+
 // Columns implements Reader.
 func (r *jsonArray) Columns() []Column { return r.columns }
 

@@ -48,6 +48,9 @@ func newJSONLines(text *textFile) *jsonLines {
 // Format implements Reader.
 func (r *jsonLines) Format() string { return proto.FormatJSONL }
 
+// Delimiter implements Reader.
+func (r *jsonLines) Delimiter() string { return "" }
+
 // Columns implements Reader.
 func (r *jsonLines) Columns() []Column { return r.columns }
 

@@ -2,6 +2,7 @@ package table
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -37,7 +38,7 @@ func Open(ctx context.Context, cfg Config) (Reader, error) {
 		return nil, err
 	}
 
-	reader, err := withPartitions(r, cfg.File.Path)
+	reader, err := withPartitions(r, cfg.origin())
 	if err != nil {
 		r.Close()
 		return nil, err
@@ -45,6 +46,9 @@ func Open(ctx context.Context, cfg Config) (Reader, error) {
 
 	return reader, nil
 }
+
+// origin returns the path that the rows are from.
+func (c Config) origin() string { return cmp.Or(c.Origin, c.File.Path) }
 
 // openFormat opens a file as one of the formats.
 func openFormat(ctx context.Context, cfg Config) (Reader, error) {

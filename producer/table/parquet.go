@@ -126,6 +126,9 @@ func (n *parquetNode) columnKind() Kind {
 // Format implements Reader.
 func (r *ParquetReader) Format() string { return proto.FormatParquet }
 
+// Delimiter implements Reader.
+func (r *ParquetReader) Delimiter() string { return "" }
+
 // Columns implements Reader.
 func (r *ParquetReader) Columns() []Column { return r.columns }
 

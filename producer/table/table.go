@@ -11,6 +11,8 @@ import (
 type Reader interface {
 	// Format returns the format of the file, one of [proto.TableFormats].
 	Format() string
+	// Delimiter returns the character between the fields of CSV and TSV; empty for any other format.
+	Delimiter() string
 	// Columns returns the columns of the file, in their order. Of JSON, where each row has its
 	// own, they are the columns of the first good row.
 	Columns() []Column
@@ -39,6 +41,9 @@ type Config struct {
 	Opener inputfile.Opener
 	// File is the file. Required.
 	File proto.File
+	// Origin is the path that the rows are from, if the file is a copy or was moved: its folders give
+	// columns. Defaults to the path of File.
+	Origin string
 	// Table has the format, the columns, the delimiter and the encoding.
 	Table proto.Table
 	// Only are the columns whose values are read. Others are null in the rows. Defaults to all.

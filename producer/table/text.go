@@ -60,6 +60,9 @@ func (t *textFile) openLines(ctx context.Context) (*jsonl.Reader, Position, erro
 // Format implements Reader.
 func (r *lineReader) Format() string { return proto.FormatText }
 
+// Delimiter implements Reader.
+func (r *lineReader) Delimiter() string { return "" }
+
 // Columns implements Reader.
 func (r *lineReader) Columns() []Column { return r.columns }
 

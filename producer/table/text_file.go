@@ -243,7 +243,7 @@ func (t *textFile) startsWithBrace() bool {
 
 // ending returns the ending of the path, without the ending of its compression.
 func (t *textFile) ending() string {
-	path, _, _ := strings.Cut(strings.ToLower(t.cfg.File.Path), "?")
+	path, _, _ := strings.Cut(strings.ToLower(t.cfg.origin()), "?")
 	path = strings.TrimSuffix(strings.TrimSuffix(path, ".gz"), ".zst")
 
 	return path[max(0, strings.LastIndexByte(path, '.')):]
