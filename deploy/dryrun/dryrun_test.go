@@ -218,3 +218,16 @@ func TestPreviewJSON(t *testing.T) {
 		t.Errorf("%s\nwant\n%s", got, want)
 	}
 }
+
+// An image is cut, and a text is whole if no limit is given.
+func TestPrintedImage(t *testing.T) {
+	t.Parallel()
+
+	text := strings.Repeat("x", 200)
+	body := `{"prompt":"` + text + `","url":"data:image/png;base64,` + strings.Repeat("A", 5000) + `"}`
+	want := "{\n  \"prompt\": \"" + text + "\",\n" +
+		`  "url": "data:image/png;base64,` + strings.Repeat("A", 18) + `... and 4,982 bytes more"` + "\n}"
+	if diff := cmp.Diff(want, string(formatBody([]byte(body), 0))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}

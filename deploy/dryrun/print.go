@@ -15,6 +15,8 @@ import (
 )
 
 const (
+	// maxDataURL is the number of bytes of the image in a text that are printed.
+	maxDataURL = 40
 	// maxBar is the number of cells of the longest bar.
 	maxBar = 40
 	// maxModels is the number of models that are listed.
@@ -101,8 +103,8 @@ func printHistogram(out io.Writer, buckets []Bucket) {
 	}
 }
 
-// formatBody returns a body on several lines, with the texts cut that have more than most
-// characters. 0: none is cut.
+// formatBody returns a body on several lines. It cuts images, and texts of more than most
+// characters. 0: no text is cut.
 func formatBody(body []byte, most int) []byte {
 	var out bytes.Buffer
 	in := jsontext.NewDecoder(bytes.NewReader(body), jsontext.AllowDuplicateNames(true),
@@ -116,14 +118,26 @@ func formatBody(body []byte, most int) []byte {
 			return bytes.TrimSpace(out.Bytes()) // the body has ended
 		}
 
-		if t.Kind() == '"' && most > 0 {
-			t = jsontext.String(cutText(t.String(), most))
+		if t.Kind() == '"' {
+			t = jsontext.String(shortenText(t.String(), most))
 		}
 
 		if to.WriteToken(t) != nil {
 			return body // not possible for the tokens of a body
 		}
 	}
+}
+
+// shortenText cuts an image, of which a person can read nothing, or a text of more than most
+// characters. 0: no text is cut.
+func shortenText(text string, most int) string {
+	switch head, _, isData := strings.Cut(text[:min(len(text), maxDataURL)], ";base64,"); {
+	case isData && strings.HasPrefix(head, "data:") && len(text) > 2*maxDataURL:
+		return fmt.Sprintf("%s... and %s more", text[:maxDataURL], terminal.CountOf(len(text)-maxDataURL, "byte"))
+	case most > 0:
+		return cutText(text, most)
+	}
+	return text
 }
 
 // cutText returns the first characters of a text, and the number of the others.

@@ -40,6 +40,14 @@ func (t TableOutput) enabled() bool { return t.Path != "" }
 // paths returns the paths of the files of the table.
 func (t TableOutput) paths() []string { return export.Paths(t.Path, t.Shards) }
 
+// FirstName returns the name of the first file of the table, without its folder; empty if there is no table.
+func (t TableOutput) FirstName() string {
+	if !t.enabled() {
+		return ""
+	}
+	return filepath.Base(t.paths()[0])
+}
+
 // format returns the format of the output lines that the table is made from.
 func (t TableOutput) format(f output.Format) output.Format {
 	f.Ordered = f.Ordered || t.enabled()

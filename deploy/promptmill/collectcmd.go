@@ -156,7 +156,12 @@ func collectRun(
 		return err
 	}
 
-	written := summary.Files{Local: res.Output, Place: res.Place, Inputs: inputs}
+	written := summary.Files{
+		Local:  res.Output,
+		Place:  res.Place,
+		Inputs: inputs,
+		Table:  cfg.Table.FirstName(),
+	}
 	if res.Copied {
 		summary.PrintCopied(cmd.screen, res.Metadata, written)
 	} else {

@@ -305,7 +305,12 @@ func runInputs(ctx context.Context, env environment, o runOptions) (err error) {
 		return err
 	}
 
-	written := summary.Files{Local: res.Output, Place: res.Place, Inputs: o.args}
+	written := summary.Files{
+		Local:  res.Output,
+		Place:  res.Place,
+		Inputs: o.args,
+		Table:  o.run.Table.FirstName(),
+	}
 	if res.WasComplete {
 		cmd.screen.Printf("complete already: run %s of %s, %s answered, %s failed",
 			res.Run, res.Metadata.Timestamp.Local().Format(time.DateTime), terminal.FormatCount(res.Answered),

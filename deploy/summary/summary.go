@@ -4,6 +4,8 @@ package summary
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/promptmill/promptmill/collector/metadata"
@@ -23,8 +25,12 @@ type Files struct {
 	// Place names the files where the user has asked for them: in an object store, or like Local.
 	// Required.
 	Place output.Prefix
-	// Inputs are the names of the input files as the user gave them. Defaults to none: they are not known.
+	// Inputs are the names of the input files as the user gave them. Defaults to none: they are
+	// not known.
 	Inputs []string
+	// Table is the name, without its folder, of the first file of the table that the command asks
+	// for. Defaults to the first table of the run.
+	Table string
 }
 
 // isCopied reports whether the files were copied to another place.
@@ -96,11 +102,13 @@ func PrintFiles(s *terminal.Screen, meta *metadata.Run, f Files) {
 
 	proved := f.Place.Results()
 	if tables := meta.Test.Tables; len(tables) > 0 {
-		proved = f.Place.Beside(tables[0].File)
+		named := max(0, slices.IndexFunc(tables, func(t metadata.TableFile) bool { return t.File == f.Table }))
+		proved = f.Place.Beside(tables[named].File)
 		text := files.Short(proved)
 		if n := len(tables) - 1; n > 0 {
 			text += fmt.Sprintf(" and %d more", n)
 		}
+
 		printFile("table", text)
 	}
 
@@ -126,17 +134,46 @@ func PrintFiles(s *terminal.Screen, meta *metadata.Run, f Files) {
 	}
 
 	if len(f.Inputs) > 0 && f.Inputs[0] != "-" {
-		words := []string{"verify"}
-		for _, input := range f.Inputs {
-			if input[0] == '-' {
-				input = "./" + input // not a flag
-			}
-			words = append(words, input)
-		}
-
-		command := program.Name() + " " + report.ShellWords(append(words, files.Short(proved))...)
-		s.Printf("prove it:   %s", terminal.Command(command))
+		PrintProof(s, f.Inputs, files.Short(proved))
+		printExport(s, meta, f)
 	}
+}
+
+// PrintProof prints the command that verifies an output of some inputs. proved names the output:
+// the results, the table, or the results and a table that is not beside them.
+func PrintProof(s *terminal.Screen, inputs []string, proved ...string) {
+	words := slices.Concat([]string{"verify"}, protectNames(inputs), proved)
+	s.Printf("prove it:   %s", terminal.Command(program.Name()+" "+report.ShellWords(words...)))
+}
+
+// printExport prints the command that writes the answers to the rows of a table as a table, if the
+// run has written none.
+func printExport(s *terminal.Screen, meta *metadata.Run, f Files) {
+	ofRows := meta.Manifest != nil && meta.Manifest.Settings.Rows != nil
+	if !ofRows || meta.Config.Plain || len(meta.Test.Tables) > 0 {
+		return
+	}
+
+	results := files.Short(f.Place.Results())
+	table := strings.TrimSuffix(results, output.ResultsSuffix) + ".csv"
+	if slices.Contains(f.Inputs, table) {
+		table = strings.TrimSuffix(table, ".csv") + ".answers.csv"
+	}
+
+	words := slices.Concat([]string{"export", results}, protectNames(f.Inputs), []string{"-o", table})
+	s.Printf("as a table: %s", terminal.Command(program.Name()+" "+report.ShellWords(words...)))
+}
+
+// protectNames returns the names of files in a form in which none is read as a flag.
+func protectNames(names []string) []string {
+	protected := slices.Clone(names)
+	for i, name := range protected {
+		if name[0] == '-' && name != "-" {
+			protected[i] = "./" + name
+		}
+	}
+
+	return protected
 }
 
 // Err returns the error of a complete run that has failed requests, or has reached a limit, or nil.
@@ -146,8 +183,8 @@ func Err(meta *metadata.Run, errors string, reached *proto.ReachedLimit, retry s
 	hint := ""
 	if meta.Results.FailureCount > 0 {
 		hint = report.ShellWords("zstd", "-dc", files.Short(errors)) + " shows each"
-		if retry != "" {
-			hint = retry + " runs them again; " + hint
+		if fix := hintForFailures(meta, retry); fix != "" {
+			hint = fix + "; " + hint
 		}
 	}
 
@@ -162,4 +199,22 @@ func Err(meta *metadata.Run, errors string, reached *proto.ReachedLimit, retry s
 		fmt.Errorf("%s of %s requests failed", terminal.FormatCount(meta.Results.FailureCount),
 			terminal.FormatCount(meta.Test.NumRequests)),
 		hint)
+}
+
+// hintForFailures returns how the failed requests of a run are run again; empty if they cannot be.
+// Rows and lines that were never sent fail again in the same run, whose input is fixed.
+func hintForFailures(meta *metadata.Run, retry string) string {
+	unsent := int(meta.Results.Failures[proto.CodeInvalidRequest])
+	fix := "correct the input and run it with another output for the " + terminal.FormatCount(unsent) +
+		" that could not be sent"
+	switch {
+	case unsent == 0 && retry == "":
+		return ""
+	case unsent == 0:
+		return retry + " runs them again"
+	case unsent >= meta.Results.FailureCount || retry == "":
+		return fix
+	}
+
+	return retry + " runs the others again; " + fix
 }

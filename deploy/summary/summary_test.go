@@ -2,6 +2,7 @@ package summary
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -104,13 +105,20 @@ func TestCausesSoFar(t *testing.T) {
 	}
 }
 
-// A complete run that has reached a limit has the exit code of limits, whether or not requests failed.
+// A complete run that has reached a limit has the exit code of limits, whether or not requests
+// failed.
 func TestErrOfLimits(t *testing.T) {
 	t.Parallel()
 
 	meta := &metadata.Run{}
 	meta.Test.NumRequests, meta.Results.SuccessCount = 10, 10
-	reached := &proto.ReachedLimit{Limit: "truncated>1", Metric: proto.MetricTruncated, Count: 2, Ended: 10, WholeRun: true}
+	reached := &proto.ReachedLimit{
+		Limit:    "truncated>1",
+		Metric:   proto.MetricTruncated,
+		Count:    2,
+		Ended:    10,
+		WholeRun: true,
+	}
 
 	const text = "the run is complete, and the limit truncated>1 is reached: " +
 		"2 of 10 answers were cut off at their token limit"
@@ -128,6 +136,70 @@ func TestErrOfLimits(t *testing.T) {
 
 	if err := Err(meta, "e.jsonl.zst", nil, ""); exit.Code(err) != exit.CodeFailed {
 		t.Errorf("without a limit: %v", err)
+	}
+}
+
+// Rows that could not be sent fail again in the same run, so no command is said to run them again.
+func TestHintOfUnsent(t *testing.T) {
+	t.Parallel()
+
+	const (
+		retry  = "the same command with --retry"
+		unsent = "correct the input and run it with another output for the 2 that could not be sent"
+		shows  = "; zstd -dc e.jsonl.zst shows each"
+	)
+
+	for _, tt := range []struct {
+		failed      int
+		retry, want string
+	}{
+		{2, retry, unsent + shows},
+		{5, retry, retry + " runs the others again; " + unsent + shows},
+		{5, "", unsent + shows},
+	} {
+		meta := &metadata.Run{}
+		meta.Test.NumRequests, meta.Results.FailureCount = 10, tt.failed
+		meta.Results.Failures = map[string]int64{proto.CodeInvalidRequest: 2, "timeout": int64(tt.failed) - 2}
+		if got := exit.Hint(Err(meta, "e.jsonl.zst", nil, tt.retry)); got != tt.want {
+			t.Errorf("%d failed, retry %q: hint %q, want %q", tt.failed, tt.retry, got, tt.want)
+		}
+	}
+}
+
+// The table that the command asks for is the one that is named, and results of rows without a
+// table come with the command that writes one.
+func TestPrintedTable(t *testing.T) {
+	t.Parallel()
+
+	out := output.Prefix(filepath.Join(t.TempDir(), "out"))
+	for _, tt := range []struct {
+		tables      []metadata.TableFile
+		named, want string
+	}{
+		{[]metadata.TableFile{{File: "out.parquet"}, {File: "out.csv"}}, "out.csv",
+			"  table     DIR/out.csv and 1 more\n%sprove it:   promptmill verify in.csv DIR/out.csv\n"},
+		{[]metadata.TableFile{{File: "out.parquet"}}, "",
+			"  table     DIR/out.parquet\n%sprove it:   promptmill verify in.csv DIR/out.parquet\n"},
+		{nil, "", "%sprove it:   promptmill verify in.csv DIR/out.jsonl.zst\n" +
+			"as a table: promptmill export DIR/out.jsonl.zst in.csv -o DIR/out.csv\n"},
+	} {
+		meta := &metadata.Run{Manifest: &proto.Manifest{Settings: proto.Settings{Rows: &proto.Rows{}}}}
+		meta.Test.Tables = tt.tables
+
+		var text bytes.Buffer
+		PrintFiles(terminal.New(terminal.Config{Out: &text, Size: func() (int, int) { return 200, 24 }}), meta,
+			Files{
+				Local:  out,
+				Place:  out,
+				Inputs: []string{"in.csv"},
+				Table:  tt.named,
+			})
+
+		want := fmt.Sprintf(tt.want, "  results   DIR/out.jsonl.zst\n  metadata  DIR/out.meta.json\n")
+		got := strings.ReplaceAll(text.String(), filepath.Dir(string(out)), "DIR")
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
 	}
 }
 
@@ -165,6 +237,7 @@ func TestPrint(t *testing.T) {
 ` + dim("  report    ") + `DIR/answers.report.html and .md
 prove it:   promptmill verify in.jsonl ./-x DIR/answers.jsonl.zst
 `
+
 	got := strings.ReplaceAll(text.String(), dir, "DIR")
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
