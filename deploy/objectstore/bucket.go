@@ -20,9 +20,9 @@ import (
 type Object struct {
 	// Key is the key of the object.
 	Key string
-	// Size is its size in bytes.
+	// Size is its size in bytes; -1: not known.
 	Size int64
-	// Metadata is what [Bucket.Upload] was given. Only [Bucket.Stat] knows it.
+	// Metadata is the metadata that was given to [Bucket.Upload]. Only [Bucket.Stat] returns it.
 	Metadata map[string]string
 }
 

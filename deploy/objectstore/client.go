@@ -207,7 +207,7 @@ func (c *Client) hide(address string) (string, error) {
 
 	if other, taken := c.signed[name]; taken && other != address {
 		return "", exit.Usage("download one of them first",
-			"two inputs are %s: they differ only in what is hidden here, so both would have one name", name)
+			"two inputs are %s: they differ only in secrets, which are hidden here, so both would have one name", name)
 	}
 
 	c.signed[name] = address

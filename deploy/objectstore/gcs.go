@@ -292,7 +292,7 @@ func (g *gcsStore) Open(ctx context.Context, key string, p part) (io.ReadCloser,
 	return answer.Body, found, nil
 }
 
-// openEmpty opens a part that has no bytes, which the store cannot send: that of an empty object.
+// openEmpty opens the part of an empty object, for which the store answers that it has no such range.
 func (g *gcsStore) openEmpty(ctx context.Context, key string, p part) (io.ReadCloser, object, error) {
 	found, err := g.Stat(ctx, key)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 )
 
 // s3Profile is a profile of the AWS CLI: a section of its files config and credentials. The
-// names of the keys are those of the AWS SDKs.
+// keys have the names that the AWS SDKs use.
 type s3Profile struct {
 	// name is the name of the profile.
 	name string

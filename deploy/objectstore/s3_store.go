@@ -28,8 +28,8 @@ type s3Store struct {
 	retry  retrier
 }
 
-// newS3Store returns a bucket. The credentials are those of the environment, of the files of
-// the AWS CLI, or of the machine.
+// newS3Store returns a bucket. The credentials come from the environment, from the files of
+// the AWS CLI, or from the machine.
 func newS3Store(bucket string, cfg Config, transport http.RoundTripper, retry retrier) (*s3Store, error) {
 	profile, err := readS3Profile(os.Getenv)
 	if err != nil {
@@ -183,7 +183,7 @@ func (s *s3Store) Stat(ctx context.Context, key string) (object, error) {
 	return found, nil
 }
 
-// openEmpty opens a part that has no bytes, which the store cannot send: that of an empty object.
+// openEmpty opens the part of an empty object, for which the store answers that it has no such range.
 func (s *s3Store) openEmpty(ctx context.Context, key string, p part) (io.ReadCloser, object, error) {
 	info, err := s.client.StatObject(ctx, s.bucket, key, minio.StatObjectOptions{})
 	if err != nil {

@@ -81,11 +81,11 @@ func TestS3Faults(t *testing.T) {
 
 	for _, tt := range []struct {
 		name string
-		// fault hurts the second request, which reads behind the head.
+		// fault spoils the answer to the second request, which reads behind the head.
 		fault func(w http.ResponseWriter) http.ResponseWriter
 		code  int
 		is    error
-		// stays hurts all later requests, too.
+		// stays applies the fault to all later requests, too.
 		stays bool
 	}{
 		{"SlowDown", func(w http.ResponseWriter) http.ResponseWriter {

@@ -45,8 +45,8 @@ type object struct {
 	ModTime time.Time
 	// Sequential reports that the object can only be read from its beginning.
 	Sequential bool
-	// First is the offset of the first byte of an answer: that of the part, or 0 if the server
-	// sends the whole object.
+	// First is the offset of the first byte of an answer: the offset of the part, or 0 if the
+	// server sends the whole object.
 	First int64
 }
 

@@ -207,7 +207,7 @@ func versionOf(resp *http.Response, size int64) string {
 }
 
 // newTransport returns the transport of all requests. It unpacks nothing on the way, so that
-// offsets are those of the file.
+// offsets count the bytes of the file.
 func newTransport() *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.DisableCompression = true
