@@ -7,106 +7,45 @@ import (
 	"io"
 	"io/fs"
 	"math/rand/v2"
-	"net"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
+
+	"github.com/promptmill/promptmill/deploy/objectstore/storetest"
 )
 
-// startServer starts a server of objects and waits until it answers. The address is put in
-// place of ADDRESS. The test is skipped where the program is not installed.
-func startServer(t *testing.T, program string, args ...string) *url.URL {
-	t.Helper()
-
-	path, err := exec.LookPath(program)
-	if err != nil {
-		t.Skipf("%s is not installed", program)
-	}
-
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	address := free.Addr().String()
-	free.Close()
-
-	host, port, _ := strings.Cut(address, ":")
-	for i := range args {
-		args[i] = strings.NewReplacer("ADDRESS", address, "HOST", host, "PORT", port).Replace(args[i])
-	}
-
-	cmd := exec.Command(path, args...)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		conn, err := net.Dial("tcp", address)
-		if err == nil {
-			conn.Close()
-			return &url.URL{Scheme: "http", Host: address}
-		}
-
-		if time.Now().After(deadline) {
-			t.Fatalf("%s does not answer: %v", program, err)
-		}
-	}
-}
-
-// faultProxy passes requests on, except for the ones that it fails.
-type faultProxy struct {
-	proxy *httputil.ReverseProxy
+// uploadFaults are faults of uploads.
+type uploadFaults struct {
 	// parts counts the requests that send a body of more than a kilobyte.
 	parts atomic.Int64
 	// received is the range that the store has of an upload to Google Cloud Storage.
 	received atomic.Value
 }
 
-func startFaultProxy(t *testing.T, to *url.URL) (*faultProxy, string) {
+// startFaultProxy starts a proxy before a store, and returns its URL.
+func startFaultProxy(t *testing.T, endpoint string) (*uploadFaults, string) {
 	t.Helper()
 
-	p := &faultProxy{}
-	p.proxy = &httputil.ReverseProxy{
-		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(to)
-			r.Out.Host = r.In.Host // the signature is of it
-		},
-		ModifyResponse: func(r *http.Response) error {
-			if r.StatusCode == http.StatusPermanentRedirect {
-				p.received.Store(r.Header.Get("Range"))
-			}
-			return nil
-		},
-	}
+	f := &uploadFaults{}
+	proxy := storetest.StartProxy(t, endpoint)
+	proxy.SetFault(f.apply)
 
-	server := httptest.NewServer(p)
-	t.Cleanup(server.Close)
-
-	return p, server.URL
+	return f, proxy.URL
 }
 
-// ServeHTTP throttles the first part, and cuts the connection of the third one.
-func (p *faultProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method == http.MethodPut && r.ContentLength > 1024 {
-		switch p.parts.Add(1) {
+// apply throttles the first part, and cuts the connection of the third one.
+func (f *uploadFaults) apply(w http.ResponseWriter, r storetest.Request) http.ResponseWriter {
+	if r.Method == http.MethodPut && r.Length > 1024 {
+		switch f.parts.Add(1) {
 		case 1:
-			w.WriteHeader(http.StatusServiceUnavailable)
-			_, _ = io.WriteString(w, `<Error><Code>SlowDown</Code><Message>slower</Message></Error>`)
-			return
+			storetest.AnswerError(w, http.StatusServiceUnavailable, "SlowDown")
+			return nil
 		case 3:
-			_, _ = io.CopyN(io.Discard, r.Body, 1<<20)
+			_, _ = io.CopyN(io.Discard, r.Body, 1<<20) // the connection breaks behind them
 			panic(http.ErrAbortHandler)
 		}
 	}
@@ -114,19 +53,24 @@ func (p *faultProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// fake-gcs-server takes the question for the offset for the end of the upload; Google
 	// answers with what it has.
 	if strings.HasPrefix(r.Header.Get("Content-Range"), "bytes */") {
-		if has, _ := p.received.Load().(string); has != "" {
+		if has, _ := f.received.Load().(string); has != "" {
 			w.Header().Set("Range", has)
 		}
 		w.WriteHeader(http.StatusPermanentRedirect)
-		return
+		return nil
 	}
 
-	p.proxy.ServeHTTP(w, r)
+	return storetest.ChangeAnswer(w, func(status int, header http.Header) int {
+		if status == http.StatusPermanentRedirect {
+			f.received.Store(header.Get("Range"))
+		}
+		return status
+	})
 }
 
 // checkUpload uploads 40 MB through faults. Until it is whole nothing is visible, and then it
 // is what was sent.
-func checkUpload(t *testing.T, address string, faults *faultProxy) {
+func checkUpload(t *testing.T, address string, faults *uploadFaults) {
 	t.Helper()
 
 	ctx := t.Context()
@@ -209,12 +153,9 @@ func TestUploadS3(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	t.Setenv("AWS_ACCESS_KEY_ID", "key1")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret12")
-	t.Setenv("AWS_REGION", "us-east-1")
+	storetest.SetCredentials(t)
 
-	server := startServer(t, "versitygw", "--port", "ADDRESS", "--access", "key1", "--secret", "secret12", "posix", dir)
-	faults, address := startFaultProxy(t, server)
+	faults, address := startFaultProxy(t, storetest.StartVersity(t, dir))
 	t.Setenv("AWS_ENDPOINT_URL_S3", address)
 	checkUpload(t, "s3://bucket/dir/a b%2B.bin", faults)
 
@@ -245,16 +186,10 @@ func TestUploadS3(t *testing.T) {
 }
 
 func TestUploadGCS(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "bucket"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	endpoint := storetest.StartGCS(t)
+	storetest.CreateGCSBucket(t, endpoint, "bucket", nil)
 
-	server := startServer(t, "fake-gcs-server", "-scheme", "http", "-host", "HOST", "-port", "PORT",
-		"-backend", "filesystem",
-		"-filesystem-root", dir, "-public-host", "HOST:PORT")
-
-	faults, address := startFaultProxy(t, server)
+	faults, address := startFaultProxy(t, endpoint)
 	t.Setenv("STORAGE_EMULATOR_HOST", address)
 	checkUpload(t, "gs://bucket/dir/a.bin", faults)
 }

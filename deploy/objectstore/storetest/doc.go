@@ -1,4 +1,4 @@
-// Package storetest starts object stores for tests: real servers, and a proxy that hurts requests.
+// Package storetest starts object stores for tests: real servers, and a proxy that injects faults.
 //
 // [StartVersity] starts versitygw, which has the API of S3 over a folder; [StartMoto] starts moto,
 // which checks regions and has buckets in memory; [StartGCS] starts fake-gcs-server. Each test

@@ -6,7 +6,6 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -24,10 +23,15 @@ type Request struct {
 	Query url.Values
 	// Header is the header.
 	Header http.Header
+	// Length is the length of the body in bytes. -1: not known.
+	Length int64
+	// Body is the body. Only a [Fault] may read it; what it has read does not reach the server.
+	Body io.Reader
 }
 
-// Fault answers a request in place of the server, or returns the writer through which the server
-// answers: the one that it was given, or one that hurts the answer. Nil: the request is answered.
+// Fault answers a request in place of the server and returns nil, or returns the writer through
+// which the server answers: the one that it was given, or one that damages or delays the answer. It
+// is called by several goroutines at a time.
 type Fault func(w http.ResponseWriter, r Request) http.ResponseWriter
 
 // Proxy passes requests on to a server. Its methods are safe for concurrent use.
@@ -62,6 +66,7 @@ func StartProxy(t *testing.T, target string) *Proxy {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fault, request := p.count(r)
 		if fault != nil {
+			request.Body = r.Body
 			w = fault(w, request)
 		}
 		if w != nil {
@@ -87,13 +92,14 @@ func (p *Proxy) count(r *http.Request) (Fault, Request) {
 		Range:  r.Header.Get("Range"),
 		Query:  r.URL.Query(),
 		Header: r.Header.Clone(),
+		Length: r.ContentLength,
 	}
 	p.requests = append(p.requests, request)
 
 	return p.fault, request
 }
 
-// SetFault hurts all requests from now on. Nil: none.
+// SetFault applies a fault to all requests from now on. Nil: none.
 func (p *Proxy) SetFault(fault Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -116,9 +122,6 @@ func (p *Proxy) Reset() {
 
 	p.requests = nil
 }
-
-// IsRest reports whether a request asks for all of an object behind a place.
-func (r Request) IsRest() bool { return r.Method == http.MethodGet && strings.HasSuffix(r.Range, "-") }
 
 // AnswerError answers as S3 does.
 func AnswerError(w http.ResponseWriter, status int, code string) {
@@ -169,4 +172,24 @@ func (w *slowWriter) Write(p []byte) (int, error) {
 	w.ResponseWriter.(http.Flusher).Flush()
 
 	return n, err
+}
+
+// ChangeAnswer returns a writer that replaces the status of an answer, and may change its header.
+func ChangeAnswer(w http.ResponseWriter, change func(status int, header http.Header) int) http.ResponseWriter {
+	return &changeWriter{ResponseWriter: w, change: change}
+}
+
+// changeWriter is an answer with another status or header.
+type changeWriter struct {
+	http.ResponseWriter
+
+	change func(status int, header http.Header) int
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *changeWriter) WriteHeader(status int) {
+	if status >= http.StatusOK {
+		status = w.change(status, w.Header())
+	}
+	w.ResponseWriter.WriteHeader(status)
 }

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -29,10 +30,10 @@ func StartVersity(t *testing.T, dir string) string {
 
 	program := findProgram(t, "PROMPTMILL_TEST_VERSITYGW", "versitygw",
 		"go install github.com/versity/versitygw/cmd/versitygw@v1.8.0")
-	address := freeAddress(t)
-	startProgram(t, address, program, "--port", address, "--access", AccessKey, "--secret", SecretKey, "posix", dir)
 
-	return "http://" + address
+	return startProgram(t, func(address string) *exec.Cmd {
+		return exec.Command(program, "--port", address, "--access", AccessKey, "--secret", SecretKey, "posix", dir)
+	})
 }
 
 // StartMoto starts moto, and returns its URL. It has no buckets; [CreateBucket] makes one. The
@@ -45,11 +46,10 @@ func StartMoto(t *testing.T) string {
 		t.Skipf("%s has no moto: pip install \"moto[server]\"", python)
 	}
 
-	address := freeAddress(t)
-	host, port, _ := strings.Cut(address, ":")
-	startProgram(t, address, python, "-m", "moto.server", "-H", host, "-p", port)
-
-	return "http://" + address
+	return startProgram(t, func(address string) *exec.Cmd {
+		host, port, _ := strings.Cut(address, ":")
+		return exec.Command(python, "-m", "moto.server", "-H", host, "-p", port)
+	})
 }
 
 // StartGCS starts fake-gcs-server, and returns its URL. It has no buckets; [CreateGCSBucket] makes
@@ -59,12 +59,13 @@ func StartGCS(t *testing.T) string {
 
 	program := findProgram(t, "PROMPTMILL_TEST_FAKE_GCS_SERVER", "fake-gcs-server",
 		"go install github.com/fsouza/fake-gcs-server@v1.56.1")
-	address := freeAddress(t)
-	host, port, _ := strings.Cut(address, ":")
-	startProgram(t, address, program, "-scheme", "http", "-host", host, "-port", port, "-public-host", address,
-		"-backend", "memory", "-data", t.TempDir())
+	data := t.TempDir()
 
-	return "http://" + address
+	return startProgram(t, func(address string) *exec.Cmd {
+		host, port, _ := strings.Cut(address, ":")
+		return exec.Command(program, "-scheme", "http", "-host", host, "-port", port, "-public-host", address,
+			"-backend", "memory", "-data", data)
+	})
 }
 
 // CreateGCSBucket makes a bucket of a server of Google Cloud Storage with objects, by their keys.
@@ -187,25 +188,29 @@ func findProgram(t *testing.T, variable, name, install string) string {
 	return path
 }
 
-// freeAddress returns an address at which nothing listens.
-func freeAddress(t *testing.T) string {
+// startProgram starts a server at an address at which nothing listens, waits until it listens, and
+// returns its URL. Another process may take the address first: the server ends then, and is started
+// at another one. It is killed at the end of the test.
+func startProgram(t *testing.T, command func(address string) *exec.Cmd) (url string) {
 	t.Helper()
 
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 5 {
+		address := freeAddress(t)
+		if tryProgram(t, command(address), address) {
+			return "http://" + address
+		}
 	}
-	defer listener.Close()
 
-	return listener.Addr().String()
+	t.Fatal("the server has ended each time")
+
+	return ""
 }
 
-// startProgram starts a server, and waits until it listens. It is killed at the end of the test.
-func startProgram(t *testing.T, address, program string, args ...string) {
+// tryProgram starts a server, and reports whether it listens at an address. Else it has ended.
+func tryProgram(t *testing.T, cmd *exec.Cmd, address string) bool {
 	t.Helper()
 
 	var log bytes.Buffer
-	cmd := exec.Command(program, args...)
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -221,24 +226,48 @@ func startProgram(t *testing.T, address, program string, args ...string) {
 		_ = cmd.Process.Kill() // it may have ended
 		<-ended
 		if t.Failed() {
-			t.Logf("%s: %s", filepath.Base(program), log.String())
+			t.Logf("%s: %s", filepath.Base(cmd.Path), log.String())
 		}
 	})
 
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
-		if conn, err := net.Dial("tcp", address); err == nil {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
 			conn.Close()
-			return
 		}
 
 		select {
 		case <-ended:
-			t.Fatalf("%s has ended: %s", program, log.String())
-		default:
+			t.Logf("%s has ended: %s", cmd.Path, log.String())
+			return false
+		case <-time.After(10 * time.Millisecond):
 		}
 
-		if time.Now().After(deadline) {
-			t.Fatalf("%s does not listen at %s", program, address)
+		if err == nil {
+			return true
 		}
 	}
+
+	t.Fatalf("%s does not listen at %s", cmd.Path, address)
+
+	return false
+}
+
+// freeAddress returns an address at which nothing listens. Its port is below those that Linux gives
+// to connections and to listeners that ask for any port, so that hardly any process takes it before
+// the server does.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+
+	for range 100 {
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 15_000+rand.N(17_000)))
+		if err == nil {
+			defer listener.Close()
+			return listener.Addr().String()
+		}
+	}
+
+	t.Fatal("no port is free")
+
+	return ""
 }
