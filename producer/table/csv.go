@@ -9,8 +9,6 @@ import (
 	"slices"
 	"unicode/utf8"
 
-	"golang.org/x/text/encoding/htmlindex"
-
 	"github.com/promptmill/promptmill/producer/fileformat"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/jsonl"
@@ -23,9 +21,7 @@ type csvReader struct {
 	buffer rowBuffer
 	parser csvParser
 	// columns are the columns.
-	columns []Column
-	// replaced reports that a character that the encoding does not have reads as U+FFFD.
-	replaced bool
+	columns  []Column
 	position Position
 	// firstLine is the number of the first line of the row that was read last.
 	firstLine int
@@ -71,7 +67,6 @@ func openCSV(ctx context.Context, text *textFile, format string, delimiter rune)
 		format:   format,
 		buffer:   rowBuffer{r: text, offset: text.offset},
 		parser:   csvParser{delimiter: []byte(string(delimiter))},
-		replaced: text.isReplacing(),
 		position: Position{Offset: text.offset, Line: line},
 	}
 
@@ -227,7 +222,7 @@ func (r *csvReader) nextRow() ([]byte, error) {
 	}
 
 	if err == nil {
-		err = r.checkText(text)
+		err = r.text.check(text)
 	}
 	if err != nil {
 		return nil, &RowError{Number: r.position.Row, Line: r.firstLine, Message: err.Error()}
@@ -279,34 +274,6 @@ func (r *csvReader) skipBlankLines() error {
 			return err
 		}
 	}
-}
-
-// checkText returns the error of a row that is not sound text.
-func (r *csvReader) checkText(text []byte) error {
-	return checkText(text, r.replaced, r.text.cfg.Table.Encoding)
-}
-
-// checkText returns the error of a text that is not sound. replaced reports that U+FFFD in it
-// stands for a character that the encoding does not have.
-func checkText(text []byte, replaced bool, encoding string) error {
-	switch {
-	case !utf8.Valid(text):
-		return errors.New("it is not UTF-8")
-	case replaced && bytes.Contains(text, []byte("\ufffd")):
-		return fmt.Errorf("it has bytes that are not %s", encoding)
-	}
-
-	return nil
-}
-
-// isReplacing reports whether U+FFFD in the text stands for bytes that its encoding does not
-// have. The encodings of Unicode have U+FFFD itself.
-func (t *textFile) isReplacing() bool {
-	if t.encoding == nil {
-		return false
-	}
-	name, err := htmlindex.Name(t.encoding)
-	return err == nil && name != "utf-16le" && name != "utf-16be" && name != "gb18030"
 }
 
 // selectColumns says of each column whether its values are read.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -273,6 +274,40 @@ func TestCSV(t *testing.T) {
 			want:  []string{`1/2 id="1" text="é"`},
 		},
 		{
+			name: "halves of surrogate pairs in UTF-16, and a file that ends in a character",
+			file: "x.csv",
+			text: "\xff\xfe" + utf16Text("id,text\n1,é\n2,a", false) + "\x3d\xd8" + utf16Text("b\n3,", false) +
+				"\x00\xde" + utf16Text("\n4,\ufffd\n5,\U0001f600\n6,c", false) + "d",
+			want: []string{
+				`1/2 id="1" text="é"`,
+				"2/3: it has bytes that are not UTF-16, as its byte-order mark says",
+				"3/4: it has bytes that are not UTF-16, as its byte-order mark says",
+				`4/5 id="4" text="�"`,
+				`5/6 id="5" text="😀"`,
+				"6/7: it has bytes that are not UTF-16, as its byte-order mark says",
+			},
+		},
+		{
+			name:  "half of a surrogate pair at the end, in the other order",
+			file:  "x.csv",
+			text:  utf16Text("id,text\n1,é\n2,a", true) + "\xd8\x3d",
+			table: proto.Table{Encoding: "utf-16be"},
+			want:  []string{`1/2 id="1" text="é"`, "2/3: it has bytes that are not utf-16be"},
+		},
+		{
+			name:  "bytes that are not GB 18030",
+			file:  "x.csv",
+			text:  "id,text\n1,\xc4\xe3\x81\x30\x81\x30\n2,\xff\n3,\x84\x31\xa4\x37\n4,\x81\x30\x81\n5,\xc4",
+			table: proto.Table{Encoding: "gb18030"},
+			want: []string{
+				"1/2 id=\"1\" text=\"你\u0080\"",
+				"2/3: it has bytes that are not gb18030",
+				`3/4 id="3" text="�"`,
+				"4/5: it has bytes that are not gb18030",
+				"5/6: it has bytes that are not gb18030",
+			},
+		},
+		{
 			name:  "a byte-order mark decides",
 			file:  "x.csv",
 			text:  "\xef\xbb\xbfid,text\n1,é\n",
@@ -294,6 +329,54 @@ func utf16Text(text string, big bool) string {
 	}
 
 	return b.String()
+}
+
+// Text that is longer than the buffers of its decoder has the same characters.
+func TestStrictDecoder(t *testing.T) {
+	const damagedText = "\x3d\xd8\x41\x00"
+	for name, bom := range map[string]string{"": "\xff\xfe", "utf-16le": ""} {
+		var want []string
+		text := bom + utf16Text("id,text\n", false)
+
+		for i := range 3000 {
+			filler := strings.Repeat("é\ufffd\U0001f600", i%7)
+			text += utf16Text(fmt.Sprintf("%d,%s", i, filler), false)
+			if i%100 == 99 {
+				text += damagedText
+				want = append(want, fmt.Sprint(i+1))
+			}
+			text += utf16Text("\n", false)
+		}
+
+		cfg := configOf("x.csv", text)
+		cfg.Table.Encoding = name
+
+		var wrong []string
+		rows := 0
+		r, err := Open(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		for {
+			_, err := r.Next()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if fault, ok := errors.AsType[*RowError](err); ok {
+				wrong = append(wrong, fmt.Sprint(fault.Number))
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			rows++
+		}
+
+		r.Close()
+
+		if rows != 3000 || !slices.Equal(wrong, want) {
+			t.Errorf("%q: %d rows, wrong %q, want %q", name, rows, wrong, want)
+		}
+	}
 }
 
 // A text that is not sound beyond its beginning has wrong rows.

@@ -102,7 +102,11 @@ func (r *jsonArray) Next() (Row, error) {
 	r.position.Offset = r.base + r.dec.InputOffset()
 	r.position.Row++
 
-	columns, values, err := r.parser.parse(element)
+	var columns []Column
+	var values []Value
+	if err = r.text.checkDecoded(element); err == nil {
+		columns, values, err = r.parser.parse(element)
+	}
 	if err != nil {
 		return Row{}, &RowError{Number: r.position.Row, Message: err.Error()}
 	}

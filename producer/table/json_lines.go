@@ -67,7 +67,11 @@ func (r *jsonLines) Next() (Row, error) {
 		return Row{}, err
 	}
 
-	columns, values, err := r.parser.parse(line)
+	var columns []Column
+	var values []Value
+	if err = r.text.checkDecoded(line); err == nil {
+		columns, values, err = r.parser.parse(line)
+	}
 	if err != nil {
 		return Row{}, &RowError{
 			Number:  r.position.Row,

@@ -152,9 +152,13 @@ func (t *textFile) detectFormat(ctx context.Context) (string, fileformat.Detecti
 // beside the contents says that it is text. The same holds for a few wrong bytes in a text whose
 // encoding is given as UTF-8: its rows are wrong then, and not the file.
 func (t *textFile) detectFile() fileformat.Detection {
-	found := fileformat.Detect(t.start, t.whole)
-
 	text := t.start
+	if t.encoding != nil {
+		text = bytes.ToValidUTF8(text, []byte(".")) // some rows are wrong then, and not the file
+	}
+
+	found := fileformat.Detect(text, t.whole)
+
 	switch found.Format {
 	case fileformat.Binary:
 	case fileformat.OtherText, fileformat.UTF16LE, fileformat.UTF16BE:

@@ -16,7 +16,6 @@ const TextColumn = "text"
 type lineReader struct {
 	text     *textFile
 	lines    *jsonl.Reader
-	replaced bool
 	only     bool
 	columns  []Column
 	position Position
@@ -35,7 +34,6 @@ func openLines(ctx context.Context, text *textFile) (Reader, error) {
 	return &lineReader{
 		text:     text,
 		lines:    lines,
-		replaced: text.isReplacing(),
 		only:     selectColumns(columns, text.cfg.Only)[0],
 		columns:  columns,
 		position: from,
@@ -79,7 +77,7 @@ func (r *lineReader) Next() (Row, error) {
 		return Row{}, err
 	}
 
-	if err := checkText(line, r.replaced, r.text.cfg.Table.Encoding); err != nil {
+	if err := r.text.check(line); err != nil {
 		return Row{}, &RowError{Number: r.position.Row, Line: r.position.Line, Message: err.Error()}
 	}
 

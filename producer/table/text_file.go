@@ -4,14 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"unicode/utf8"
 
 	"golang.org/x/text/encoding"
-	"golang.org/x/text/encoding/htmlindex"
-	"golang.org/x/text/encoding/unicode"
 	"golang.org/x/text/transform"
 
 	"github.com/promptmill/promptmill/producer/fileformat"
@@ -41,6 +38,8 @@ type textFile struct {
 	whole bool
 	// encoding decodes the text; nil if it is UTF-8.
 	encoding encoding.Encoding
+	// isReplacing reports that U+FFFD in the text stands for bytes that the encoding does not have.
+	isReplacing bool
 	// markSize is the size of the byte-order mark in the file, in bytes.
 	markSize int
 }
@@ -120,7 +119,8 @@ func openText(ctx context.Context, cfg Config) (*textFile, error) {
 		return t, nil
 	}
 
-	decoded := transform.NewReader(text, t.encoding.NewDecoder())
+	t.isReplacing = replaces(t.encoding)
+	decoded := transform.NewReader(text, newTextDecoder(t.encoding))
 
 	t.start, t.whole, err = readStart(decoded)
 	if err != nil {
@@ -153,7 +153,7 @@ func (t *textFile) continueAt(ctx context.Context, offset int64) error {
 		return nil
 	}
 
-	t.Reader = transform.NewReader(file, t.encoding.NewDecoder())
+	t.Reader = transform.NewReader(file, newTextDecoder(t.encoding))
 	if _, err := io.CopyN(io.Discard, t.Reader, offset); err != nil && !errors.Is(err, io.EOF) {
 		t.Close()
 		return err
@@ -259,41 +259,6 @@ func readStart(r io.Reader) (start []byte, whole bool, err error) {
 	}
 
 	return start[:n], false, err
-}
-
-// findEncoding returns the encoding of a name; nil for UTF-8 and if there is no name.
-func findEncoding(name string) (encoding.Encoding, error) {
-	if name == "" {
-		return nil, nil
-	}
-
-	e, err := htmlindex.Get(name)
-	if err != nil || e == encoding.Replacement {
-		return nil, fmt.Errorf("unknown encoding %q; use a name such as windows-1252, utf-16le or shift_jis", name)
-	}
-
-	if canonical, _ := htmlindex.Name(e); canonical == "utf-8" {
-		return nil, nil
-	}
-
-	return e, nil
-}
-
-// encodingOf returns the encoding of a text, nil for UTF-8, and the size of its byte-order
-// mark. The mark decides, as in the WHATWG's standard, and the given encoding if there is none.
-func encodingOf(start []byte, given encoding.Encoding) (encoding.Encoding, int) {
-	switch {
-	case bytes.HasPrefix(start, byteOrderMark):
-		return nil, len(byteOrderMark)
-	case bytes.HasPrefix(start, []byte("\xff\xfe\x00\x00")): // UTF-32
-		return nil, 0
-	case bytes.HasPrefix(start, []byte("\xff\xfe")):
-		return unicode.UTF16(unicode.LittleEndian, unicode.IgnoreBOM), 2
-	case bytes.HasPrefix(start, []byte("\xfe\xff")):
-		return unicode.UTF16(unicode.BigEndian, unicode.IgnoreBOM), 2
-	}
-
-	return given, 0
 }
 
 // isContainer reports whether a file of a format is no text in any encoding.
