@@ -32,7 +32,8 @@ func openParquet(ctx context.Context, cfg Config) (Reader, error) {
 }
 
 // ParquetReader is the [Reader] of a Parquet file. It holds a page and a block of each column
-// that it reads, whatever the size of the row groups.
+// that it reads, whatever the size of the row groups: at most 1 GiB of pages and 64 MiB of blocks
+// (or 256 KiB a column, if there are many).
 //
 // The columns and values that it returns have a [ParquetColumn], with the exact types.
 type ParquetReader struct {
@@ -58,6 +59,8 @@ type ParquetReader struct {
 	walk       rowWalk
 	// page is the memory for a page. The readers share it.
 	page []byte
+	// pageMemory counts the bytes of the pages that the readers hold.
+	pageMemory int64
 	// err is the error that ended the rows.
 	err error
 }
@@ -238,6 +241,7 @@ func (r *ParquetReader) openGroup(skip int64) (err error) {
 		block = min(largestBlock, max(smallestBlock, blockMemory/count))
 	}
 
+	r.pageMemory = 0
 	for i, c := range r.readers {
 		if c == nil {
 			continue
@@ -256,6 +260,7 @@ func (r *ParquetReader) openGroup(skip int64) (err error) {
 			values: chunk.values,
 			skip:   skip,
 			body:   &r.page,
+			memory: &r.pageMemory,
 		}
 		if c.stream != nil {
 			stream.in.buf = c.stream.in.buf[:0]

@@ -21,6 +21,8 @@ const (
 	// maxPageSize is the largest page after decompression. Writers make pages of about 1 MiB,
 	// unless one value is larger, such as an image.
 	maxPageSize = 1 << 30
+	// maxPageMemory is the most memory for the pages of all columns that are read together.
+	maxPageMemory = 1 << 30
 	// maxUncheckedPage is the largest page whose decompression is not compared with its
 	// compressed size.
 	maxUncheckedPage = 64 << 20
@@ -50,6 +52,10 @@ type pageStream struct {
 	// body is the memory for a page, shared with the streams of other columns: the library
 	// copies each page before the next one is read.
 	body *[]byte
+	// memory is the memory that the pages of all columns hold. held is the part of this one:
+	// dictionary for its dictionary, and the rest for a page.
+	memory           *int64
+	held, dictionary int64
 	// segment and next are the parts of the page that the library has not read.
 	segment, next []byte
 	// err is the error that ended the pages; the library hides it.
@@ -198,8 +204,32 @@ func (s *pageStream) countValues(header *format.PageHeader) (values, rows int64,
 	return values, rows, nil
 }
 
+// reserveMemory counts the memory for a page in place of that for the page before. The error is
+// that of too much for all columns.
+func (s *pageStream) reserveMemory(header *format.PageHeader, size int) error {
+	packed := int64(max(size, cap(s.in.buf)) - s.in.block) // beyond what each column has anyway
+	page := int64(header.UncompressedPageSize) + max(0, packed)
+	held := s.dictionary + page
+
+	if *s.memory += held - s.held; *s.memory > maxPageMemory {
+		return damage("the pages of its columns have %d MiB together, and at most %d are "+
+			"supported; write the file again with smaller pages", *s.memory>>20, maxPageMemory>>20)
+	}
+
+	s.held = held
+	if header.Type == format.DictionaryPage {
+		s.dictionary = held
+	}
+
+	return nil
+}
+
 // readBody reads the body of a page.
 func (s *pageStream) readBody(header *format.PageHeader, size int) error {
+	if err := s.reserveMemory(header, size); err != nil {
+		return err
+	}
+
 	raw, err := s.in.peek(size)
 	if err != nil {
 		return err

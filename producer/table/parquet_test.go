@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/parquet-go/parquet-go/format"
 
 	"github.com/promptmill/promptmill/producer/inputfile"
 	"github.com/promptmill/promptmill/proto"
@@ -367,6 +368,53 @@ func FuzzParquet(f *testing.F) {
 		_, err := readParquetBytes(t.Context(), b)
 		checkParquetError(t, err)
 	})
+}
+
+// TestParquetPageMemory reads pages of many columns: they share one budget, and a page takes the
+// place of the one before it.
+func TestParquetPageMemory(t *testing.T) {
+	t.Parallel()
+
+	var memory int64
+	streams := make([]pageStream, 10)
+	for i := range streams {
+		streams[i] = pageStream{memory: &memory, in: chunkReader{block: smallestBlock}}
+	}
+
+	reserve := func(s *pageStream, kind format.PageType, size, packed int) error {
+		return s.reserveMemory(&format.PageHeader{Type: kind, UncompressedPageSize: int32(size)}, packed)
+	}
+
+	for range 3 {
+		for i := range streams {
+			if err := reserve(&streams[i], format.DataPage, 100<<20, smallestBlock); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+
+	err := reserve(&streams[0], format.DataPage, 200<<20, smallestBlock)
+	want := "the pages of its columns have 1100 MiB together, and at most 1024 are supported; " +
+		"write the file again with smaller pages"
+	if err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+
+	memory = 0
+	one := &pageStream{memory: &memory, in: chunkReader{block: smallestBlock}}
+	for _, page := range []struct {
+		kind                  format.PageType
+		size, packed, counted int
+	}{
+		{format.DictionaryPage, 1 << 20, 1 << 10, 1 << 20},
+		{format.DataPage, 2 << 20, 1 << 10, 3 << 20},
+		{format.DataPage, 1 << 20, 1 << 10, 2 << 20},
+		{format.DataPage, 1 << 20, 1<<20 + smallestBlock, 3 << 20}, // it does not fit a block
+	} {
+		if err := reserve(one, page.kind, page.size, page.packed); err != nil || memory != int64(page.counted) {
+			t.Errorf("%+v: %d bytes are counted, %v", page, memory, err)
+		}
+	}
 }
 
 // TestParquetEncrypted opens files that pyarrow encrypted, with their footer and without it.
