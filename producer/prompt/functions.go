@@ -24,7 +24,7 @@ type cell struct {
 func (c cell) String() string { return string(c.AppendText(nil)) }
 
 // funcs returns the functions of templates. Those with an underscore are put into templates by
-// their analysis.
+// their analysis, which refuses them elsewhere.
 func (r *Renderer) funcs() template.FuncMap {
 	apply := func(name string, arg, v any) (any, error) {
 		c, isCell := v.(cell)
@@ -86,27 +86,51 @@ func (r *Renderer) funcs() template.FuncMap {
 }
 
 // formatValues is printf, with an error for a value that the format does not fit: fmt describes
-// it in the text.
+// it in the text, behind "%!".
 func formatValues(format string, values ...any) (string, error) {
+	plain := make([]any, len(values))
 	for i, v := range values {
 		if number, ok := v.(json.Number); ok {
 			values[i], _ = toFloat(number)
 		}
+		plain[i] = withoutPercent(values[i])
 	}
 
-	text := fmt.Sprintf(format, values...)
-
-	known := strings.Count(format, "%!")
-	for _, v := range values {
-		known += strings.Count(fmt.Sprint(v), "%!")
-	}
-
-	if strings.Count(text, "%!") > known {
+	// Without the percent signs of the format and of the values, only fmt writes one.
+	faults := fmt.Sprintf(strings.ReplaceAll(format, "%%", ""), plain...)
+	if strings.Contains(faults, "%!") {
 		return "", &CellError{Reason: fmt.Sprintf("printf %q does not fit its values, and the cells of CSV are texts",
 			format)}
 	}
 
-	return text, nil
+	return fmt.Sprintf(format, values...), nil
+}
+
+// withoutPercent returns a value with the percent signs of its texts taken out.
+func withoutPercent(v any) any {
+	switch v := v.(type) {
+	case string:
+		return strings.ReplaceAll(v, "%", "")
+	case cell:
+		v.Text = bytes.ReplaceAll(v.Text, []byte("%"), nil)
+		return v
+	case []any:
+		plain := make([]any, len(v))
+		for i, element := range v {
+			plain[i] = withoutPercent(element)
+		}
+		return plain
+	case map[string]any:
+		plain := map[string]any{}
+		for name, member := range v {
+			plain[strings.ReplaceAll(name, "%", "")] = withoutPercent(member)
+		}
+		return plain
+	case rowData:
+		return withoutPercent(map[string]any(v))
+	}
+
+	return v
 }
 
 // indexValue is index for the values of rows. It refuses a text, of which text/template takes a

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"text/template"
@@ -296,6 +297,10 @@ func TestMistakes(t *testing.T) {
 		`{{truncate "9" (index . "user-id")}}`: `truncate needs a number of characters and then a value; for example {{truncate 4000 (index . "user-id")}}`,
 		`{{default .id "none"}}`:               `default needs a text and then the value that may be empty; for example {{default "none" .id}}`,
 		`{{join .id}}`:                         `join needs a separator and then a list; for example {{join ", " .id}}`,
+		`{{.id}}{{_cell "typo"}}`:              "there is no function _cell; the functions are json, truncate, default, join and those of Go's text/template; a text has double quotes: \"_cell\"",
+		`{{.id | _print}}`:                     "there is no function _print; did you mean print?",
+		`{{.id}}{{if _need "a" .id}}{{end}}`:   "there is no function _need; the functions are json, truncate, default, join and those of Go's text/template; a text has double quotes: \"_need\"",
+		`{{.id}}{{len (_cell "typo")}}`:        "there is no function _cell; the functions are json, truncate, default, join and those of Go's text/template; a text has double quotes: \"_cell\"",
 		"{{json .id .text}}":                   "json needs one value; for example {{json .text}}",
 	} {
 		_, err := render(t, proto.Settings{Rows: &proto.Rows{Prompt: template}}, row, "")
@@ -711,5 +716,37 @@ func TestImageIsNotDescribed(t *testing.T) {
 	r := Renderer{ctx: t.Context(), opener: openOnly{}}
 	if data, err := r.readImage(path); err != nil || string(data) != "image" {
 		t.Errorf("%q, %v", data, err)
+	}
+}
+
+// Percent signs of cells and of formats are no faults of printf.
+func TestPrintfPercent(t *testing.T) {
+	t.Parallel()
+
+	row := newRow("text", "%!s(x) 100%", "n", "5", "list", jsonValue(`["%!d",{"%!":1}]`))
+
+	for template, want := range map[string]string{
+		`{{printf "%[1]s %[1]s" .text}}`:     "%!s(x) 100% %!s(x) 100%",
+		`{{printf "%s" .text}}`:              "%!s(x) 100%",
+		`{{printf "%q" .text}}`:              `"%!s(x) 100%"`,
+		`{{printf "%%!s %s%%" .n}}`:          "%!s 5%",
+		`{{printf "%v" .list}}{{.n}}`:        "[%!d map[%!:1]]5",
+		`{{printf "%s and %s" .n}}`:          "",
+		`{{printf "%s" .n .text}}`:           "",
+		`{{printf "%d %s" .text .text}}`:     "",
+		`{{printf "%[3]s" .text}}`:           "",
+		`{{printf "%s %" .text}}`:            "",
+		`{{.n}}{{printf "%!" }}`:             "",
+		`{{printf "%d" (index .list 0)}}`:    "",
+		`{{printf "%5.1f" (index .list 1)}}`: "",
+	} {
+		got, err := render(t, proto.Settings{Rows: &proto.Rows{Prompt: template}}, row, "")
+		_, isCell := errors.AsType[*CellError](err)
+		switch {
+		case want == "" && !isCell:
+			t.Errorf("%s: %s, %v; want a fault of printf", template, got, err)
+		case want != "" && (err != nil || !strings.Contains(got, strings.Trim(strconv.Quote(want), `"`))):
+			t.Errorf("%s: %s, %v; want %s", template, got, err, want)
+		}
 	}
 }

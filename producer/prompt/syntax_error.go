@@ -93,11 +93,10 @@ func newSyntaxError(flag, template string, names []string, err error) *TemplateE
 	}
 
 	if found := unknownFunction.FindStringSubmatch(text); found != nil {
-		e.Message = line + "there is no function " + found[1]
-		if e.Hint == "" {
-			e.Hint = hintForFunction(found[1], names)
-		}
-		return e
+		unknown := newFunctionError(flag, found[1], line, names)
+		unknown.Hint = cmp.Or(e.Hint, unknown.Hint)
+
+		return unknown
 	}
 
 	plain, hint, ok := describeFault(text, syntaxFaults)
@@ -109,6 +108,16 @@ func newSyntaxError(flag, template string, names []string, err error) *TemplateE
 	e.Hint = cmp.Or(e.Hint, hint)
 
 	return e
+}
+
+// newFunctionError returns the error of a function that does not exist. line is the beginning of
+// the message, with the place in the template.
+func newFunctionError(flag, name, line string, names []string) *TemplateError {
+	return &TemplateError{
+		Flag:    flag,
+		Message: line + "there is no function " + name,
+		Hint:    hintForFunction(name, names),
+	}
 }
 
 // hintForFunction returns the hint for a function that does not exist: another one, a column or

@@ -254,6 +254,10 @@ func (a *analyzer) visitPipe(pipe *parse.PipeNode, at place) {
 // visitArg notes the columns of an argument.
 func (a *analyzer) visitArg(arg parse.Node, at place) {
 	switch arg := arg.(type) {
+	case *parse.IdentifierNode:
+		if strings.HasPrefix(arg.Ident, "_") { // of this package alone, see funcs
+			a.fail(newFunctionError(a.template.flag, arg.Ident, "", a.renderer.known))
+		}
 	case *parse.PipeNode:
 		a.visitPipe(arg, at)
 	case *parse.ChainNode:
