@@ -405,7 +405,7 @@ func (c *runCollector) publishMissing(
 
 // removeInput removes the copy of the input. The run is complete, so a failure is a warning.
 func (c *runCollector) removeInput() {
-	if err := errors.Join(os.RemoveAll(c.dir), c.table.removeNote()); err != nil {
+	if err := errors.Join(os.RemoveAll(c.dir), c.table.note.remove()); err != nil {
 		c.Log.Warn().Err(err).Msg("failed to remove the copy of the input; it can be deleted")
 	}
 }

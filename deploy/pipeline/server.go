@@ -553,11 +553,10 @@ func (s *server) newCollector(run string) *runCollector {
 	}
 	// A table that promptmill collect has made beside the files of the server gets the answers of a retry, too.
 	c.table = &tableWriter{
-		output:   c.Output,
-		input:    c.source,
-		state:    s.State,
-		stateDir: statedir.ForOutput(s.State, string(c.Output)),
-		hooks:    s.Hooks,
+		output: c.Output,
+		input:  c.source,
+		note:   tableNote{s.State, statedir.ForOutput(s.State, string(c.Output))},
+		hooks:  s.Hooks,
 	}
 
 	return c
