@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path"
 	"strings"
 	"unicode"
@@ -14,6 +15,7 @@ import (
 	"github.com/minio/minio-go/v7/pkg/s3utils"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/proto"
 )
 
 // Object is an object of a [Bucket].
@@ -36,6 +38,17 @@ type Bucket struct {
 	retrier retrier
 }
 
+// newObject is an object to write.
+type newObject struct {
+	key      string
+	file     io.ReaderAt
+	size     int64
+	metadata map[string]string
+	// absent asks the store to refuse the object if one has the key. The error wraps
+	// proto.ErrInputChanged then.
+	absent bool
+}
+
 // writableStore is a store that can be written. Except for Upload, each call makes one attempt,
 // with the errors of a [store].
 type writableStore interface {
@@ -44,7 +57,7 @@ type writableStore interface {
 	// Describe describes an object with its metadata.
 	Describe(ctx context.Context, key string) (Object, error)
 	// Upload writes an object, which appears when it is whole. It retries each part of it.
-	Upload(ctx context.Context, key string, file io.ReaderAt, size int64, metadata map[string]string) error
+	Upload(ctx context.Context, f newObject) error
 	// Delete deletes an object. It is no error if there is none.
 	Delete(ctx context.Context, key string) error
 	// AbortUploads discards uploads of other processes that have not ended, of the keys that a
@@ -84,7 +97,40 @@ func (b *Bucket) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 func (b *Bucket) Upload(
 	ctx context.Context, key string, file io.ReaderAt, size int64, metadata map[string]string,
 ) error {
-	return b.store.Upload(ctx, key, file, size, metadata)
+	return b.store.Upload(ctx, newObject{
+		key:      key,
+		file:     file,
+		size:     size,
+		metadata: metadata,
+	})
+}
+
+// Create is Upload for an object that must not be there: the error wraps [fs.ErrExist] if it is.
+// A server that cannot check that, or ignores the condition, replaces the object.
+func (b *Bucket) Create(
+	ctx context.Context, key string, file io.ReaderAt, size int64, metadata map[string]string,
+) error {
+	err := b.store.Upload(ctx, newObject{
+		key:      key,
+		file:     file,
+		size:     size,
+		metadata: metadata,
+		absent:   true,
+	})
+	if !errors.Is(err, proto.ErrInputChanged) {
+		return err
+	}
+
+	there, err := b.Stat(ctx, key)
+	if err != nil {
+		return err
+	}
+
+	if there.Size == size && maps.Equal(there.Metadata, metadata) { // an attempt whose answer was lost has made it
+		return nil
+	}
+
+	return &failure{b.name(key) + ": there is such an object already", fs.ErrExist}
 }
 
 // Delete deletes an object. It is no error if there is none.

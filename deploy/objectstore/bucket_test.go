@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"math/rand/v2"
@@ -147,6 +148,28 @@ func checkUpload(t *testing.T, address string, faults *uploadFaults) {
 	}
 }
 
+// checkCreate creates an object of a size once, and keeps it. The same object again is no error: the
+// answer to the first attempt may have been lost.
+func checkCreate(t *testing.T, bucket *Bucket, size int64) {
+	t.Helper()
+
+	ctx, text, key := t.Context(), bytes.NewReader(make([]byte, size)), fmt.Sprintf("created/%d", size)
+	for i, run := range []string{"r1", "r1", "r2"} {
+		err := bucket.Create(ctx, key, text, size, map[string]string{"promptmill-run": run})
+		if (err == nil) != (run == "r1") || err != nil && !errors.Is(err, fs.ErrExist) {
+			t.Errorf("Create %d of %d bytes: %v", i+1, size, err)
+		}
+	}
+
+	if o, err := bucket.Stat(ctx, key); err != nil || o.Size != size || o.Metadata["promptmill-run"] != "r1" {
+		t.Errorf("Stat: %+v, %v", o, err)
+	}
+
+	if err := bucket.Delete(ctx, key); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestUploadS3(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, "bucket"), 0o700); err != nil {
@@ -159,16 +182,19 @@ func TestUploadS3(t *testing.T) {
 	t.Setenv("AWS_ENDPOINT_URL_S3", address)
 	checkUpload(t, "s3://bucket/dir/a b%2B.bin", faults)
 
-	// An upload that a dead process has left is discarded, of the chosen keys alone.
 	client := New(Config{})
 	bucket, _, err := client.OpenBucket(t.Context(), "s3://bucket/x")
 	if err != nil {
 		t.Fatal(err)
 	}
 
+	checkCreate(t, bucket, 1000)
+	checkCreate(t, bucket, s3Part+1)
+
+	// An upload that a dead process has left is discarded, of the chosen keys alone.
 	s := bucket.store.(*s3Store)
 	for _, key := range []string{"ours.a", "ours.b"} {
-		upload := &s3Upload{store: s, key: key}
+		upload := &s3Upload{store: s, newObject: newObject{key: key}}
 		upload.id, err = s.client.NewMultipartUpload(t.Context(), s.bucket, key, putOptions(nil))
 		if err != nil {
 			t.Fatal(err)

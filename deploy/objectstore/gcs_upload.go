@@ -64,13 +64,11 @@ func (g *gcsStore) AbortUploads(context.Context, string, func(key string) bool) 
 
 // gcsUpload is an upload to Google Cloud Storage.
 type gcsUpload struct {
+	newObject
+
 	store *gcsStore
-	key   string
-	file  io.ReaderAt
-	size  int64
 	// crc32c is the checksum of the file, as the API has it.
-	crc32c   string
-	metadata map[string]string
+	crc32c string
 
 	// session is the URL of the upload. Empty: it has not begun.
 	session string
@@ -83,21 +81,16 @@ type gcsUpload struct {
 }
 
 // Upload implements writableStore.
-func (g *gcsStore) Upload(
-	ctx context.Context, key string, file io.ReaderAt, size int64, metadata map[string]string,
-) error {
+func (g *gcsStore) Upload(ctx context.Context, f newObject) error {
 	sum := crc32.New(crc32.MakeTable(crc32.Castagnoli))
-	if n, err := io.Copy(sum, io.NewSectionReader(file, 0, size)); err != nil || n != size {
-		return errors.Join(fmt.Errorf("%s: the file to upload has %d bytes, not %d", g.name(key), n, size), err)
+	if n, err := io.Copy(sum, io.NewSectionReader(f.file, 0, f.size)); err != nil || n != f.size {
+		return errors.Join(fmt.Errorf("%s: the file to upload has %d bytes, not %d", g.name(f.key), n, f.size), err)
 	}
 
 	u := &gcsUpload{
-		store:    g,
-		key:      key,
-		file:     file,
-		size:     size,
-		crc32c:   base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, sum.Sum32())),
-		metadata: metadata,
+		newObject: f,
+		store:     g,
+		crc32c:    base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, sum.Sum32())),
 	}
 
 	err := u.run(ctx)
@@ -198,6 +191,10 @@ func (u *gcsUpload) begin(ctx context.Context) error {
 	}
 
 	query := url.Values{"uploadType": {"resumable"}, "name": {u.key}}
+	if u.absent {
+		query.Set("ifGenerationMatch", "0")
+	}
+
 	address := u.store.base + "/upload/storage/v1/b/" + url.PathEscape(u.store.bucket) + "/o?" + query.Encode()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(text))
 	if err != nil {

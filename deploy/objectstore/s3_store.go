@@ -143,7 +143,7 @@ func (s *s3Store) describeError(err error, key string) error {
 		return exit.Usage(hint, "%s: the bucket is in another region", name)
 	case minio.InvalidAccessKeyID, minio.SignatureDoesNotMatch, "InvalidToken":
 		return s.describeForbidden(name, answer)
-	case "SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable":
+	case "SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "ConditionalRequestConflict":
 		return &temporaryError{err: errors.New("the store answers " + describeStatus(answer.StatusCode, answer.Code))}
 	}
 

@@ -97,42 +97,37 @@ func (s *s3Store) AbortUploads(ctx context.Context, prefix string, chosen func(k
 }
 
 // Upload implements writableStore.
-func (s *s3Store) Upload(
-	ctx context.Context, key string, file io.ReaderAt, size int64, metadata map[string]string,
-) error {
-	if size <= s3Part {
-		return s.retry.retry(ctx, s.name(key), func() error { return s.putObject(ctx, key, file, size, metadata) })
+func (s *s3Store) Upload(ctx context.Context, f newObject) error {
+	if f.size <= s3Part {
+		return s.retry.retry(ctx, s.name(f.key), func() error { return s.putObject(ctx, f) })
 	}
 
 	u := &s3Upload{
-		store: s,
-		key:   key,
-		file:  file,
-		size:  size,
-		part:  max(s3Part, (size+s3MaxParts-1)/s3MaxParts),
-
-		metadata: metadata,
+		newObject: f,
+		store:     s,
+		part:      max(s3Part, (f.size+s3MaxParts-1)/s3MaxParts),
 	}
 
 	return u.run(ctx)
 }
 
 // putObject makes one attempt to write a small object.
-func (s *s3Store) putObject(
-	ctx context.Context, key string, file io.ReaderAt, size int64, metadata map[string]string,
-) error {
+func (s *s3Store) putObject(ctx context.Context, f newObject) error {
 	ctx, cancel := context.WithTimeout(ctx, partTimeout)
 	defer cancel()
 
-	sum, err := hashSection(file, 0, size)
+	sum, err := hashSection(f.file, 0, f.size)
 	if err != nil {
-		return fmt.Errorf("%s: read the file to upload: %w", s.name(key), err)
+		return fmt.Errorf("%s: read the file to upload: %w", s.name(f.key), err)
 	}
 
-	_, err = s.client.PutObject(ctx, s.bucket, key, io.NewSectionReader(file, 0, size), size,
-		base64.StdEncoding.EncodeToString(sum), "", putOptions(metadata))
+	put := func(opts minio.PutObjectOptions) error {
+		_, err := s.client.PutObject(ctx, s.bucket, f.key, io.NewSectionReader(f.file, 0, f.size), f.size,
+			base64.StdEncoding.EncodeToString(sum), "", opts)
+		return err
+	}
 
-	return s.describeError(err, key)
+	return s.describeError(f.sendCondition(putOptions(f.metadata), put), f.key)
 }
 
 // putOptions returns the options of an object with metadata.
@@ -142,6 +137,23 @@ func putOptions(metadata map[string]string) minio.PutObjectOptions {
 		ContentType:      "application/octet-stream",
 		DisableMultipart: true,
 	}
+}
+
+// sendCondition sends the request that makes an object appear, with the condition that none has
+// the key. It sends the request without it to a server that knows no conditions.
+func (f newObject) sendCondition(opts minio.PutObjectOptions, send func(minio.PutObjectOptions) error) error {
+	if !f.absent {
+		return send(opts)
+	}
+
+	conditional := opts
+	conditional.SetMatchETagExcept("*")
+	err := send(conditional)
+	if minio.ToErrorResponse(err).StatusCode == http.StatusNotImplemented {
+		return send(opts)
+	}
+
+	return err
 }
 
 // hashSection returns the MD5 of a part of a file.
@@ -157,13 +169,10 @@ func hashSection(file io.ReaderAt, offset, length int64) ([]byte, error) {
 
 // s3Upload is an upload to S3 in several parts.
 type s3Upload struct {
+	newObject
+
 	store *s3Store
-	key   string
-	file  io.ReaderAt
-	size  int64
 	part  int64 // the size of all parts but the last one
-	// metadata is the metadata of the object.
-	metadata map[string]string
 
 	id string
 	// parts are the parts that the store has.
@@ -252,7 +261,10 @@ func (u *s3Upload) complete(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, partTimeout)
 		defer cancel()
 
-		_, err := s.client.CompleteMultipartUpload(ctx, s.bucket, u.key, u.id, u.parts, minio.PutObjectOptions{})
+		err := u.sendCondition(minio.PutObjectOptions{}, func(opts minio.PutObjectOptions) error {
+			_, err := s.client.CompleteMultipartUpload(ctx, s.bucket, u.key, u.id, u.parts, opts)
+			return err
+		})
 		if err != nil && minio.ToErrorResponse(err).Code == minio.NoSuchUpload {
 			gone = s.describeError(err, u.key)
 			return nil

@@ -5,9 +5,11 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -171,6 +173,65 @@ func TestGCSUploadForgotten(t *testing.T) {
 	g = &fakeGCS{gone: func(part int) bool { return part%2 == 0 }}
 	if _, err = uploadToGCS(t, g); exit.Code(err) != exit.CodeUnreachable || g.sessions != maxSessions {
 		t.Errorf("Upload: %d sessions: %v", g.sessions, err)
+	}
+}
+
+// TestGCSCreate asks Google Cloud Storage to refuse an object whose key is taken.
+func TestGCSCreate(t *testing.T) {
+	var queries []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			queries = append(queries, r.URL.Query().Get("ifGenerationMatch"))
+			w.WriteHeader(http.StatusPreconditionFailed)
+			return
+		}
+		_, _ = io.WriteString(w, `{"name":"a","size":"4","metadata":{"promptmill-run":"r1"}}`)
+	}))
+	t.Cleanup(server.Close)
+	t.Setenv("STORAGE_EMULATOR_HOST", server.URL)
+
+	bucket, key, err := newTestClient(t, Config{}).OpenBucket(t.Context(), "gs://bucket/a")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for run, want := range map[string]error{"r1": nil, "r2": fs.ErrExist} {
+		err := bucket.Create(t.Context(), key, strings.NewReader("text"), 4, map[string]string{"promptmill-run": run})
+		if !errors.Is(err, want) {
+			t.Errorf("Create of run %s: %v, want %v", run, err, want)
+		}
+	}
+
+	if !slices.Equal(queries, []string{"0", "0"}) {
+		t.Errorf("the generations are %q", queries)
+	}
+}
+
+// TestS3CreateWithoutConditions writes the object to a server that knows no conditions.
+func TestS3CreateWithoutConditions(t *testing.T) {
+	var conditions []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		conditions = append(conditions, r.Header.Get("If-None-Match"))
+		if len(conditions) == 1 {
+			storetest.AnswerError(w, http.StatusNotImplemented, "NotImplemented")
+		}
+	}))
+	t.Cleanup(server.Close)
+	storetest.SetCredentials(t)
+	t.Setenv("AWS_REGION", "us-east-1")
+
+	bucket, key, err := newTestClient(t, Config{S3Endpoint: server.URL}).OpenBucket(t.Context(), "s3://bucket/a")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if err := bucket.Create(t.Context(), key, strings.NewReader("text"), 4, nil); err != nil {
+		t.Error(err)
+	}
+
+	if !slices.Equal(conditions, []string{"*", ""}) {
+		t.Errorf("the conditions are %q", conditions)
 	}
 }
 

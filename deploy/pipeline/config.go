@@ -115,8 +115,9 @@ type Upload interface {
 	Output() output.Prefix
 	// Prepare is called before anything is done for the run, and refuses a place that cannot be used.
 	Prepare(ctx context.Context) error
-	// Follow copies the journal of a run, of which size bytes are synced, until ctx ends.
-	Follow(ctx context.Context, run string, size int64)
+	// Follow copies the journal of a run, of which size bytes are synced, until ctx ends. It returns an error
+	// if another run has the output.
+	Follow(ctx context.Context, run string, size int64) error
 	// Synced notes that the synced journal has another size. It must not wait.
 	Synced(size int64)
 	// Finish copies the files of the complete run that are not there yet, and returns their number.

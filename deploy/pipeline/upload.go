@@ -60,8 +60,7 @@ func (p *Parts) addUpload(upload Upload, j *journal.Journal) {
 
 	run, size := j.State().Manifest.Run, j.Size()
 	p.Watchers = append(p.Watchers, func(ctx context.Context) error {
-		upload.Follow(ctx, run, size)
-		return nil
+		return upload.Follow(ctx, run, size)
 	})
 }
 

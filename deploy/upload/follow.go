@@ -32,8 +32,9 @@ func (t *Target) Synced(size int64) {
 
 // Follow copies the synced journal of a run, of which size bytes are synced already, until ctx
 // ends. A store that fails does not end it: it warns once, and tries again with the next
-// frames.
-func (t *Target) Follow(ctx context.Context, run string, size int64) {
+// frames. It returns an error if another run has the output: a process of another machine may have
+// begun at the same time.
+func (t *Target) Follow(ctx context.Context, run string, size int64) error {
 	f := &follower{
 		target: t,
 		run:    run,
@@ -48,7 +49,7 @@ func (t *Target) Follow(ctx context.Context, run string, size int64) {
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case f.size = <-t.synced:
 			if f.known && f.size-f.copied < t.PieceSize {
 				continue // the timer is set
@@ -56,7 +57,10 @@ func (t *Target) Follow(ctx context.Context, run string, size int64) {
 		case <-timer.C:
 		}
 
-		f.step(ctx)
+		if err := f.step(ctx); err != nil {
+			return err
+		}
+
 		timer.Reset(pause)
 		pause = min(2*pause, t.PieceTime)
 	}
@@ -77,9 +81,21 @@ type follower struct {
 	warned bool
 }
 
-// step copies what is synced.
-func (f *follower) step(ctx context.Context) {
+// step copies the synced frames. It returns the error of an output that another run has, and logs any
+// other one.
+func (f *follower) step(ctx context.Context) error {
 	err := f.copyPiece(ctx)
+	if _, ok := errors.AsType[*foreignError](err); ok {
+		return err
+	}
+
+	f.logFailure(ctx, err)
+
+	return nil
+}
+
+// logFailure logs the first of the failures in a row. err may be nil.
+func (f *follower) logFailure(ctx context.Context, err error) {
 	switch {
 	case err == nil:
 		f.warned = false
@@ -127,11 +143,20 @@ func (f *follower) copyPiece(ctx context.Context) error {
 		return err
 	}
 
-	err = f.target.Store.Upload(ctx, f.target.pieceKey(f.copied),
-		io.NewSectionReader(journal, f.copied, length), length,
+	write := f.target.Store.Upload
+	if f.copied == 0 { // of two runs that begin at the same time, one has the output
+		write = f.target.Store.Create
+	}
+
+	err = write(ctx, f.target.pieceKey(f.copied), io.NewSectionReader(journal, f.copied, length), length,
 		map[string]string{runKey: f.run, sumKey: sum})
-	if err == nil {
+	switch {
+	case err == nil:
 		f.copied += length
+	case errors.Is(err, fs.ErrExist):
+		// A piece of another run is refused. One of this run has arrived late, from a process that has died.
+		f.known = false
+		_, err = f.target.matchPieces(ctx, journal, 0, f.run)
 	}
 
 	return err

@@ -40,6 +40,8 @@ type Store interface {
 	Open(ctx context.Context, key string) (io.ReadCloser, error)
 	// Upload writes an object, which appears when it is whole.
 	Upload(ctx context.Context, key string, file io.ReaderAt, size int64, metadata map[string]string) error
+	// Create is Upload for an object that must not be there. The error wraps [fs.ErrExist] if it is.
+	Create(ctx context.Context, key string, file io.ReaderAt, size int64, metadata map[string]string) error
 	// Delete deletes an object. It is no error if there is none.
 	Delete(ctx context.Context, key string) error
 	// AbortUploads discards the uploads that dead processes have left, of the keys that a
@@ -273,15 +275,22 @@ func (t *Target) ownerOf(ctx context.Context, key string) (string, error) {
 	return o.Metadata[runKey], err
 }
 
-// refuse returns the error of an object that is in the way.
+// foreignError is the error of an object that another program or another run has written.
+type foreignError struct{ text string }
+
+// Error implements error.
+func (e *foreignError) Error() string { return e.text }
+
+// refuse returns the error of an object that is in the way: a [foreignError].
 func (t *Target) refuse(key, owner string) error {
 	name := t.nameOf(key)
 	if owner == "" {
-		return exit.WithHint(fmt.Errorf("%s is there, and promptmill did not write it", name),
+		return exit.WithHint(&foreignError{name + " is there, and promptmill did not write it"},
 			"move it away, or choose another output with -o")
 	}
 
-	return exit.WithHint(fmt.Errorf("%s belongs to run %s, whose journal is not on this machine", name, owner),
+	return exit.WithHint(
+		&foreignError{fmt.Sprintf("%s belongs to run %s, whose journal is not on this machine", name, owner)},
 		"run the command where that run began, remove the objects of the output, or choose another one with -o")
 }
 

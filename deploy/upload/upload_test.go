@@ -113,6 +113,15 @@ func (s *memoryStore) Upload(
 	return nil
 }
 
+func (s *memoryStore) Create(
+	ctx context.Context, key string, file io.ReaderAt, size int64, metadata map[string]string,
+) error {
+	if _, err := s.Stat(ctx, key); err == nil {
+		return fs.ErrExist
+	}
+	return s.Upload(ctx, key, file, size, metadata)
+}
+
 func (s *memoryStore) Delete(_ context.Context, key string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -162,9 +171,15 @@ func TestFollow(t *testing.T) {
 
 	follow := func(target *Target) (stop func()) {
 		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() { defer close(done); target.Follow(ctx, "r1", j.Size()) }()
-		return func() { cancel(); <-done }
+		done := make(chan error)
+		go func() { done <- target.Follow(ctx, "r1", j.Size()) }()
+
+		return func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
 	}
 
 	await := func() {
@@ -211,6 +226,82 @@ func TestFollow(t *testing.T) {
 	}
 
 	stop()
+}
+
+// racingStore has an object that the first List does not see yet.
+type racingStore struct {
+	*memoryStore
+
+	listed bool
+}
+
+func (s *racingStore) List(ctx context.Context, prefix string) ([]objectstore.Object, error) {
+	if !s.listed {
+		s.listed = true
+		return nil, nil
+	}
+	return s.memoryStore.List(ctx, prefix)
+}
+
+// TestFollowForeign ends a run whose output another run has, which began at the same time.
+func TestFollowForeign(t *testing.T) {
+	t.Parallel()
+
+	for _, race := range []bool{false, true} {
+		t.Run(fmt.Sprintf("race=%v", race), func(t *testing.T) {
+			t.Parallel()
+
+			s, dir := newMemoryStore(), t.TempDir()
+			target := newTestTarget(t, &racingStore{s, !race}, dir)
+			j, err := journal.Create(target.Local.Journal(), proto.Manifest{Run: "r1"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer j.Close()
+
+			s.add(target.pieceKey(0), "piece", "r2")
+
+			err = target.Follow(t.Context(), "r1", j.Size())
+			if err == nil || !strings.Contains(err.Error(), "0000000000000000.zst belongs to run r2") || exit.Hint(err) == "" {
+				t.Errorf("Follow: %v", err)
+			}
+
+			if string(s.objects[target.pieceKey(0)]) != "piece" {
+				t.Error("the piece of the other run is replaced")
+			}
+		})
+	}
+}
+
+// TestFollowLatePiece continues when the piece of a process of the same run arrives after its death.
+func TestFollowLatePiece(t *testing.T) {
+	t.Parallel()
+
+	s, dir := newMemoryStore(), t.TempDir()
+	target := newTestTarget(t, &racingStore{memoryStore: s}, dir)
+	j, err := journal.Create(target.Local.Journal(), proto.Manifest{Run: "r1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+
+	s.add(target.pieceKey(0), "late", "r1")
+
+	f := &follower{target: target, run: "r1", size: j.Size()}
+	for range 2 {
+		if err := f.copyPiece(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	want, err := os.ReadFile(target.Local.Journal())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if got := s.lockedJoin(); !bytes.Equal(got, want) {
+		t.Errorf("the pieces have %d bytes, the journal has %d", len(got), len(want))
+	}
 }
 
 func (s *memoryStore) lockedJoin() []byte {
