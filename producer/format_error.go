@@ -28,6 +28,10 @@ func (e *FormatError) Error() string {
 		of = " of run " + e.Run
 	}
 
+	if e.Transposed {
+		return e.File + " is one JSON document with all rows of a table; promptmill reads an object of each row"
+	}
+
 	switch e.Format {
 	case fileformat.Gzip, fileformat.Zstd:
 		return fmt.Sprintf("%s is compressed twice: %s in %s", e.File, e.Format, e.Compression)

@@ -84,16 +84,22 @@ func (r *Reader) openTable(from table.Position) error {
 
 	r.rows.renderer, r.rows.tee = nil, nil
 	if columns := t.Columns(); len(columns) > 0 {
+		isCSV := t.Format() == proto.FormatCSV || t.Format() == proto.FormatTSV
 		r.rows.renderer, err = prompt.New(r.ctx, prompt.Config{
 			Settings: r.rows.settings,
 			Columns:  columns,
 			Varied:   t.Format() == proto.FormatJSON || t.Format() == proto.FormatJSONL,
+			Header:   isCSV && len(cfg.Table.Columns) == 0,
 			File:     cfg.Origin,
 			Opener:   r.source.opener(),
 			NoFiles:  r.source.Stored,
 		})
 		if err != nil {
 			t.Close()
+			if wrong, ok := errors.AsType[*prompt.TemplateError](err); ok && wrong.Column != "" && r.at.File > 0 {
+				wrong.Hint = "the files before it have this column: rename it here, or run this file alone"
+			}
+
 			return fmt.Errorf("%s: %w", path, err)
 		}
 	}

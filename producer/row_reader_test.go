@@ -160,7 +160,8 @@ func TestMissingColumn(t *testing.T) {
 
 	_, _, err := Validate(t.Context(), Source{Files: files}, rowSettings("{{.text}}"), nil)
 	if _, ok := errors.AsType[*prompt.TemplateError](err); !ok ||
-		err.Error() != files[1]+": --prompt: the table has no column text; did you mean {{.txt}}?" {
+		err.Error() != files[1]+": --prompt: the table has no column text; "+
+			"the files before it have this column: rename it here, or run this file alone" {
 		t.Error(err)
 	}
 

@@ -93,6 +93,9 @@ func conversionOf(d fileformat.Detection) conversion {
 	case fileformat.JSONArray:
 		return jqConversion("-c", ".[]"+elementFilter(d.Element))
 	case fileformat.JSONDocument:
+		if d.Transposed {
+			return conversion{advice: `write it as records: df.to_json("rows.jsonl", orient="records", lines=True)`}
+		}
 		if d.Member != "" {
 			return jqConversion("-c", "."+memberFilter(d.Member)+"[]")
 		}

@@ -171,7 +171,12 @@ func parseSchema(path string) (json.RawMessage, error) {
 
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, exit.Usage("", "--schema %s: %w", path, files.WithoutPath(err))
+		hint := ""
+		if strings.HasPrefix(strings.TrimSpace(path), "{") {
+			hint = "write the schema into a file, and give its name: --schema schema.json"
+		}
+
+		return nil, exit.Usage(hint, "--schema %s: %w", path, files.WithoutPath(err))
 	}
 
 	if err := checkJSON(text); err != nil {

@@ -115,7 +115,10 @@ func refuseOutputName(name string) error {
 
 	if filepath.Base(name) == output.ResultsSuffix || strings.HasSuffix(name, "/") || err == nil && info.IsDir() {
 		example := filepath.Join(strings.TrimSuffix(name, output.ResultsSuffix), "results"+output.ResultsSuffix)
-		return exit.Usage("for example -o "+report.ShellWords(example), "-o %s names no file", name)
+		table := strings.TrimSuffix(example, output.ResultsSuffix) + ".csv"
+
+		return exit.Usage("for example -o "+report.ShellWords(example)+", or for a table -o "+report.ShellWords(table),
+			"-o %s names no file", name)
 	}
 
 	if name == "-" {
@@ -123,15 +126,28 @@ func refuseOutputName(name string) error {
 			"-o -: a run writes several files, and cannot write to standard output")
 	}
 
-	example := name
-	for _, suffix := range []string{".zst", ".gz", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".parquet"} {
-		example = strings.TrimSuffix(example, suffix)
-	}
-
-	if example == "" {
-		example = "results"
-	}
-
-	return exit.Usage("for example -o "+report.ShellWords(example+output.ResultsSuffix),
+	return exit.Usage("for example -o "+report.ShellWords(exampleOutput(name)),
 		"-o %s: must end in %s, or for a table in %s", name, output.ResultsSuffix, listEndings())
+}
+
+// exampleOutput returns the name of an output that is like a name: the name in lower case if that
+// ends in the right way, a table in CSV for a spreadsheet, and else a file of output lines.
+func exampleOutput(name string) string {
+	lower := strings.TrimSuffix(name, filepath.Ext(name)) + strings.ToLower(filepath.Ext(name))
+	if export.Ending(lower) != "" {
+		return lower
+	}
+
+	ending := output.ResultsSuffix
+	for _, suffix := range []string{".zst", ".gz", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".parquet"} {
+		name = strings.TrimSuffix(name, suffix)
+	}
+
+	for _, suffix := range []string{".xlsx", ".xls", ".ods"} {
+		if trimmed, ok := strings.CutSuffix(strings.ToLower(name), suffix); ok {
+			name, ending = name[:len(trimmed)], ".csv"
+		}
+	}
+
+	return cmp.Or(name, "results") + ending
 }

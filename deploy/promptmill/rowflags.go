@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/csv"
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -147,6 +149,9 @@ func parseRows(c *cli.Command) (*proto.Rows, error) {
 		if !utf8.ValidString(c.String(name)) {
 			return nil, exit.Usage("", "--%s is not UTF-8", name)
 		}
+		if err := refuseFileAsTemplate(name, c.String(name)); err != nil {
+			return nil, err
+		}
 	}
 
 	for _, name := range []string{"messages", "custom-id"} {
@@ -175,7 +180,30 @@ var exampleTemplates = map[string]string{
 	"system": "'You answer in one word.'",
 }
 
-// readTemplate reads the template of a file. The line feed at its end is the editor's.
+// refuseFileAsTemplate refuses a template that is the name of a file, with or without @, or is the
+// next flag of the command line.
+func refuseFileAsTemplate(name, text string) error {
+	path := strings.TrimPrefix(text, "@")
+	info, err := os.Stat(path)
+	isFile := err == nil && info.Mode().IsRegular() && (text != path || filepath.Ext(path) != "")
+
+	switch {
+	case name == "prompt" && (isFile || text != path && !strings.ContainsAny(text, " {\n")):
+		return exit.Usage("to read the prompt from the file, give --prompt-file "+report.ShellWords(path),
+			"--prompt %s: this is the name of a file, and not a template", report.ShellWords(text))
+	case isFile:
+		return exit.Usage("the value of --system is the text itself: --system \"$(cat "+report.ShellWords(path)+")\"",
+			"--system %s: this is the name of a file, and not a template", report.ShellWords(text))
+	case len(text) > 1 && text[0] == '-' && text[1] != ' ' && !strings.ContainsAny(text, " {\n"):
+		return exit.Usage("for example --"+name+" "+exampleTemplates[name],
+			"--%s has no value: %s behind it looks like a flag", name, text)
+	}
+
+	return nil
+}
+
+// readTemplate reads the template of a file. The line feed at its end is the editor's, and so are
+// the carriage returns of Windows.
 func readTemplate(path string) (string, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -187,7 +215,7 @@ func readTemplate(path string) (string, error) {
 		return "", exit.Usage("save it as UTF-8", "--prompt-file %s: the file is not text in UTF-8", path)
 	}
 
-	text = strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r")
+	text = strings.TrimSuffix(strings.ReplaceAll(text, "\r\n", "\n"), "\n")
 	if strings.TrimSpace(text) == "" {
 		return "", exit.Usage("it has the text of the prompt, such as Classify: {{.text}}",
 			"--prompt-file %s: the file is empty", path)
@@ -224,7 +252,7 @@ func parseTable(c *cli.Command) (t proto.Table, err error) {
 		return t, nil
 	}
 
-	encoding, err := htmlindex.Get(name)
+	encoding, err := htmlindex.Get(cmp.Or(pythonEncodings[strings.ToLower(name)], name))
 	if err == nil {
 		t.Encoding, err = htmlindex.Name(encoding)
 	}
@@ -238,6 +266,19 @@ func parseTable(c *cli.Command) (t proto.Table, err error) {
 	}
 
 	return t, nil
+}
+
+// pythonEncodings are names of Python for encodings, which pandas takes, beside the names of the
+// WHATWG's Encoding Standard. A byte-order mark is skipped in any case.
+var pythonEncodings = map[string]string{
+	"latin-1":   "latin1",
+	"utf-8-sig": "utf-8",
+	"utf_8_sig": "utf-8",
+	"utf_8":     "utf-8",
+	"utf_16_le": "utf-16le",
+	"utf-16-le": "utf-16le",
+	"utf_16_be": "utf-16be",
+	"utf-16-be": "utf-16be",
 }
 
 // parseColumns reads names of columns, which are fields of CSV.

@@ -48,7 +48,7 @@ func TestUsageOfTableOutputs(t *testing.T) {
 			"the input in.csv is the table in.csv, which the run would write", "choose another output with -o",
 		},
 		rows + "-o t.xlsx": {
-			"-o t.xlsx: must end in .jsonl.zst, or for a table in " + endings, "for example -o t.xlsx.jsonl.zst",
+			"-o t.xlsx: must end in .jsonl.zst, or for a table in " + endings, "for example -o t.csv",
 		},
 		rows + "-o t.csv --plain":    {"--plain takes out what a table needs of the output lines", "leave out --plain"},
 		rows + "-o t.csv --shards 0": {"--shards 0: must be from 1 to 99999", "for example --shards 16"},

@@ -36,6 +36,25 @@ func TestUsageOfRowFlags(t *testing.T) {
 		"--prompt a --prompt-file prompt.txt": {
 			"--prompt and --prompt-file both have the prompt", "leave out one of them",
 		},
+		"--prompt @prompt.txt": {
+			"--prompt @prompt.txt: this is the name of a file, and not a template",
+			"to read the prompt from the file, give --prompt-file prompt.txt",
+		},
+		"--prompt prompt.txt": {
+			"--prompt prompt.txt: this is the name of a file, and not a template",
+			"to read the prompt from the file, give --prompt-file prompt.txt",
+		},
+		"--prompt a --system prompt.txt": {
+			"--system prompt.txt: this is the name of a file, and not a template",
+			`the value of --system is the text itself: --system "$(cat prompt.txt)"`,
+		},
+		"--prompt -o out.csv": {
+			"--prompt has no value: -o behind it looks like a flag", "for example --prompt 'Classify: {{.text}}'",
+		},
+		"--prompt a --schema {}": {
+			"--schema {}: no such file or directory",
+			"write the schema into a file, and give its name: --schema schema.json",
+		},
 		"--prompt-file prompt.txt": {
 			"--prompt-file prompt.txt: the file is empty",
 			"it has the text of the prompt, such as Classify: {{.text}}",
@@ -98,6 +117,28 @@ func TestUsageOfRowFlags(t *testing.T) {
 			code:  2,
 		})
 	}
+
+	const header = "; if its first line is no header, give --columns, and for another separator --delimiter"
+	for text, hint := range map[string]string{
+		"1,hello\n2,bye\n":          "the table has the columns 1, hello" + header,
+		"id~text\n1~hello\n2~bye\n": `the one column is {{index . "id~text"}}` + header,
+	} {
+		usages = append(usages, usage{
+			args:  "run in.csv --sim --prompt {{.question}}",
+			files: map[string]string{"in.csv": text},
+			err:   "in.csv: --prompt: the table has no column question",
+			hint:  hint,
+			code:  2,
+		})
+	}
+
+	usages = append(usages, usage{
+		args:  "run in.json --sim --prompt {{.text}}",
+		files: map[string]string{"in.json": `{"text":{"0":"a","1":"b"}}`},
+		err:   "in.json is one JSON document with all rows of a table; promptmill reads an object of each row",
+		hint:  `write it as records: df.to_json("rows.jsonl", orient="records", lines=True)`,
+		code:  2,
+	})
 
 	const sends = "2 of 2 rows cannot be sent; nothing was sent"
 	for args, want := range map[string]struct{ text, err, hint string }{

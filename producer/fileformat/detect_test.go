@@ -51,6 +51,7 @@ func TestDetect(t *testing.T) {
 	t.Parallel()
 
 	certain := func(f Format) Detection { return Detection{Format: f, Certain: true} }
+	transposed := Detection{Format: JSONDocument, Transposed: true}
 	marked := func(f Format) Detection { return Detection{Format: f, Certain: true, ByteOrderMark: true} }
 
 	for _, tt := range []struct {
@@ -71,6 +72,17 @@ func TestDetect(t *testing.T) {
 		{"a bracket before requests", "[\n" + request + request, Detection{}},
 		{"an array before requests", "[1]\n" + request, Detection{}},
 		{"arrays", "[1,2]\n[3,4]\n", Detection{}},
+		{"columns of pandas", `{"text":{"0":"a","1":"b"},"prompt":{"0":1,"1":2}}` + "\n", transposed},
+		{"one column of pandas", `{"text":{"0":"a"}}`, transposed},
+		{"rows by the index of pandas", `{"a":{"text":"x","n":1},"b":{"text":"y","n":2}}`, transposed},
+		{"a split table of pandas", `{"columns":["text"],"index":[0,1],"data":[["a"],["b"]]}`, transposed},
+		{"a table of pandas with its schema", `{"schema":{"fields":[]},"data":[{"index":0,"text":"a"}]}`, transposed},
+		{"columns of pandas over lines", "{\n\"text\":{\n\"0\":\"a\"}}",
+			Detection{Format: JSONDocument, Certain: true, Transposed: true}},
+		{"a row with a struct", `{"text":{"title":"a"}}`, Detection{}},
+		{"a row with different structs", `{"a":{"x":1},"b":{"y":2}}`, Detection{}},
+		{"rows with structs", `{"a":{"x":1},"b":{"x":2}}` + "\n" + `{"a":{"x":1},"b":{"x":2}}`, Detection{}},
+		{"a row with structs and a text", `{"a":{"x":1},"b":{"x":2},"c":"d"}`, Detection{}},
 		{"an array that was cut", "[\n" + request, Detection{Format: JSONArray, Element: '{'}},
 		{"an array", `[{"prompt":"a"},{"prompt":"b"}]` + "\n",
 			Detection{Format: JSONArray, Certain: true, Element: '{'}},
@@ -165,6 +177,10 @@ func TestDetectBeginning(t *testing.T) {
 		want       Detection
 	}{
 		{"a long request", `{"custom_id":"a","url":"/v1/score","body":{"text_1":"abc`, Detection{}},
+		{"long columns of pandas", `{"text":{"0":"a","1":"b`, Detection{Format: JSONDocument, Transposed: true}},
+		{"the second of long columns", `{"text":{"x":1,"y":2,"z":3},"n":{"x":1,"y`,
+			Detection{Format: JSONDocument, Transposed: true}},
+		{"a long struct", `{"text":{"title":"abc`, Detection{}},
 		{"a long body", `{"messages":[{"role":"user","content":"abc`, Detection{}},
 		{"a long answer", `{"id":"x","custom_id":"a","response":{"body":{"choices":[`, Detection{Format: Results}},
 		{"an array", "[\n" + line + ",\n" + line + ",\n" + line[:20],

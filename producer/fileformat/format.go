@@ -118,6 +118,8 @@ type Detection struct {
 	Element byte
 	// Member is the member of a document whose value is the array of its records; empty if none is.
 	Member string
+	// Transposed is set for a document that is a whole table in a form of pandas other than records.
+	Transposed bool
 	// Run is the id of the run of results and of metadata, if they name one.
 	Run string
 }

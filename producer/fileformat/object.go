@@ -92,7 +92,12 @@ func runOf(member string, value []byte) string {
 func detectObject(text []byte, whole bool) Detection {
 	line, rest, _ := bytes.Cut(text, []byte("\n"))
 	if o, err := scanObject(line); err == nil || len(line) == len(text) && isCut(err) {
-		return detectLine(o, whole && len(bytes.TrimSpace(rest)) == 0)
+		isLast := len(bytes.TrimSpace(rest)) == 0
+		if isLast && (whole || err != nil) && isTransposed(line) {
+			return Detection{Format: JSONDocument, Transposed: true}
+		}
+
+		return detectLine(o, whole && isLast)
 	}
 
 	if len(line) > 1 && line[1] == '\'' {
@@ -108,6 +113,8 @@ func detectObject(text []byte, whole bool) Detection {
 	switch {
 	case o.has("schema_version", "test_id"):
 		d.Format = Metadata
+	case isTransposed(text):
+		d.Transposed = true
 	case !o.isRequest():
 		d.Member = o.array
 	}

@@ -88,6 +88,9 @@ func newColumnError(flag, name, text string, cfg Config) *TemplateError {
 	names := namesOf(cfg.Columns)
 	if e.Hint = hintForAction(text, names); e.Hint == "" {
 		e.Hint = hintForColumn(name, names, format)
+		if cfg.Header && !strings.HasPrefix(e.Hint, "did") {
+			e.Hint += "; if its first line is no header, give --columns, and for another separator --delimiter"
+		}
 	}
 
 	if cfg.Varied && text != "" && !strings.HasPrefix(e.Hint, "did") {

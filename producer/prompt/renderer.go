@@ -26,6 +26,8 @@ type Config struct {
 	// Varied reports that rows have columns of their own, as objects of JSON have: only columns
 	// that must not be empty have to be among Columns.
 	Varied bool
+	// Header reports that the first line of a file of CSV has the names of the columns.
+	Header bool
 	// File is the path or URL of the table. Paths of images are relative to its folder.
 	// Defaults to the working directory.
 	File string

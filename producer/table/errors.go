@@ -30,6 +30,8 @@ func (e *FormatError) Error() string {
 	}
 
 	switch {
+	case e.Transposed:
+		return e.File + " is one JSON document with all rows of a table; promptmill reads an object of each row"
 	case e.HasOldLineEnds:
 		return e.File + " has the line ends of classic Mac OS, carriage returns without line feeds"
 	case e.Format == fileformat.Gzip || e.Format == fileformat.Zstd:
