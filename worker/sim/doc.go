@@ -1,7 +1,8 @@
 // Package sim is a simulated model server: an http.Handler that answers as vLLM, SGLang,
 // llama.cpp, Ollama and others do, with slots, a waiting queue, a cache that fills up, times to
 // the first and to each further token, and faults on request. Its answers follow from the
-// prompt and the seed, so a test can compute the right one.
+// prompt and the seed, so a test can compute the right one. With a response_format that has a
+// simple JSON Schema, they are JSON that matches it.
 //
 //	POST /v1/... ──▶ Gate ──▶ Faults ──▶ modelPool ──▶ Engine ──▶ plan.encode
 //	                  │ too many   │ a fault  │ evicted     │ queue full, died

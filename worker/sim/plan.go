@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"encoding/json"
 	"fmt"
 	"hash/fnv"
 	"strings"
@@ -17,9 +18,10 @@ var words = strings.Fields("billing refund login outage delivery invoice account
 type plan struct {
 	hash                           uint64
 	promptTokens, completionTokens int
-	cachedTokens                   int  // of the prompt
-	cut                            bool // the completion was cut by a limit
-	showsCached                    bool // the usage has cachedTokens
+	cachedTokens                   int             // of the prompt
+	schema                         json.RawMessage // of a structured answer; nil if it is plain text
+	cut                            bool            // the completion was cut by a limit
+	showsCached                    bool            // the usage has cachedTokens
 }
 
 // planAnswer returns the answer to a request.
@@ -30,6 +32,12 @@ func (c *Config) planAnswer(r request) plan {
 
 	// Lengths spread evenly between half and one and a half of the mean.
 	p.completionTokens = max(1, c.Tokens/2+int(p.hash%uint64(c.Tokens+1)))
+
+	if r.format != nil {
+		if p.schema = readSchema(r.format); p.schema != nil {
+			p.completionTokens = countTokens([]byte(p.answerText()))
+		}
+	}
 
 	if r.maxTokens > 0 {
 		p.limitTokens(r.maxTokens)
@@ -54,8 +62,17 @@ func (p plan) partPlan(i int) plan {
 	return p
 }
 
-// answerText returns the text of the answer, a word for each token.
+// answerText returns the text of the answer, a word for each token, or JSON that matches the schema.
 func (p plan) answerText() string {
+	if p.schema != nil {
+		a := schemaAnswer{root: p.schema, random: p.hash}
+		a.appendValue(p.schema, 0)
+		if p.cut {
+			a.text = a.text[:min(len(a.text), p.completionTokens*bytesPerToken)]
+		}
+		return string(a.text)
+	}
+
 	var text strings.Builder
 	fmt.Fprintf(&text, "%016x", p.hash)
 

@@ -12,6 +12,7 @@ type request struct {
 	model     string
 	prompt    []byte // the raw JSON of messages, prompt or input
 	others    []byte // the raw JSON of documents, text_2 or items, with which the prompt is compared
+	format    []byte // the raw JSON of response_format
 	n         int    // choices for each prompt; 0: the default
 	top       int    // rankings, at most; 0: all
 	maxTokens int    // 0: no limit
@@ -35,6 +36,8 @@ func parseRequest(body []byte) (request, error) {
 			r.prompt = s.Value()
 		case "documents", "text_2", "items":
 			r.others = s.Value()
+		case "response_format":
+			r.format = s.Value()
 		case "n":
 			if err := json.Unmarshal(s.Value(), &r.n); err != nil {
 				return r, fmt.Errorf("n: %w", err)
