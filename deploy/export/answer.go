@@ -46,7 +46,7 @@ func (p *answerParser) parse(line outputLine) ([]table.Value, error) {
 		}
 	}
 
-	// An answer that does not match the schema is there, too. Its fields are not.
+	// An answer that does not match the schema has its cell, and its fields are null.
 	o, err := openai.ReadOutput(&p.scan, line.body)
 	if err != nil {
 		return nil, err
@@ -154,7 +154,7 @@ func valueOf(kind table.Kind, raw []byte) table.Value {
 // isNumber reports whether a JSON value is a number.
 func isNumber(raw []byte) bool { return raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9' }
 
-// isInteger reports whether a JSON value is an integer; 1.0 and 1e2 are, too.
+// isInteger reports whether a JSON value is an integer, such as 1, 1.0 and 1e2.
 func isInteger(raw []byte) bool {
 	if !isNumber(raw) {
 		return false

@@ -230,9 +230,11 @@ func TestFieldWithoutText(t *testing.T) {
 		answeredLine(0, "request-1", `"content":"{\"a\":\"\\ud800\",\"b\":\"\\ud83d\\ude00\",\"c\":\"\"}"`),
 	}, nil)
 	r.cfg.Path = string(r.cfg.Output) + ".jsonl"
-	r.cfg.Run.Settings.Schema = []byte(`{"properties":{"a":{"type":"string"},"b":{"type":"string"},"c":{"type":"string"}}}`)
+	r.cfg.Run.Settings.Schema = []byte(
+		`{"properties":{"a":{"type":"string"},"b":{"type":"string"},"c":{"type":"string"}}}`)
 
-	want := `{"text":"x","answer":"{\"a\":\"\\ud800\",\"b\":\"\\ud83d\\ude00\",\"c\":\"\"}","a":null,"b":"😀","c":"",` +
+	want := `{"text":"x","answer":"{\"a\":\"\\ud800\",\"b\":\"\\ud83d\\ude00\",\"c\":\"\"}",` +
+		`"a":null,"b":"😀","c":"",` +
 		`"finish_reason":"stop","error":null,"input_tokens":3,"output_tokens":2,"latency_ms":70}` + "\n"
 	if diff := cmp.Diff(want, r.write()); diff != "" {
 		t.Errorf("table (-want +got):\n%s", diff)
@@ -265,6 +267,7 @@ func TestRowQueueDropsBuffers(t *testing.T) {
 		sum += cap(row.text)
 	}
 	if sum != q.freeBytes || sum > windowBytes || len(q.free) == 0 {
-		t.Errorf("%d buffers of %d bytes are kept, counted as %d, want at most %d", len(q.free), sum, q.freeBytes, windowBytes)
+		t.Errorf("%d buffers of %d bytes are kept, counted as %d, want at most %d",
+			len(q.free), sum, q.freeBytes, windowBytes)
 	}
 }

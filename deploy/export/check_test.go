@@ -33,7 +33,7 @@ func TestCheckFindsRows(t *testing.T) {
 		if ending != ".jsonl" {
 			table = table[1:]
 		}
-		of := func(id int) string { return fmt.Sprintf("in.csv, row %d (id \"%d\")", id+1, id) }
+		place := func(id int) string { return fmt.Sprintf("in.csv, row %d (id \"%d\")", id+1, id) }
 		at := func(row, id int) string { return fmt.Sprintf("out%s, row %d (id \"%d\")", ending, row, id) }
 
 		for _, tt := range []struct {
@@ -48,21 +48,21 @@ func TestCheckFindsRows(t *testing.T) {
 			{
 				"lost", func(t []string) []string { return slices.Delete(t, 100, 101) },
 				Comparison{Found: rows - 1, Missing: 1, Examples: []string{
-					of(100) + ": it is missing in the table, after out" + ending + ", row 100",
+					place(100) + ": it is missing in the table, after out" + ending + ", row 100",
 				}},
 			},
 			{
 				"two lost in two places",
 				func(t []string) []string { return slices.Delete(slices.Delete(t, 400, 401), 7, 8) },
 				Comparison{Found: rows - 2, Missing: 2, Examples: []string{
-					of(7) + ": it is missing in the table, after out" + ending + ", row 7",
-					of(400) + ": it is missing in the table, after out" + ending + ", row 399",
+					place(7) + ": it is missing in the table, after out" + ending + ", row 7",
+					place(400) + ": it is missing in the table, after out" + ending + ", row 399",
 				}},
 			},
 			{
 				"many lost", func(t []string) []string { return slices.Delete(t, 100, 400) },
 				Comparison{Found: rows - 300, Missing: 300, Examples: []string{
-					of(100) + ": this row and the next 299 are missing in the table, after out" + ending + ", row 100",
+					place(100) + ": this row and the next 299 are missing in the table, after out" + ending + ", row 100",
 				}},
 			},
 			{
@@ -77,7 +77,7 @@ func TestCheckFindsRows(t *testing.T) {
 					return slices.Insert(slices.Delete(t, 10, 40), 300, rows...)
 				},
 				Comparison{Found: rows, Missing: 30, Extra: 30, Examples: []string{
-					of(10) + ": this row and the next 29 are missing in the table, after out" + ending + ", row 10",
+					place(10) + ": this row and the next 29 are missing in the table, after out" + ending + ", row 10",
 					at(301, 10) + ": this row and the next 29 are in the wrong place: the first belongs to in.csv, row 11",
 				}},
 			},
@@ -103,7 +103,7 @@ func TestCheckFindsRows(t *testing.T) {
 					return slices.Insert(slices.Delete(t, 10, 11), 300, row)
 				},
 				Comparison{Found: rows, Missing: 1, Extra: 1, Examples: []string{
-					of(10) + ": it is missing in the table, after out" + ending + ", row 10",
+					place(10) + ": it is missing in the table, after out" + ending + ", row 10",
 					at(301, 10) + ": it is in the wrong place: it belongs to in.csv, row 11",
 				}},
 			},
@@ -119,7 +119,7 @@ func TestCheckFindsRows(t *testing.T) {
 			{
 				"the end lost", func(t []string) []string { return t[:rows-1] },
 				Comparison{Found: rows - 1, Missing: 1, Examples: []string{
-					of(rows-1) + ": it is missing in the table, after out" + ending + ", row 499",
+					place(rows-1) + ": it is missing in the table, after out" + ending + ", row 499",
 				}},
 			},
 		} {

@@ -55,7 +55,7 @@ func newAnswerColumns(s proto.Settings, input []table.Column) (answerColumns, er
 		taken := slices.Concat(a.all, rest)
 		for isTaken(taken, f.Name) {
 			f.Name = columnAnswer + "." + f.Name
-			taken = slices.Concat(a.all, rest, fields[i+1:]) // a new name is that of no other field
+			taken = slices.Concat(a.all, rest, fields[i+1:]) // a new name differs from all others
 		}
 		a.all = append(a.all, f)
 	}

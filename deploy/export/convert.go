@@ -28,7 +28,7 @@ func convert(v table.Value, kind table.Kind) table.Value {
 	return table.Value{}
 }
 
-// parseInt returns a JSON number as an integer; 1.0 and 1e2 are integers, too.
+// parseInt returns a JSON number as an integer, such as 1, 1.0 and 1e2.
 func parseInt(digits []byte) table.Value {
 	n, err := strconv.ParseInt(string(digits), 10, 64)
 	if err == nil {

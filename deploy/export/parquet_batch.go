@@ -43,12 +43,12 @@ func (b *parquetBatch) copyBytes(v parquet.Value) parquet.Value {
 	b.text = append(b.text, v.ByteArray()...) // earlier values keep the memory that they have
 	b.bytes += len(b.text) - start
 
-	of := parquet.ByteArrayValue(b.text[start:])
+	text := parquet.ByteArrayValue(b.text[start:])
 	if v.Kind() == parquet.FixedLenByteArray {
-		of = parquet.FixedLenByteArrayValue(b.text[start:])
+		text = parquet.FixedLenByteArrayValue(b.text[start:])
 	}
 
-	return of.Level(v.RepetitionLevel(), v.DefinitionLevel(), v.Column())
+	return text.Level(v.RepetitionLevel(), v.DefinitionLevel(), v.Column())
 }
 
 // isFull reports whether the batch is large enough.
