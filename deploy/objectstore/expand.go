@@ -294,10 +294,9 @@ func (w *folderWalk) visitEntry(at folderPlace, mode fs.FileMode, resolved strin
 			return err
 		case err != nil && isMatch:
 			return exit.Usage("remove the link", "input %s: the link leads to no file", at.path)
-		case err != nil:
-			return nil
+		case err == nil:
+			mode = info.Mode()
 		}
-		mode = info.Mode()
 	}
 
 	switch {

@@ -25,7 +25,7 @@ type Request struct {
 	Header http.Header
 	// Length is the length of the body in bytes. -1: not known.
 	Length int64
-	// Body is the body. Only a [Fault] may read it; what it has read does not reach the server.
+	// Body is the body. Only a [Fault] may read it, and the server does not get the bytes that it reads.
 	Body io.Reader
 }
 
