@@ -86,13 +86,14 @@ func (r *Reader) openTable(from table.Position) error {
 	if columns := t.Columns(); len(columns) > 0 {
 		isCSV := t.Format() == proto.FormatCSV || t.Format() == proto.FormatTSV
 		r.rows.renderer, err = prompt.New(r.ctx, prompt.Config{
-			Settings: r.rows.settings,
-			Columns:  columns,
-			Varied:   t.Format() == proto.FormatJSON || t.Format() == proto.FormatJSONL,
-			Header:   isCSV && len(cfg.Table.Columns) == 0,
-			File:     cfg.Origin,
-			Opener:   r.source.opener(),
-			NoFiles:  r.source.Stored,
+			Settings:  r.rows.settings,
+			Columns:   columns,
+			IsChecked: true,
+			Varied:    t.Format() == proto.FormatJSON || t.Format() == proto.FormatJSONL,
+			Header:    isCSV && len(cfg.Table.Columns) == 0,
+			File:      cfg.Origin,
+			Opener:    r.source.opener(),
+			NoFiles:   r.source.Stored,
 		})
 		if err != nil {
 			t.Close()

@@ -8,7 +8,13 @@ import (
 // appendEscaped appends a text as the inside of a JSON string. Only quotes, backslashes and control
 // characters have escapes. It returns false for text that is not UTF-8.
 func appendEscaped(dst, text []byte) ([]byte, bool) {
-	ascii := true
+	dst, ascii := appendChecked(dst, text)
+	return dst, ascii || utf8.Valid(text)
+}
+
+// appendChecked is appendEscaped for text that is UTF-8. It reports whether all of it is ASCII.
+func appendChecked(dst, text []byte) (escaped []byte, ascii bool) {
+	ascii = true
 	from, i := 0, 0
 	for {
 		// Eight bytes at a time, as far as none of them has an escape.
@@ -40,7 +46,7 @@ func appendEscaped(dst, text []byte) ([]byte, bool) {
 		}
 
 		if i == len(text) {
-			return append(dst, text[from:]...), ascii || utf8.Valid(text)
+			return append(dst, text[from:]...), ascii
 		}
 	}
 }

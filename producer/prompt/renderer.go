@@ -28,6 +28,9 @@ type Config struct {
 	Varied bool
 	// Header reports that the first line of a file of CSV has the names of the columns.
 	Header bool
+	// IsChecked reports that the texts of the rows are UTF-8, as readers of package table return
+	// them. Otherwise they are checked here. Defaults to false.
+	IsChecked bool
 	// File is the path or URL of the table. Paths of images are relative to its folder.
 	// Defaults to the working directory.
 	File string
@@ -43,6 +46,8 @@ type Renderer struct {
 	endpoint string
 	file     string
 	opener   inputfile.Opener
+	// isChecked is Config.IsChecked.
+	isChecked bool
 	// noFiles reports that images that are files are refused.
 	noFiles bool
 
@@ -100,6 +105,7 @@ func New(ctx context.Context, cfg Config) (*Renderer, error) {
 	}
 
 	r.ctx, r.file, r.opener, r.noFiles = ctx, cfg.File, cfg.Opener, cfg.NoFiles
+	r.isChecked = cfg.IsChecked
 	if r.opener == nil {
 		r.opener = inputfile.Local{}
 	}

@@ -750,3 +750,25 @@ func TestPrintfPercent(t *testing.T) {
 		}
 	}
 }
+
+// A text that a reader has checked gives the same line as one that is checked here.
+func TestCheckedText(t *testing.T) {
+	t.Parallel()
+
+	row := newRow("text", "a \"quoted\"\n\\ café 日本 😀\x01", "n", "5")
+	s := proto.Settings{Rows: &proto.Rows{Prompt: "{{.n}}: {{.text}} {{truncate 9 .text}}"}}
+
+	want, err := render(t, s, row, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	r, err := New(t.Context(), Config{Settings: s, Columns: row.Columns, IsChecked: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if got, err := r.AppendLine(nil, row); err != nil || string(got) != want {
+		t.Errorf("%s, %v; want %s", got, err, want)
+	}
+}

@@ -516,6 +516,11 @@ func (r *Renderer) appendQuoted(dst []byte, t *rowTemplate) ([]byte, error) {
 			return dst, err
 		}
 
+		if v.Kind == table.KindText && len(p.calls) == 0 && r.isChecked {
+			dst, _ = appendChecked(dst, v.Text)
+			continue
+		}
+
 		text := v.Text
 		if v.Kind != table.KindText {
 			r.text = v.AppendText(r.text[:0])

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // partitionFolder matches the name of a folder of Hive's layout: a column, and its value in all
@@ -106,16 +107,26 @@ func (p *partitionReader) Next() (Row, error) {
 		return row, err
 	}
 
-	if !sameColumns(p.latest, row.Columns) {
+	if !slices.Equal(p.latest, row.Columns) {
 		p.latest = append(p.latest[:0:0], row.Columns...)
 		p.rowColumns = p.appendColumns(nil, row.Columns)
 	}
 
 	p.values = append(p.values[:0], row.Values...)
 	for _, part := range p.partitions {
-		if !hasColumn(row.Columns, part.column.Name) {
-			p.values = append(p.values, part.value)
+		if hasColumn(row.Columns, part.column.Name) {
+			continue
 		}
+
+		if !utf8.Valid(part.value.Text) {
+			return Row{}, &RowError{
+				Number:  row.Number,
+				Line:    row.Line,
+				Message: fmt.Sprintf("the value of the column %q in its path is not UTF-8", part.column.Name),
+			}
+		}
+
+		p.values = append(p.values, part.value)
 	}
 
 	row.Columns, row.Values = p.rowColumns, p.values
@@ -136,25 +147,5 @@ func (p *partitionReader) appendColumns(dst, columns []Column) []Column {
 
 // hasColumn reports whether there is a column of a name.
 func hasColumn(columns []Column, name string) bool {
-	for i := range columns {
-		if columns[i].Name == name {
-			return true
-		}
-	}
-	return false
-}
-
-// sameColumns reports whether columns are the same.
-func sameColumns(a, b []Column) bool {
-	if len(a) != len(b) {
-		return false
-	}
-
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-
-	return true
+	return slices.ContainsFunc(columns, func(c Column) bool { return c.Name == name })
 }

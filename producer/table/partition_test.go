@@ -101,3 +101,23 @@ func TestPartitionTwice(t *testing.T) {
 		t.Errorf("error %v, want %s", err, want)
 	}
 }
+
+// A value in a path that is not UTF-8 makes the rows wrong that have no column of the name.
+func TestPartitionNotUTF8(t *testing.T) {
+	t.Parallel()
+
+	for text, isWrong := range map[string]bool{"{\"id\":1}\n": true, "{\"id\":1,\"a\":\"b\"}\n": false} {
+		r, err := Open(t.Context(), configOf("a=caf%E9/in.jsonl", text))
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		_, err = r.Next()
+		wrong, ok := errors.AsType[*RowError](err)
+		if ok != isWrong || ok && wrong.Message != `the value of the column "a" in its path is not UTF-8` {
+			t.Errorf("%s: %v", text, err)
+		}
+
+		r.Close()
+	}
+}
