@@ -645,26 +645,36 @@ func (c *runCollector) inputFiles(ctx context.Context, m proto.Manifest) ([]stri
 			"run the promptmill run command that made it again, where its input is")
 	}
 
-	var copies []string
-	for i := range m.Input.Files {
-		path := filepath.Join(c.dir, proto.InputObject(i))
-		if err := c.copyObject(ctx, proto.InputObject(i), path); err != nil {
-			return nil, fmt.Errorf("copy the input from the bus: %w", err)
+	copies, isNew, err := c.copyInput(ctx, m)
+	if err != nil && !isNew && ctx.Err() == nil { // copies that were there: of another run, or damaged
+		if err := os.RemoveAll(c.dir); err != nil {
+			return nil, fmt.Errorf("replace the copy of the input: %w", err)
 		}
-		copies = append(copies, path)
+		copies, _, err = c.copyInput(ctx, m)
 	}
-
-	// A copy may have been there, of another run or cut off by a crash of the machine.
-	if err := producer.CheckInput(ctx, m.Input, m.Settings, producer.SourceOf(m.Input, copies, nil)); err != nil {
-		for _, path := range copies {
-			os.Remove(path) // the next attempt copies it
-		}
-		return nil, fmt.Errorf("the copy of the input of run %s: %w", c.Run, err)
+	if err != nil {
+		return nil, fmt.Errorf("copy the input from the bus: %w", err)
 	}
 
 	c.files = copies
 
 	return copies, nil
+}
+
+// copyInput copies the input from the bus, except for files that are there already, and checks the copies. isNew
+// reports that no file was there.
+func (c *runCollector) copyInput(ctx context.Context, m proto.Manifest) (copies []string, isNew bool, err error) {
+	isNew = true
+	for i := range m.Input.Files {
+		path := filepath.Join(c.dir, proto.InputObject(i))
+		isNew = isNew && !files.Exists(path)
+		if err := c.copyObject(ctx, proto.InputObject(i), path); err != nil {
+			return nil, isNew, err
+		}
+		copies = append(copies, path)
+	}
+
+	return copies, isNew, producer.CheckInput(ctx, m.Input, m.Settings, producer.SourceOf(m.Input, copies, nil))
 }
 
 // filesOf returns inputFiles for a run.
