@@ -312,8 +312,9 @@ func changedInputf(format string, args ...any) error {
 	return &ChangedInputError{Reason: fmt.Sprintf(format, args...)}
 }
 
-// CheckInput reads the files, and returns a [ChangedInputError] if they are not the validated ones: if their text, or of tables the part of it in each file, is another. With
-// [SourceOf] the same text is also the same table, whatever the files are called.
+// CheckInput reads the files, and returns a [ChangedInputError] if they are not the validated ones: if their
+// text, or of tables the part of it in each file, is another. With [SourceOf] the same text is also the
+// same table, whatever the files are called.
 func CheckInput(ctx context.Context, in proto.Input, s proto.Settings, source Source) error {
 	if s.Rows != nil && len(source.Files) != len(in.Files) {
 		return changedInputf("it had %d files, and has %d now", len(in.Files), len(source.Files))

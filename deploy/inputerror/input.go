@@ -30,6 +30,8 @@ type Input struct {
 	Stdin bool
 	// Prompts is set if the command takes --prompt, so that a table needs no conversion. Defaults to false.
 	Prompts bool
+	// Submitted is set if the run is submitted, so that other machines read its rows. Defaults to false.
+	Submitted bool
 }
 
 // name returns the name of a file as a person knows it.

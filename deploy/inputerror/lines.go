@@ -248,6 +248,9 @@ func (in Input) fixRows(reason producer.Reason) hint {
 	case reason.Fault == producer.FaultTemplate:
 		return hint{text: "fix the template"}
 	case reason.Fault != producer.FaultCell:
+	case reason.Flag == "--image" && in.Submitted:
+		return hint{text: "the column has the bytes or the URL of a PNG, JPEG, GIF or WebP image; " +
+			"promptmill run also sends files, by their paths"}
 	case reason.Flag == "--image" && in.Stdin:
 		return hint{text: "the column has the bytes, a URL or the path of a PNG, JPEG, GIF or WebP image; " +
 			"paths begin with /, since standard input has no folder"}

@@ -23,6 +23,8 @@ type DryRunConfig struct {
 	Opener inputfile.Opener
 	// Stdin is read if Inputs is "-". Defaults to os.Stdin.
 	Stdin io.Reader
+	// Submitted reports that the run would be submitted, see [Submit]. Defaults to false: it would be one of Run.
+	Submitted bool
 	// Settings apply to the lines of the input, see [Config.Settings]. Model should be set: no
 	// server is asked for its model.
 	Settings proto.Settings
@@ -34,7 +36,12 @@ type DryRunConfig struct {
 // no model server, and writes nothing but a copy of standard input, which it removes. An input
 // that cannot be sent is an error, as it is of Run.
 func DryRun(ctx context.Context, cfg DryRunConfig) (*dryrun.Preview, error) {
-	fault := inputerror.Input{Files: cfg.Inputs, Opener: cfg.Opener, Prompts: true}
+	fault := inputerror.Input{
+		Files:     cfg.Inputs,
+		Opener:    cfg.Opener,
+		Prompts:   true,
+		Submitted: cfg.Submitted,
+	}
 	if len(cfg.Inputs) == 1 && cfg.Inputs[0] == "-" {
 		dir, err := os.MkdirTemp("", "promptmill-")
 		if err != nil {
@@ -50,7 +57,7 @@ func DryRun(ctx context.Context, cfg DryRunConfig) (*dryrun.Preview, error) {
 		fault.Files, fault.Stdin = []string{path}, true
 	}
 
-	source := producer.Source{Files: fault.Files, Opener: cfg.Opener}
+	source := producer.Source{Files: fault.Files, Opener: cfg.Opener, Stored: cfg.Submitted}
 	in, problems, err := producer.Validate(ctx, source, cfg.Settings, cfg.Hooks.Validating)
 	if err != nil {
 		return nil, fault.Describe(err)
@@ -73,7 +80,8 @@ func DryRun(ctx context.Context, cfg DryRunConfig) (*dryrun.Preview, error) {
 func previewRequests(
 	ctx context.Context, in proto.Input, s proto.Settings, source producer.Source, names []string,
 ) (*dryrun.Preview, error) {
-	r, err := producer.NewReader(ctx, producer.SourceOf(in, source.Files, source.Opener), s, nil)
+	source.Validated = in.Files
+	r, err := producer.NewReader(ctx, source, s, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/producer/inputfile"
+	"github.com/promptmill/promptmill/producer/table"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -92,6 +93,36 @@ func describeRunChange(then, now proto.Manifest) string {
 	if then.Input.Requests != now.Input.Requests || then.Input.Digest != now.Input.Digest {
 		return fmt.Sprintf("made of %d other requests: its digest is %s, and %d requests now have %s",
 			then.Input.Requests, then.Input.Digest, now.Input.Requests, now.Input.Digest)
+	}
+
+	if now.Settings.Rows != nil {
+		return describeTableChange(then.Input, now.Input)
+	}
+
+	return ""
+}
+
+// describeTableChange describes how the same text is another table, which can have the same requests if they do not
+// use all columns. It returns "" if it is the same.
+func describeTableChange(then, now proto.Input) string {
+	if len(then.Files) != len(now.Files) {
+		return fmt.Sprintf("made from %d files, not %d", len(then.Files), len(now.Files))
+	}
+
+	for i, was := range then.Files {
+		is := now.Files[i]
+		place := fmt.Sprintf("made from another table: %s was", is.Path)
+
+		switch {
+		case was.Format != is.Format:
+			return fmt.Sprintf("%s %s, and is %s now", place, was.Format, is.Format)
+		case was.Delimiter != is.Delimiter:
+			return fmt.Sprintf("%s divided by %q, and is by %q now", place, was.Delimiter, is.Delimiter)
+		case was.TextBytes != is.TextBytes:
+			return fmt.Sprintf("%s a text of %d bytes, and is one of %d now", place, was.TextBytes, is.TextBytes)
+		case !table.SamePartitions(was.OriginalPath(), is.OriginalPath()):
+			return fmt.Sprintf("%s %s, whose folders give other columns", place, was.OriginalPath())
+		}
 	}
 
 	return ""

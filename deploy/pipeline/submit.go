@@ -279,10 +279,11 @@ func (s *submission) prepare(ctx context.Context, cfg SubmitConfig) (proto.Manif
 	}
 
 	input := inputerror.Input{
-		Files:   s.inputs,
-		Opener:  cfg.Opener,
-		Stdin:   cfg.Inputs[0] == "-",
-		Prompts: true,
+		Files:     s.inputs,
+		Opener:    cfg.Opener,
+		Stdin:     cfg.Inputs[0] == "-",
+		Prompts:   true,
+		Submitted: true,
 	}
 	var problems producer.Report
 	m.Input, problems, err = producer.Validate(ctx, s.source(), settings, s.hooks.Validating)

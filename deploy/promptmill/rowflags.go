@@ -47,7 +47,7 @@ func rowFlags() []cli.Flag {
 		&wholeTextsFlag{
 			Name:     "image",
 			Category: groupRows,
-			Usage:    "`COLUMN`: column of images for the prompt: their bytes, paths or URLs; paths are relative to the folder of the table",
+			Usage:    "`COLUMN`: column of images for the prompt: their bytes, paths or URLs; paths, which submit does not take, are relative to the folder of the table",
 		},
 		&cli.StringFlag{
 			Name:        "custom-id",

@@ -60,10 +60,11 @@ func submitCommand(env environment) *cli.Command {
 
 			if o.dryRun {
 				return previewInputs(ctx, env, o.common, pipeline.DryRunConfig{
-					Inputs:   o.submit.Inputs,
-					Opener:   o.submit.Opener,
-					Stdin:    o.submit.Stdin,
-					Settings: o.submit.Settings,
+					Submitted: true,
+					Inputs:    o.submit.Inputs,
+					Opener:    o.submit.Opener,
+					Stdin:     o.submit.Stdin,
+					Settings:  o.submit.Settings,
 				}, o.json)
 			}
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -195,7 +196,9 @@ func TestSubmitImages(t *testing.T) {
 	c.write("in.csv", "id,photo\n1,https://host/a.png\n2,a.png\n3,"+filepath.Join(c.dir, "a.png")+"\n")
 
 	submit := []string{"submit", "in.csv", "--prompt", "What is it?", "--image", "photo", "--model", "sim", "--nats", url}
-	c.expect(exit.CodeUsage, "in.csv, row 2 (line 3): --image: the column photo: a.png is a file", submit...)
+	c.expect(exit.CodeUsage, "row 2 (request-2): a.png is a file, which other machines cannot read; row 3", submit...)
+	c.expect(exit.CodeUsage, "promptmill run also sends files, by their paths", submit...)
+	c.expect(exit.CodeUsage, "2 of 3 rows cannot be sent; nothing was sent", append(slices.Clone(submit), "--dry-run")...)
 	c.expect(exit.CodeUsage, "2 of 3 rows cannot be sent; nothing was sent", submit...)
 
 	c.must(append(submit, "--limit", "1")...)

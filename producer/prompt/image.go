@@ -63,7 +63,7 @@ func (r *Renderer) appendImageAt(dst []byte, column int, at string) ([]byte, err
 	if r.noFiles {
 		return dst, &CellError{
 			Column: r.names[column],
-			Reason: at + " is a file, which other machines cannot read: give its URL, or a column with the bytes",
+			Reason: at + " is a file, which other machines cannot read",
 		}
 	}
 

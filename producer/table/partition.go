@@ -1,6 +1,7 @@
 package table
 
 import (
+	"bytes"
 	"fmt"
 	"net/url"
 	"path/filepath"
@@ -56,6 +57,13 @@ func partitionsOf(path string) []partition {
 	}
 
 	return partitions
+}
+
+// SamePartitions reports whether the folders of two paths give the same columns to the rows of a file.
+func SamePartitions(a, b string) bool {
+	return slices.EqualFunc(partitionsOf(a), partitionsOf(b), func(a, b partition) bool {
+		return a.column.Name == b.column.Name && a.value.Kind == b.value.Kind && bytes.Equal(a.value.Text, b.value.Text)
+	})
 }
 
 // partitionReader adds the columns of a path to the rows of a file.
