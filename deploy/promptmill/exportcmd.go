@@ -34,7 +34,8 @@ func exportCommand(env environment) *cli.Command {
 				Name:     "output",
 				Category: groupOutput,
 				Aliases:  []string{"o"},
-				Usage:    "`FILE`: table to write; it ends in " + listEndings() + "; or s3://BUCKET/KEY or gs://BUCKET/KEY with such an ending",
+				Usage: "`FILE`: table to write; it ends in " + listEndings() +
+					"; or s3://BUCKET/KEY or gs://BUCKET/KEY with such an ending",
 			},
 			shardsFlag(),
 		}, placeFlags()...),
@@ -177,7 +178,8 @@ func exportRun(ctx context.Context, env environment, o exportOptions, copies *re
 		return err
 	}
 
-	text := "wrote " + terminal.CountOf(cfg.Run.Input.Requests, "row") + " into " + files.Short(export.Paths(o.path, o.shards)[0])
+	text := "wrote " + terminal.CountOf(cfg.Run.Input.Requests, "row") + " into " +
+		files.Short(export.Paths(o.path, o.shards)[0])
 	if n := len(tables) - 1; n > 0 {
 		text += " and " + terminal.CountOf(n, "more file")
 	}

@@ -328,6 +328,33 @@ func TestEditedTableStays(t *testing.T) {
 	}
 }
 
+// An output in the folder of its input is none of the input: the same command is done, also when its table is gone.
+func TestTableInInputFolder(t *testing.T) {
+	t.Parallel()
+
+	c := newCommand(t)
+	must(t, os.Mkdir(filepath.Join(c.dir, "in"), 0o755))
+	c.write("in/a.csv", string(tickets(10)))
+	c.write("in/b.csv", string(tickets(10)))
+	run := []string{
+		"run", "in", "--prompt", "{{.text}}", "--sim", "--sim-ttft", "0s", "--sim-tpot", "0s", "--progress", "none",
+		"-o", "in/out.csv", "--shards", "2",
+	}
+
+	c.must(run...)
+	before := c.contents()
+	c.expect(exit.CodeOK, "complete already", run...)
+
+	must(t, os.Remove(filepath.Join(c.dir, "in/out-00001-of-00002.csv")))
+	c.expect(exit.CodeOK, "which is missing", run...)
+	if rows := strings.Count(c.read("in/out-00001-of-00002.csv"), "of a customer"); rows != 10 {
+		t.Errorf("%d rows in the second file, want 10", rows)
+	}
+	if after := c.contents(); len(after) != len(before) {
+		t.Errorf("%d files, want %d", len(after), len(before))
+	}
+}
+
 // A run that was submitted is collected into a table, and a retry of its failed requests changes it.
 func TestCollectTable(t *testing.T) {
 	t.Parallel()
