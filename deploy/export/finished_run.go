@@ -12,6 +12,7 @@ import (
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/producer/inputfile"
 	"github.com/promptmill/promptmill/proto"
@@ -36,6 +37,12 @@ func FinishedRun(ctx context.Context, out output.Prefix, inputs []string, opener
 	if meta.Config.Plain {
 		return Config{}, exit.Usage("run the input again without --plain, with another output",
 			"%s was written with --plain: its lines do not say which requests they answer", files.Short(out.Results()))
+	}
+
+	if had := len(meta.Manifest.Input.Files); meta.Manifest.Settings.Rows != nil && len(inputs) != had {
+		return Config{}, exit.Usage("give all of them, in their order: "+report.ShellWords(meta.Test.InputFiles...),
+			"the input of run %s has %s, and the command names %d", meta.TestID,
+			terminal.CountOf(had, "file"), len(inputs))
 	}
 
 	if err := out.CheckFiles(meta); err != nil {

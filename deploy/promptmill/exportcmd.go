@@ -17,6 +17,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/objectstore"
 	"github.com/promptmill/promptmill/deploy/pipeline"
+	"github.com/promptmill/promptmill/deploy/summary"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/deploy/upload"
 )
@@ -62,6 +63,10 @@ type exportOptions struct {
 	inputs  []string
 	path    string
 	shards  int
+	// named are the results and the inputs as the user named them, and table is the first file of
+	// the table.
+	named []string
+	table string
 	// places opens the inputs.
 	places *objectstore.Client
 	// upload moves the table into a store. Nil: it stays on this machine.
@@ -101,6 +106,7 @@ func parseExport(
 		return o, err
 	}
 
+	o.named, o.table = c.Args().Slice(), export.Paths(o.path, o.shards)[0]
 	place := output.Prefix(strings.TrimSuffix(o.inputs[0], output.ResultsSuffix))
 	table := o.path
 	o.results, o.inputs = output.Prefix(strings.TrimSuffix(results, output.ResultsSuffix)), o.inputs[1:]
@@ -155,6 +161,15 @@ func checkTableInputs(o exportOptions) error {
 
 // exportRun writes the table of a run.
 func exportRun(ctx context.Context, env environment, o exportOptions, copies *remoteResults) error {
+	if len(o.inputs) > 0 && o.inputs[0] == "-" {
+		copied, discard, err := spoolStdin(ctx, env, o.inputs)
+		if err != nil {
+			return err
+		}
+		defer discard()
+		o.inputs = []string{copied}
+	}
+
 	cfg, err := export.FinishedRun(ctx, o.results, o.inputs, o.places)
 	if err != nil {
 		return err
@@ -185,6 +200,9 @@ func exportRun(ctx context.Context, env environment, o exportOptions, copies *re
 	}
 
 	terminal.Fprintf(env.stderr, "%s\n", copies.rename(text))
+	if o.named[1] != "-" {
+		terminal.Fprintf(env.stderr, "prove it: %s\n", summary.FormatProof(o.named[1:], o.named[0], o.table))
+	}
 
 	return nil
 }

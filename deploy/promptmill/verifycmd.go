@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/export"
 	"github.com/promptmill/promptmill/deploy/files"
@@ -59,7 +61,7 @@ func verifyCommand(env environment) *cli.Command {
 func verifyOutput(
 	ctx context.Context, env environment, c *cli.Command, places *objectstore.Client, copies *remoteResults,
 ) error {
-	args := slices.Clone(c.Args().Slice())
+	args := gatherShards(c.Args().Slice())
 	last := len(args) - 1
 	isTable := last >= 0 && export.Ending(args[last]) != ""
 	for i := range args {
@@ -87,6 +89,42 @@ func verifyOutput(
 	return runVerify(ctx, env, cfg, c.Bool("json"))
 }
 
+// gatherShards returns the arguments with one file of a table in several files at the end: a shell
+// puts all of them in the place of a pattern, and a person names a pattern, or the table as -o did.
+func gatherShards(args []string) []string {
+	args = slices.Clone(args)
+	last := len(args) - 1
+	if last < 0 || export.Ending(args[last]) == "" || objectstore.IsURL(args[last]) {
+		return args
+	}
+
+	if !files.Exists(args[last]) {
+		ending := export.Ending(args[last])
+		pattern := escapePattern(strings.TrimSuffix(args[last], ending)) + "-?????-of-?????" + ending
+		if strings.ContainsAny(args[last], "*?[") {
+			pattern = args[last]
+		}
+
+		found, _ := filepath.Glob(pattern) // a pattern with a fault is the name of no file
+		args = append(args[:last], found...)
+		if len(found) == 0 {
+			args = args[:last+1]
+		}
+	}
+
+	last = len(args) - 1
+	shards := export.Paths(export.ParsePath(args[last]))
+
+	return append(slices.DeleteFunc(args[:last:last], func(arg string) bool {
+		return len(shards) > 1 && slices.Contains(shards, arg)
+	}), args[last])
+}
+
+// escapePattern returns a pattern that matches a name alone.
+func escapePattern(name string) string {
+	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(name)
+}
+
 // verifyTable compares a table with the run that it is of, and prints the result. The table is the last
 // argument. The results of the run precede it, if they are not beside it under the same name.
 func verifyTable(
@@ -99,6 +137,11 @@ func verifyTable(
 	if n := len(inputs) - 1; n > 0 && strings.HasSuffix(inputs[n], output.ResultsSuffix) {
 		out = output.Prefix(strings.TrimSuffix(inputs[n], output.ResultsSuffix))
 		inputs = inputs[:n]
+	} else if n >= 0 && !files.Exists(out.Meta()) && !files.Exists(out.Journal()) {
+		words := slices.Concat([]string{"promptmill", "verify"}, inputs, []string{"RUN" + output.ResultsSuffix, args[n+1]})
+
+		return exit.Usage("name the results of its run before the table: "+report.ShellWords(words...),
+			"%s is not there: it has the metadata of the run of a table", files.Short(out.Meta()))
 	}
 
 	switch {
@@ -115,6 +158,15 @@ func verifyTable(
 	}
 	if err != nil {
 		return err
+	}
+
+	if len(named.files) > 0 && named.files[0] == "-" {
+		copied, discard, err := spoolStdin(ctx, env, named.files)
+		if err != nil {
+			return err
+		}
+		defer discard()
+		named.files = []string{copied}
 	}
 
 	cfg, err := export.FinishedRun(ctx, out, named.files, places)
@@ -231,7 +283,7 @@ func runVerify(ctx context.Context, env environment, cfg verify.Config, asJSON b
 	return result.Err()
 }
 
-// spoolStdin copies standard input, which verify reads twice. The caller discards the copy.
+// spoolStdin copies standard input, which verify and export read twice. The caller discards the copy.
 func spoolStdin(ctx context.Context, env environment, inputs []string) (path string, discard func(), err error) {
 	if len(inputs) > 1 {
 		return "", nil, exit.Usage("", "standard input cannot be mixed with files")

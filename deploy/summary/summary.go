@@ -134,16 +134,16 @@ func PrintFiles(s *terminal.Screen, meta *metadata.Run, f Files) {
 	}
 
 	if len(f.Inputs) > 0 && f.Inputs[0] != "-" {
-		PrintProof(s, f.Inputs, files.Short(proved))
+		s.Printf("prove it:   %s", FormatProof(f.Inputs, files.Short(proved)))
 		printExport(s, meta, f)
 	}
 }
 
-// PrintProof prints the command that verifies an output of some inputs. proved names the output:
-// the results, the table, or the results and a table that is not beside them.
-func PrintProof(s *terminal.Screen, inputs []string, proved ...string) {
+// FormatProof returns the command that verifies an output of some inputs. proved names the output:
+// the results, the table, or the results and then a table of any name.
+func FormatProof(inputs []string, proved ...string) terminal.Command {
 	words := slices.Concat([]string{"verify"}, protectNames(inputs), proved)
-	s.Printf("prove it:   %s", terminal.Command(program.Name()+" "+report.ShellWords(words...)))
+	return terminal.Command(program.Name() + " " + report.ShellWords(words...))
 }
 
 // printExport prints the command that writes the answers to the rows of a table as a table, if the

@@ -90,12 +90,24 @@ func (p *jsonParser) value(raw []byte) (Value, error) {
 	case 'f':
 		return Value{Kind: KindBool}, nil
 	case '{', '[':
-		return Value{Kind: KindJSON, Text: raw}, nil
+		return Value{Kind: KindJSON, Text: p.unescapeAll(raw)}, nil
 	case '"':
 		return p.text(raw)
 	}
 
 	return Value{Kind: KindNumber, Text: raw}, nil
+}
+
+// unescapeAll returns an object or array with its characters in place of their escapes.
+func (p *jsonParser) unescapeAll(raw []byte) []byte {
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return raw
+	}
+
+	start := len(p.unescaped)
+	p.unescaped = appendUnescaped(p.unescaped, raw)
+
+	return p.unescaped[start:]
 }
 
 // errSurrogate is the error of a string that no text can hold.
