@@ -495,3 +495,37 @@ func TestOutputsInStores(t *testing.T) {
 		})
 	}
 }
+
+// Files that another machine has continued in the store are not replaced by an older state of the run. The hint
+// names the folder to remove, and then the same command has the newer answers.
+func TestStoreHasLaterState(t *testing.T) {
+	t.Parallel()
+
+	g := startGateway(t)
+	c := g.command()
+	c.writeRows("in.csv", 40, 10)
+	run := []string{"run", "in.csv", "--prompt", "{{.id}}", "--model", "sim", "-o", "s3://bucket/dir/out.csv",
+		"--progress", "none"}
+	bad := newModel(t, sim.Config{Tokens: 2, Faults: sim.Faults{"context": 1}})
+	good := newModel(t, sim.Config{Tokens: 2})
+	c.expect(exit.CodeFailed, "40 failed", append(run, "--url", bad.url)...)
+
+	other := c
+	other.state = filepath.Join(c.dir, "other-state")
+	other.must(append(run, "--url", good.url, "--retry")...)
+
+	for _, more := range [][]string{{"--url", good.url}, {"--url", good.url, "--retry"}} {
+		text, code := c.run(append(slices.Clone(run), more...)...)
+		if code != exit.CodeError || !strings.Contains(text, "remove the local copy, ") ||
+			!strings.Contains(text, "with 40 answered requests, and the files on this machine have 0") {
+			t.Errorf("exit code %d, want %d:\n%s", code, exit.CodeError, text)
+		}
+	}
+	c.must("verify", "in.csv", "s3://bucket/dir/out.csv")
+
+	must(t, os.RemoveAll(filepath.Join(c.state, "outputs")))
+	c.expect(exit.CodeOK, "40 answered, 0 failed", append(run, "--url", good.url)...)
+	if n := good.sim.Succeeded(); n != 40 {
+		t.Errorf("the model server has answered %d requests, want 40", n)
+	}
+}

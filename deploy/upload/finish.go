@@ -23,13 +23,29 @@ import (
 func (t *Target) Finish(ctx context.Context, meta *metadata.Run) (copied int, err error) {
 	copied, err = t.uploadAll(ctx, meta)
 	if err != nil && ctx.Err() == nil {
-		err = exit.Unreachable(
-			fmt.Errorf("the run is complete, but its files are not all at %s: %w", t.Output().Results(), err),
-			"run the same command again: it uploads what is missing, and runs nothing; the local files are whole, in "+
-				string(t.Local)+".*")
+		err = t.describeFinish(err)
 	}
 
 	return copied, err
+}
+
+// describeFinish gives an error at the end of a run its exit code and its hint.
+func (t *Target) describeFinish(err error) error {
+	foreign, _ := errors.AsType[*foreignError](err)
+	newer, _ := errors.AsType[*newerError](err)
+	whole := "the local files are whole, in " + string(t.Local) + ".*"
+	again := "run the same command again: it uploads what is missing, and runs nothing; " + whole
+	refused := exit.Hint(err)
+
+	err = fmt.Errorf("the run is complete, but its files are not all at %s: %w", t.Output().Results(), err)
+	switch {
+	case foreign != nil || newer != nil: // the same command is refused again
+		return exit.WithHint(err, refused+"; "+whole)
+	case errors.Is(err, fs.ErrPermission) && refused != "":
+		return exit.Unreachable(err, refused+"; then "+again)
+	}
+
+	return exit.Unreachable(err, again)
 }
 
 // uploadAll is Finish without the words of its error.
@@ -45,6 +61,12 @@ func (t *Target) uploadAll(ctx context.Context, meta *metadata.Run) (copied int,
 	last, err := t.findMissing(ctx, []string{t.Local.Meta()}, meta.TestID)
 	if err != nil {
 		return 0, err
+	}
+
+	if len(last) > 0 { // another machine may have continued the run since it began here
+		if err := t.checkNewerThan(ctx, meta); err != nil {
+			return 0, err
+		}
 	}
 
 	// Metadata beside files that it does not describe would be wrong.

@@ -200,8 +200,13 @@ func (t *Target) Prepare(ctx context.Context) error {
 		if err := t.adoptRemote(ctx, list); err != nil {
 			return t.describeError(err)
 		}
-	} else if err := t.checkLocal(ctx, list, local.id); err != nil {
-		return t.describeError(err)
+	} else {
+		if err := t.checkLocal(ctx, list, local.id); err != nil {
+			return t.describeError(err)
+		}
+		if err := t.checkNewer(ctx, list, local); err != nil {
+			return t.describeError(err)
+		}
 	}
 
 	if local.complete || local.id == "" && files.Exists(t.Local.Meta()) {

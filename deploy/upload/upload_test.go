@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -502,5 +503,77 @@ func TestTablesOfMetadata(t *testing.T) {
 	}
 	if got := target.tablesOf(meta); !slices.Equal(got, want) {
 		t.Errorf("the tables are %q, want %q", got, want)
+	}
+}
+
+// writeMeta writes the local metadata of a run with some answers, retries and an end.
+func writeMeta(t *testing.T, path string, answers, retries int, end time.Time) *metadata.Run {
+	t.Helper()
+
+	meta := &metadata.Run{TestID: "r1", Manifest: &proto.Manifest{Schema: proto.ManifestSchema, Run: "r1"}}
+	meta.Manifest.Retries, meta.Manifest.EndedAt = retries, &end
+	meta.Results.SuccessCount = answers
+	text, err := json.Marshal(meta)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	return meta
+}
+
+// TestNewerInStore does not replace the answers that another machine has added to a run.
+func TestNewerInStore(t *testing.T) {
+	t.Parallel()
+
+	end := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for name, tt := range map[string]struct {
+		answers int
+		end     time.Time
+		want    string
+	}{
+		"more answers":     {10, end.Add(time.Hour), "with 10 answered requests, and the files on this machine have 8"},
+		"a later end":      {8, end.Add(time.Hour), "with 8 answered requests, and the files on this machine are older"},
+		"the same":         {8, end, ""},
+		"an earlier state": {7, end.Add(-time.Hour), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			s, dir := newMemoryStore(), t.TempDir()
+			other := newTestTarget(t, s, t.TempDir())
+			theirs := writeMeta(t, other.Local.Meta(), tt.answers, 1, tt.end)
+			if _, err := other.Finish(t.Context(), theirs); err != nil {
+				t.Fatal(err)
+			}
+			before := string(s.objects["dir/out.meta.json"])
+
+			target := newTestTarget(t, s, dir)
+			meta := writeMeta(t, target.Local.Meta(), 8, 0, end)
+			list, _ := s.List(t.Context(), "")
+			errBegin := target.checkNewer(t.Context(), list, localRun{id: "r1", complete: true})
+			_, errEnd := target.Finish(t.Context(), meta)
+
+			if tt.want == "" {
+				if errBegin != nil || errEnd != nil {
+					t.Errorf("the errors are %v and %v", errBegin, errEnd)
+				}
+				return
+			}
+
+			for _, err := range []error{errBegin, errEnd} {
+				if err == nil || !strings.Contains(err.Error(), tt.want) || exit.Code(err) != exit.CodeError ||
+					!strings.Contains(exit.Hint(err), "remove the local copy, "+dir) ||
+					strings.Contains(exit.Hint(err), "the same command") {
+					t.Errorf("error %v, exit code %d, hint %q", err, exit.Code(err), exit.Hint(err))
+				}
+			}
+
+			if string(s.objects["dir/out.meta.json"]) != before {
+				t.Error("the metadata in the store was replaced")
+			}
+		})
 	}
 }
