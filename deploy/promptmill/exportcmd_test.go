@@ -88,7 +88,7 @@ func TestExportRefuses(t *testing.T) {
 		code       int
 	}{
 		{"out.jsonl.zst changed.csv -o t.csv", "the input is not the one of run ", exit.CodeError},
-		{"out.jsonl.zst in.csv in.csv -o t.csv", "the input is not the one of run ", exit.CodeError},
+		{"out.jsonl.zst in.csv in.csv -o t.csv", "has 1 file, and the command names 2", exit.CodeUsage},
 		{"out.jsonl.zst none.csv -o t.csv", "none.csv: no such file or directory", exit.CodeUsage},
 		{"out.jsonl.zst in.csv -o foreign.csv", "foreign.csv is there, and is not a table of this run", exit.CodeError},
 		{"out.jsonl.zst in.csv -o empty.csv", "empty.csv is there, and is not a table of this run", exit.CodeError},

@@ -175,7 +175,7 @@ func TestVerifyOtherRows(t *testing.T) {
 
 	// The same text with another boundary of files has a header as a row.
 	c.write("all.csv", table.texts[0]+table.texts[1])
-	c.expect(exit.CodeError, "it had 2 files, and has 1 now", "export", "out.jsonl.zst", "all.csv", "-o", "again.csv")
+	c.expect(exit.CodeUsage, "has 2 files, and the command names 1", "export", "out.jsonl.zst", "all.csv", "-o", "again.csv")
 	cut := len(table.texts[0]) + len("text\n1\n")
 	c.write("1.csv", (table.texts[0] + table.texts[1])[:cut])
 	c.write("2.csv", (table.texts[0] + table.texts[1])[cut:])
