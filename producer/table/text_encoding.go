@@ -117,7 +117,7 @@ func (d *strictDecoder) Transform(dst, src []byte, atEOF bool) (nDst, nSrc int, 
 func (d *strictDecoder) decodeCharacter(dst, src []byte, atEOF bool) (size, consumed int, err error) {
 	for n := 1; n <= len(src); n++ {
 		for room := len(replacement); room <= len(dst); room++ { // for nothing behind U+FFFD
-			size, consumed, err = d.Transformer.Transform(dst[:room], src[:n], atEOF && n == len(src))
+			size, consumed, _ = d.Transformer.Transform(dst[:room], src[:n], atEOF && n == len(src))
 			if consumed > 0 {
 				return size, consumed, nil
 			}
