@@ -48,7 +48,7 @@ func NewOwnFiles(out output.Prefix, table string, upload Upload) *OwnFiles {
 	return f
 }
 
-// Has reports whether a path or a URL is that of a file of the output.
+// Has reports whether a path or a URL names a file of the output.
 func (f *OwnFiles) Has(path string) bool {
 	path = f.resolve(path)
 	if f.place.IsOwn(path) || objectstore.IsURL(path) && strings.HasPrefix(path, string(f.place)+".part/") {

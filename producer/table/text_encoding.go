@@ -147,7 +147,7 @@ func (t *textFile) check(text []byte) error {
 	return fmt.Errorf("it has bytes that are not %s", name)
 }
 
-// checkDecoded is [textFile.check] for a parser that finds itself what is not UTF-8.
+// checkDecoded is [textFile.check] for a parser that refuses invalid UTF-8 itself.
 func (t *textFile) checkDecoded(text []byte) error {
 	if t.encoding == nil {
 		return nil
