@@ -120,7 +120,8 @@ type Upload interface {
 	Follow(ctx context.Context, run string, size int64) error
 	// Synced notes that the synced journal has another size. It must not wait.
 	Synced(size int64)
-	// Finish copies the files of the complete run that are not there yet, and returns their number.
+	// Finish copies the files of the complete run that are not there yet, and returns their number. Its error
+	// has an exit code, unless ctx has ended.
 	Finish(ctx context.Context, meta *metadata.Run) (copied int, err error)
 }
 

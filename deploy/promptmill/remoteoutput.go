@@ -34,8 +34,7 @@ func placeOutput(
 	name := path.Base(address)
 	if strings.HasSuffix(address, "/") || strings.Count(address, "/") < 3 || name == output.ResultsSuffix ||
 		slices.Contains(export.Formats(), name) {
-		return "", nil, exit.Usage("for example -o "+strings.TrimSuffix(address, "/")+"/results"+output.ResultsSuffix,
-			"-o %s names no file", address)
+		return "", nil, exit.Usage("for example -o "+exampleOutputURL(address, name), "-o %s names no file", address)
 	}
 
 	ending := export.Ending(name)
@@ -74,4 +73,12 @@ func placeOutput(
 		State:  state,
 		Tables: tables,
 	}), nil
+}
+
+// exampleOutputURL returns a URL of an output for an address that has no name before its ending, or is a folder.
+func exampleOutputURL(address, name string) string {
+	if folder, found := strings.CutSuffix(address, "/"+name); found && strings.HasPrefix(name, ".") {
+		return folder + "/results" + name
+	}
+	return strings.TrimSuffix(address, "/") + "/results" + output.ResultsSuffix
 }

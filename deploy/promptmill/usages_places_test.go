@@ -11,6 +11,7 @@ func TestUsageOfOutputURL(t *testing.T) {
 	var usages []usage
 	for args, want := range map[string]struct{ err, hint string }{
 		"-o s3://bucket":          {"-o s3://bucket names no file", "for example -o s3://bucket/results.jsonl.zst"},
+		"-o s3://bucket/d/.csv":   {"-o s3://bucket/d/.csv names no file", "for example -o s3://bucket/d/results.csv"},
 		"-o s3://bucket/dir/":     {"-o s3://bucket/dir/ names no file", "for example -o s3://bucket/dir/results.jsonl.zst"},
 		"-o gs://bucket/out.xlsx": {"-o gs://bucket/out.xlsx: must end in " + endings, "for example -o gs://bucket/out.csv"},
 		"-o s3:///out.csv":        {"s3:///out.csv has no bucket: write s3://BUCKET/KEY", ""},

@@ -12,7 +12,7 @@
 // metadata is there.
 //
 // Each object has the id of its run in its metadata. An object that another program or another
-// run has written is not replaced: [Target.Prepare] refuses it before the run begins. A process
-// can die at any step: the next one compares what is there with the local files, and copies
-// what is missing.
+// run has written is not replaced: [Target.Prepare] refuses it before the run begins, and
+// [Target.Follow] ends the later one of two runs that begin at the same time. A process can die at
+// any step: the next one compares the objects with the local files, and copies the missing ones.
 package upload

@@ -18,8 +18,8 @@ import (
 
 // Download copies the output of a run from a store to this machine: the files of Config.Local,
 // and those of Config.Tables, as far as they are there. Of a run that is not complete it copies
-// the pieces of the journal, as the journal. It replaces what is there. The error is that of a
-// missing object if the store has no such output.
+// the pieces of the journal, as the journal. It replaces the files that are there. It
+// returns an error with the exit code of a wrong usage if the store has no such output.
 func Download(ctx context.Context, cfg Config) error {
 	t := New(cfg)
 	list, err := t.Store.List(ctx, t.Key+".")

@@ -18,8 +18,9 @@ import (
 
 // Finish copies the files of the complete run that the store does not have yet, the metadata
 // last, and then deletes the pieces of the journal. It can be interrupted and repeated: the
-// local files stay. It returns the number of files that it has copied. An error has the exit
-// code of a store that cannot be reached.
+// local files stay. It returns the number of files that it has copied. The error of a store that
+// fails, or that has objects of another run, has the exit code of a store that cannot be reached; the
+// error of an ended ctx has none.
 func (t *Target) Finish(ctx context.Context, meta *metadata.Run) (copied int, err error) {
 	copied, err = t.uploadAll(ctx, meta)
 	if err != nil && ctx.Err() == nil {
@@ -213,7 +214,7 @@ func (t *Target) pieceKey(offset int64) string {
 	return fmt.Sprintf("%s%016x.zst", t.partPrefix(), offset)
 }
 
-// isPiece reports whether a key is that of a piece.
+// isPiece reports whether an object with a key is a piece.
 func (t *Target) isPiece(key string) bool {
 	_, ok := t.pieceOffset(key)
 	return ok

@@ -49,7 +49,7 @@ type Store interface {
 	AbortUploads(ctx context.Context, prefix string, chosen func(key string) bool) error
 }
 
-// Config says what is copied to which place.
+// Config names the output, and the place that it is copied to.
 type Config struct {
 	// Store is the bucket. Required.
 	Store Store
@@ -171,7 +171,7 @@ func (t *Target) findLocal() (localRun, error) {
 	}
 
 	if files.Exists(t.Local.Journal()) || !files.Exists(t.Local.Meta()) {
-		return localRun{}, nil // the run reports what is wrong with its journal
+		return localRun{}, nil // the run reports the fault of its journal
 	}
 
 	meta, err := t.Local.ReadMeta()
@@ -381,7 +381,7 @@ func (t *Target) tablesOf(meta *metadata.Run) (paths []string) {
 	return paths
 }
 
-// isTable reports whether a name is that of a file of a table of this output.
+// isTable reports whether a table of this output has a file of a name.
 func (t *Target) isTable(name string) bool {
 	path := filepath.Join(filepath.Dir(string(t.Local)), name)
 	if filepath.Base(path) != name {
