@@ -486,7 +486,10 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 		Limits:        limits,
 		FlushInterval: 200 * time.Millisecond,
 		Log:           part("collector"),
-		Input:         pipeline.Input{Run: m, Files: func(context.Context) ([]string, error) { return []string{r.input}, nil }},
+		Input: pipeline.Input{
+			Run:   m,
+			Files: func(context.Context) ([]string, error) { return []string{r.input}, nil },
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
