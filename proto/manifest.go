@@ -211,10 +211,18 @@ func (in Input) Name() string {
 	case 0:
 		return ""
 	case 1:
-		return path.Base(in.FirstFile())
+		return baseName(in.FirstFile())
 	default:
-		return fmt.Sprintf("%s +%d", path.Base(in.FirstFile()), n-1)
+		return fmt.Sprintf("%s +%d", baseName(in.FirstFile()), n-1)
 	}
+}
+
+// baseName returns the last part of a path or URL, without the query of a URL of the web.
+func baseName(file string) string {
+	if strings.HasPrefix(file, "https://") || strings.HasPrefix(file, "http://") {
+		file, _, _ = strings.Cut(file, "?")
+	}
+	return path.Base(file)
 }
 
 // Parameter has the values of one sampling parameter, such as temperature, in the requests of a

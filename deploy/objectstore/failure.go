@@ -62,8 +62,9 @@ func connectionFailure(err error) error {
 	}
 
 	return &temporaryError{
-		err:      &failure{text, err},
-		attempts: attempts,
+		err:        &failure{text, err},
+		attempts:   attempts,
+		unanswered: true,
 	}
 }
 
@@ -83,7 +84,8 @@ func serverOf(err error) *url.URL {
 }
 
 // unansweredAttempts is the number of attempts to reach a server that does not listen, or has
-// no address: a wrong name is reported after a second or two.
+// no address: a wrong name is reported after a second or two. A store that has answered before is
+// waited for as long as one that answers 503.
 const unansweredAttempts = 4
 
 // describeConnection puts an error of an HTTP client into words, and reports whether another

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -22,6 +23,9 @@ type temporaryError struct {
 	// attempts is the number of attempts in a row after which the error is final. 0: that of
 	// the retrier.
 	attempts int
+	// unanswered is set if no server was reached. The attempts are not limited then if the store
+	// has answered before.
+	unanswered bool
 	// final is the error that is returned then. Nil: that of a store that cannot be reached.
 	final error
 }
@@ -42,6 +46,9 @@ type retrier struct {
 	longest time.Duration
 	// log gets a line for each attempt that failed.
 	log *zerolog.Logger
+	// answered has the stores that have answered a request of this client. Such a store is there: if
+	// it refuses a connection, it restarts.
+	answered *sync.Map
 }
 
 // newRetrier returns a retrier that gives up after one or two minutes, in which a store that
@@ -52,6 +59,7 @@ func newRetrier(log *zerolog.Logger) retrier {
 		first:    250 * time.Millisecond,
 		longest:  30 * time.Second,
 		log:      log,
+		answered: &sync.Map{},
 	}
 }
 
@@ -61,6 +69,7 @@ func (r retrier) retry(ctx context.Context, name string, attempt func() error) e
 	for n := 1; ; n++ {
 		err := attempt()
 		if err == nil {
+			r.answered.Store(storeOf(name), true)
 			return nil
 		}
 
@@ -84,7 +93,7 @@ func (r retrier) wait(ctx context.Context, name string, n int, failed error) err
 	}
 
 	attempts := r.attempts
-	if temporary.attempts > 0 {
+	if _, isThere := r.answered.Load(storeOf(name)); temporary.attempts > 0 && !(temporary.unanswered && isThere) {
 		attempts = min(attempts, temporary.attempts)
 	}
 
@@ -117,6 +126,13 @@ func (r retrier) wait(ctx context.Context, name string, n int, failed error) err
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// storeOf returns the part of a URL that names the store.
+func storeOf(name string) string {
+	scheme, rest, _ := strings.Cut(name, "://")
+	host, _, _ := strings.Cut(rest, "/")
+	return scheme + "://" + host
 }
 
 // describeBehind returns the text of an error that stands behind a URL, without the host if

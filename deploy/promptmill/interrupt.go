@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"syscall"
@@ -9,7 +10,9 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/objectstore"
 	"github.com/promptmill/promptmill/deploy/pipeline"
+	"github.com/promptmill/promptmill/deploy/terminal"
 )
 
 // catchSignals returns the signals that stop a command. The end of its terminal is one of them,
@@ -41,6 +44,31 @@ func untilSignal(ctx context.Context, env environment) (context.Context, func())
 		stop(nil)
 		<-done
 	}
+}
+
+// readPlaces has a function ask object stores for the inputs and the output of a command. A signal
+// ends that, and requests that are tried again are logged.
+func readPlaces(
+	ctx context.Context, env environment, o commonOptions, places *objectstore.Client,
+	read func(ctx context.Context) error,
+) error {
+	screen, err := terminal.Open(env.stderr, o.progress, env.getenv)
+	if err != nil {
+		return err
+	}
+	defer screen.Close()
+
+	places.LogTo(screen.NewLog(o.verbose))
+
+	reading, signalsToNext := untilSignal(ctx, env)
+	err = read(reading)
+	stopped := errors.Is(context.Cause(reading), pipeline.ErrInterrupted)
+	signalsToNext()
+	if stopped { // before the run has begun
+		return exit.Interrupted(pipeline.ErrInterrupted, "")
+	}
+
+	return err
 }
 
 // stopThemselves are the commands that handle signals themselves.

@@ -39,6 +39,11 @@ func outputOf(c *cli.Command, name string) (output.Prefix, pipeline.TableOutput,
 		name = shown
 	}
 
+	if scheme, rest, _ := strings.Cut(name, ":/"); scheme == "s3" || scheme == "gs" {
+		return "", t, exit.Usage("write -o "+report.ShellWords(scheme+"://"+strings.TrimLeft(rest, "/")),
+			"-o %s: a URL has two slashes after the colon", name)
+	}
+
 	if t.Shards < 1 || t.Shards > export.MaxShards {
 		return "", t, exit.Usage("for example --shards 16", "--shards %d: must be from 1 to %d", t.Shards,
 			export.MaxShards)

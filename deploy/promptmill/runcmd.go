@@ -171,7 +171,10 @@ func parseRun(
 		return o, err
 	}
 
-	if err = parsePaths(ctx, env, c, places, cfg); err != nil {
+	err = readPlaces(ctx, env, o.common, places, func(ctx context.Context) error {
+		return parsePaths(ctx, env, c, places, cfg)
+	})
+	if err != nil {
 		return o, err
 	}
 

@@ -17,6 +17,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/apiserver"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/natsserver"
+	"github.com/promptmill/promptmill/deploy/objectstore"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 )
 
@@ -109,6 +110,11 @@ func parseServe(env environment, c *cli.Command) (cfg pipeline.ServeConfig, err 
 
 	if cfg.Listen, err = parseListen(c, serveAddress); err != nil {
 		return cfg, err
+	}
+
+	if dir := c.String("dir"); objectstore.IsURL(dir) {
+		return cfg, exit.Usage("give a folder of this machine; run, collect and submit --wait take -o s3://BUCKET/NAME.jsonl.zst",
+			"--dir %s: serve does not write into object stores", dir)
 	}
 
 	if cfg.Dir, err = filepath.Abs(c.String("dir")); err != nil {

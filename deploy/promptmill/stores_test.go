@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -457,6 +458,45 @@ func TestRunThroughFaultsOfS3(t *testing.T) {
 				proxy.SetFault(nil)
 				c.expect(exit.CodeOK, "proved", "verify", "s3://bucket/"+key, "out.csv")
 			})
+		}
+	}
+}
+
+// A signal ends a run that opens its input at a server that fails, and the attempts are logged.
+func TestInterruptedAtFailingServer(t *testing.T) {
+	t.Parallel()
+
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "busy", http.StatusServiceUnavailable)
+	}))
+	t.Cleanup(s.Close)
+
+	cmd, out := inPlaces(t).start("run", s.URL+"/in.csv", "--prompt", "{{.text}}", "--sim", "-o", "out.csv")
+	for deadline := time.Now().Add(patience); !strings.Contains(out.String(), "a request to the store failed"); {
+		if time.Now().After(deadline) {
+			t.Fatalf("no attempt is logged:\n%s", out)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+
+	must(t, cmd.Process.Signal(syscall.SIGTERM))
+	cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != exit.CodeInterrupted {
+		t.Errorf("exit code %d, want %d:\n%s", code, exit.CodeInterrupted, out)
+	}
+}
+
+// A URL where none is taken, and one with a slash too few, make no folder of that name.
+func TestRefusedPlaces(t *testing.T) {
+	t.Parallel()
+
+	c := inPlaces(t)
+	in := c.input("in.jsonl", 1)
+	c.expect(exit.CodeUsage, "serve does not write into object stores", "serve", "--dir", "s3://b/x")
+	c.expect(exit.CodeUsage, "write -o s3://b/x.jsonl.zst", "run", in, "--sim", "-o", "s3:/b/x.jsonl.zst")
+	for _, name := range []string{"s3:", "s3"} {
+		if _, err := os.Stat(filepath.Join(c.dir, name)); err == nil {
+			t.Errorf("there is a folder %s", name)
 		}
 	}
 }

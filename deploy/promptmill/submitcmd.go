@@ -138,7 +138,11 @@ func parseSubmit(
 		return o, err
 	}
 
-	return o, o.parsePaths(ctx, env, c)
+	err = readPlaces(ctx, env, o.common, places, func(ctx context.Context) error {
+		return o.parsePaths(ctx, env, c)
+	})
+
+	return o, err
 }
 
 // parsePaths reads the paths of the inputs and, if this command collects the run, of its output.

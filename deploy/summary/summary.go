@@ -13,6 +13,7 @@ import (
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/objectstore"
 	"github.com/promptmill/promptmill/deploy/program"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
@@ -168,6 +169,7 @@ func printExport(s *terminal.Screen, meta *metadata.Run, f Files) {
 func protectNames(names []string) []string {
 	protected := slices.Clone(names)
 	for i, name := range protected {
+		protected[i] = objectstore.Redact(name) // a signed URL is a secret
 		if name[0] == '-' && name != "-" {
 			protected[i] = "./" + name
 		}

@@ -243,3 +243,13 @@ prove it:   promptmill verify in.jsonl ./-x DIR/answers.jsonl.zst
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+// The command that proves a run does not show the signature of its input.
+func TestProofOfSignedURL(t *testing.T) {
+	t.Parallel()
+
+	got := string(FormatProof([]string{"https://host/in.csv?X-Amz-Signature=abc"}, "out.csv"))
+	if strings.Contains(got, "abc") || !strings.Contains(got, "X-Amz-Signature=***") {
+		t.Errorf("the command is %s", got)
+	}
+}
