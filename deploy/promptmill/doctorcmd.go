@@ -104,7 +104,12 @@ func parseDoctor(
 	}
 
 	if c.Args().Present() {
-		if o.Inputs, err = parseInputs(ctx, c, places, o.Settings); err != nil {
+		shown := commonOptions{progress: string(terminal.ModePlain), verbose: c.Bool("verbose")}
+		err = readPlaces(ctx, env, shown, places, func(ctx context.Context) (err error) {
+			o.Inputs, err = parseInputs(ctx, c, places, o.Settings)
+			return err
+		})
+		if err != nil {
 			return o, err
 		}
 	}

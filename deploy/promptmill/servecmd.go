@@ -113,7 +113,8 @@ func parseServe(env environment, c *cli.Command) (cfg pipeline.ServeConfig, err 
 	}
 
 	if dir := c.String("dir"); objectstore.IsURL(dir) {
-		return cfg, exit.Usage("give a folder of this machine; run, collect and submit --wait take -o s3://BUCKET/NAME.jsonl.zst",
+		return cfg, exit.Usage("give a folder of this machine; run, collect and submit --wait take "+
+			"-o s3://BUCKET/NAME.jsonl.zst",
 			"--dir %s: serve does not write into object stores", dir)
 	}
 
