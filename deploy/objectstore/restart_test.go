@@ -2,10 +2,13 @@ package objectstore
 
 import (
 	"errors"
+	"net"
 	"testing"
 	"testing/synctest"
 
 	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/deploy/exit"
 )
 
 // A store that has answered before is waited for when it refuses connections; another one is not.
@@ -32,6 +35,22 @@ func TestRetryOfStoreThatAnswered(t *testing.T) {
 			if err == nil || attempts != want {
 				t.Errorf("%s: %d attempts, want %d: %v", name, attempts, want, err)
 			}
+		}
+	})
+}
+
+// A name of Amazon's that has no address has the hint for other stores.
+func TestHintForOtherStores(t *testing.T) {
+	t.Parallel()
+
+	synctest.Test(t, func(t *testing.T) {
+		log := zerolog.Nop()
+		err := newRetrier(&log).retry(t.Context(), "s3://b/a", func() error {
+			return connectionFailure(&net.DNSError{Name: "b.s3.us-east-1.amazonaws.com", IsNotFound: true})
+		})
+		want := "for another store than Amazon's set --s3-endpoint or AWS_ENDPOINT_URL"
+		if exit.Hint(err) != want || exit.Code(err) != exit.CodeUnreachable {
+			t.Errorf("%v: exit code %d, hint %q, want %q", err, exit.Code(err), exit.Hint(err), want)
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"strings"
 	"sync"
 	"time"
@@ -102,10 +103,16 @@ func (r retrier) wait(ctx context.Context, name string, n int, failed error) err
 	}
 
 	if n >= attempts {
+		hint := "run the same command again when the store answers"
+		lookup, _ := errors.AsType[*net.DNSError](temporary.err)
+		if lookup != nil && strings.HasSuffix(strings.TrimSuffix(lookup.Name, "."), ".amazonaws.com") {
+			hint = "for another store than Amazon's set --s3-endpoint or AWS_ENDPOINT_URL"
+		}
+
 		return exit.Unreachable(&failure{
 			text: fmt.Sprintf("%s: %s, in %d attempts", name, describeBehind(name, temporary.err), n),
 			kind: temporary.err,
-		}, "run the same command again when the store answers")
+		}, hint)
 	}
 
 	longest := r.longest
