@@ -311,7 +311,7 @@ func TestOpenJournalErrors(t *testing.T) {
 	}
 
 	m, future := fixture.Manifest(1), fixture.Manifest(1)
-	future.Schema += 2
+	future.Schema += 100
 
 	for _, tt := range []struct {
 		name, text string

@@ -173,7 +173,7 @@ func TestWatchAllLeavesOutWhatItCannotRead(t *testing.T) {
 	}
 
 	put("junk", "junk")
-	put("newer", `{"schema":5,"run":"newer","state":"in_progress"}`)
+	put("newer", `{"schema":99,"run":"newer","state":"in_progress"}`)
 	create(t, runs, manifest("a"))
 	says, stop := startWatch(t, runs)
 	defer stop()
