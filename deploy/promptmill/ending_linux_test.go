@@ -90,6 +90,21 @@ var retrySteps = []deathStep{
 func (c command) diesAt(step deathStep, args ...string) bool {
 	c.t.Helper()
 
+	status, out := c.signalAt(step, "KILL", args...)
+	if status.Signaled() && status.Signal() == syscall.SIGKILL {
+		return true
+	}
+
+	c.t.Logf("%s: not reached, exit code %d:\n%s", step.name, status.ExitStatus(), out)
+
+	return false
+}
+
+// signalAt runs the command, which gets a signal at the step, and returns how it ended and what it
+// printed.
+func (c command) signalAt(step deathStep, signal string, args ...string) (syscall.WaitStatus, string) {
+	c.t.Helper()
+
 	program, err := exec.LookPath("promptmill")
 	if err != nil {
 		c.t.Fatal(err)
@@ -101,17 +116,12 @@ func (c command) diesAt(step deathStep, args ...string) bool {
 	}
 
 	trace := []string{"-f", "-qq", "-o", "/dev/null", "-P", path, "-e", "trace=" + step.call,
-		"-e", "inject=" + step.call + ":signal=KILL", program}
+		"-e", "inject=" + step.call + ":signal=" + signal, program}
 	cmd := exec.Command("strace", append(trace, args...)...)
 	_, out := c.launch(nil, cmd)
-	code := waitExit(c.t, cmd, out, patience)
-	if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signaled() && status.Signal() == syscall.SIGKILL {
-		return true
-	}
+	waitExit(c.t, cmd, out, patience)
 
-	c.t.Logf("%s: not reached, exit code %d:\n%s", step.name, code, out)
-
-	return false
+	return cmd.ProcessState.Sys().(syscall.WaitStatus), out.String()
 }
 
 // checkLeft fails the test if anything else than the files of a complete run is there.

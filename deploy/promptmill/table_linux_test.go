@@ -7,11 +7,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
-	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/worker/sim"
 )
@@ -54,46 +52,35 @@ func TestTableKilledAtEachStep(t *testing.T) {
 
 	needStrace(t)
 
-	for i, step := range tableSteps {
-		if testing.Short() && i%4 > 0 {
-			continue
-		}
-
-		t.Run(step.name, func(t *testing.T) {
-			t.Parallel()
-
-			c := newCommand(t)
-			in := c.input("in.jsonl", 10)
-			args := []string{"run", in, "--sim", "-o", "out.csv", "--progress", "none"}
-			if !c.diesAt(step, args...) {
-				t.Fatal("the step was not reached")
+	for _, tt := range []struct {
+		name  string
+		steps []deathStep
+		flags []string
+		table string
+	}{
+		{"one file", tableSteps, nil, "out.csv"},
+		{"shards", shardSteps, []string{"--shards", "3"}, "out-00001-of-00003.csv"},
+	} {
+		for i, step := range tt.steps {
+			if testing.Short() && i%4 > 0 {
+				continue
 			}
 
-			c.must(args...)
-			c.must("verify", in, "out.csv")
-			c.checkWhole()
-		})
-	}
+			t.Run(tt.name+": "+step.name, func(t *testing.T) {
+				t.Parallel()
 
-	for i, step := range shardSteps {
-		if testing.Short() && i%4 > 0 {
-			continue
+				c := newCommand(t)
+				in := c.input("in.jsonl", 10)
+				args := append([]string{"run", in, "--sim", "-o", "out.csv", "--progress", "none"}, tt.flags...)
+				if !c.diesAt(step, args...) {
+					t.Fatal("the step was not reached")
+				}
+
+				c.must(args...)
+				c.must("verify", in, tt.table)
+				c.checkWhole()
+			})
 		}
-
-		t.Run("shards: "+step.name, func(t *testing.T) {
-			t.Parallel()
-
-			c := newCommand(t)
-			in := c.input("in.jsonl", 10)
-			args := []string{"run", in, "--sim", "-o", "out.csv", "--shards", "3", "--progress", "none"}
-			if !c.diesAt(step, args...) {
-				t.Fatal("the step was not reached")
-			}
-
-			c.must(args...)
-			c.must("verify", in, "out-00001-of-00003.csv")
-			c.checkWhole()
-		})
 	}
 }
 
@@ -193,31 +180,32 @@ func tickets(n int) []byte {
 func TestTableInterrupted(t *testing.T) {
 	t.Parallel()
 
-	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL} {
-		t.Run(signal.String(), func(t *testing.T) {
+	needStrace(t)
+
+	for _, signal := range []string{"INT", "KILL"} {
+		t.Run(signal, func(t *testing.T) {
 			t.Parallel()
 
 			c := newCommand(t)
-			must(t, os.WriteFile(filepath.Join(c.dir, "in.csv"), tickets(20_000), 0o644))
+			must(t, os.WriteFile(filepath.Join(c.dir, "in.csv"), tickets(10_000), 0o644))
 			args := []string{
 				"run", "in.csv", "--prompt", "{{.text}}", "--sim", "--sim-ttft", "0s", "--sim-tpot", "0s",
 				"--sim-tokens", "400", "-o", "out.csv", "--progress", "none",
 			}
 
-			cmd, said := c.start(args...)
+			// The table is written as soon as it is noted.
+			status, said := c.signalAt(tableSteps[0], signal, args...)
 			path := filepath.Join(c.dir, "out.csv")
-			awaitFile(t, filepath.Join(statedir.ForOutput(c.state, filepath.Join(c.dir, "out")), "table"))
-			cmd.Process.Signal(signal)
-			code := waitExit(t, cmd, said, patience)
-
 			if files.Exists(path) {
 				t.Fatalf("the table was whole before the signal:\n%s", said)
 			}
 
-			if signal == syscall.SIGINT {
-				if code != exit.CodeInterrupted || !strings.Contains(said.String(), "run the same command again") {
+			if signal == "INT" {
+				if code := status.ExitStatus(); code != exit.CodeInterrupted ||
+					!strings.Contains(said, "run the same command again") {
 					t.Errorf("exit code %d:\n%s", code, said)
 				}
+
 				if files.Exists(path + ".tmp") {
 					t.Error("the temporary file is left")
 				}
@@ -227,17 +215,6 @@ func TestTableInterrupted(t *testing.T) {
 			c.must("verify", "in.csv", "out.csv")
 			c.checkWhole()
 		})
-	}
-}
-
-// awaitFile waits until a file is there.
-func awaitFile(t *testing.T, path string) {
-	t.Helper()
-
-	for end := time.Now().Add(patience); !files.Exists(path); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%s did not come", path)
-		}
 	}
 }
 
