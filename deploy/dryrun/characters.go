@@ -22,10 +22,6 @@ func isPrompt(name []byte) bool {
 // isText reports whether the member of a message, or of a part of one, has a text.
 func isText(name []byte) bool { return string(name) == "content" || string(name) == "text" }
 
-// CountCharacters returns the number of characters of the prompt in a body: of the texts of its
-// messages, prompt or input. Images and tokens do not count.
-func CountCharacters(body []byte) int { return new(counter).count(body) }
-
 // counter counts the characters of texts in JSON. It can be used again.
 type counter struct {
 	buf        bytes.Buffer
@@ -33,7 +29,8 @@ type counter struct {
 	characters int
 }
 
-// count counts the characters of the prompt in a body.
+// count returns the number of characters of the prompt in a body: of the texts of its messages, prompt or
+// input. Images and tokens do not count.
 func (c *counter) count(body []byte) int {
 	c.buf = *bytes.NewBuffer(body) // which is read in place
 	c.json.Reset(&c.buf, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))

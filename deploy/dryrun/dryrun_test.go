@@ -39,7 +39,7 @@ func TestCountCharacters(t *testing.T) {
 		{`[]`, 0},
 		{`{"prompt":"abc","input":[`, 3},
 	} {
-		if got := CountCharacters([]byte(tt.body)); got != tt.want {
+		if got := new(counter).count([]byte(tt.body)); got != tt.want {
 			t.Errorf("%s: %d characters, want %d", tt.body, got, tt.want)
 		}
 	}
@@ -50,7 +50,7 @@ func FuzzCountCharacters(f *testing.F) {
 	f.Add([]byte(`{"messages":[{"role":"user","content":[{"text":"a"}]}],"prompt":["a",[1]]}`))
 	f.Add([]byte(`{"prompt":[x`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		if n := CountCharacters(body); n > 3*len(body) || n < 0 { // a byte that is no UTF-8 becomes one character
+		if n := new(counter).count(body); n > 3*len(body) || n < 0 { // a byte that is no UTF-8 becomes one character
 			t.Errorf("%q has %d characters", body, n)
 		}
 		formatBody(body, 10)

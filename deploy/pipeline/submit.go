@@ -394,7 +394,7 @@ func (s *submission) publish(ctx context.Context, m proto.Manifest, mayHaveLines
 	source := producer.SourceOf(m.Input, s.inputs, s.opener)
 	source.Stored = true
 	for i := range s.inputs {
-		if err := s.storeInput(ctx, m.Run, source, i); err != nil {
+		if err := s.storeInput(ctx, m, source, i); err != nil {
 			return err
 		}
 	}
@@ -516,11 +516,9 @@ func (s *submission) hasEnded(ctx context.Context, run string) bool {
 	return err == nil && m.State.Ended()
 }
 
-// parquetMagic begins a file of Parquet, which is packed inside, and is read in parts.
-const parquetMagic = "PAR1"
-
 // storeInput puts an input file into the run's object store, packed if it is text that is not packed.
-func (s *submission) storeInput(ctx context.Context, run string, source producer.Source, index int) error {
+// Parquet is packed inside, and is read in parts.
+func (s *submission) storeInput(ctx context.Context, m proto.Manifest, source producer.Source, index int) error {
 	object := proto.InputObject(index)
 	file, err := source.Open(ctx, index)
 	if err != nil {
@@ -533,13 +531,8 @@ func (s *submission) storeInput(ctx context.Context, run string, source producer
 		return fmt.Errorf("read the input: %w", err)
 	}
 
-	var magic [4]byte
-	if _, err := file.ReadAt(magic[:], 0); err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("read the input: %w", err)
-	}
-
-	objects := s.Objects(run)
-	if compression != "" || string(magic[:]) == parquetMagic {
+	objects := s.Objects(m.Run)
+	if compression != "" || m.Input.Files[index].Format == proto.FormatParquet {
 		return objects.PutReader(ctx, object, file)
 	}
 

@@ -87,11 +87,7 @@ func outputOf(c *cli.Command, name string) (output.Prefix, pipeline.TableOutput,
 }
 
 // listEndings lists the endings of tables.
-func listEndings() string {
-	endings := export.Formats()
-	last := len(endings) - 1
-	return strings.Join(endings[:last], ", ") + " or " + endings[last]
-}
+func listEndings() string { return joinWords(export.Formats()) }
 
 // isFolder reports whether a path is that of a folder.
 func isFolder(path string) bool {

@@ -231,7 +231,7 @@ func (r *Renderer) applyCalls(p *part) (table.Value, error) {
 func (r *Renderer) applyCall(c call, v cell) (table.Value, error) {
 	switch c.name {
 	case "json":
-		if (v.Kind == table.KindText || v.Kind == table.KindTime) && !isUTF8(v.Text) {
+		if (v.Kind == table.KindText || v.Kind == table.KindTime) && !utf8.Valid(v.Text) {
 			return table.Value{}, newEncodingError(v.column)
 		}
 
@@ -312,6 +312,3 @@ func joinList(separator table.Value, v cell) (table.Value, error) {
 
 	return table.Value{Kind: table.KindText, Text: text}, nil
 }
-
-// isUTF8 reports whether a text is UTF-8.
-func isUTF8(text []byte) bool { return utf8.Valid(text) }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"text/template"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -656,7 +657,7 @@ func FuzzEscape(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		quoted, ok := appendEscaped([]byte{'"'}, []byte(text))
 		quoted = append(quoted, '"')
-		if ok != isUTF8([]byte(text)) {
+		if ok != utf8.ValidString(text) {
 			t.Fatalf("%q is UTF-8: %t", text, ok)
 		}
 

@@ -3,6 +3,7 @@ package prompt
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 	"text/template"
 	"text/template/parse"
@@ -438,10 +439,8 @@ func newString(pos parse.Pos, text string) *parse.StringNode {
 
 // addIndex adds an index that is not there yet.
 func addIndex(indexes []int, index int) []int {
-	for _, other := range indexes {
-		if other == index {
-			return indexes
-		}
+	if slices.Contains(indexes, index) {
+		return indexes
 	}
 	return append(indexes, index)
 }
@@ -542,7 +541,7 @@ func (r *Renderer) appendString(dst, text []byte, columns []int) ([]byte, error)
 	if !ok {
 		name := ""
 		for _, column := range columns {
-			if v := r.value(column); v.Kind == table.KindText && !isUTF8(v.Text) || len(columns) == 1 {
+			if v := r.value(column); v.Kind == table.KindText && !utf8.Valid(v.Text) || len(columns) == 1 {
 				name = r.names[column]
 				break
 			}
