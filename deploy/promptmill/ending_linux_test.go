@@ -33,6 +33,7 @@ type deathStep struct {
 	name string
 	call string // or several with commas
 	path string // under the command's folder; the state folder of the output begins with @
+	slow string // a file in the command's folder, each write to which takes 20 ms more; empty: none
 }
 
 const (
@@ -115,8 +116,16 @@ func (c command) signalAt(step deathStep, signal string, args ...string) (syscal
 		path = statedir.ForOutput(c.state, filepath.Join(c.dir, "out")) + rest
 	}
 
-	trace := []string{"-f", "-qq", "-o", "/dev/null", "-P", path, "-e", "trace=" + step.call,
-		"-e", "inject=" + step.call + ":signal=" + signal, program}
+	traced := step.call
+	trace := []string{
+		"-f", "-qq", "-o", "/dev/null", "-P", path, "-e", "inject=" + step.call + ":signal=" + signal,
+	}
+	if step.slow != "" {
+		traced += ",write"
+		trace = append(trace, "-P", filepath.Join(c.dir, step.slow), "-e", "inject=write:delay_enter=20000")
+	}
+
+	trace = append(trace, "-e", "trace="+traced, program)
 	cmd := exec.Command("strace", append(trace, args...)...)
 	_, out := c.launch(nil, cmd)
 	waitExit(c.t, cmd, out, patience)

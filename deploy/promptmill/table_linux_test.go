@@ -193,8 +193,11 @@ func TestTableInterrupted(t *testing.T) {
 				"--sim-tokens", "400", "-o", "out.csv", "--progress", "none",
 			}
 
-			// The table is written as soon as it is noted.
-			status, said := c.signalAt(tableSteps[0], signal, args...)
+			// The table is written as soon as it is noted. A table that is whole before the run has
+			// stopped would end it.
+			step := tableSteps[0]
+			step.slow = "out.csv.tmp"
+			status, said := c.signalAt(step, signal, args...)
 			path := filepath.Join(c.dir, "out.csv")
 			if files.Exists(path) {
 				t.Fatalf("the table was whole before the signal:\n%s", said)
