@@ -48,6 +48,12 @@ type Line struct {
 	Retried []byte
 	// LatencyMS is the latency of the last attempt in milliseconds; -1: unknown.
 	LatencyMS int64
+	// TotalMS is the time from the start of the first attempt to the end of the last one, in
+	// milliseconds; -1: unknown.
+	TotalMS int64
+	// DiscardedMS is the time, in milliseconds, that the attempts before the last one took, and
+	// DiscardedTokens counts the tokens that they generated; 0: none, or unknown.
+	DiscardedMS, DiscardedTokens int64
 	// RequestHash is the [Request.Hash] of the request that the line answers. It is there
 	// if Hashed is true.
 	RequestHash uint64
@@ -77,7 +83,7 @@ type lineHead struct {
 }
 
 func scanLine(s *jsonscan.Scanner, line []byte) (l Line, head lineHead, err error) {
-	l = Line{Index: -1, LatencyMS: -1}
+	l = Line{Index: -1, LatencyMS: -1, TotalMS: -1}
 	var sawResponse, sawError, failed bool
 	s.Reset(line)
 
@@ -169,9 +175,19 @@ func scanExtras(s *jsonscan.Scanner, l *Line) {
 			l.Retried = jsonscan.Text(s.Value())
 		case "latency_ms":
 			l.LatencyMS = jsonscan.Count(s.Value())
+		case "total_ms":
+			l.TotalMS = jsonscan.Count(s.Value())
+		case "discarded_ms":
+			l.DiscardedMS = max(0, jsonscan.Count(s.Value()))
+		case "discarded_tokens":
+			l.DiscardedTokens = max(0, jsonscan.Count(s.Value()))
 		case "request_hash":
 			l.RequestHash, l.Hashed = parseHash(jsonscan.Text(s.Value()))
 		}
+	}
+
+	if l.TotalMS < 0 { // a request with one attempt
+		l.TotalMS = l.LatencyMS
 	}
 }
 

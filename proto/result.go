@@ -62,6 +62,19 @@ type Result struct {
 	Queued time.Duration
 	// Latency is the duration of the last attempt.
 	Latency time.Duration
+	// Total is the time from the start of the first attempt to the end of the last one, with the
+	// waits between them. 0: the same as Latency.
+	Total time.Duration
+	// Discarded is the cost of the attempts before the last one.
+	Discarded Discarded
+}
+
+// Discarded is the cost of attempts whose answers were thrown away.
+type Discarded struct {
+	// Time is the time that they took at the model server.
+	Time time.Duration
+	// Tokens counts the tokens that they generated, as far as their answers report them.
+	Tokens int64
 }
 
 // AppendResult appends the output line of a result, with its line feed: OpenAI's
@@ -115,6 +128,18 @@ func AppendResult(dst []byte, r Result) []byte {
 	dst = strconv.AppendInt(dst, r.Queued.Milliseconds(), 10)
 	dst = append(dst, `,"latency_ms":`...)
 	dst = strconv.AppendInt(dst, r.Latency.Milliseconds(), 10)
+	if r.Total > r.Latency {
+		dst = append(dst, `,"total_ms":`...)
+		dst = strconv.AppendInt(dst, r.Total.Milliseconds(), 10)
+	}
+
+	if r.Discarded != (Discarded{}) {
+		dst = append(dst, `,"discarded_ms":`...)
+		dst = strconv.AppendInt(dst, r.Discarded.Time.Milliseconds(), 10)
+		dst = append(dst, `,"discarded_tokens":`...)
+		dst = strconv.AppendInt(dst, r.Discarded.Tokens, 10)
+	}
+
 	dst = append(dst, `,"request_hash":"`...)
 	dst = appendHash(dst, r.RequestHash)
 	dst = append(dst, '"')

@@ -76,8 +76,50 @@ type WorkerInfo struct {
 	// since its id may be used again.
 	Runs map[string]RunUsage `json:"runs,omitempty"`
 
+	// SentAt is the time of the announcement by the clock of the worker's host; zero: the worker does
+	// not report it.
+	SentAt time.Time `json:"sent_at,omitzero"`
+	// Samples are readings of the worker's load, one a second, since the announcement before,
+	// the oldest first. The latest announcement repeats some of the one before, since one may be
+	// overwritten before it is read.
+	Samples []LoadSample `json:"samples,omitempty"`
+	// ServerLatency has the latencies that the model server measures; null: it reports none.
+	ServerLatency *ServerLatency `json:"server_latency,omitempty"`
+
 	// ReceivedAt is the time at which the bus received the announcement.
 	ReceivedAt time.Time `json:"-"`
+}
+
+// LoadSample is a reading of a worker's load.
+type LoadSample struct {
+	// At is the time by the clock of the worker's host.
+	At time.Time `json:"at"`
+	// InFlight are the requests at the model server, of all runs, and Limit is the most that the
+	// worker sends at that time.
+	InFlight int64 `json:"in_flight"`
+	Limit    int   `json:"limit"`
+	// Runs has the part of each run that has requests in flight.
+	Runs map[string]int64 `json:"runs,omitempty"`
+}
+
+// ServerLatency has the latencies that a model server measures itself, over all its requests
+// since the worker began. Null is unknown.
+type ServerLatency struct {
+	// TimeToFirstToken is the time from the arrival of a request to its first token.
+	TimeToFirstToken *Histogram `json:"time_to_first_token,omitempty"`
+	// TimePerOutputToken is the time of each further token, by request or by token, as the
+	// server counts.
+	TimePerOutputToken *Histogram `json:"time_per_output_token,omitempty"`
+}
+
+// Histogram counts durations by buckets.
+type Histogram struct {
+	// Bounds are the upper bounds of the buckets in seconds, ascending. A last bucket has what is above.
+	Bounds []float64 `json:"bounds"`
+	// Counts are the numbers of durations in the buckets, one more than there are bounds.
+	Counts []int64 `json:"counts"`
+	// Sum is the sum of the durations in seconds.
+	Sum float64 `json:"sum"`
 }
 
 // Key is the key of [PresenceBucket] that the announcement stands under.
@@ -116,6 +158,14 @@ type RunUsage struct {
 	EnergyJoules *float64 `json:"energy_joules"`
 	// Redeliveries counts the shards that another worker, or this one, had before.
 	Redeliveries int64 `json:"redeliveries,omitempty"`
+	// Rerun counts the requests that were sent to the model server although they had been sent
+	// before: their worker died before their results were stored.
+	Rerun int64 `json:"rerun,omitempty"`
+	// DiscardedAttempts counts the attempts whose answers were thrown away, DiscardedTokens the
+	// tokens that they generated, as far as they are known, and DiscardedSeconds the time that they took.
+	DiscardedAttempts int64   `json:"discarded_attempts,omitempty"`
+	DiscardedTokens   int64   `json:"discarded_tokens,omitempty"`
+	DiscardedSeconds  float64 `json:"discarded_seconds,omitempty"`
 }
 
 // GPU is a graphics card of a worker's host. Null is unknown, and so is a MemoryBytes of 0.
@@ -160,6 +210,15 @@ type CollectorProgress struct {
 	Failed int `json:"failed"`
 	// RequestsPerSecond is the rate over the last 30 s by the clock of the bus; null: unknown.
 	RequestsPerSecond *float64 `json:"requests_per_second"`
+	// Remaining is the time in seconds that the rest of the run takes, as an interval; null: unknown.
+	Remaining *Interval `json:"remaining_seconds,omitempty"`
+}
+
+// Interval is an estimate: the value is between Low and High nine times in ten.
+type Interval struct {
+	Low      float64 `json:"low"`
+	Expected float64 `json:"expected"`
+	High     float64 `json:"high"`
 }
 
 // Bounds of an announcement.
@@ -172,6 +231,8 @@ const (
 	maxListed       = 10_000  // models, runs, cards
 	maxInFlight     = 1 << 20 // requests
 	maxRate         = 1e9     // requests a second
+	maxSamples      = 600     // readings of ten minutes
+	maxBuckets      = 200     // of a histogram
 	maxJoules       = 1e15    // the energy of a thousand cards in thirty years
 )
 
@@ -223,9 +284,12 @@ func (w WorkerInfo) checkFields(key string) error {
 		return NewFieldError("requests_per_second", "%g, of %g s each", w.PerSecond, w.LatencySeconds)
 	}
 
+	if err := w.checkSamples(); err != nil {
+		return err
+	}
+
 	for run, usage := range w.Runs {
-		if CheckRunID(run) != nil || usage.Requests < 0 || usage.Redeliveries < 0 ||
-			!isAmount(usage.EnergyJoules, maxJoules) {
+		if CheckRunID(run) != nil || !usage.isPossible() {
 			return NewFieldError("runs", "%d requests of run %q", usage.Requests, Excerpt(run))
 		}
 	}
@@ -246,6 +310,59 @@ func (w WorkerInfo) checkFields(key string) error {
 	return nil
 }
 
+// checkSamples returns the first reading, or histogram, that cannot be true.
+func (w WorkerInfo) checkSamples() error {
+	if len(w.Samples) > maxSamples {
+		return NewFieldError("samples", "%d readings", len(w.Samples))
+	}
+
+	for _, s := range w.Samples {
+		if s.InFlight < 0 || s.InFlight > maxInFlight || s.Limit < 0 || s.Limit > maxInFlight || len(s.Runs) > maxListed {
+			return NewFieldError("samples", "%d in flight of %d", s.InFlight, s.Limit)
+		}
+
+		for run, n := range s.Runs {
+			if CheckRunID(run) != nil || n < 0 || n > maxInFlight {
+				return NewFieldError("samples", "%d in flight of run %q", n, Excerpt(run))
+			}
+		}
+	}
+
+	if l := w.ServerLatency; l != nil && (!l.TimeToFirstToken.isPossible() || !l.TimePerOutputToken.isPossible()) {
+		return NewFieldError("server_latency", "buckets that do not fit")
+	}
+
+	return nil
+}
+
+// isPossible reports whether the counts of a histogram, which may be nil, can be true.
+func (h *Histogram) isPossible() bool {
+	if h == nil {
+		return true
+	}
+
+	ascending := slices.IsSortedFunc(h.Bounds, func(a, b float64) int {
+		if a < b {
+			return -1
+		}
+		return 1
+	})
+
+	return len(h.Bounds) <= maxBuckets && len(h.Counts) == len(h.Bounds)+1 && ascending &&
+		!slices.ContainsFunc(h.Counts, func(n int64) bool { return n < 0 }) && isAmount(&h.Sum, maxJoules)
+}
+
+// isPossible reports whether counts of a run can be true.
+func (u RunUsage) isPossible() bool {
+	return min(u.Requests, u.Redeliveries, u.Rerun, u.DiscardedAttempts, u.DiscardedTokens) >= 0 &&
+		isAmount(&u.DiscardedSeconds, maxSeconds) && isAmount(u.EnergyJoules, maxJoules)
+}
+
+// isPossible reports whether an interval, which may be nil, can be true.
+func (i *Interval) isPossible() bool {
+	return i == nil || 0 <= i.Low && i.Low <= i.Expected && i.Expected <= i.High && i.High <= maxSeconds
+}
+
 // isAmount reports whether a number is unknown, or one from 0 to most.
 func isAmount(n *float64, most float64) bool { return n == nil || *n >= 0 && *n <= most }
 
@@ -262,7 +379,7 @@ func ParseCollectorLease(value []byte) (CollectorLease, error) {
 	}
 
 	if p := l.Progress; p != nil && (p.Failed < 0 || p.Done < p.Failed || p.Done > math.MaxUint32 ||
-		!isAmount(p.RequestsPerSecond, maxRate)) {
+		!isAmount(p.RequestsPerSecond, maxRate) || !p.Remaining.isPossible()) {
 		return CollectorLease{}, fmt.Errorf("announcement of a collector: %w",
 			NewFieldError("progress", "%d done, %d failed", p.Done, p.Failed))
 	}

@@ -114,12 +114,25 @@ type Results struct {
 	// run was worked on: the sum of their latencies over that time (Little's law).
 	MeanConcurrentRequests *float64 `json:"mean_concurrent_requests"`
 
-	// Of the answered requests. The latency is of the last attempt.
+	// Of the answered requests. LatencySeconds is from the start of the first attempt to the end of
+	// the last one, and LastAttemptSeconds the duration of the last attempt; null where metadata of
+	// an older version has one figure for both, which is LatencySeconds.
 	LatencySeconds             *Distribution `json:"latency_seconds"`
+	LastAttemptSeconds         *Distribution `json:"last_attempt_seconds,omitempty"`
 	PromptTokensPerRequest     *Distribution `json:"prompt_tokens_per_request"`
 	CompletionTokensPerRequest *Distribution `json:"completion_tokens_per_request"`
-	Slowest                    []Outlier     `json:"slowest"` // by latency, a few
-	Longest                    []Outlier     `json:"longest"` // by completion tokens, a few
+	// Histograms of the same; null: unknown.
+	LatencyHistogram          *Histogram `json:"latency_histogram,omitempty"`
+	PromptTokensHistogram     *Histogram `json:"prompt_tokens_histogram,omitempty"`
+	CompletionTokensHistogram *Histogram `json:"completion_tokens_histogram,omitempty"`
+	// TimeToFirstTokenSeconds and TimePerOutputTokenSeconds are from the histograms of the model
+	// servers, over all that they ran while their workers worked on the run; null: unknown.
+	TimeToFirstTokenSeconds   *ServerDistribution `json:"time_to_first_token_seconds,omitempty"`
+	TimePerOutputTokenSeconds *ServerDistribution `json:"time_per_output_token_seconds,omitempty"`
+	// Wasted is the work whose results are not in the output; null: unknown.
+	Wasted  *Wasted   `json:"wasted,omitempty"`
+	Slowest []Outlier `json:"slowest"` // by latency, a few
+	Longest []Outlier `json:"longest"` // by completion tokens, a few
 
 	// EnergyJoules is the energy of the workers' cards for the run; null if the energy of any of
 	// them is unknown.
@@ -134,14 +147,19 @@ type Results struct {
 	FinishReasons     map[string]int64 `json:"finish_reasons"`
 	// Failures are the failed requests by cause; of each cause there is a custom_id among
 	// the examples.
-	Failures          map[string]int64  `json:"failures"`
-	FailureExamples   map[string]string `json:"failure_examples"`
-	DuplicatesDropped int64             `json:"duplicates_dropped"`
+	Failures        map[string]int64  `json:"failures"`
+	FailureExamples map[string]string `json:"failure_examples"`
+	// FailureDetails has the causes of Failures, the most frequent first, with the message and the
+	// custom_id of one failed request each.
+	FailureDetails    []FailureDetail `json:"failure_details,omitempty"`
+	DuplicatesDropped int64           `json:"duplicates_dropped"`
 	// Dropped counts the result messages, or their lines, that did not fit the run; no other
 	// count includes them.
 	Dropped       int64  `json:"dropped,omitempty"`
 	Redeliveries  *int64 `json:"redeliveries"` // shards that came to a worker after another had them
 	Interruptions int    `json:"interruptions"`
+	// InterruptedAt are the times without a collector, the oldest first; at most 100.
+	InterruptedAt []Interruption `json:"interrupted_at,omitempty"`
 	// Stops are the limits of the run's policy that stopped it until it was started again.
 	Stops []proto.ReachedLimit `json:"stops,omitempty"`
 
@@ -157,6 +175,61 @@ type Distribution struct {
 	P90  float64 `json:"p90"`
 	P99  float64 `json:"p99"`
 	Max  float64 `json:"max"`
+}
+
+// Histogram counts requests by a quantity. A bucket has the values up to its bound, and above
+// the bound before. The last bound is the greatest value.
+type Histogram struct {
+	Bounds []float64 `json:"bounds"`
+	Counts []int64   `json:"counts"`
+}
+
+// ServerDistribution is a distribution that model servers measured themselves, in the buckets
+// that they count by: a quantile is interpolated in its bucket.
+type ServerDistribution struct {
+	Count int64   `json:"count"`
+	Mean  float64 `json:"mean"`
+	P50   float64 `json:"p50"`
+	P90   float64 `json:"p90"`
+	P99   float64 `json:"p99"`
+	// Source names the servers' metrics, such as "vllm:time_to_first_token_seconds"; several are
+	// joined by ", ".
+	Source string `json:"source"`
+}
+
+// Wasted is the work of model servers whose results are not in the output.
+type Wasted struct {
+	// DiscardedAttempts were followed by another attempt, and DiscardedSeconds is their time.
+	DiscardedAttempts int64   `json:"discarded_attempts"`
+	DiscardedSeconds  float64 `json:"discarded_seconds"`
+	// DiscardedTokens are the tokens that they generated, as far as answers report them.
+	DiscardedTokens int64 `json:"discarded_tokens"`
+	// RepeatedRequests were sent again because a worker died before their results were stored.
+	RepeatedRequests int64 `json:"repeated_requests"`
+	// DuplicateTokens are the generated tokens of answers that came twice and were dropped.
+	DuplicateTokens int64 `json:"duplicate_tokens"`
+	// CutOffAnswers are in the output, but their model stopped at the limit of tokens.
+	CutOffAnswers int64 `json:"cut_off_answers"`
+	// TokenShare is the part of all generated tokens, 0 to 1, that is not in the output, and
+	// TimeShare the part of the time of all attempts that was discarded; null: unknown.
+	TokenShare *float64 `json:"token_share"`
+	TimeShare  *float64 `json:"time_share"`
+}
+
+// FailureDetail is a cause of failed requests.
+type FailureDetail struct {
+	Cause string `json:"cause"` // a key of Failures
+	Count int64  `json:"count"`
+	// Message is the message of one of them, as the server or promptmill worded it, on one line
+	// and at most 1 KiB; empty: none.
+	Message  string `json:"message"`
+	CustomID string `json:"custom_id"` // of the same request
+}
+
+// Interruption is a time without a collector.
+type Interruption struct {
+	From time.Time `json:"from"`
+	To   time.Time `json:"to"`
 }
 
 // Outlier is a request that took longer, or whose answer is longer, than others.

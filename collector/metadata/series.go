@@ -19,7 +19,14 @@ type Series struct {
 	Failed           []int64   `json:"failed"`
 	PromptTokens     []int64   `json:"prompt_tokens"`
 	CompletionTokens []int64   `json:"completion_tokens"`
-	// InFlight is the most requests seen at the model servers, and MemoryUsedBytes the
+	// LatencyP50Seconds and LatencyP99Seconds are of the requests that were answered in the interval;
+	// null without one. Empty: unknown.
+	LatencyP50Seconds []*float64 `json:"latency_p50_seconds,omitempty"`
+	LatencyP99Seconds []*float64 `json:"latency_p99_seconds,omitempty"`
+	// Limit is the most requests that the workers sent at once, all together; null without a
+	// reading. Empty: unknown.
+	Limit []*int64 `json:"limit,omitempty"`
+	// InFlight is the most requests of the run seen at the model servers at once, and MemoryUsedBytes the
 	// most memory of their cards in use; null without a reading.
 	InFlight        []*int64 `json:"in_flight"`
 	MemoryUsedBytes []*int64 `json:"memory_used_bytes"`
