@@ -83,6 +83,11 @@ func Look(ctx context.Context, b *bus.Bus, wanted func(proto.Manifest) bool) (Bu
 		return Bus{}, err
 	}
 
+	leases, err := b.Leases.List(ctx) // one request, however many runs there are
+	if err != nil {
+		return Bus{}, err
+	}
+
 	found := Bus{Runs: []Run{}, Workers: []Worker{}}
 	for _, w := range workers {
 		found.Workers = append(found.Workers, Worker{w, w.ReceivedAt})
@@ -96,8 +101,8 @@ func Look(ctx context.Context, b *bus.Bus, wanted func(proto.Manifest) bool) (Bu
 		r := Run{Manifest: m, InputName: m.Input.Name()}
 		r.Missing, r.Served = progress.MissingModels(m, workers)
 
-		lease, held, err := b.Leases.Read(ctx, m.Run)
-		if err == nil && held {
+		lease, held := leases[m.Run]
+		if held {
 			r.Collector = &lease.CollectorInfo
 		}
 

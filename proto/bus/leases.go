@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -75,6 +76,27 @@ func (l *Leases) Holder(ctx context.Context, run string) (c proto.CollectorInfo,
 func (l *Leases) Read(ctx context.Context, run string) (lease proto.CollectorLease, held bool, err error) {
 	lease, held, _, err = l.findLease(ctx, run)
 	return lease, held, err
+}
+
+// List returns the leases of all runs that a collector has, by run. Leases that cannot be read are left out.
+func (l *Leases) List(ctx context.Context) (map[string]proto.CollectorLease, error) {
+	entries, _, err := entriesAfter(ctx, l.js, proto.PresenceBucket, leaseKey("*"), 0)
+	if err != nil {
+		return nil, fmt.Errorf("list the collectors: %w", err)
+	}
+
+	leases := map[string]proto.CollectorLease{}
+	for _, e := range entries {
+		if e.deleted {
+			continue
+		}
+
+		if lease, err := proto.ParseCollectorLease(e.value); err == nil {
+			leases[strings.TrimPrefix(e.key, leaseKey(""))] = lease
+		}
+	}
+
+	return leases, nil
 }
 
 func leaseKey(run string) string { return "collector." + run }

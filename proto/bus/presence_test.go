@@ -164,6 +164,42 @@ func TestCollector(t *testing.T) {
 	is(second, true)
 }
 
+// One request reads the leases of all runs: those that stand, and no announcement of a worker.
+func TestLeases(t *testing.T) {
+	t.Parallel()
+
+	_, js := openRuns(t)
+	b, err := bus.Open(t.Context(), js)
+	must(t, err)
+	is := func(want map[string]proto.CollectorLease) {
+		t.Helper()
+		got, err := b.Leases.List(t.Context())
+		if diff := cmp.Diff(want, got); err != nil || diff != "" {
+			t.Errorf("leases (-want +got), %v:\n%s", err, diff)
+		}
+	}
+
+	is(map[string]proto.CollectorLease{})
+
+	first := proto.CollectorLease{CollectorInfo: proto.CollectorInfo{Host: "h", Output: "/a"}}
+	second := proto.CollectorLease{
+		CollectorInfo: proto.CollectorInfo{Host: "h", Output: "/b"},
+		Progress:      &proto.CollectorProgress{Done: 3, Failed: 1},
+	}
+	must(t, b.Heartbeats.Send(t.Context(), proto.WorkerInfo{ID: "w", Name: "w"}))
+	must(t, b.Leases.Renew(t.Context(), "one", first))
+	must(t, b.Leases.Renew(t.Context(), "two", second))
+	must(t, b.Leases.Renew(t.Context(), "three", first))
+	must(t, b.Leases.Release(t.Context(), "three"))
+	is(map[string]proto.CollectorLease{"one": first, "two": second})
+
+	kv, err := js.KeyValue(t.Context(), proto.PresenceBucket)
+	must(t, err)
+	_, err = kv.PutString(t.Context(), "collector.one", "no lease")
+	must(t, err)
+	is(map[string]proto.CollectorLease{"two": second})
+}
+
 func TestCollectorsAtOnce(t *testing.T) {
 	t.Parallel()
 
