@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -214,6 +215,12 @@ func simCommand(env environment) *cli.Command {
 				Usage:    "`TEXT`: a prompt that contains it kills the server",
 			},
 			&cli.StringFlag{
+				Name:        "sim-log",
+				Category:    groupSim,
+				Usage:       "`FILE`: append a line of JSON for each request: its times, status, fault, and tokens",
+				DefaultText: "none",
+			},
+			&cli.StringFlag{
 				Name:     "listen",
 				Category: groupSim,
 				Value:    "127.0.0.1:8000",
@@ -231,6 +238,13 @@ func simCommand(env environment) *cli.Command {
 			if err != nil {
 				return err
 			}
+
+			closeLog, err := openSimLog(env, &cfg, c.String("sim-log"))
+			if err != nil {
+				return err
+			}
+			defer closeLog()
+
 			return serveSim(ctx, env, cfg, c.String("listen"))
 		},
 	}
@@ -255,6 +269,25 @@ func parseSimServer(env environment, c *cli.Command) (sim.Config, error) {
 	}
 
 	return cfg, nil
+}
+
+// openSimLog opens the file that gets a line for each request; "": none.
+func openSimLog(env environment, cfg *sim.Config, path string) (closeLog func(), err error) {
+	if path == "" {
+		return func() {}, nil
+	}
+
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		return nil, exit.Usage("name another file with --sim-log",
+			"--sim-log %s: the file cannot be written: %w", path, faultOf(err))
+	}
+
+	cfg.OnExchange = sim.WriteExchanges(file, func(err error) {
+		fmt.Fprintf(env.stderr, "warning: %v; it has no more lines\n", err)
+	})
+
+	return func() { file.Close() }, nil
 }
 
 // serveSim runs a simulated model server until a signal. One of a kind that does not listen

@@ -409,6 +409,12 @@ func TestUsageOfValues(t *testing.T) {
 			code:  2,
 		},
 		{
+			args: "sim --sim-log nosuch/log",
+			err:  "--sim-log nosuch/log: the file cannot be written: no such file or directory",
+			hint: "name another file with --sim-log",
+			code: 2,
+		},
+		{
 			args:  "run in.jsonl --sim-seed -1",
 			files: oneRequest,
 			err:   "--sim-seed -1: must be a whole number that is not negative",

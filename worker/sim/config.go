@@ -67,6 +67,10 @@ type Config struct {
 	// OnDeath is called when a prompt kills the server. It must not wait for requests to end.
 	// Optional.
 	OnDeath func()
+
+	// OnExchange is called at the end of each request to the model, before the client can have
+	// read the end of its answer. It is called by several goroutines at once. Optional.
+	OnExchange func(Exchange)
 }
 
 // RateBurst is the number of requests that more than Config.Rate the proxy lets through once.

@@ -15,6 +15,8 @@ type job struct {
 	slot     int      // of the slot cache
 	answered int      // tokens of the answer when it last stopped
 
+	generated int // tokens of all its answers, also of those that a preemption threw away
+
 	place *list.Element // in the queue; nil while it runs
 	index int           // in the heap
 	order int64         // of admission

@@ -74,7 +74,7 @@ func (p plan) answerText() string {
 	}
 
 	var text strings.Builder
-	fmt.Fprintf(&text, "%016x", p.hash)
+	text.WriteString(p.answerStart())
 
 	for i, x := 0, p.hash; i < p.completionTokens-1; i++ {
 		x = nextRandom(x)
@@ -84,6 +84,9 @@ func (p plan) answerText() string {
 
 	return text.String()
 }
+
+// answerStart returns the beginning of an answer in plain text.
+func (p plan) answerStart() string { return fmt.Sprintf("%016x", p.hash) }
 
 // embedding returns the answer as an embedding.
 func (p plan) embedding() []float32 {

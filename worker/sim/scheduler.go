@@ -238,6 +238,7 @@ func (s *scheduler) killJobs() {
 
 // countJob counts the tokens of a job that does not run any more.
 func (s *scheduler) countJob(j *job, generated int) {
+	j.generated += generated
 	if generated > 0 {
 		s.promptTokens += int64(j.prompt)
 		s.cachedTokens += int64(j.cached)

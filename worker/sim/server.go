@@ -168,9 +168,31 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // resetConnection ends the connection without an answer.
 func resetConnection() { panic(http.ErrAbortHandler) }
 
-// handleRequest answers a request to the model: with a refusal, with a fault, or after the
-// engine has run it.
+// handleRequest answers a request to the model, and reports what it did.
 func (s *Server) handleRequest(w http.ResponseWriter, r *http.Request) {
+	x := Exchange{RequestID: r.Header.Get("X-Request-Id"), Path: r.URL.Path, Start: time.Now()}
+	if s.cfg.OnExchange == nil {
+		s.answerRequest(w, r, &x)
+		return
+	}
+
+	answer := &statusWriter{ResponseWriter: w}
+	defer func() { // also of a connection that is reset
+		x.End, x.Status = time.Now(), answer.status
+		x.Aborted = x.Status == 0 && r.Context().Err() != nil
+		s.cfg.OnExchange(x)
+	}()
+
+	s.answerRequest(answer, r, &x)
+
+	if answer.status == 0 && r.Context().Err() == nil {
+		answer.status = http.StatusOK // the server sends it for a handler that has written nothing
+	}
+}
+
+// answerRequest answers a request to the model: with a refusal, with a fault, or after the
+// engine has run it.
+func (s *Server) answerRequest(w http.ResponseWriter, r *http.Request, x *Exchange) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return
@@ -189,6 +211,7 @@ func (s *Server) handleRequest(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
+	x.Model = req.model
 	if s.cfg.Poison != "" && bytes.Contains(req.prompt, []byte(s.cfg.Poison)) {
 		s.Kill()
 		if s.cfg.OnDeath != nil {
@@ -204,11 +227,13 @@ func (s *Server) handleRequest(w http.ResponseWriter, r *http.Request) {
 
 	fault, factor := s.drawFault()
 	if fault != "" && fault != "truncated" && !s.engine.isHung() {
+		x.Fault = fault
 		s.injectFault(fault, w, r, req)
 		return
 	}
 
 	p := s.cfg.planAnswer(req)
+	x.Answer = p.answerStart()
 	if !s.cfg.fitContext(&p, req) {
 		s.respond.refuseLength(w, p.promptTokens, req.maxTokens)
 		return
@@ -218,7 +243,7 @@ func (s *Server) handleRequest(w http.ResponseWriter, r *http.Request) {
 		return // the client has gone
 	}
 
-	err = s.runPlan(r.Context(), &p, req, factor)
+	x.GeneratedTokens, err = s.runPlan(r.Context(), &p, req, factor)
 	if err != nil {
 		s.answerError(w, r, err)
 		return
@@ -236,9 +261,11 @@ func (s *Server) handleRequest(w http.ResponseWriter, r *http.Request) {
 	}
 
 	if fault == "truncated" {
+		x.Fault = fault
 		writeTruncated(w, answer)
 	}
 
+	x.PromptTokens, x.CompletionTokens = p.promptTokens, p.completionTokens
 	s.counts.succeeded.Add(1)
 	s.counts.promptTokens.Add(int64(p.promptTokens))
 	s.counts.tokens.Add(int64(p.completionTokens))
@@ -276,16 +303,18 @@ func (s *Server) awaitLoaded(ctx context.Context) bool {
 	}
 }
 
-// runPlan runs a request on the engine, with its model loaded. The error is the engine's, the
-// pool's, or the cause of ctx.
-func (s *Server) runPlan(ctx context.Context, p *plan, req request, factor float64) error {
+// runPlan runs a request on the engine, with its model loaded, and returns how many tokens were
+// generated for it. The error is the engine's, the pool's, or the cause of ctx.
+func (s *Server) runPlan(
+	ctx context.Context, p *plan, req request, factor float64,
+) (generated int, err error) {
 	if s.pool != nil {
 		m, err := s.pool.acquire(ctx, s.cfg.fullName(req.model))
 		if errors.Is(err, errEvicted) {
-			return errNoConnection
+			return 0, errNoConnection
 		}
 		if err != nil {
-			return err
+			return 0, err
 		}
 
 		defer s.pool.release(m)
@@ -310,10 +339,10 @@ func (s *Server) runPlan(ctx context.Context, p *plan, req request, factor float
 		text:       req.prompt,
 	}
 
-	err := s.engine.runJob(ctx, j)
+	err = s.engine.runJob(ctx, j)
 	p.cachedTokens = j.cached
 
-	return err
+	return j.generated, err
 }
 
 // answerError answers a request that has failed.
