@@ -40,6 +40,7 @@ type attemptRunner struct {
 	quarantine *quarantine
 	budgets    *retryBudgets
 	stats      *Stats
+	observer   Observer // nil: none
 	latency    *latencyEstimate
 	fetchWake  signal // notified when a request is set aside: that makes room
 	log        zerolog.Logger
@@ -96,16 +97,20 @@ func (a *attemptRunner) run(job attemptJob) {
 func (a *attemptRunner) send(
 	ctx context.Context, t *task, timeout time.Duration,
 ) (c classification, took time.Duration) {
-	begin := time.Now()
+	begin, parent := time.Now(), ctx
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+
+	ctx, traceParent := a.beginObserved(ctx, t, begin)
 
 	a.stats.InFlight.Add(1)
 	defer a.stats.InFlight.Add(-1)
 
 	c = classify(t.URL, t.countedBody(), a.server.Post(ctx, t.URL, t.Body))
+	took = time.Since(begin)
+	a.endObserved(t, c, Attempt{Begin: begin, Took: took, TraceParent: traceParent}, parent.Err() != nil)
 
-	return c, time.Since(begin)
+	return c, took
 }
 
 // decideNext decides the next step after an attempt that reached the server.

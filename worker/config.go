@@ -77,6 +77,10 @@ type Config struct {
 	// the next worker at the same server. Defaults to a new set.
 	Notices *Notices
 
+	// Observer follows the attempts and the ends of all requests, for telemetry. Defaults to nil:
+	// none.
+	Observer Observer
+
 	// OnInfo is called with each description that the model server gives of itself, every few
 	// seconds, never twice at a time. Defaults to nil.
 	OnInfo func(modelserver.Info)

@@ -152,6 +152,7 @@ func (s *serverSide) addAttempts(cfg Config, d serverSideDeps) {
 		quarantine:  s.quarantine,
 		budgets:     s.budgets,
 		stats:       d.stats,
+		observer:    cfg.Observer,
 		latency:     d.latency,
 		fetchWake:   d.fetchWake,
 		log:         cfg.Log,

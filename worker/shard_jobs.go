@@ -24,6 +24,7 @@ type shardJobs struct {
 	log        zerolog.Logger
 	workerName string
 	stats      *Stats
+	observer   Observer // nil: none
 	usage      *usage
 	queue      *requestQueue
 	held       *heldCounter

@@ -31,6 +31,9 @@ type task struct {
 	// reasons has the reason of each failed attempt.
 	reasons []string
 
+	// observed has all attempts if the worker has an observer.
+	observed []Attempt
+
 	// loadingSince is the first time at which the server was loading the model of this request. It
 	// is zero unless the request waits for that.
 	loadingSince time.Time
@@ -93,6 +96,7 @@ func (t *task) attemptsUsed() int { return t.attempts - t.overloads + t.overload
 func (t *task) finish(r proto.Result, latency time.Duration) {
 	jobs := t.shard.jobs
 	jobs.endTask(t)
+	t.endObserved(&r)
 
 	r.Run, r.Index, r.CustomID, r.RequestHash = t.shard.run.id, t.Index, t.CustomID, t.hash
 	r.Worker, r.Attempts, r.Reasons = jobs.workerName, t.attempts, t.reasons
@@ -113,5 +117,6 @@ func (t *task) finish(r proto.Result, latency time.Duration) {
 // handBack ends the task without a result, so that another worker runs it.
 func (t *task) handBack() {
 	t.shard.jobs.endTask(t)
+	t.endObserved(nil)
 	t.shard.outcomes <- outcome{index: t.Index, crashes: t.crashes}
 }

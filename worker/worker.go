@@ -79,6 +79,7 @@ func New(cfg Config) (*Worker, error) {
 		log:        cfg.Log,
 		workerName: cfg.Name,
 		stats:      &w.stats,
+		observer:   cfg.Observer,
 		usage:      newUsage(),
 		queue:      w.queue,
 		held:       held,

@@ -77,7 +77,7 @@ func TestPostSendsWhatNetHTTPSends(t *testing.T) {
 
 	s := connect(t, server.URL+"/models/a/v1", "key-1")
 	for _, s := range []*Server{s, withoutHTTP1(s)} {
-		if a := s.Post(t.Context(), "/v1/score", []byte("{}")); a.Err != nil {
+		if a := s.Post(WithTraceParent(t.Context(), "00-1-2-01"), "/v1/score", []byte("{}")); a.Err != nil {
 			t.Fatal(a.Err)
 		}
 	}
@@ -97,7 +97,9 @@ func TestPostSendsWhatNetHTTPSends(t *testing.T) {
 		t.Errorf("ids %v", ids)
 	}
 
-	if h := got[0].Header; h.Get("Accept-Encoding") != "identity" || h.Get("Authorization") != "Bearer key-1" {
+	h := got[0].Header
+	if h.Get("Accept-Encoding") != "identity" || h.Get("Authorization") != "Bearer key-1" ||
+		h.Get("Traceparent") != "00-1-2-01" {
 		t.Errorf("header %v", h)
 	}
 }

@@ -191,6 +191,12 @@ func (a Answer) Location() string {
 	return Redact(a.Header.Get("Location"))
 }
 
+// WithTraceParent returns a context whose posts have the header traceparent (W3C Trace Context) with
+// the value, so that the spans of a server that makes some belong to the trace of the request.
+func WithTraceParent(ctx context.Context, value string) context.Context {
+	return http1.WithTraceParent(ctx, value)
+}
+
 // Post sends a request's body as it is and reads the answer. A redirect that keeps the method
 // is followed if it stays with the host: a permanent one (308) is remembered, a temporary one
 // (307) is followed each time.
@@ -240,6 +246,9 @@ func (s *Server) postOnce(ctx context.Context, b *baseURL, path, target string, 
 	id := http1.NewRequestID(target, body)
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("X-Request-Id", id.String())
+	if value := http1.TraceParent(ctx); value != "" {
+		req.Header.Set("traceparent", value)
+	}
 
 	a := s.roundTrip(req, maxAnswer)
 	if a.Err == nil && id.IsOther(a.Header, a.Body) {

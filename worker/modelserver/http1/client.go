@@ -208,7 +208,7 @@ func (c *Client) postOnce(
 		return Response{}, true, err
 	}
 
-	x := exchange{id: NewRequestID(path, body)}
+	x := exchange{id: NewRequestID(path, body), traceParent: TraceParent(ctx)}
 	stop := context.AfterFunc(ctx, func() { k.Close() })
 
 	x.begin = time.Now()

@@ -178,7 +178,11 @@ func (k *conn) roundTrip(x *exchange, path, header string, body []byte, maxBody 
 	k.prevDigest, k.digest = k.digest, x.id.digest
 
 	k.request = append(append(append(k.request[:0], "POST "...), path...), header...)
-	k.request = append(x.id.appendDigits(k.request), "\r\nContent-Length: "...)
+	k.request = x.id.appendDigits(k.request)
+	if x.traceParent != "" {
+		k.request = append(append(k.request, "\r\ntraceparent: "...), x.traceParent...)
+	}
+	k.request = append(k.request, "\r\nContent-Length: "...)
 	k.request = append(strconv.AppendInt(k.request, int64(len(body)), 10), "\r\n\r\n"...)
 	k.request = append(k.request, body...)
 

@@ -32,7 +32,8 @@ type exchange struct {
 	res   Response
 	err   error
 
-	reusable bool // the connection can be used for another request
+	traceParent string // empty: none
+	reusable    bool   // the connection can be used for another request
 }
 
 // judgeAnswer decides whether an answer may be that of another request: it carries the id of
