@@ -18,7 +18,7 @@ func Example() {
 
 	keys := apikey.Open(filepath.Join(dir, apikey.FileName))
 
-	secret, _, err := keys.Create("alice", true)
+	secret, _, err := keys.Create("alice", apikey.Rights{OwnOnly: true})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -39,12 +39,16 @@ var (
 	ErrName = errors.New("the name cannot be used")
 )
 
-// contentVersion is the version of the format of files.
-const contentVersion = 1
+// The versions of the format of files. A program that reads the first one alone would let a key change what it may
+// only see, and so refuses the second one.
+const (
+	firstVersion    = 1
+	readOnlyVersion = 2 // a key has Rights.ReadOnly
+)
 
 // content is the content of a file.
 type content struct {
-	// Version is [contentVersion]. 0 means 1.
+	// Version is the lowest version that has all of the content. 0 means 1.
 	Version int `json:"version"`
 	// Keys are the keys, the oldest first.
 	Keys []Key `json:"keys"`
@@ -141,15 +145,32 @@ func (f *File) Authenticate(secret string) (Key, bool, error) {
 	return f.keys[found].Key, true, nil
 }
 
+// Find returns the key with an id, and whether there is one. The error is that of a file that cannot be read.
+func (f *File) Find(id string) (Key, bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+
+	if err := f.refresh(); err != nil {
+		return Key{}, false, err
+	}
+
+	i := slices.IndexFunc(f.keys, func(k decodedKey) bool { return k.ID == id })
+	if i < 0 {
+		return Key{}, false, nil
+	}
+
+	return f.keys[i].Key, true, nil
+}
+
 // Create makes a key and returns its secret, which is kept nowhere. The name may be empty; another
 // key must not have it.
-func (f *File) Create(name string, ownOnly bool) (secret string, key Key, err error) {
+func (f *File) Create(name string, rights Rights) (secret string, key Key, err error) {
 	if err := checkName(name); err != nil {
 		return "", Key{}, err
 	}
 
 	secret, key = generate()
-	key.Name, key.OwnOnly = name, ownOnly
+	key.Name, key.Rights = name, rights
 
 	err = f.change(func(keys []Key) ([]Key, error) {
 		if i := slices.IndexFunc(keys, func(k Key) bool { return name != "" && k.Name == name }); i >= 0 {
@@ -222,7 +243,15 @@ func (f *File) change(edit func([]Key) ([]Key, error)) error {
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
 
-	return describeFault("write", f.path, next.Commit(e.Encode(content{contentVersion, append([]Key{}, keys...)})))
+	return describeFault("write", f.path, next.Commit(e.Encode(content{versionOf(keys), append([]Key{}, keys...)})))
+}
+
+// versionOf returns the lowest version of the format that has some keys.
+func versionOf(keys []Key) int {
+	if slices.ContainsFunc(keys, func(k Key) bool { return k.ReadOnly }) {
+		return readOnlyVersion
+	}
+	return firstVersion
 }
 
 // lock begins the next version of the file. Other processes hold it for milliseconds.
@@ -314,9 +343,9 @@ func parse(data []byte) ([]Key, error) {
 	var format struct {
 		Version int `json:"version"`
 	}
-	if err := json.Unmarshal(data, &format); err == nil && format.Version > contentVersion {
+	if err := json.Unmarshal(data, &format); err == nil && format.Version > readOnlyVersion {
 		return nil, fmt.Errorf("%w: it is of a later promptmill (version %d, this one reads %d)", ErrContent,
-			format.Version, contentVersion)
+			format.Version, readOnlyVersion)
 	}
 
 	var c content

@@ -19,7 +19,7 @@ func openFile(t *testing.T) *File {
 
 func create(t *testing.T, f *File, name string, ownOnly bool) (string, Key) {
 	t.Helper()
-	secret, key, err := f.Create(name, ownOnly)
+	secret, key, err := f.Create(name, Rights{OwnOnly: ownOnly})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func TestNames(t *testing.T) {
 	for _, name := range []string{
 		"the night job", "key_abc", " a", "a ", "a\nb", "\x1b[31m", "\xff", strings.Repeat("x", 65),
 	} {
-		if _, _, err := f.Create(name, false); !errors.Is(err, ErrName) {
+		if _, _, err := f.Create(name, Rights{}); !errors.Is(err, ErrName) {
 			t.Errorf("a key with the name %q: %v", name, err)
 		}
 	}
@@ -155,7 +155,7 @@ func TestBrokenFile(t *testing.T) {
 		"null":              "null",
 		"cut":               good[:len(good)-2],
 		"more":              good + "{}",
-		"an unknown member": strings.Replace(good, "{", `{"version":2,`, 1),
+		"an unknown member": strings.Replace(good, "{", `{"version":3,`, 1),
 		"no id":             strings.Replace(good, "key_a", "", 1),
 		"no hash":           strings.Replace(good, "0a", "xx", 1),
 		"a short hash":      strings.Replace(good, "0a0a", "0a", 1),
@@ -177,7 +177,7 @@ func TestBrokenFile(t *testing.T) {
 			if required, err := Open(f.Path()).Required(); !required || err == nil {
 				t.Errorf("the file %q requires a key: %t, %v", text, required, err)
 			}
-			if _, _, err := f.Create("", false); err == nil {
+			if _, _, err := f.Create("", Rights{}); err == nil {
 				t.Error("a key was made in it")
 			}
 			if now, err := os.ReadFile(f.Path()); err != nil || string(now) != text {
@@ -199,7 +199,7 @@ func TestFolderMissing(t *testing.T) {
 	t.Parallel()
 
 	f := Open(filepath.Join(t.TempDir(), "nosuch", FileName))
-	_, _, err := f.Create("", false)
+	_, _, err := f.Create("", Rights{})
 	if !errors.Is(err, fs.ErrNotExist) || !strings.HasPrefix(err.Error(), "write the API keys in "+f.Path()+": ") {
 		t.Errorf("error %v", err)
 	}
@@ -233,12 +233,12 @@ func TestConcurrentChanges(t *testing.T) {
 		creating.Go(func() {
 			own := Open(f.Path())
 			for range each {
-				_, key, err := own.Create("", false)
+				_, key, err := own.Create("", Rights{})
 				if err != nil {
 					t.Error(err)
 					return
 				}
-				if _, kept, err := own.Create("", false); err != nil {
+				if _, kept, err := own.Create("", Rights{}); err != nil {
 					t.Error(err)
 				} else if _, err := own.Revoke(kept.ID); err != nil {
 					t.Errorf("revoke %s, made after %s: %v", kept.ID, key.ID, err)

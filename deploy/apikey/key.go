@@ -17,9 +17,17 @@ type Key struct {
 	Name string `json:"name,omitempty"`
 	// Hash is the SHA-256 of the secret, in hexadecimal digits.
 	Hash string `json:"sha256"`
-	// OwnOnly reports that the key sees only the files and batches that it made.
-	OwnOnly   bool      `json:"own_only,omitempty"`
+	Rights
 	CreatedAt time.Time `json:"created_at"`
+}
+
+// Rights limit what a key may do. The zero value: all.
+type Rights struct {
+	// OwnOnly reports that the key sees only the files, batches and runs that it made.
+	OwnOnly bool `json:"own_only,omitempty"`
+	// ReadOnly reports that the key changes nothing: it makes and deletes no files and batches, and does not pause,
+	// resume, cancel or retry runs.
+	ReadOnly bool `json:"read_only,omitempty"`
 }
 
 const (

@@ -52,7 +52,11 @@ func TestKeys(t *testing.T) {
 // TestOwnOnly ensures that a key sees nothing of others', if it was made so, and that others see all.
 func TestOwnOnly(t *testing.T) {
 	f := start(t, func(f *fixture) {
-		f.keys = fakeKeys{"own": {ID: "key_1", OwnOnly: true}, "other": {ID: "key_2", OwnOnly: true}, "all": {ID: "key_3"}}
+		f.keys = fakeKeys{
+			"own":   {ID: "key_1", Rights: apikey.Rights{OwnOnly: true}},
+			"other": {ID: "key_2", Rights: apikey.Rights{OwnOnly: true}},
+			"all":   {ID: "key_3"},
+		}
 	})
 
 	header, body := formOf(formPart{name: "purpose", value: "batch"}, formPart{"file", "a.jsonl", "{}\n"})
@@ -122,6 +126,35 @@ func TestOwnOnly(t *testing.T) {
 	// A key that sees all reads and deletes files of others.
 	if a := f.send(http.MethodGet, "/v1/files/"+outputID+"/content", asKey("all"), nil); a.body != "{}\n" {
 		t.Errorf("%+v", a)
+	}
+}
+
+// TestReadOnly ensures that a key which was made so looks at all, and changes nothing.
+func TestReadOnly(t *testing.T) {
+	f := start(t, func(f *fixture) {
+		f.keys = fakeKeys{"look": {ID: "key_1", Name: "wall", Rights: apikey.Rights{ReadOnly: true}}, "all": {ID: "key_2"}}
+	})
+
+	header, body := formOf(formPart{name: "purpose", value: "batch"}, formPart{"file", "a.jsonl", "{}\n"})
+	header.Set("Authorization", "Bearer all")
+	file := decode[fileObject](t, f.send(http.MethodPost, "/v1/files", header, strings.NewReader(body)))
+	f.batches.add(batch.Batch{ID: "batch_1", Owner: "key_2", State: proto.StateInProgress, InputFileID: file.ID})
+
+	for _, path := range []string{"/v1/files", "/v1/files/" + file.ID + "/content", "/v1/batches/batch_1", "/v1/models"} {
+		if a := f.send(http.MethodGet, path, asKey("look"), nil); a.status != 200 {
+			t.Errorf("GET %s: %+v", path, a)
+		}
+	}
+
+	for _, c := range []struct{ method, path string }{
+		{"POST", "/v1/files"},
+		{"DELETE", "/v1/files/" + file.ID},
+		{"POST", "/v1/uploads"},
+		{"POST", "/v1/batches"},
+		{"POST", "/v1/batches/batch_1/cancel"},
+	} {
+		f.send(c.method, c.path, asKey("look"), strings.NewReader("{}")).checkError(t, 403, "", "read_only_key",
+			"The API key wall may look at files and batches, and change none: use a key that was made without --read-only.")
 	}
 }
 

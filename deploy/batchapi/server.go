@@ -1,6 +1,7 @@
 package batchapi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -169,12 +170,16 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.router.mux.ServeHTTP(x.writer, x.request)
 }
 
-// authenticate returns the key of a request, or the error 401.
+// authenticate returns the key of a request, or the error 401, or 403 for a key that may not change anything.
 func (s *server) authenticate(r *http.Request) (apikey.Key, *failure) {
 	secret := apikey.SecretOf(r)
 
 	key, known, err := s.Keys.Authenticate(secret)
 	switch {
+	case known && key.ReadOnly && r.Method != http.MethodGet && r.Method != http.MethodHead:
+		return apikey.Key{}, newFailure(http.StatusForbidden, "", "read_only_key",
+			"The API key %s may look at files and batches, and change none: use a key that was made without --read-only.",
+			cmp.Or(key.Name, key.ID))
 	case err != nil:
 		s.keysLog.Error().Err(err).Msg("failed to read the API keys; all requests are refused")
 		return apikey.Key{}, newFailure(http.StatusServiceUnavailable, "", "",

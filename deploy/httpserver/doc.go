@@ -16,5 +16,6 @@
 //   - connections.go: the most connections at once.
 //   - health.go: /healthz and /readyz.
 //   - accesslog.go: a line for each request, and the ids of requests.
+//   - foreign.go: requests that come through a page of the web or a proxy.
 //   - certificate.go: certificates that are read again when their files change.
 package httpserver

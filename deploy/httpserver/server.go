@@ -43,6 +43,9 @@ type Config struct {
 	AccessLog *AccessLog
 	// Observe is called after each request. Defaults to nothing.
 	Observe func(Exchange)
+	// Starting answers requests until [Server.Run] has brought the handler. Defaults to 503 with Retry-After, in
+	// the form of OpenAI's errors.
+	Starting http.Handler
 	// StallTimeout is the longest time in which no byte of a body moves. Defaults to 2 min.
 	StallTimeout time.Duration
 	// StopTimeout is the longest time for which a stop waits for answers. Defaults to 30 s.
@@ -87,6 +90,9 @@ func Listen(cfg Config) (*Server, error) {
 	}
 	if cfg.StopTimeout == 0 {
 		cfg.StopTimeout = 30 * time.Second
+	}
+	if cfg.Starting == nil {
+		cfg.Starting = http.HandlerFunc(refuseStarting)
 	}
 	if cfg.MaxConnections == 0 {
 		cfg.MaxConnections = defaultConnections()
@@ -180,7 +186,7 @@ func (s *Server) wrapAll() http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		now := s.work.Load()
 		if now == nil {
-			refuseFor(w, "The server is starting")
+			s.cfg.Starting.ServeHTTP(w, r)
 			return
 		}
 		now.handler.ServeHTTP(w, r)
@@ -189,13 +195,13 @@ func (s *Server) wrapAll() http.Handler {
 	return s.answerAll(mux)
 }
 
-// refuseFor answers that the server does not work now, in the form of OpenAI's errors.
-func refuseFor(w http.ResponseWriter, reason string) {
+// refuseStarting answers that the server does not work yet, in the form of OpenAI's errors.
+func refuseStarting(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Retry-After", retryAfter)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusServiceUnavailable)
-	fmt.Fprintf(w, `{"error":{"message":"%s: try again in %s seconds.","type":"server_error","param":null,"code":null}}`+"\n",
-		reason, retryAfter)
+	fmt.Fprintf(w, `{"error":{"message":"The server is starting: try again in %s seconds.",`+
+		`"type":"server_error","param":null,"code":null}}`+"\n", retryAfter)
 }
 
 // serverLog gets the lines of net/http.

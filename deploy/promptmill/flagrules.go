@@ -72,6 +72,7 @@ func flagRules() cmdline.Rules {
 			{"listen", "join"},
 			{"join", "nats"},
 			{"api-tls", "api-cert"},
+			{"own-only", "read-only"},
 		},
 		NotEmpty: []string{"run", "output"},
 	}

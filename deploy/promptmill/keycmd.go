@@ -98,7 +98,12 @@ func keyCreateCommand(env environment) *cli.Command {
 			&cli.BoolFlag{
 				Name:     "own-only",
 				Category: groupAPI,
-				Usage:    "the key sees only the files and batches that it made",
+				Usage:    "the key sees only the files, batches and runs that it made",
+			},
+			&cli.BoolFlag{
+				Name:     "read-only",
+				Category: groupAPI,
+				Usage:    "the key sees, and changes nothing: no batches, and no buttons on the page",
 			},
 			jsonFlag(),
 		}, keyFlags()...),
@@ -112,6 +117,12 @@ func keyCreateCommand(env environment) *cli.Command {
 				return exit.Usage("give a name, or leave out --name", "--name: the name is empty")
 			}
 
+			rights := apikey.Rights{OwnOnly: c.Bool("own-only"), ReadOnly: c.Bool("read-only")}
+			if rights.OwnOnly && rights.ReadOnly {
+				return exit.Usage("leave out one of them",
+					"--own-only and --read-only make a key that sees nothing: it sees only what it makes, and makes nothing")
+			}
+
 			if c.String("api-key-file") == "" { // or else the folder is not of promptmill alone
 				state := filepath.Dir(file.Path())
 				if err := statedir.Make(state, state); err != nil {
@@ -119,7 +130,7 @@ func keyCreateCommand(env environment) *cli.Command {
 				}
 			}
 
-			return createKey(env, file, c.String("name"), c.Bool("own-only"), c.Bool("json"))
+			return createKey(env, file, c.String("name"), rights, c.Bool("json"))
 		},
 	}
 }
@@ -129,6 +140,7 @@ type shownKey struct {
 	ID        string    `json:"id"`
 	Name      string    `json:"name,omitempty"`
 	Sees      string    `json:"sees"`
+	ReadOnly  bool      `json:"read_only"`
 	CreatedAt time.Time `json:"created_at"`
 	// Secret is the secret of a new key.
 	Secret string `json:"secret,omitempty"`
@@ -140,6 +152,7 @@ func showKey(k apikey.Key, secret string) shownKey {
 		ID:        k.ID,
 		Name:      k.Name,
 		Sees:      describeSight(k),
+		ReadOnly:  k.ReadOnly,
 		CreatedAt: k.CreatedAt,
 		Secret:    secret,
 	}
@@ -153,9 +166,17 @@ func describeSight(k apikey.Key) string {
 	return "all"
 }
 
+// describeChanges returns yes or no: whether a key may change what it sees.
+func describeChanges(k apikey.Key) string {
+	if k.ReadOnly {
+		return "no"
+	}
+	return "yes"
+}
+
 // createKey makes a key and prints its secret.
-func createKey(env environment, file *apikey.File, name string, ownOnly, asJSON bool) error {
-	secret, key, err := file.Create(name, ownOnly)
+func createKey(env environment, file *apikey.File, name string, rights apikey.Rights, asJSON bool) error {
+	secret, key, err := file.Create(name, rights)
 	switch {
 	case errors.Is(err, apikey.ErrName):
 		return exit.Usage("choose another name", "--name %s: %w", report.ShellWords(name), err)
@@ -166,9 +187,12 @@ func createKey(env environment, file *apikey.File, name string, ownOnly, asJSON 
 	}
 
 	fmt.Fprintln(env.stdout, secret)
-	sees := "all files and batches"
-	if ownOnly {
-		sees = "only the files and batches that it makes"
+	sees := "all files, batches and runs"
+	switch {
+	case rights.OwnOnly:
+		sees = "only the files, batches and runs that it makes"
+	case rights.ReadOnly:
+		sees += " and changes none"
 	}
 	env.printf("this is key %s, which sees %s; its secret is not shown again", key.ID, sees)
 	env.printf("to use it: OpenAI(base_url=\"http://HOST:PORT/v1\", api_key=\"pm-...\"), or set OPENAI_API_KEY")
@@ -231,6 +255,7 @@ func listKeys(env environment, c *cli.Command, file *apikey.File, keys []apikey.
 			Least: 12,
 		},
 		{Head: "SEES", Cells: cells(describeSight)},
+		{Head: "CHANGES", Cells: cells(describeChanges)},
 		{
 			Head:  "CREATED",
 			Cells: cells(func(k apikey.Key) string { return k.CreatedAt.Local().Format("2006-01-02 15:04") }),

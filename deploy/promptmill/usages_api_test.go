@@ -54,6 +54,12 @@ func TestUsageOfKeys(t *testing.T) {
 			code: 2,
 		},
 		{
+			args: "key create --own-only --read-only",
+			err:  "--own-only and --read-only make a key that sees nothing: it sees only what it makes, and makes nothing",
+			hint: "leave out one of them",
+			code: 2,
+		},
+		{
 			args: "key create --name key_mine",
 			err:  "--name key_mine: the name cannot be used: it begins with key_, as the ids of keys do",
 			hint: "choose another name",
@@ -351,7 +357,7 @@ func keyFile(t *testing.T, dir string) string {
 	t.Helper()
 
 	path := filepath.Join(dir, "keys.json")
-	_, _, err := apikey.Open(path).Create("", false)
+	_, _, err := apikey.Open(path).Create("", apikey.Rights{})
 	must(t, err)
 
 	return path
