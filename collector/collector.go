@@ -43,6 +43,9 @@ type Progress struct {
 	Finishing bool
 	// Stopped reports that a limit of its policy has stopped the run.
 	Stopped bool
+	// Remaining is the time in seconds that the rest takes. Nil while it is unknown, or the run does
+	// not work.
+	Remaining *proto.Interval
 }
 
 // New returns a collector for the run of the journal. It returns an error that names the

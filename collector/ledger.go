@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/promptmill/promptmill/collector/journal"
+	"github.com/promptmill/promptmill/collector/remaining"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -17,6 +18,7 @@ type ledger struct {
 	backlog   journal.Position // the end of the results that were there when the collector began
 	found     proto.Counts     // the received lines of the journal and of the backlog
 	rate      resultRate       // of the received lines
+	rest      remaining.Estimator
 	durable   proto.Counts
 	failures  map[string]int64 // of the durable lines, see proto.TopFailures; never changed
 	synced    journal.Position // in the results stream
@@ -31,7 +33,7 @@ func (l *ledger) reset(s *journal.State) {
 	defer l.mu.Unlock()
 
 	l.received, l.found, l.durable, l.synced, l.finishing = s.Counts, s.Counts, s.Counts, s.Position, false
-	l.failures = topFailures(s)
+	l.failures, l.rest = topFailures(s), remaining.Estimator{}
 }
 
 // setBacklog sets the end of the results that were there when the collector began.
@@ -96,7 +98,24 @@ func (l *ledger) progress(total int) Progress {
 		Found:     l.found,
 		Durable:   l.durable.Done,
 		Finishing: l.finishing,
+		Remaining: l.rest.Interval(),
 	}
+}
+
+// sampleWork adds the state of a run of total requests to what its remaining time is estimated by.
+// working reports whether requests can end, and load is that of the workers.
+func (l *ledger) sampleWork(now time.Time, total int, load workerLoad, working bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	l.rest.Add(remaining.Sample{
+		At:       now,
+		Done:     l.received.Done - l.found.Done,
+		Left:     total - l.received.Done,
+		InFlight: load.inFlight,
+		Workers:  load.ready,
+		Working:  working,
+	})
 }
 
 // leaseProgress returns the progress that stands in the lease.
@@ -108,6 +127,7 @@ func (l *ledger) leaseProgress() *proto.CollectorProgress {
 		Done:              l.received.Done,
 		Failed:            l.received.Failed,
 		RequestsPerSecond: l.rate.perSecond(time.Now()),
+		Remaining:         l.rest.Interval(),
 	}
 }
 

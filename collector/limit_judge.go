@@ -183,6 +183,15 @@ func (j *limitJudge) isStopped() bool {
 	return j.reached != nil
 }
 
+// isWorking reports whether the run was in progress when its manifest was read last, and no limit has
+// stopped it since.
+func (j *limitJudge) isWorking() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+
+	return j.working && j.reached == nil
+}
+
 // setPolicy sets the policy of the run.
 func (j *limitJudge) setPolicy(p proto.RunPolicy) {
 	j.mu.Lock()

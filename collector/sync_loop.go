@@ -54,6 +54,7 @@ func (s *syncLoop) runUntil(ctx context.Context, done <-chan struct{}) error {
 		s.activity.noteAsk(time.Now())
 		err := s.exchange(ctx)
 		s.activity.noteAnswer(time.Now(), err)
+		s.sampleWork(err)
 
 		switch {
 		case errors.Is(err, proto.ErrLeaseHeld) || errors.Is(err, ErrDeleted):
@@ -62,6 +63,14 @@ func (s *syncLoop) runUntil(ctx context.Context, done <-chan struct{}) error {
 			s.log.Warn().Err(err).Msg("failed to sync the run with the bus; retrying")
 		}
 	}
+}
+
+// sampleWork adds the state of the run to what its remaining time is estimated by. failure is the error of
+// the exchange with the bus, whose results do not come then.
+func (s *syncLoop) sampleWork(failure error) {
+	load := s.workers.currentLoad()
+	working := failure == nil && load.ready > 0 && s.limits.isWorking() && s.ends.pending() == nil
+	s.ledger.sampleWork(time.Now(), s.ends.total, load, working)
 }
 
 // exchange is one round. A step that fails does not keep the others from being made.

@@ -26,6 +26,13 @@ type workerRegistry struct {
 	saved    time.Time                        // when the journal got all changes last
 	energy   energyLedger
 	observed metadata.Series // of the workers, since it was taken last
+	load     workerLoad      // at the last poll
+}
+
+// workerLoad is what the workers that have a part in the run do.
+type workerLoad struct {
+	inFlight int // requests of the run
+	ready    int // workers whose model server works
 }
 
 // saveInterval is the interval at which changes of known workers go into the journal: their
@@ -101,7 +108,10 @@ func (r *workerRegistry) sampleInFlight(now time.Time, workers []proto.WorkerInf
 		takesPart = func(proto.WorkerInfo) bool { return true }
 	}
 
-	var p metadata.Point
+	var (
+		p    metadata.Point
+		load workerLoad
+	)
 	seen := map[string]bool{} // cards, which several workers may see
 	for _, w := range workers {
 		if !takesPart(w) {
@@ -109,6 +119,7 @@ func (r *workerRegistry) sampleInFlight(now time.Time, workers []proto.WorkerInf
 		}
 
 		p.InFlight = metadata.Sum(p.InFlight, &w.InFlight)
+		load.add(w, r.run)
 
 		for _, card := range w.GPU {
 			if card.UUID != "" && seen[card.UUID] {
@@ -124,8 +135,32 @@ func (r *workerRegistry) sampleInFlight(now time.Time, workers []proto.WorkerInf
 	defer r.mu.Unlock()
 
 	r.observed.Add(now, p)
+	r.load = load
 
 	return metadata.OrZero(p.InFlight) > 0
+}
+
+// add adds what a worker does for a run. A worker that does not sample its load may be at work for
+// others, too.
+func (l *workerLoad) add(w proto.WorkerInfo, run string) {
+	if w.Ready {
+		l.ready++
+	}
+
+	if n := len(w.Samples); n > 0 {
+		l.inFlight += int(w.Samples[n-1].Runs[run])
+		return
+	}
+
+	l.inFlight += int(w.InFlight)
+}
+
+// currentLoad returns what the workers do, as of the last poll.
+func (r *workerRegistry) currentLoad() workerLoad {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	return r.load
 }
 
 // takeSeries returns the series of the workers' work since the last call.

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
@@ -84,7 +83,7 @@ func (v Sample) formatProgress(elapsed bool) terminal.Line {
 
 	if elapsed {
 		line = append(line, terminal.Span{Text: "elapsed ", Colour: terminal.Dim},
-			terminal.Span{Text: formatDuration(v.ElapsedS, time.Second) + "  "})
+			terminal.Span{Text: terminal.FormatElapsed(v.ElapsedS) + "  "})
 	}
 
 	switch {
@@ -95,7 +94,7 @@ func (v Sample) formatProgress(elapsed bool) terminal.Line {
 	}
 
 	return append(line, terminal.Span{Text: "left ", Colour: terminal.Dim},
-		terminal.Span{Text: formatInterval(*v.RemainingLowS, *v.RemainingHighS)})
+		terminal.Span{Text: terminal.FormatInterval(*v.RemainingLowS, *v.RemainingHighS)})
 }
 
 // percentDone returns 100 only when all requests are done.
@@ -182,48 +181,6 @@ func formatRate(x float64) string {
 		return strconv.FormatFloat(x, 'f', 1, 64)
 	}
 	return terminal.FormatCount(int(x + 0.5))
-}
-
-// formatInterval formats a time from low to high seconds, rounded to steps that fit its length.
-// It is a single time if the ends differ by a twentieth or less.
-func formatInterval(low, high float64) string {
-	var step time.Duration
-	for _, s := range []struct{ below, step time.Duration }{
-		{48 * time.Hour, time.Hour},
-		{10 * time.Hour, 10 * time.Minute},
-		{10 * time.Minute, time.Minute},
-		{time.Minute, 10 * time.Second},
-		{0, time.Second},
-	} {
-		if high >= s.below.Seconds() {
-			step = s.step
-			break
-		}
-	}
-
-	a, b := formatDuration(low, step), formatDuration(high, step)
-	if a == b || high <= 1.05*low {
-		return formatDuration((low+high)/2, step)
-	}
-
-	return a + "-" + b
-}
-
-// formatDuration formats a time in seconds in one or two units.
-func formatDuration(seconds float64, step time.Duration) string {
-	d := time.Duration(seconds * float64(time.Second)).Round(step)
-	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", int(d.Seconds()))
-	case d < time.Hour && step < time.Minute:
-		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
-	case d < time.Hour:
-		return fmt.Sprintf("%dm", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
-	}
-
-	return fmt.Sprintf("%dd%02dh", int(d.Hours())/24, int(d.Hours())%24)
 }
 
 // FormatResume returns the hint for a run on a bus that a limit has stopped: what continues it.

@@ -3,6 +3,8 @@ package progress
 import (
 	"math"
 	"time"
+
+	"github.com/promptmill/promptmill/proto"
 )
 
 // Sample is the state of a run at a moment, and the form of --progress json, whose names are
@@ -37,8 +39,8 @@ type Sample struct {
 	InputTokPerS  *float64 `json:"input_tokens_per_s"`
 	OutputTokPerS *float64 `json:"output_tokens_per_s"`
 
-	// RemainingLowS and RemainingHighS are the ends of the interval that has the remaining time
-	// with 90% certainty, and RemainingS is its middle.
+	// RemainingS is the time in seconds that the rest is expected to take. It takes between
+	// RemainingLowS and RemainingHighS nine times in ten. Null while it is unknown, or the run waits.
 	RemainingS     *float64 `json:"remaining_s"`
 	RemainingLowS  *float64 `json:"remaining_low_s"`
 	RemainingHighS *float64 `json:"remaining_high_s"`
@@ -52,6 +54,7 @@ type Sample struct {
 	// in the rates, and neither have their tokens in the next fields.
 	found                     int
 	inputTokens, outputTokens int64
+	remaining                 *proto.Interval // as the collector estimates it; nil: unknown
 }
 
 // Worker is the state of a worker at a moment. Workers on other boxes announce theirs every few
@@ -86,12 +89,11 @@ const rateWindow = 30 * time.Second
 // longestGap is the longest time between two samples of a process that was not stopped between them.
 const longestGap = 2 * time.Second
 
-// rateTracker derives rates and the remaining time from successive samples.
+// rateTracker derives rates from successive samples.
 type rateTracker struct {
-	begin     time.Time // of the first sample
-	last      time.Time // of the last sample
-	window    []Sample  // the last samples without a wait between them
-	remaining timeEstimator
+	begin  time.Time // of the first sample
+	last   time.Time // of the last sample
+	window []Sample  // the last samples without a wait between them
 }
 
 // complete adds the times and rates to the next sample.
@@ -104,7 +106,6 @@ func (t *rateTracker) complete(v Sample) Sample {
 	// A rate over a wait or a stop would be the rate of no time.
 	wasStopped := !t.last.IsZero() && v.at.Sub(t.last) > longestGap
 	t.last = v.at
-	t.remaining.addSample(v.at, v.Done-v.found, v.Total-v.found, int(v.InFlight), v.isRunning() && !wasStopped)
 	if wasStopped || !v.isRunning() {
 		t.window = nil
 	}
@@ -112,9 +113,9 @@ func (t *rateTracker) complete(v Sample) Sample {
 		return v
 	}
 
-	if low, high, ok := t.remaining.interval(); ok {
-		v.RemainingS, v.RemainingLowS, v.RemainingHighS = new(math.Round((low+high)/2)), new(math.Round(low)),
-			new(math.Round(high))
+	if i := v.remaining; i != nil {
+		v.RemainingS, v.RemainingLowS, v.RemainingHighS = new(math.Round(i.Expected)), new(math.Round(i.Low)),
+			new(math.Round(i.High))
 	}
 
 	t.window = append(t.window, v)

@@ -1,7 +1,7 @@
 // Package progress shows the progress of a run: how far it is, its rates, its workers and its
 // remaining time.
 //
-//	Source (parts of this process, bus) > Sample > rateTracker (rates, timeEstimator) > Display
+//	Source (parts of this process, bus) > Sample > rateTracker (rates) > Display
 //
 // [Source.Follow] takes a [Sample] of a run four times a second. A [Display] draws the samples
 // as the live block of a [terminal.Screen], prints one as a line now and then, or writes them

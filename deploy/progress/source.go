@@ -102,6 +102,7 @@ func (v *Source) takeSample() Sample {
 		found:        got.Found.Done,
 		inputTokens:  got.Received.PromptTokens - got.Found.PromptTokens,
 		outputTokens: got.Received.CompletionTokens - got.Found.CompletionTokens,
+		remaining:    got.Remaining,
 		ByWorker:     []Worker{},
 	}
 

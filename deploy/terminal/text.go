@@ -147,6 +147,69 @@ func FormatAge(d time.Duration) string {
 	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }
 
+// FormatInterval formats a time of low to high seconds, rounded to steps that fit its length: 12-15 min.
+// It is a single time if the ends differ by a twentieth or less.
+func FormatInterval(low, high float64) string {
+	var step time.Duration
+	for _, s := range []struct{ below, step time.Duration }{
+		{48 * time.Hour, time.Hour},
+		{10 * time.Hour, 10 * time.Minute},
+		{10 * time.Minute, time.Minute},
+		{time.Minute, 10 * time.Second},
+		{0, time.Second},
+	} {
+		if high >= s.below.Seconds() {
+			step = s.step
+			break
+		}
+	}
+
+	a, b := formatRounded(low, step), formatRounded(high, step)
+	if a == b || high <= 1.05*low {
+		return formatRounded((low+high)/2, step)
+	}
+
+	// Two times of one unit name it once.
+	for _, unit := range []string{" min", " s"} {
+		if first, ok := strings.CutSuffix(a, unit); ok && strings.HasSuffix(b, unit) {
+			return first + "-" + b
+		}
+	}
+
+	return shortenUnits.Replace(a) + "-" + shortenUnits.Replace(b)
+}
+
+// FormatElapsed formats a time in seconds in two units: 4m05s.
+func FormatElapsed(seconds float64) string {
+	return shortenUnits.Replace(formatRounded(seconds, time.Second))
+}
+
+// shortenUnits makes a unit part of a longer time: 1h05m.
+var shortenUnits = strings.NewReplacer(" min", "m", " s", "s")
+
+// formatRounded formats a time in seconds in one or two units.
+func formatRounded(seconds float64, step time.Duration) string {
+	d := toDuration(seconds).Round(step)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", int(d.Seconds()))
+	case d < time.Hour && step < time.Minute:
+		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
+	case d < time.Hour:
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
+	}
+
+	return fmt.Sprintf("%dd%02dh", int(d.Hours())/24, int(d.Hours())%24)
+}
+
+// toDuration returns a number of seconds as a duration, at most a century.
+func toDuration(seconds float64) time.Duration {
+	const century = 100 * 365 * 24 * time.Hour
+	return time.Duration(min(seconds, century.Seconds()) * float64(time.Second))
+}
+
 // FormatDuration formats a duration without the parts that are zero at its end: 24h, not 24h0m0s.
 func FormatDuration(d time.Duration) string {
 	text := d.String()

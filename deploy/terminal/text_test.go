@@ -90,3 +90,29 @@ func TestCountOf(t *testing.T) {
 		}
 	}
 }
+
+func TestFormatInterval(t *testing.T) {
+	t.Parallel()
+
+	for _, c := range []struct {
+		low, high float64
+		want      string
+	}{
+		{0, 0, "0 s"},
+		{0, 14, "0-14 s"},
+		{38.4, 45, "38-45 s"},
+		{59.7, 80, "1m00s-1m20s"},
+		{597, 720, "10-12 min"},
+		{600, 620, "10 min"}, // narrow
+		{3580, 3900, "1h00m-1h05m"},
+		{3000, 3900, "50m-1h05m"},
+		{50, 500, "50s-8m20s"},
+		{36000, 90061, "10h00m-25h00m"},
+		{172800, 270000, "2d00h-3d03h"},
+		{3600, 3780, "1h02m"}, // a twentieth
+	} {
+		if got := FormatInterval(c.low, c.high); got != c.want {
+			t.Errorf("%v to %v: %s, want %s", c.low, c.high, got, c.want)
+		}
+	}
+}
