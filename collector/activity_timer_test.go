@@ -310,7 +310,7 @@ func TestInterruptedNineTimes(t *testing.T) {
 
 		s := j.State()
 		r := metadata.Results{SuccessCount: s.Counts.Done - s.Counts.Failed, InferenceTimeSeconds: s.Worked.Seconds()}
-		addMeasures(&r, s)
+		addMeasures(&r, s, nil)
 
 		return s, r
 	}

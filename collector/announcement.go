@@ -74,7 +74,7 @@ func observeAnnouncement(s journal.WorkerSession, w proto.WorkerInfo, run string
 	}
 
 	if usage := w.Runs[run]; usage != (proto.RunUsage{}) {
-		if s.Usage != nil && (usage.Requests < s.Usage.Requests || usage.Redeliveries < s.Usage.Redeliveries) {
+		if s.Usage != nil && isLess(usage, *s.Usage) {
 			next.EarlierUsage = journal.AddUsage(s.EarlierUsage, s.Usage) // the worker counts from 0 again
 		}
 		next.Usage = &usage
@@ -93,6 +93,12 @@ func observeAnnouncement(s journal.WorkerSession, w proto.WorkerInfo, run string
 	}
 
 	return next
+}
+
+// isLess reports whether a count of a usage is less than it was before.
+func isLess(usage, before proto.RunUsage) bool {
+	return usage.Requests < before.Requests || usage.Redeliveries < before.Redeliveries ||
+		usage.Rerun < before.Rerun || usage.DiscardedAttempts < before.DiscardedAttempts
 }
 
 // countRequests returns the number of requests of a usage, which may be nil.

@@ -83,11 +83,12 @@ func appendLines(t testing.TB, j *journal.Journal, indexes ...uint32) {
 func statsOf(indexes ...uint32) *journal.FrameStats {
 	s := &journal.FrameStats{}
 	for _, index := range indexes {
-		info, err := proto.ParseLine(new(jsonscan.Scanner), fixture.Line(index, 0))
+		line := fixture.Line(index, 0)
+		info, err := proto.ParseLine(new(jsonscan.Scanner), line)
 		if err != nil {
 			panic(err)
 		}
-		s.AddLine(info, fixture.Worker(index))
+		s.AddLine(info, line, fixture.Worker(index))
 	}
 
 	return s

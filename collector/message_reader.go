@@ -74,7 +74,7 @@ func (r *messageReader) addLines(
 		}
 
 		if !seen.CheckedAdd(index) {
-			f.Counts.Duplicates++
+			f.AddDuplicate(info)
 			continue
 		}
 

@@ -1,7 +1,9 @@
 package collector
 
 import (
+	"cmp"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,7 +64,7 @@ func buildMetadata(
 	}
 
 	addTokens(&meta.Results, s)
-	addMeasures(&meta.Results, s)
+	addMeasures(&meta.Results, s, sessions)
 	addWorkers(&meta, sessions, s)
 
 	return meta, nil
@@ -133,7 +135,7 @@ func addTokens(r *metadata.Results, s *journal.State) {
 }
 
 // addMeasures adds the figures of the series and of the frames' statistics.
-func addMeasures(r *metadata.Results, s *journal.State) {
+func addMeasures(r *metadata.Results, s *journal.State, sessions []journal.WorkerSession) {
 	for i := range s.Series.Len() {
 		p, seconds := s.Series.At(i), float64(s.Series.IntervalSeconds)
 		r.PeakRequestsPerSec = metadata.Most(r.PeakRequestsPerSec, new(float64(p.Requests)/seconds))
@@ -150,10 +152,15 @@ func addMeasures(r *metadata.Results, s *journal.State) {
 		return
 	}
 
-	const second = 1000 // milliseconds
-	r.LatencySeconds = stats.Latency.Distribution(second, r.SuccessCount)
-	if r.LatencySeconds != nil {
-		r.MeanConcurrentRequests = metadata.Per(stats.Latency.Sum()/second, r.InferenceTimeSeconds)
+	addDistributions(r, stats)
+	addFailures(r, stats)
+
+	r.AttemptsHistogram, r.AttemptFailures = emptyIfNil(stats.Attempts), emptyIfNil(stats.Retried)
+	r.FinishReasons = emptyIfNil(stats.Finish)
+
+	if r.Wasted = buildWasted(r, s, sessions); r.Wasted != nil {
+		atServer := float64(stats.Costs.LastMS)/second + r.Wasted.DiscardedSeconds
+		r.MeanConcurrentRequests = metadata.Per(atServer, r.InferenceTimeSeconds)
 	}
 
 	if peak := r.PeakConcurrentRequests; peak != nil &&
@@ -161,16 +168,49 @@ func addMeasures(r *metadata.Results, s *journal.State) {
 		r.PeakConcurrentRequests = nil // the run was over before the workers reported more
 	}
 
-	// Where some answers do not report their usage, the others are no fair sample.
-	r.PromptTokensPerRequest = stats.Prompt.Distribution(1, r.SuccessCount)
-	r.CompletionTokensPerRequest = stats.Completion.Distribution(1, r.SuccessCount)
-
 	if stats.CachedTokens > 0 {
 		r.CachedPromptTokens = &stats.CachedTokens
 	}
 	r.ReasoningTokens = stats.ReasoningTokens
+}
 
-	r.Slowest, r.Longest, r.FailureExamples = stats.Slowest, stats.Longest, stats.Examples
+// second is a second in the unit of the latencies of a journal.
+const second = 1000
+
+// addDistributions adds how the answered requests are spread. Where some answers do not report their
+// usage, the others are no fair sample.
+func addDistributions(r *metadata.Results, stats *journal.FrameStats) {
+	n := r.SuccessCount
+	r.LatencySeconds, r.LatencyHistogram = stats.Total.Distribution(second, n), stats.Total.Histogram(second, n)
+	r.LastAttemptSeconds = stats.Latency.Distribution(second, n)
+
+	r.PromptTokensPerRequest, r.PromptTokensHistogram = stats.Prompt.Distribution(1, n), stats.Prompt.Histogram(1, n)
+	r.CompletionTokensPerRequest = stats.Completion.Distribution(1, n)
+	r.CompletionTokensHistogram = stats.Completion.Histogram(1, n)
+
+	r.Slowest, r.Longest = stats.Slowest, stats.Longest
+}
+
+// maxFailureDetails is the most causes of failures that metadata describe.
+const maxFailureDetails = 100
+
+// addFailures adds the failed requests by cause.
+func addFailures(r *metadata.Results, stats *journal.FrameStats) {
+	r.Failures, r.FailureExamples = emptyIfNil(stats.Failures), stats.Examples
+	for cause, n := range stats.Failures {
+		r.FailureDetails = append(r.FailureDetails, metadata.FailureDetail{
+			Cause:    cause,
+			Count:    n,
+			Message:  stats.Messages[cause],
+			CustomID: stats.Examples[cause],
+		})
+	}
+
+	slices.SortFunc(r.FailureDetails, func(a, b metadata.FailureDetail) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Cause, b.Cause))
+	})
+
+	r.FailureDetails = r.FailureDetails[:min(len(r.FailureDetails), maxFailureDetails)]
 }
 
 // nullIfZero returns a pointer to a value, or nil if the value is empty.

@@ -64,7 +64,7 @@ func TestRetry(t *testing.T) {
 			add := func(line []byte) {
 				info, err := proto.ParseLine(new(jsonscan.Scanner), line)
 				fixture.Must(t, err)
-				want.AddLine(info, "w2")
+				want.AddLine(info, line, "w2")
 			}
 
 			add(fixture.RetriedLine(2))

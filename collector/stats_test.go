@@ -33,13 +33,14 @@ func checkStats(t *testing.T, want *journal.FrameStats, meta metadata.Run) {
 	}
 
 	counts := cmpopts.IgnoreFields(journal.FrameStats{}, "Latency", "Prompt", "Completion", "Slowest",
-		"Longest", "Examples")
+		"Longest", "Examples", "Messages", "Total", "Costs")
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), counts); diff != "" {
 		t.Errorf("statistics of the metadata (-want +got):\n%s", diff)
 	}
 
 	for what, both := range map[string][2]*metadata.Distribution{
-		"latency":           {want.Latency.Distribution(1000, r.SuccessCount), r.LatencySeconds},
+		"latency":           {want.Total.Distribution(1000, r.SuccessCount), r.LatencySeconds},
+		"last attempt":      {want.Latency.Distribution(1000, r.SuccessCount), r.LastAttemptSeconds},
 		"prompt tokens":     {want.Prompt.Distribution(1, r.SuccessCount), r.PromptTokensPerRequest},
 		"completion tokens": {want.Completion.Distribution(1, r.SuccessCount), r.CompletionTokensPerRequest},
 	} {

@@ -15,10 +15,6 @@ func addWorkers(m *metadata.Run, sessions []journal.WorkerSession, s *journal.St
 	var requests map[string]int64
 	unattributed := int64(s.Counts.Done - s.Counts.Skipped)
 	if stats := s.Stats; stats != nil {
-		r := &m.Results
-		r.AttemptsHistogram, r.AttemptFailures = emptyIfNil(stats.Attempts), emptyIfNil(stats.Retried)
-		r.FinishReasons, r.Failures = emptyIfNil(stats.Finish), emptyIfNil(stats.Failures)
-
 		requests = emptyIfNil(stats.Workers)
 		for _, n := range requests {
 			unattributed -= n
@@ -254,6 +250,8 @@ func mergeSessions(w *metadata.Worker, sessions []journal.WorkerSession) (total 
 		if usage := s.TotalUsage(); usage != nil {
 			session.Requests, session.Redeliveries = &usage.Requests, &usage.Redeliveries
 			session.EnergyJoules = usage.EnergyJoules
+			session.Rerun, session.DiscardedAttempts = usage.Rerun, usage.DiscardedAttempts
+			session.DiscardedTokens, session.DiscardedSeconds = usage.DiscardedTokens, usage.DiscardedSeconds
 			total = journal.AddUsage(total, usage)
 		}
 

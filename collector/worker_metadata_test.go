@@ -471,12 +471,12 @@ func TestPeakIsNotBelowTheMean(t *testing.T) {
 
 	s := &journal.State{Stats: &journal.FrameStats{}}
 	s.Series.Add(fixture.Created, metadata.Point{Requests: 2, InFlight: new(int64(1))})
-	s.Stats.AddLine(proto.Line{OK: true, LatencyMS: 1000}, "")
-	s.Stats.AddLine(proto.Line{OK: true, LatencyMS: 1000}, "")
+	s.Stats.AddLine(proto.Line{OK: true, LatencyMS: 1000, TotalMS: 1000}, nil, "")
+	s.Stats.AddLine(proto.Line{OK: true, LatencyMS: 1000, TotalMS: 1000}, nil, "")
 
 	for seconds, want := range map[float64]*int64{1: nil, 2: new(int64(1))} {
 		r := metadata.Results{SuccessCount: 2, InferenceTimeSeconds: seconds}
-		addMeasures(&r, s)
+		addMeasures(&r, s, nil)
 		if diff := cmp.Diff(want, r.PeakConcurrentRequests); diff != "" {
 			t.Errorf("two requests of a second in %v s (-want +got):\n%s", seconds, diff)
 		}

@@ -15,14 +15,29 @@ const maxErrorText = 200
 // known form, or else the title of a page or the first line. It is one line without control
 // characters. Known are OpenAI's {"error": {"message": ...}} (also vLLM, SGLang, llama.cpp),
 // {"error": "..."} (Ollama), FastAPI's {"detail": ...}, and {"message": "..."}.
-func ErrorText(body []byte) string {
+func ErrorText(body []byte) string { return shortText(errorText(body)) }
+
+// maxErrorMessage is the longest text that [ErrorMessage] returns, in bytes.
+const maxErrorMessage = 1 << 10
+
+// ErrorMessage is [ErrorText] for a record: all lines of the message, joined to one of at most 1 KiB.
+func ErrorMessage(body []byte) string {
+	text := strings.Join(strings.Fields(Printable(errorText(body))), " ")
+	if len(text) > maxErrorMessage {
+		text = strings.ToValidUTF8(text[:maxErrorMessage-len("...")], "") + "..."
+	}
+	return text
+}
+
+// errorText returns the message of an error as it came.
+func errorText(body []byte) string {
 	text := strings.TrimSpace(findMessage(bytes.TrimSpace(body), 0))
 	if strings.HasPrefix(text, "<") {
 		if title := pageTitle.FindStringSubmatch(text); title != nil {
 			text = strings.Join(strings.Fields(title[1]), " ")
 		}
 	}
-	return shortText(text)
+	return text
 }
 
 var pageTitle = regexp.MustCompile(`(?is)<title[^>]*>\s*([^<]*[^<\s])`)

@@ -19,11 +19,15 @@ import (
 func statsOf(indexes ...uint32) *FrameStats {
 	s := &FrameStats{}
 	for _, index := range indexes {
-		if info, err := proto.ParseLine(new(jsonscan.Scanner), fixture.Line(index, 0)); err == nil && info.OK {
+		line := fixture.Line(index, 0)
+		info, err := proto.ParseLine(new(jsonscan.Scanner), line)
+		if err == nil && info.OK {
 			s.addMeasures(info)
 		} else {
-			s.addExample(info.ErrorCode, func() string { return displayID(info) })
+			s.addExample(info.ErrorCode, func() (id, message string) { return displayID(info), findMessage(line) })
 		}
+
+		s.addCosts(info, fixture.Worker(index))
 
 		addCount(&s.Attempts, "2", 1)
 		addCount(&s.Retried, "503", 1)

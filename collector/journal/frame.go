@@ -18,8 +18,8 @@ const finishTruncated = "length"
 
 // Frame is a part of a journal that is being filled. The zero value is empty.
 type Frame struct {
-	// Counts, Stats and Series are kept by Add, except for the values that Add does not
-	// see: the duplicates and drops in Counts, and the whole of Series.
+	// Counts, Stats and Series are kept by Add and AddDuplicate, except for the values that these do not
+	// see: the drops in Counts, and the whole of Series.
 	Counts proto.Counts
 	Stats  FrameStats
 	Series metadata.Series
@@ -70,7 +70,7 @@ func (f *Frame) Add(index uint32, line []byte, info proto.Line) {
 		f.worker = string(info.Worker)
 	}
 
-	f.Stats.AddLine(info, f.worker)
+	f.Stats.AddLine(info, line, f.worker)
 
 	full, plain := int64(len(line)), int64(proto.PlainSize(line))
 	if info.OK {
@@ -85,6 +85,12 @@ func (f *Frame) Add(index uint32, line []byte, info proto.Line) {
 
 	f.failed = append(f.failed, index)
 	f.sizes.add(Sizes{Failed: full, FailedPlain: plain})
+}
+
+// AddDuplicate counts a line that is dropped, since its request has one.
+func (f *Frame) AddDuplicate(info proto.Line) {
+	f.Counts.Duplicates++
+	f.Stats.addDuplicate(info)
 }
 
 // IsFull reports whether the frame should be appended for its size.
@@ -124,7 +130,7 @@ func (f *Frame) header(indexes []uint32) header {
 		Stops:           f.Stops,
 		EarlierSessions: f.earlierSessions,
 	}
-	if len(f.entries) > 0 {
+	if len(f.entries) > 0 || f.Stats.Costs != nil {
 		h.Stats = &f.Stats
 	}
 	if f.Series.Len() > 0 {

@@ -190,6 +190,11 @@ func SessionsOf(meta *metadata.Run) (sessions []WorkerSession) {
 					Requests:     *of.Requests,
 					EnergyJoules: of.EnergyJoules,
 					Redeliveries: metadata.OrZero(of.Redeliveries),
+
+					Rerun:             of.Rerun,
+					DiscardedAttempts: of.DiscardedAttempts,
+					DiscardedTokens:   of.DiscardedTokens,
+					DiscardedSeconds:  of.DiscardedSeconds,
 				}
 			}
 

@@ -3,6 +3,7 @@ package journal
 import (
 	"bytes"
 	"cmp"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,9 +29,17 @@ type FrameStats struct {
 	Workers map[string]int64 `json:"workers,omitempty"`
 	// Examples are the custom_ids of failed requests, one for each cause.
 	Examples map[string]string `json:"examples,omitempty"`
+	// Messages are the messages of the failures of Examples, by cause. A cause without one was counted
+	// by a program that kept none.
+	Messages map[string]string `json:"messages,omitempty"`
 
-	// Latency is the milliseconds of the last attempts of the answered requests.
+	// Latency is the milliseconds of the last attempts of the answered requests, and Total is
+	// the milliseconds from the start of their first attempts to the end of the last ones. A program
+	// that did not know Total counted Slowest by Latency.
 	Latency *Sketch `json:"latency,omitempty"`
+	Total   *Sketch `json:"total,omitempty"`
+	// Costs are the costs of all attempts; nil: they were not counted.
+	Costs *Costs `json:"costs,omitempty"`
 	// Prompt and Completion are the tokens of the answered requests that report their usage.
 	Prompt     *Sketch `json:"prompt,omitempty"`
 	Completion *Sketch `json:"completion,omitempty"`
@@ -49,13 +58,15 @@ const (
 	maxNames  = 1000 // of each kind
 	maxName   = 256  // bytes
 	otherName = "other"
+	// maxMessages bounds the messages, which are longer. Each frame has its own.
+	maxMessages = 100
 )
 
 // maxOutliers is the number of outliers of each kind.
 const maxOutliers = 5
 
-// AddLine counts a line of a worker, whose name is empty if the line does not have it.
-func (s *FrameStats) AddLine(l proto.Line, worker string) {
+// AddLine counts a line of a worker, whose name is empty if the line does not have it. text is the line.
+func (s *FrameStats) AddLine(l proto.Line, text []byte, worker string) {
 	if l.Attempts > 0 {
 		addCount(&s.Attempts, strconv.FormatInt(l.Attempts, 10), 1)
 	}
@@ -80,11 +91,13 @@ func (s *FrameStats) AddLine(l proto.Line, worker string) {
 		addCount(&s.Finish, finish, 1)
 	}
 
+	s.addCosts(l, worker)
+
 	if l.OK {
 		s.addMeasures(l)
 	} else {
 		addCount(&s.Failures, l.ErrorCode, 1)
-		s.addExample(l.ErrorCode, func() string { return displayID(l) })
+		s.addExample(l.ErrorCode, func() (id, message string) { return displayID(l), findMessage(text) })
 	}
 
 	if worker != "" && !isSkipped(l) {
@@ -94,13 +107,15 @@ func (s *FrameStats) AddLine(l proto.Line, worker string) {
 
 // addMeasures adds how long an answer took, and how long it is.
 func (s *FrameStats) addMeasures(l proto.Line) {
-	var latency float64
 	if l.LatencyMS >= 0 {
-		latency = float64(l.LatencyMS) / 1000
 		addValue(&s.Latency, float64(l.LatencyMS))
 	}
 
-	o := metadata.Outlier{LatencySeconds: latency}
+	if l.TotalMS >= 0 {
+		addValue(&s.Total, float64(l.TotalMS))
+	}
+
+	o := metadata.Outlier{LatencySeconds: float64(max(0, l.LatencyMS, l.TotalMS)) / 1000}
 	if l.PromptTokens+l.CompletionTokens > 0 {
 		addValue(&s.Prompt, float64(l.PromptTokens))
 		addValue(&s.Completion, float64(l.CompletionTokens))
@@ -124,8 +139,8 @@ func (s *FrameStats) addMeasures(l proto.Line) {
 	}
 }
 
-// addExample keeps a custom_id for a cause of failure, unless there is one.
-func (s *FrameStats) addExample(cause string, id func() string) {
+// addExample keeps the custom_id and the message of a failure for its cause, unless there is one.
+func (s *FrameStats) addExample(cause string, example func() (id, message string)) {
 	if len(cause) > maxName || len(s.Examples) >= maxNames {
 		cause = otherName
 	}
@@ -138,7 +153,28 @@ func (s *FrameStats) addExample(cause string, id func() string) {
 		s.Examples = map[string]string{}
 	}
 
-	s.Examples[cause] = id()
+	id, message := example()
+	s.Examples[cause] = id
+	if message != "" && len(s.Messages) < maxMessages {
+		if s.Messages == nil {
+			s.Messages = map[string]string{}
+		}
+		s.Messages[cause] = message
+	}
+}
+
+// findMessage returns the message of a failed line: of its error, or of the server's answer.
+func findMessage(line []byte) string {
+	_, body, failure, err := proto.ParseLineBody(new(jsonscan.Scanner), line)
+	if err != nil {
+		return ""
+	}
+
+	if len(failure) > 0 && string(failure) != "null" {
+		return proto.ErrorMessage(failure)
+	}
+
+	return proto.ErrorMessage(body)
 }
 
 // Merge adds other statistics.
@@ -158,13 +194,15 @@ func (s *FrameStats) Merge(other FrameStats) {
 		}
 	}
 
-	for cause, id := range other.Examples {
-		s.addExample(cause, func() string { return id })
+	for _, cause := range slices.Sorted(maps.Keys(other.Examples)) {
+		s.addExample(cause, func() (id, message string) { return other.Examples[cause], other.Messages[cause] })
 	}
 
 	s.CachedTokens += other.CachedTokens
 	s.ReasoningTokens += other.ReasoningTokens
+	s.mergeCosts(other)
 	mergeSketch(&s.Latency, other.Latency)
+	mergeSketch(&s.Total, other.total())
 	mergeSketch(&s.Prompt, other.Prompt)
 	mergeSketch(&s.Completion, other.Completion)
 

@@ -67,6 +67,7 @@ func TestFrameStats(t *testing.T) {
 			f.Add(0, tt.line, info)
 			f.Stats.Latency, f.Stats.Prompt, f.Stats.Completion, f.Stats.Slowest, f.Stats.Longest,
 				f.Stats.Examples = nil, nil, nil, nil, nil, nil
+			f.Stats.Messages, f.Stats.Total, f.Stats.Costs = nil, nil, nil
 			f.Stats.CachedTokens, f.Stats.ReasoningTokens = 0, 0 // for all these see TestFrameStatsMeasures
 			if diff := cmp.Diff(tt.want, f.Stats); diff != "" {
 				t.Errorf("stats (-want +got):\n%s", diff)
@@ -161,7 +162,7 @@ func TestFrameStatsOfUnknownTokens(t *testing.T) {
 		info, err := proto.ParseLine(new(jsonscan.Scanner), line)
 		fixture.Must(t, err)
 		var stats FrameStats
-		stats.AddLine(info, "w")
+		stats.AddLine(info, line, "w")
 		if diff := cmp.Diff(
 			[]metadata.Outlier{{CustomID: "c-0", LatencySeconds: 1, CompletionTokens: tt.want}}, stats.Slowest,
 		); diff != "" {

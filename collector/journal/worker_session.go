@@ -77,7 +77,14 @@ func AddUsage(a, b *proto.RunUsage) *proto.RunUsage {
 		return a
 	}
 
-	sum := proto.RunUsage{Requests: a.Requests + b.Requests, Redeliveries: a.Redeliveries + b.Redeliveries}
+	sum := proto.RunUsage{
+		Requests:          a.Requests + b.Requests,
+		Redeliveries:      a.Redeliveries + b.Redeliveries,
+		Rerun:             a.Rerun + b.Rerun,
+		DiscardedAttempts: a.DiscardedAttempts + b.DiscardedAttempts,
+		DiscardedTokens:   a.DiscardedTokens + b.DiscardedTokens,
+		DiscardedSeconds:  a.DiscardedSeconds + b.DiscardedSeconds,
+	}
 	if a.EnergyJoules != nil && b.EnergyJoules != nil {
 		sum.EnergyJoules = new(*a.EnergyJoules + *b.EnergyJoules)
 	}

@@ -70,6 +70,14 @@ func Parse(text []byte) (*Run, error) {
 		return nil, err
 	}
 
+	for _, h := range []*Histogram{
+		r.Results.LatencyHistogram, r.Results.PromptTokensHistogram, r.Results.CompletionTokensHistogram,
+	} {
+		if err := h.validate(); err != nil {
+			return nil, err
+		}
+	}
+
 	r.fillDerived()
 
 	return &r, nil

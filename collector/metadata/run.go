@@ -177,13 +177,6 @@ type Distribution struct {
 	Max  float64 `json:"max"`
 }
 
-// Histogram counts requests by a quantity. A bucket has the values up to its bound, and above
-// the bound before. The last bound is the greatest value.
-type Histogram struct {
-	Bounds []float64 `json:"bounds"`
-	Counts []int64   `json:"counts"`
-}
-
 // ServerDistribution is a distribution that model servers measured themselves, in the buckets
 // that they count by: a quantile is interpolated in its bucket.
 type ServerDistribution struct {
@@ -309,7 +302,13 @@ type WorkerSession struct {
 	Platform     *string   `json:"platform"`
 	Requests     *int64    `json:"requests"`     // of the run, as it reported
 	Redeliveries *int64    `json:"redeliveries"` // shards of the run that came to it after another had them
-	EnergyJoules *float64  `json:"energy_joules"`
+	// Rerun counts the requests of the run that it sent again, since their worker died before their
+	// results were stored, and the others are of the attempts whose answers it threw away, as it reported.
+	Rerun             int64    `json:"rerun,omitempty"`
+	DiscardedAttempts int64    `json:"discarded_attempts,omitempty"`
+	DiscardedTokens   int64    `json:"discarded_tokens,omitempty"`
+	DiscardedSeconds  float64  `json:"discarded_seconds,omitempty"`
+	EnergyJoules      *float64 `json:"energy_joules"`
 }
 
 // Versions are the versions of the software that made the output.

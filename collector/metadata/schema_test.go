@@ -247,6 +247,23 @@ func TestMetadataOfOtherToolsIsRead(t *testing.T) {
 			text: `{"series":{"requests":[1,2],"failed":[1]},"results":{"success_count":1,"inference_time_seconds":5}}`,
 			err:  "not of one length",
 		},
+		{
+			what: "a series with a short column",
+			text: `{"series":{"interval_seconds":1,"requests":[1],"failed":[0],"prompt_tokens":[1],"completion_tokens":[1],` +
+				`"in_flight":[null],"memory_used_bytes":[null],"limit":[1,2]},` +
+				`"results":{"success_count":1,"inference_time_seconds":5}}`,
+			err: "its series is not as it should be",
+		},
+		{
+			what: "a histogram without a count",
+			text: `{"results":{"success_count":1,"inference_time_seconds":5,"latency_histogram":{"bounds":[1],"counts":[]}}}`,
+			err:  "1 bounds and 0 counts",
+		},
+		{
+			what: "a histogram that descends",
+			text: `{"results":{"success_count":1,"inference_time_seconds":5,"latency_histogram":{"bounds":[2,1],"counts":[1,1]}}}`,
+			err:  "do not ascend",
+		},
 		{what: "no JSON", text: `success: 10`, err: "it is not one JSON object"},
 		{what: "a list", text: `[1]`, err: "it is a JSON array, not an object"},
 		{what: "another type", text: `{"results":5}`, err: "a JSON number cannot be its results"},

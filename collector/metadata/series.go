@@ -127,7 +127,9 @@ func (s *Series) validate() error {
 		}
 	}
 
-	if len(s.InFlight) != n || len(s.MemoryUsedBytes) != n || n > MaxPoints ||
+	optional := func(length int) bool { return length == 0 || length == n }
+	if len(s.InFlight) != n || len(s.MemoryUsedBytes) != n || !optional(len(s.Limit)) ||
+		!optional(len(s.LatencyP50Seconds)) || !optional(len(s.LatencyP99Seconds)) || n > MaxPoints ||
 		n > 0 && (s.IntervalSeconds < 1 || s.IntervalSeconds > math.MaxInt32) {
 		return fmt.Errorf("%w: its series is not as it should be", ErrFormat)
 	}
