@@ -51,7 +51,7 @@ type Line struct {
 	// TotalMS is the time from the start of the first attempt to the end of the last one, in
 	// milliseconds; -1: unknown.
 	TotalMS int64
-	// DiscardedMS is the time, in milliseconds, that the attempts before the last one took, and
+	// DiscardedMS is the time, in milliseconds, of the attempts whose answers were thrown away, and
 	// DiscardedTokens counts the tokens that they generated; 0: none, or unknown.
 	DiscardedMS, DiscardedTokens int64
 	// RequestHash is the [Request.Hash] of the request that the line answers. It is there

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/promptmill/promptmill/proto/jsonscan"
@@ -30,6 +31,7 @@ func TestParseLine(t *testing.T) {
 	id := []byte(`"a\u0062"`)
 	ours := func(l Line) Line {
 		l.CustomID, l.Index, l.Worker, l.Attempts, l.LatencyMS = id, 7, []byte(`box "1"`), 3, 2000
+		l.TotalMS = max(l.TotalMS, l.LatencyMS)
 		l.RequestHash, l.Hashed = 0x123456789abcdef, true
 		l.ID = []byte(`"batch_req_r_7"`)
 		if l.Status > 0 {
@@ -124,12 +126,28 @@ func TestParseLine(t *testing.T) {
 			ours(Line{Status: 200, Finish: "length", ErrorCode: "schema_mismatch"})},
 		{"retries", with(200, `{}`, func(r *Result) { r.Reasons = []string{"503", "timeout"} }),
 			ours(Line{OK: true, Status: 200, Retried: []byte("503,timeout")})},
+		{"what earlier attempts cost",
+			with(200, `{}`, func(r *Result) {
+				r.Total, r.Discarded = 7*time.Second, Discarded{Time: 3 * time.Second, Tokens: 55}
+			}),
+			ours(Line{OK: true, Status: 200, TotalMS: 7000, DiscardedMS: 3000, DiscardedTokens: 55})},
+		{"impossible costs", foreign(
+			`"error":null,"response":{"status_code":200},"promptmill":{"total_ms":"x","discarded_ms":-1,"discarded_tokens":"x"}`,
+		), Line{
+			CustomID:  id,
+			OK:        true,
+			Status:    200,
+			Index:     -1,
+			LatencyMS: -1,
+			TotalMS:   -1,
+		}},
 		{"a line of OpenAI's own", foreign(`"error":null,"response":{"body":{},"status_code":200}`), Line{
 			CustomID:  id,
 			OK:        true,
 			Status:    200,
 			Index:     -1,
 			LatencyMS: -1,
+			TotalMS:   -1,
 		}},
 		{"extras of another program", foreign(
 			`"error":null,"response":{"status_code":200},"promptmill":{"worker":7,"retried":["503"]}`,
@@ -139,6 +157,7 @@ func TestParseLine(t *testing.T) {
 			Status:    200,
 			Index:     -1,
 			LatencyMS: -1,
+			TotalMS:   -1,
 		}},
 		{"an error that is a text", foreign(`"error":"no","response":{"status_code":200}`), Line{
 			CustomID:  id,
@@ -146,24 +165,28 @@ func TestParseLine(t *testing.T) {
 			ErrorCode: "unknown",
 			Index:     -1,
 			LatencyMS: -1,
+			TotalMS:   -1,
 		}},
 		{"an error without a code", foreign(`"error":{"code":null},"response":null`), Line{
 			CustomID:  id,
 			ErrorCode: "unknown",
 			Index:     -1,
 			LatencyMS: -1,
+			TotalMS:   -1,
 		}},
 		{"a code that is a number", foreign(`"error":{"code":17},"response":null`), Line{
 			CustomID:  id,
 			ErrorCode: "17",
 			Index:     -1,
 			LatencyMS: -1,
+			TotalMS:   -1,
 		}},
 		{"neither an answer nor an error", foreign(`"error":null,"response":null`), Line{
 			CustomID:  id,
 			ErrorCode: "unknown",
 			Index:     -1,
 			LatencyMS: -1,
+			TotalMS:   -1,
 		}},
 		{"an error that is taken back",
 			foreign(`"error":{"code":"x"},"error":null,"response":{"status_code":200}`), Line{
@@ -172,6 +195,7 @@ func TestParseLine(t *testing.T) {
 				Status:    200,
 				Index:     -1,
 				LatencyMS: -1,
+				TotalMS:   -1,
 			}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

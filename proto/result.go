@@ -60,12 +60,16 @@ type Result struct {
 	Reasons []string
 	// Queued is the time from the shard's arrival at the worker to the first attempt.
 	Queued time.Duration
-	// Latency is the duration of the last attempt.
+	// Latency is the duration of the attempt that the result is from, usually the last one; 0: it
+	// is from none.
 	Latency time.Duration
-	// Total is the time from the start of the first attempt to the end of the last one, with the
-	// waits between them. 0: the same as Latency.
+	// Total is the time from the start of the first attempt that reached the model server to the end
+	// of the last one, with the waits between them: for a retry, for a place at the server, for a
+	// server that was away. 0: the same as Latency. Like Discarded it has what this worker did: a
+	// worker that gets the request from another one knows nothing of that one's attempts.
 	Total time.Duration
-	// Discarded is the cost of the attempts before the last one.
+	// Discarded is the cost of the attempts whose answers were thrown away: all but the one that
+	// the result is from.
 	Discarded Discarded
 }
 
@@ -73,7 +77,8 @@ type Result struct {
 type Discarded struct {
 	// Time is the time that they took at the model server.
 	Time time.Duration
-	// Tokens counts the tokens that they generated, as far as their answers report them.
+	// Tokens counts the tokens that they generated, as far as their answers report them. Those of
+	// an attempt without an answer (a timeout, a lost connection) are unknown, and not counted.
 	Tokens int64
 }
 

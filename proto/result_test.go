@@ -34,11 +34,17 @@ func TestAppendResult(t *testing.T) {
 	failed.Status, failed.Err = 0, &ResultError{Code: CodeTimeout, Message: "no answer\nin \"1 s\""}
 	named := result(`null`)
 	named.RequestID = "chat-1"
-	retried, kept := answered, answered
+	retried, kept, waited, wasted := answered, answered, answered, answered
 	retried.Reasons = []string{"503", CodeTimeout}
+	waited.Total = 2500 * time.Millisecond
+	wasted.Total = 9 * time.Second
+	wasted.Discarded = Discarded{Time: 6500 * time.Millisecond, Tokens: 44}
 	kept.Err = &ResultError{Code: CodeSchemaMismatch, Message: "no"}
-	ours := `,"promptmill":{"index":7,"worker":"box \"1\"","attempts":3,"queued_ms":1500,"latency_ms":2000,"request_hash":"0123456789abcdef"`
-	extras := ours + "}}\n"
+	const answer = `{"id":"batch_req_r_7","custom_id":"a\u0062","response":{"status_code":200,"request_id":"req_r_7","body":{"x": 12345678901234567890123}},"error":null`
+	const times = `,"promptmill":{"index":7,"worker":"box \"1\"","attempts":3,"queued_ms":1500,"latency_ms":2000`
+	const hash = `,"request_hash":"0123456789abcdef"`
+	const ours = times + hash
+	const extras = ours + "}}\n"
 	for _, tt := range []struct {
 		name   string
 		result Result
@@ -56,6 +62,9 @@ func TestAppendResult(t *testing.T) {
 		{"reasons of retries", retried,
 			`{"id":"batch_req_r_7","custom_id":"a\u0062","response":{"status_code":200,"request_id":"req_r_7","body":{"x": 12345678901234567890123}},"error":null` +
 				ours + `,"retried":"503,timeout"}}` + "\n"},
+		{"waits", waited, answer + times + `,"total_ms":2500` + hash + "}}\n"},
+		{"earlier attempts", wasted,
+			answer + times + `,"total_ms":9000,"discarded_ms":6500,"discarded_tokens":44` + hash + "}}\n"},
 		{"an answer that does not count", kept,
 			`{"id":"batch_req_r_7","custom_id":"a\u0062","response":{"status_code":200,"request_id":"req_r_7","body":{"x": 12345678901234567890123}},"error":{"code":"schema_mismatch","message":"no"}` +
 				extras},

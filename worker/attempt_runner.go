@@ -54,10 +54,6 @@ type attemptRunner struct {
 func (a *attemptRunner) run(job attemptJob) {
 	t, run := job.task, job.task.shard.run
 	begin := time.Now()
-	if t.attempts == 0 && t.crashes == 0 {
-		t.firstAttempt = begin
-	}
-
 	c, took := a.send(run.requestsIn(job.epoch), t, a.timeout)
 
 	if t.prefixes != nil {
@@ -93,7 +89,8 @@ func (a *attemptRunner) run(job attemptJob) {
 	a.decideNext(t, c, begin, took)
 }
 
-// send posts a task's request and classifies the answer. It returns how long that took.
+// send posts a task's request, classifies the answer, and records the attempt. It returns how long
+// that took.
 func (a *attemptRunner) send(
 	ctx context.Context, t *task, timeout time.Duration,
 ) (c classification, took time.Duration) {
@@ -107,7 +104,9 @@ func (a *attemptRunner) send(
 	defer a.stats.InFlight.Add(-1)
 
 	c = classify(t.URL, t.countedBody(), a.server.Post(ctx, t.URL, t.Body))
-	took = time.Since(begin)
+	end := time.Now()
+	took = end.Sub(begin)
+	t.recordAttempt(costOf(c, took), begin, end)
 	a.endObserved(t, c, Attempt{Begin: begin, Took: took, TraceParent: traceParent}, parent.Err() != nil)
 
 	return c, took
@@ -287,7 +286,7 @@ func (a *attemptRunner) setCutOffAside(t *task, c classification, begin time.Tim
 	a.stats.recordAttempt(took, proto.CodeCutOff)
 
 	if a.cutoffs.isHopeless(t) || t.attemptsUsed() >= a.maxAttempts {
-		t.finish(cutOffResult(t, c, a.cutoffs.timeLimit()), took)
+		t.finishCutOff(c, a.cutoffs.timeLimit(), costOf(c, took))
 		return
 	}
 
@@ -382,11 +381,11 @@ func (a *attemptRunner) finishAttempt(t *task, c classification, took time.Durat
 	}
 
 	if t.truncated != nil && !c.ok() { // the first answer, truncated as it is, is better than none
-		t.finish(*t.truncated, t.truncatedTook)
+		t.finish(*t.truncated, t.truncatedCost)
 		return
 	}
 
-	t.finish(c.result, took)
+	t.finish(c.result, costOf(c, took))
 }
 
 // retryLater queues a task again for its next attempt.
@@ -418,7 +417,7 @@ func (a *attemptRunner) checkAnswer(t *task, c classification, took time.Duratio
 	if run.moreTokens > 0 && c.content.Finish == "length" && t.truncated == nil {
 		if body, ok := openai.RaiseTokenLimit(t.Body, run.moreTokens); ok {
 			result := c.result
-			t.truncated, t.truncatedTook, t.Body = &result, took, body
+			t.truncated, t.truncatedCost, t.Body = &result, costOf(c, took), body
 			c.verdict, c.reason = retry, "length"
 			return c
 		}

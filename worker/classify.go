@@ -44,6 +44,9 @@ type classification struct {
 	result proto.Result
 	// content is the content of a good answer.
 	content openai.Answer
+	// generated is the number of tokens that the answer reports to be generated, also an answer
+	// that does not count.
+	generated int64
 	// work is the server's output, in tokens.
 	work float64
 
@@ -187,6 +190,7 @@ var byteOrderMark = []byte("\xef\xbb\xbf")
 // classifyAnswer classifies an answer with a good status: it must be an answer of the endpoint.
 // Servers send 200 before they know how the answer ends.
 func (c classification) classifyAnswer(a modelserver.Answer, content openai.Answer, problem error) classification {
+	c.generated = content.Usage.Completion
 	code, page := proto.CodeInvalidResponse, ""
 	switch {
 	case problem != nil:

@@ -142,7 +142,7 @@ func (r *cutoffRetrier) giveUpCutOffs(t *task, c classification) {
 		t.attempts++
 		t.cutOffs++ // not for the first time
 		for _, t := range append(r.cutoffs.take(func(t *task) bool { return t.cutOffs > 1 }), t) {
-			t.finish(cutOffResult(t, c, r.cutoffs.timeLimit()), 0)
+			t.finishCutOff(c, r.cutoffs.timeLimit(), attemptCost{})
 		}
 		r.cutoffs.endProbe(max(1, r.limiter.Limit()/2), false)
 
@@ -153,11 +153,12 @@ func (r *cutoffRetrier) giveUpCutOffs(t *task, c classification) {
 	}
 }
 
-// cutOffResult returns the result of a task that is given up: the answer that it had, or why it
-// has none.
-func cutOffResult(t *task, c classification, timeLimit time.Duration) proto.Result {
+// finishCutOff ends a task that is given up with the truncated answer that it had, or why it has
+// none. used is the cost of its last attempt, zero if that was not for this task alone.
+func (t *task) finishCutOff(c classification, timeLimit time.Duration, used attemptCost) {
 	if t.truncated != nil {
-		return *t.truncated
+		t.finish(*t.truncated, t.truncatedCost)
+		return
 	}
 
 	last := fmt.Sprint("status ", c.result.Status)
@@ -165,8 +166,8 @@ func cutOffResult(t *task, c classification, timeLimit time.Duration) proto.Resu
 		last = c.result.Err.Message
 	}
 
-	return proto.Result{Err: &proto.ResultError{
+	t.finish(proto.Result{Err: &proto.ResultError{
 		Code:    proto.CodeCutOff,
 		Message: fmt.Sprintf("%s, this one %d times: %s", cutOffText(timeLimit), t.cutOffs, last),
-	}}
+	}}, used)
 }

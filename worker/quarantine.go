@@ -122,5 +122,5 @@ func (t *task) failPoisoned(victim string, deaths int) {
 		Code: proto.CodePoison,
 		Message: fmt.Sprintf("%s died %d times while it ran this request, the last time with no other",
 			victim, deaths),
-	}}, 0)
+	}}, attemptCost{})
 }

@@ -83,13 +83,12 @@ func (j *shardJob) queueRequests(requests []proto.Request, history deliveryHisto
 	tasks := make([]*task, len(requests))
 	for i, r := range requests {
 		tasks[i] = &task{
-			Request:      r,
-			hash:         r.Hash(),
-			single:       !openai.NeedsRequest(r.URL, r.Body),
-			shard:        j,
-			arrived:      now,
-			firstAttempt: now,
-			crashes:      history.crashCount(r.Index),
+			Request: r,
+			hash:    r.Hash(),
+			single:  !openai.NeedsRequest(r.URL, r.Body),
+			shard:   j,
+			arrived: now,
+			crashes: history.crashCount(r.Index),
 		}
 	}
 
@@ -101,7 +100,7 @@ func (j *shardJob) queueRequests(requests []proto.Request, history deliveryHisto
 	for _, t := range tasks {
 		switch {
 		case t.Refused != "":
-			t.finish(proto.Result{Err: &proto.ResultError{Code: proto.CodeInvalidRequest, Message: t.Refused}}, 0)
+			t.finish(proto.Result{Err: &proto.ResultError{Code: proto.CodeInvalidRequest, Message: t.Refused}}, attemptCost{})
 		case history.isPoison(t.Index):
 			t.failPoisoned("the worker", max(history.unacked, history.isolated[t.Index]))
 		case t.crashes > 0:

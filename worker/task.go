@@ -18,10 +18,15 @@ type task struct {
 	// single is set if the body does not say how many parts the answer has.
 	single bool
 
-	// arrived is the time at which the worker queued the request, and firstAttempt the time at
-	// which the first attempt began.
-	arrived      time.Time
-	firstAttempt time.Time
+	// arrived is the time at which the worker queued the request. firstBegin is the time at which
+	// the first attempt that reached the server began, and lastEnd the one at which the last one
+	// ended; both are zero before that.
+	arrived    time.Time
+	firstBegin time.Time
+	lastEnd    time.Time
+
+	// cost is the cost of all attempts so far.
+	cost attemptCost
 
 	// attempts is the number of attempts so far; overloads of them were refused by a server
 	// that has too many requests.
@@ -56,7 +61,7 @@ type task struct {
 	// truncated is an answer that reached its token limit. It becomes the result if no later
 	// attempt succeeds.
 	truncated     *proto.Result
-	truncatedTook time.Duration
+	truncatedCost attemptCost
 
 	// The fields below are used where requests are grouped by prefix. The lock of the queue
 	// guards them.
@@ -92,22 +97,43 @@ const overloadsPerAttempt = 4
 // attemptsUsed returns how many of its attempts the task has used up.
 func (t *task) attemptsUsed() int { return t.attempts - t.overloads + t.overloads/overloadsPerAttempt }
 
-// finish ends the task with its result.
-func (t *task) finish(r proto.Result, latency time.Duration) {
+// recordAttempt records an attempt that has ended.
+func (t *task) recordAttempt(cost attemptCost, begin, end time.Time) {
+	if cost.attempts == 0 {
+		return
+	}
+
+	if t.firstBegin.IsZero() {
+		t.firstBegin = begin
+	}
+
+	t.lastEnd = end
+	t.cost.add(cost)
+}
+
+// finish ends the task with its result. used is the cost of the attempt that the result is from;
+// zero: it is from none, since all that was sent was lost.
+func (t *task) finish(r proto.Result, used attemptCost) {
 	jobs := t.shard.jobs
 	jobs.endTask(t)
 	t.endObserved(&r)
 
 	r.Run, r.Index, r.CustomID, r.RequestHash = t.shard.run.id, t.Index, t.CustomID, t.hash
 	r.Worker, r.Attempts, r.Reasons = jobs.workerName, t.attempts, t.reasons
-	r.Queued, r.Latency = t.firstAttempt.Sub(t.arrived), latency
+	r.Latency = used.time
+	if !t.firstBegin.IsZero() {
+		r.Queued, r.Total = t.firstBegin.Sub(t.arrived), t.lastEnd.Sub(t.firstBegin)
+	}
+
+	wasted := t.cost.without(used)
+	r.Discarded = wasted.discarded()
 
 	if r.Err != nil || r.Status < 200 || r.Status >= 300 {
 		jobs.stats.Failed.Add(1)
 	}
 
 	if t.attempts > 0 || t.crashes > 0 {
-		jobs.usage.countRequest(t.shard.run.id)
+		jobs.usage.countRequest(t.shard.run.id, wasted)
 	}
 
 	size := len(r.Body) + len(r.CustomID) + len(r.Run) + len(r.RequestID) + len(r.Worker) + 256
@@ -118,5 +144,6 @@ func (t *task) finish(r proto.Result, latency time.Duration) {
 func (t *task) handBack() {
 	t.shard.jobs.endTask(t)
 	t.endObserved(nil)
+	t.shard.jobs.usage.countDiscarded(t.shard.run.id, t.cost)
 	t.shard.outcomes <- outcome{index: t.Index, crashes: t.crashes}
 }

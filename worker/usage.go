@@ -27,15 +27,37 @@ func newUsage() *usage {
 	return &usage{runs: map[string]proto.RunUsage{}, unattributed: map[string]int64{}}
 }
 
-// countRequest counts a request of a run that the model server had.
-func (u *usage) countRequest(run string) {
+// countRequest counts a request of a run that the model server had, and the cost of its attempts
+// whose answers were thrown away.
+func (u *usage) countRequest(run string, discarded attemptCost) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 
 	r := u.runs[run]
 	r.Requests++
-	u.runs[run] = r
+	u.runs[run] = addDiscarded(r, discarded)
 	u.unattributed[run]++
+}
+
+// countDiscarded counts the cost of attempts at a request that has no result.
+func (u *usage) countDiscarded(run string, discarded attemptCost) {
+	if discarded == (attemptCost{}) {
+		return
+	}
+
+	u.mu.Lock()
+	defer u.mu.Unlock()
+
+	u.runs[run] = addDiscarded(u.runs[run], discarded)
+}
+
+// addDiscarded returns usage with the cost of attempts whose answers were thrown away.
+func addDiscarded(r proto.RunUsage, discarded attemptCost) proto.RunUsage {
+	r.DiscardedAttempts += discarded.attempts
+	r.DiscardedTokens += discarded.tokens
+	r.DiscardedSeconds += discarded.time.Seconds()
+
+	return r
 }
 
 // countRedelivery counts a shard of a run that a worker had before.

@@ -31,7 +31,7 @@ func TestUsage(t *testing.T) {
 	})
 
 	for _, run := range []string{"r", "other", "r", "r"} {
-		u.countRequest(run)
+		u.countRequest(run, attemptCost{})
 	}
 
 	u.countRedelivery("r")
@@ -41,7 +41,7 @@ func TestUsage(t *testing.T) {
 	})
 
 	u.retainRuns(func(run string) bool { return run != "r" && run != "done already" })
-	u.countRequest("r")
+	u.countRequest("r", attemptCost{})
 	check("a run that continues", meter(145), map[string]proto.RunUsage{
 		"r":     {Requests: 1, EnergyJoules: new(5.0)},
 		"other": {Requests: 1, EnergyJoules: new(10.0)},
@@ -54,7 +54,7 @@ func TestUsageWithoutMeters(t *testing.T) {
 	u := newUsage()
 	u.countRedelivery("r")
 	u.countRedelivery("done already")
-	u.countRequest("r")
+	u.countRequest("r", attemptCost{})
 
 	want := map[string]proto.RunUsage{
 		"r":            {Requests: 1, Redeliveries: 1},
