@@ -178,17 +178,15 @@ func scanExtras(s *jsonscan.Scanner, l *Line) {
 		case "total_ms":
 			l.TotalMS = jsonscan.Count(s.Value())
 		case "discarded_ms":
-			l.DiscardedMS = max(0, jsonscan.Count(s.Value()))
+			l.DiscardedMS = jsonscan.Count(s.Value())
 		case "discarded_tokens":
-			l.DiscardedTokens = max(0, jsonscan.Count(s.Value()))
+			l.DiscardedTokens = jsonscan.Count(s.Value())
 		case "request_hash":
 			l.RequestHash, l.Hashed = parseHash(jsonscan.Text(s.Value()))
 		}
 	}
 
-	if l.TotalMS < 0 { // a request with one attempt
-		l.TotalMS = l.LatencyMS
-	}
+	l.TotalMS = max(l.TotalMS, l.LatencyMS) // one attempt has no total of its own
 }
 
 // internErrorCode returns an error's code as a string. Those that most lines have cost no memory.

@@ -132,14 +132,14 @@ func TestParseLine(t *testing.T) {
 			}),
 			ours(Line{OK: true, Status: 200, TotalMS: 7000, DiscardedMS: 3000, DiscardedTokens: 55})},
 		{"impossible costs", foreign(
-			`"error":null,"response":{"status_code":200},"promptmill":{"total_ms":"x","discarded_ms":-1,"discarded_tokens":"x"}`,
+			`"error":null,"response":{"status_code":200},"promptmill":{"latency_ms":5,"total_ms":-3,"discarded_ms":-1,"discarded_tokens":"x"}`,
 		), Line{
 			CustomID:  id,
 			OK:        true,
 			Status:    200,
 			Index:     -1,
-			LatencyMS: -1,
-			TotalMS:   -1,
+			LatencyMS: 5,
+			TotalMS:   5,
 		}},
 		{"a line of OpenAI's own", foreign(`"error":null,"response":{"body":{},"status_code":200}`), Line{
 			CustomID:  id,
