@@ -12,6 +12,7 @@ import (
 
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
+	"github.com/promptmill/promptmill/worker/gpu"
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
@@ -132,6 +133,14 @@ func (w *Worker) Down() bool { return w.server.state.isDown() }
 
 // Info returns the model server's report about itself; false if it has reported nothing yet.
 func (w *Worker) Info() (modelserver.Info, bool) { return w.server.health.latestInfo() }
+
+// Cards returns the GPUs of the worker's host as they are now; nil: unknown.
+func (w *Worker) Cards() []gpu.Card {
+	if w.cfg.Cards == nil {
+		return nil
+	}
+	return w.cfg.Cards()
+}
 
 // Run works until ctx ends. Then it takes no more work, finishes the requests in flight within
 // the grace period, returns the rest to the bus and returns nil. It returns an error if it cannot

@@ -44,10 +44,7 @@ func (w *Worker) describe() proto.WorkerInfo {
 		addProcess(&info, w.cfg.Process.Status())
 	}
 
-	if w.cfg.Cards != nil {
-		info.GPU = gpuInfo(w.cfg.Cards())
-	}
-
+	info.GPU = gpuInfo(w.Cards())
 	info.Runs = w.jobs.usage.snapshot(info.GPU)
 
 	return info

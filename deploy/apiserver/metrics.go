@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"cmp"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -43,6 +44,24 @@ func newTraffic() *traffic {
 		}, []string{"route"}),
 		received: counter("received_bytes_total", "Bytes of the bodies of requests.", "route"),
 		sent:     counter("sent_bytes_total", "Bytes of the bodies of answers.", "route"),
+	}
+}
+
+// answers are the statuses that are exported for each route from the start: a rate needs a zero to begin with.
+var answers = []int{
+	http.StatusOK, http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound,
+	http.StatusInternalServerError, http.StatusServiceUnavailable, http.StatusInsufficientStorage,
+}
+
+// addRoutes has the counters of routes start at zero.
+func (t *traffic) addRoutes(routes ...string) {
+	for _, route := range routes {
+		for _, status := range answers {
+			t.requests.WithLabelValues(route, strconv.Itoa(status))
+		}
+		t.seconds.WithLabelValues(route)
+		t.received.WithLabelValues(route)
+		t.sent.WithLabelValues(route)
 	}
 }
 

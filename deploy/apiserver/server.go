@@ -197,6 +197,9 @@ func (s *Server) newHandler(
 		return nil, err
 	}
 
+	s.traffic.addRoutes(api.Routes()...)
+	s.traffic.addRoutes(otherRoute, "GET /healthz", "GET /readyz", "GET "+metricsPath)
+
 	mux := http.NewServeMux()
 	mux.Handle("GET "+metricsPath, s.guard(metrics.Handler(s.cfg.Metrics, append(s.traffic.collectors(), more...)...)))
 	mux.Handle("/", api)

@@ -86,9 +86,16 @@ type existingBatches interface {
 	OpenOutput(fileID string) (Output, batch.Batch, error)
 }
 
+// Handler answers the requests to a batch API.
+type Handler interface {
+	http.Handler
+	// Routes returns the patterns of all routes, as [httpserver.SetRoute] notes them.
+	Routes() []string
+}
+
 // New returns the handler of the batch API. It serves /v1 and /openapi.json, and answers all other
 // paths with 404.
-func New(cfg Config) (http.Handler, error) {
+func New(cfg Config) (Handler, error) {
 	switch {
 	case cfg.Run != nil && (cfg.Files != nil || cfg.Batches != nil):
 		return nil, errors.New("batchapi: Config.Run excludes Config.Files and Config.Batches")
@@ -140,6 +147,15 @@ type server struct {
 	// commits is locked while a file is compared with its twins and stored. Of two equal ones that
 	// arrive at once, the second finds the first.
 	commits sync.Mutex
+}
+
+// Routes implements [Handler].
+func (s *server) Routes() []string {
+	var routes []string
+	for _, pattern := range s.router.patterns {
+		routes = append(routes, muxPattern(pattern))
+	}
+	return routes
 }
 
 // ServeHTTP implements http.Handler.
@@ -268,12 +284,15 @@ type router struct {
 	patterns []string
 }
 
-// HandleFunc implements humago.Mux. The id of a model may have slashes, which OpenAPI cannot
-// express.
+// HandleFunc implements humago.Mux.
 func (r *router) HandleFunc(pattern string, handler func(http.ResponseWriter, *http.Request)) {
 	r.patterns = append(r.patterns, pattern)
-	r.mux.HandleFunc(strings.Replace(pattern, "{model}", "{model...}", 1), handler)
+	r.mux.HandleFunc(muxPattern(pattern), handler)
 }
+
+// muxPattern returns the pattern of a route for net/http. The id of a model may have slashes, which OpenAPI cannot
+// express.
+func muxPattern(pattern string) string { return strings.Replace(pattern, "{model}", "{model...}", 1) }
 
 // ServeHTTP implements humago.Mux.
 func (r *router) ServeHTTP(w http.ResponseWriter, req *http.Request) { r.mux.ServeHTTP(w, req) }

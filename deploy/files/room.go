@@ -13,17 +13,27 @@ const mostReserve = 1 << 30
 // CheckRoom returns an error that wraps syscall.ENOSPC if the disk of a folder has no room for more bytes
 // besides its reserve: a twentieth of it, and 1 GiB at most.
 func CheckRoom(dir string, more int64) error {
-	var disk syscall.Statfs_t
-	if err := syscall.Statfs(dir, &disk); err != nil {
-		return fmt.Errorf("look at the disk of %s: %w", dir, err)
+	free, size, err := MeasureDisk(dir)
+	if err != nil {
+		return err
 	}
 
-	block := int64(disk.Bsize) //nolint:unconvert // it is a uint32 on macOS
-	size, free := int64(disk.Blocks)*block, int64(disk.Bavail)*block
 	if reserve := min(size/20, mostReserve); free-more < reserve {
 		return fmt.Errorf("the disk of %s has %d bytes free, and %d are its reserve: %w", dir, free, reserve,
 			syscall.ENOSPC)
 	}
 
 	return nil
+}
+
+// MeasureDisk returns the bytes that are free for this user on the disk of a folder, and the size of the disk.
+func MeasureDisk(dir string) (free, size int64, err error) {
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(dir, &disk); err != nil {
+		return 0, 0, fmt.Errorf("look at the disk of %s: %w", dir, err)
+	}
+
+	block := int64(disk.Bsize) //nolint:unconvert // it is a uint32 on macOS
+
+	return int64(disk.Bavail) * block, int64(disk.Blocks) * block, nil
 }

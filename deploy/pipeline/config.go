@@ -93,7 +93,8 @@ type Config struct {
 
 	// Version is the version of the program, for the metadata. Defaults to none.
 	Version string
-	// Metrics, if not nil, exports the counters of the parts of the run.
+	// Metrics, if not nil, exports the counters of the parts of the run, the run as the bus has it, and the disks
+	// of the folders.
 	Metrics *metrics.Exporter
 	// Log gets warnings and errors. The zero value discards them.
 	Log zerolog.Logger

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/metrics"
 	"github.com/promptmill/promptmill/deploy/natsserver"
 	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/deploy/terminal"
@@ -82,6 +84,9 @@ func (r *runner) runParts(ctx context.Context) error {
 
 	v.Counts = p.Collector.Progress
 	defer r.cfg.Metrics.AddRun(m.Run, p.Producer, p.Collector)()
+	defer r.cfg.Metrics.SetBus(l.JS, func(other proto.Manifest) bool { return other.Run == m.Run })()
+	r.cfg.Metrics.SetFolder(metrics.FolderState, r.cfg.State)
+	r.cfg.Metrics.SetFolder(metrics.FolderOutput, filepath.Dir(string(r.output)))
 	defer r.cfg.Hooks.startProgress(v)()
 
 	if err := p.Run(ctx); err != nil {

@@ -50,7 +50,7 @@ type ServeConfig struct {
 	Report report.Options
 	// Version is the version of the program, for the metadata.
 	Version string
-	// Metrics, if not nil, exports the counters of the collectors.
+	// Metrics, if not nil, exports the counters of the collectors, the bus, and the disks of the folders.
 	Metrics *metrics.Exporter
 	// Log gets warnings and errors. The zero value discards them.
 	Log zerolog.Logger
@@ -193,6 +193,9 @@ func (s *server) run(ctx context.Context) (err error) {
 	}
 
 	s.runs = b.Runs
+	s.Metrics.SetFolder(metrics.FolderState, s.State)
+	s.Metrics.SetFolder(metrics.FolderOutput, s.Dir)
+	defer s.Metrics.SetBus(s.link.JS, nil)()
 
 	if s.embedded != nil {
 		if err := s.runs.SetLimits(ctx, s.embedded.Limits); err != nil {

@@ -177,7 +177,7 @@ type WorkersConfig struct {
 	State string
 	// Version is the version of the program, for announcements.
 	Version string
-	// Metrics, if not nil, exports the counters of the workers.
+	// Metrics, if not nil, exports the counters of the workers, and the disk of the state folder.
 	Metrics *metrics.Exporter
 	// Log gets warnings and errors. The zero value discards them.
 	Log zerolog.Logger
@@ -207,6 +207,7 @@ func RunWorkers(ctx context.Context, cfg WorkersConfig) error {
 	}
 
 	cfg.Name = cmp.Or(cfg.Name, HostName())
+	cfg.Metrics.SetFolder(metrics.FolderState, cfg.State)
 	p := &workerPool{
 		WorkersConfig: cfg,
 		stop:          map[*modelserver.Server]context.CancelFunc{},

@@ -65,7 +65,7 @@ func openCommand(ctx context.Context, env environment, o commonOptions) (*active
 		env:     env,
 		screen:  screen,
 		log:     screen.NewLog(o.verbose),
-		metrics: &metrics.Exporter{},
+		metrics: &metrics.Exporter{Version: versionText()},
 	}
 	if c.stopMetrics, err = metrics.Serve(o.metrics, c.metrics); err != nil {
 		return nil, err

@@ -1,0 +1,184 @@
+package metrics
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/promptmill/promptmill/deploy/status"
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
+)
+
+const (
+	// lookEvery is the least time between two looks at the bus, however many programs scrape.
+	lookEvery = 5 * time.Second
+	// lookTime bounds a look. Prometheus gives up a scrape after 10 s by default.
+	lookTime = 3 * time.Second
+	// mostEnded is the number of ended runs that are exported, the latest ones: a batch API may keep thousands of
+	// them, with a dozen series each.
+	mostEnded = 100
+	// streamsAtOnce are the streams that are asked for at once.
+	streamsAtOnce = 8
+)
+
+// busState is what a look at the bus has found.
+type busState struct {
+	status.Bus
+	// byState counts all runs, also the ended ones that Runs has no room for.
+	byState map[proto.State]int
+	streams []streamState
+	// storeBytes are the bytes that all streams take on the disk, and storeLimit the most that they may take;
+	// 0: no limit.
+	storeBytes, storeLimit int64
+	at                     time.Time
+}
+
+// streamState is the size of a stream of a run.
+type streamState struct {
+	run, kind       string
+	bytes, messages float64
+	limit           float64 // 0: none
+}
+
+// busView asks a bus for its state, seldom.
+type busView struct {
+	js     jetstream.JetStream
+	bus    *bus.Bus
+	wanted func(proto.Manifest) bool
+
+	// mu guards the fields below. It is held during a look, which all scrapes share.
+	mu    sync.Mutex
+	at    time.Time // of the latest look
+	state *busState // nil: it failed
+}
+
+func newBusView(js jetstream.JetStream, wanted func(proto.Manifest) bool) *busView {
+	return &busView{
+		js:     js,
+		bus:    bus.New(js),
+		wanted: wanted,
+	}
+}
+
+// look returns the state of the bus, at most lookEvery old; nil: the bus does not answer.
+func (v *busView) look() *busState {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+
+	if !v.at.IsZero() && time.Since(v.at) < lookEvery {
+		return v.state
+	}
+
+	ctx, cancel := context.WithTimeout(context.Background(), lookTime)
+	defer cancel()
+
+	state, err := v.read(ctx)
+	if err != nil {
+		state = nil
+	}
+	v.at, v.state = time.Now(), state
+
+	return state
+}
+
+// read asks the bus: four requests, and one for each stream of a run that has not ended.
+func (v *busView) read(ctx context.Context) (*busState, error) {
+	found, err := status.Look(ctx, v.bus, v.wanted)
+	if err != nil {
+		return nil, err
+	}
+
+	account, err := v.js.AccountInfo(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	state := &busState{
+		Bus:        found,
+		byState:    map[proto.State]int{},
+		storeBytes: int64(account.Store),
+		storeLimit: max(0, account.Limits.MaxStore),
+		at:         time.Now(),
+	}
+	for _, r := range found.Runs {
+		state.byState[r.State]++
+	}
+
+	state.Runs = dropOldest(found.Runs, mostEnded)
+	state.streams, err = v.readStreams(ctx, state.Runs)
+
+	return state, err
+}
+
+// dropOldest leaves out the ended runs but for the latest ones.
+func dropOldest(runs []status.Run, most int) []status.Run {
+	var ended []status.Run
+	for _, r := range runs {
+		if r.EndedAt != nil {
+			ended = append(ended, r)
+		}
+	}
+
+	if len(ended) <= most {
+		return runs
+	}
+
+	slices.SortFunc(ended, func(a, b status.Run) int {
+		return cmp.Or(a.EndedAt.Compare(*b.EndedAt), cmp.Compare(a.Run, b.Run))
+	})
+	dropped := map[string]bool{}
+	for _, r := range ended[:len(ended)-most] {
+		dropped[r.Run] = true
+	}
+
+	return slices.DeleteFunc(slices.Clone(runs), func(r status.Run) bool { return dropped[r.Run] })
+}
+
+// readStreams returns the streams of the runs that have not ended.
+func (v *busView) readStreams(ctx context.Context, runs []status.Run) ([]streamState, error) {
+	var mu sync.Mutex
+	var list []streamState
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(streamsAtOnce)
+	for _, r := range runs {
+		if r.State.Ended() {
+			continue
+		}
+
+		for _, cfg := range bus.RunStreamConfigs(r.Run, bus.Limits{}) {
+			group.Go(func() error {
+				stream, err := v.js.Stream(ctx, cfg.Name)
+				switch {
+				case errors.Is(err, jetstream.ErrStreamNotFound): // it is not made yet, or the run was deleted
+					return nil
+				case err != nil:
+					return err
+				}
+
+				info := stream.CachedInfo()
+				mu.Lock()
+				defer mu.Unlock()
+				list = append(list, streamState{
+					run:      r.Run,
+					kind:     cfg.Name[strings.LastIndexByte(cfg.Name, '_')+1:],
+					bytes:    float64(info.State.Bytes),
+					messages: float64(info.State.Msgs),
+					limit:    float64(max(0, info.Config.MaxBytes)),
+				})
+
+				return nil
+			})
+		}
+	}
+
+	return list, group.Wait()
+}
