@@ -200,6 +200,8 @@ type CollectorLease struct {
 	CollectorInfo
 	// Progress is as of the latest renewal; null: the collector does not report it.
 	Progress *CollectorProgress `json:"progress,omitempty"`
+	// ReceivedAt is the time at which the bus received the latest renewal, if it was listed.
+	ReceivedAt time.Time `json:"-"`
 }
 
 // CollectorProgress counts the requests of a run that its collector has results of. Results reach

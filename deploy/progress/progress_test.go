@@ -62,31 +62,31 @@ func TestBlock(t *testing.T) {
 		want          string
 	}{
 		{"80 columns: a short bar", busySample(), 79, 22, `
-a-long-nam...  ██████░░░░  62%  62,011/100,000  elapsed 1h52m  left 1h05m-1h20m
+a-long-nam...  ███████░░░░░  62%  62,011/100,000  elapsed 1h52m  left 65-80 min
   failed 3  retried 1,131  8.1 req/s  912 tok/s in  1,912 out  130 in flight
   here                      vLLM    64/64  12 req/s   956 tok/s  141/160 GiB  610 W
   box-2                     SGLang  64/64  4.0 req/s             141/160 GiB  610 W
   mac                       Ollama  2      0.2 req/s
   a-box-with-a-very-lon...          waiting for its model server`},
 		{"200 columns: a long bar", busySample(), 199, 22, `
-a-long-name-of-an-input.jsonl  ██████████████████████████████████████████████████████████████████████░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░  62%  62,011/100,000  elapsed 1h52m  left 1h05m-1h20m
+a-long-name-of-an-input.jsonl  ███████████████████████████████████████████████████████████████████████░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░  62%  62,011/100,000  elapsed 1h52m  left 65-80 min
   failed 3  retried 1,131  8.1 req/s  912 tok/s in  1,912 out  130 in flight
   here                      vLLM    64/64  12 req/s   956 tok/s  141/160 GiB  610 W
   box-2                     SGLang  64/64  4.0 req/s             141/160 GiB  610 W
   mac                       Ollama  2      0.2 req/s
   a-box-with-a-very-lon...          waiting for its model server`},
 		{"no room for all workers: those that wait come first", busySample(), 79, 5, `
-a-long-nam...  ██████░░░░  62%  62,011/100,000  elapsed 1h52m  left 1h05m-1h20m
+a-long-nam...  ███████░░░░░  62%  62,011/100,000  elapsed 1h52m  left 65-80 min
   failed 3  retried 1,131  8.1 req/s  912 tok/s in  1,912 out  130 in flight
   a-box-with-a-very-lon...        waiting for its model server
   here                      vLLM  64/64  12 req/s  956 tok/s  141/160 GiB  610 W
   and 2 more workers`},
 		{"nothing failed, one worker", few, 79, 22, `
-a-long-nam...  ██████░░░░  62%  62,011/100,000  elapsed 1h52m  left 1h05m-1h20m
+a-long-nam...  ███████░░░░░  62%  62,011/100,000  elapsed 1h52m  left 65-80 min
   8.1 req/s  912 tok/s in  1,912 out  130 in flight
   here  vLLM  64/64  12 req/s  956 tok/s  141/160 GiB  610 W`},
 		{"narrow: no bar and no elapsed time", few, 60, 22, `
-a-long-na...  62%  62,011/100,000  left 1h05m-1h20m
+a-long-na...  62%  62,011/100,000  left 65-80 min
   8.1 req/s  912 tok/s in  1,912 out  130 in flight
   here  vLLM  64/64  12 req/s  956 tok/s  141/160 GiB  610 W`},
 		{"no worker works: there is no rate", waiting, 79, 22, `
@@ -111,7 +111,7 @@ a-long-nam...  62%  62,011/100,000  waiting for a worker that serves a-model
 func TestPlainLine(t *testing.T) {
 	t.Parallel()
 	got := busySample().PlainText("in\x1b[2J\n.jsonl")
-	want := "in?[2J .jsonl  62%  62,011/100,000  elapsed 1h52m  left 1h05m-1h20m  failed 3  retried 1,131  8.1 req/s  912 tok/s in  1,912 out  130 in flight  4 workers"
+	want := "in?[2J .jsonl  62%  62,011/100,000  elapsed 1h52m  left 65-80 min  failed 3  retried 1,131  8.1 req/s  912 tok/s in  1,912 out  130 in flight  4 workers"
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
@@ -158,9 +158,9 @@ func TestFollowModes(t *testing.T) {
 		mode terminal.Mode
 		want string
 	}{
-		{terminal.ModePlain, line("00:00:05", 5, "left: not yet known") + line("00:00:35", 35, "left 1m00s-1m10s") +
-			"answer: " + line("00:00:40", 40, "left 1m00s-1m10s") + line("00:00:40", 40, "left 1m00s-1m10s")},
-		{terminal.ModeNone, "answer: " + line("00:00:40", 40, "left 1m00s-1m10s")},
+		{terminal.ModePlain, line("00:00:05", 5, "left: not yet known") + line("00:00:35", 35, "left 60-70 s") +
+			"answer: " + line("00:00:40", 40, "left 60-70 s") + line("00:00:40", 40, "left 60-70 s")},
+		{terminal.ModeNone, "answer: " + line("00:00:40", 40, "left 60-70 s")},
 		{terminal.ModeJSON, strings.Repeat("progress\n", 41) + "message\nprogress\n"},
 	} {
 		t.Run(string(c.mode), func(t *testing.T) {

@@ -253,10 +253,10 @@ func TestJSON(t *testing.T) {
 	in := c.input("in.jsonl", 3)
 	run := []string{"schema", "run", "state", "created_at", "policy", "input", "settings", "publish", "counts"}
 	runFields := append(run[:len(run):len(run)], "collector", "missing_models", "served_models", "problem",
-		"input_name", "progress")
+		"input_name", "progress", "age_s")
 	workers := []string{
 		"name", "host", "version", "server", "ready", "models", "concurrency", "in_flight", "done",
-		"requests_per_second", "since", "gpu", "heard_at",
+		"requests_per_second", "since", "gpu", "heard_at", "heard_ago_s",
 	}
 
 	// Nothing there is an empty list, not null.
@@ -288,6 +288,7 @@ func TestJSON(t *testing.T) {
 	}
 
 	if st.Run != "one" || st.State != proto.StatePaused || st.Input.Requests != 3 || st.Collector == nil ||
+		time.Since(st.Collector.RenewedAt) > time.Minute || st.AgeS <= 0 ||
 		st.Problem != "" || st.InputName != "in.jsonl" || st.Progress.Total != 3 || st.Progress.Done != 0 ||
 		st.Progress.RequestsPerS != nil || st.Progress.RemainingS != nil || st.Progress.ElapsedS <= 0 {
 		t.Errorf("status: %+v", st)

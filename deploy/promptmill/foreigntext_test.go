@@ -45,7 +45,7 @@ func TestForeignTextIsPrintable(t *testing.T) {
 		Manifest:  manifest,
 		Missing:   []string{hostile},
 		Problem:   hostile,
-		Collector: &proto.CollectorInfo{Host: hostile, Output: hostile},
+		Collector: &status.Collector{CollectorInfo: proto.CollectorInfo{Host: hostile, Output: hostile}},
 	}
 
 	worker := proto.WorkerInfo{

@@ -39,12 +39,21 @@ func TestStatusShowsProgress(t *testing.T) {
 		t.Errorf("progress %+v at %.1f requests/s, want at most %.0f", p, *p.RequestsPerS, slots/seconds)
 	}
 
-	if want := float64(p.Total-p.Done) / *p.RequestsPerS; p.RemainingS == nil || *p.RemainingS != want {
-		t.Errorf("%v s remain, want %.1f", p.RemainingS, want)
+	// The collector estimates the rest once it has seen some seconds.
+	poll(t, pollTime, "a remaining time", func() bool {
+		p = look()
+		return p.RemainingS != nil
+	})
+
+	if left := float64(p.Total - p.Done); *p.RemainingLowS > *p.RemainingS || *p.RemainingS > *p.RemainingHighS ||
+		*p.RemainingHighS < left/(slots/seconds) {
+		t.Errorf("%.0f s remain, %.0f to %.0f; %.0f requests take %.0f s at least", *p.RemainingS, *p.RemainingLowS,
+			*p.RemainingHighS, left, left/(slots/seconds))
 	}
 
 	c.must("pause", "works")
-	if p := look(); p.RequestsPerS != nil || p.RemainingS != nil || p.Done == 0 {
+	if p := look(); p.RequestsPerS != nil || p.RemainingS != nil || p.RemainingLowS != nil || p.RemainingHighS != nil ||
+		p.Done == 0 {
 		t.Errorf("progress of a paused run: %+v", p)
 	}
 }

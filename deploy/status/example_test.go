@@ -22,9 +22,13 @@ func ExamplePrintRuns() {
 			Done:         4,
 			Failed:       1,
 			RequestsPerS: new(0.05),
-			RemainingS:   new(120.0),
 			ElapsedS:     180,
+
+			RemainingS:     new(120.0),
+			RemainingLowS:  new(100.0),
+			RemainingHighS: new(150.0),
 		},
+		AgeS:    180,
 		Problem: "no worker serves m",
 	}}, 0)
 
@@ -40,12 +44,13 @@ func ExamplePrintRuns() {
 			Models:      []string{"m"},
 			Since:       time.Now().Add(-time.Hour),
 		},
-		HeardAt: time.Now().Add(-12 * time.Second),
+		HeardAgoS: 12.4,
 	}}, 70)
 	// Output:
-	// RUN  LABEL    INPUT          STATE        DONE      FAILED  RATE   LEFT  TIME  MODELS  PRIORITY
-	// r-1  nightly  tickets.jsonl  in_progress  4/10 40%  1       0.1/s  ~2m   3m    m       0
+	// RUN  LABEL    INPUT          STATE        DONE      FAILED  RATE   LEFT       AGE  COLLECTOR  MODELS  PRIORITY
+	// r-1  nightly  tickets.jsonl  in_progress  4/10 40%  1       0.1/s  100-150 s  3m   -          m       0
 	// ! r-1: no worker serves m
-	// WORKER  STATE  IN FLIGHT  RATE  DONE  HEARD    MODELS  HOST  GPU
-	// gpu1    ready  9/16       17/s  120   12s ago  m       box   -
+	// WORKER  STATE  HEARD     IN FLIGHT  RATE  DONE  MODELS  HOST  GPU
+	// gpu1    ready  12 s ago  9/16       17/s  120   m       box   -
+	// ! gpu1: last heard 12 s ago; a worker reports every 3 s, and is gone after 15 s of silence
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -97,7 +98,18 @@ func newRunTable(all []Run) terminal.Columns {
 			DropAt: 8,
 		},
 		terminal.Column{Head: "LEFT", Cells: cells(formatLeft)},
-		terminal.Column{Head: "TIME", Cells: cells(formatElapsed), DropAt: 7},
+		terminal.Column{
+			Head:   "AGE",
+			Cells:  cells(func(r Run) string { return terminal.FormatAge(seconds(r.AgeS)) }),
+			DropAt: 7,
+		},
+		terminal.Column{
+			Head:   "COLLECTOR",
+			Cells:  cells(formatCollector),
+			CutAt:  3,
+			Least:  10,
+			DropAt: 6,
+		},
 		terminal.Column{
 			Head:   "MODELS",
 			Cells:  cells(func(r Run) string { return terminal.JoinFew(r.Models(), 3) }),
@@ -132,12 +144,20 @@ func formatRate(rate *float64) string {
 	}
 }
 
-// formatLeft formats the remaining time of a run.
+// formatLeft formats the remaining time of a run as an interval.
 func formatLeft(r Run) string {
-	if r.Progress.RemainingS == nil {
+	if r.Progress.RemainingLowS == nil || r.Progress.RemainingHighS == nil {
 		return unknown
 	}
-	return "~" + terminal.FormatAge(seconds(*r.Progress.RemainingS))
+	return terminal.FormatInterval(*r.Progress.RemainingLowS, *r.Progress.RemainingHighS)
+}
+
+// formatCollector formats the host on which a run is collected.
+func formatCollector(r Run) string {
+	if r.Collector == nil {
+		return unknown
+	}
+	return r.Collector.Host
 }
 
 // formatElapsed formats the time that a run takes or took.
@@ -218,13 +238,13 @@ func (c card) progress(r Run) {
 		c.line("rate", "%s", strings.Replace(formatRate(p.RequestsPerS), "/", " requests/", 1))
 	}
 
-	if p.RemainingS != nil {
-		c.line("left", "about %s", terminal.FormatAge(seconds(*p.RemainingS)))
+	if p.RemainingS != nil && p.RemainingLowS != nil && p.RemainingHighS != nil {
+		c.line("left", "%s, expected %s", formatLeft(r), terminal.FormatInterval(*p.RemainingS, *p.RemainingS))
 	}
 
 	if n := r.Counts.Dropped; n > 0 {
 		c.line("dropped",
-			"%s of results, or lines of them, that did not fit the run; its collector's log has the first of each kind",
+			"%s of results, or lines of them, did not fit the run; the collector's log shows the first of each kind",
 			terminal.CountOf(n, "message"))
 	}
 
@@ -254,14 +274,23 @@ func (c card) files(r Run) {
 			c.line("errors", "%s", out.Errors())
 		}
 	case !r.State.Ended():
-		c.line("output", "%s, to be read there with zstd -dc", out.Journal())
+		c.line("output", "%s (read it there with zstd -dc)", out.Journal())
 	}
 
-	if r.Collector == nil && !r.State.Ended() {
-		c.line("collector", "none now")
-	} else if r.Collector != nil {
-		c.line("collector", "on %s", r.Collector.Host)
+	switch at := r.Collector; {
+	case at != nil:
+		c.line("collector", "%s, lease renewed %s", at.CollectorInfo, formatAgo(at.RenewedAgoS))
+	case !r.State.Ended():
+		c.line("collector", "none")
 	}
+}
+
+// formatAgo formats a time in seconds as one that has passed.
+func formatAgo(s float64) string {
+	if s < time.Minute.Seconds() {
+		return fmt.Sprintf("%.0f s ago", math.Floor(s))
+	}
+	return terminal.FormatAge(seconds(s)) + " ago"
 }
 
 // formatPast formats a time in the past.
@@ -283,122 +312,4 @@ func (r Run) nextCommand() string {
 	}
 
 	return ""
-}
-
-// PrintWorkers prints a table of workers, and their problems. width is as for [PrintRuns].
-func PrintWorkers(w io.Writer, workers []Worker, width int) error {
-	if len(workers) == 0 {
-		_, err := fmt.Fprintln(w, "no workers")
-		return err
-	}
-
-	names := nameWorkers(workers)
-	if err := newWorkerTable(workers, names).Print(w, width); err != nil {
-		return err
-	}
-
-	for i, k := range workers {
-		if k.Problem != "" {
-			terminal.Fprintf(w, "! %s: %s\n", names[i], k.Problem)
-		}
-
-		if k.SeveralServers {
-			terminal.Fprintf(w, "! %s: %s leads to more than one server: give each with --url to run it at its best\n",
-				names[i], k.Server)
-		}
-	}
-
-	return nil
-}
-
-// nameWorkers returns the names of workers, which distinguish those of one name.
-func nameWorkers(workers []Worker) []string {
-	return proto.Labels(len(workers), func(i int) (name, id string) { return workers[i].Name, workers[i].ID })
-}
-
-// newWorkerTable returns the table of workers with some names.
-func newWorkerTable(workers []Worker, names []string) terminal.Columns {
-	cells := func(format func(Worker) string) (list []string) {
-		for _, k := range workers {
-			list = append(list, format(k))
-		}
-		return list
-	}
-
-	return terminal.Columns{
-		{
-			Head:  "WORKER",
-			Cells: names,
-			CutAt: 6,
-			Least: 12,
-		},
-		{
-			Head:    "STATE",
-			Cells:   cells(formatWorkerState),
-			BriefAt: 5,
-			Brief:   cells(formatBriefState),
-		},
-		{Head: "IN FLIGHT", Cells: cells(func(k Worker) string {
-			return terminal.FormatCount(k.InFlight) + "/" + terminal.FormatCount(k.Concurrency)
-		})},
-		{Head: "RATE", Cells: cells(func(k Worker) string { return formatRate(&k.PerSecond) })},
-		{Head: "DONE", Cells: cells(func(k Worker) string { return terminal.FormatCount(k.Done) }), DropAt: 7},
-		{Head: "HEARD", Cells: cells(func(k Worker) string {
-			return terminal.FormatAge(time.Since(k.HeardAt)) + " ago"
-		})},
-		{
-			Head:   "MODELS",
-			Cells:  cells(formatModels),
-			CutAt:  4,
-			Least:  12,
-			DropAt: 9,
-		},
-		{
-			Head:   "HOST",
-			Cells:  cells(func(k Worker) string { return cmp.Or(k.Host, unknown) }),
-			CutAt:  6,
-			Least:  8,
-			DropAt: 8,
-		},
-		{Head: "GPU", Cells: cells(formatGPUs), DropAt: 3},
-		{Head: "VERSION", Cells: cells(func(k Worker) string { return cmp.Or(k.Version, unknown) }), DropAt: 1},
-		{Head: "SINCE", Cells: cells(formatStart), DropAt: 2},
-	}
-}
-
-func formatWorkerState(k Worker) string {
-	if k.Ready {
-		return "ready"
-	}
-	return "waiting for its model server"
-}
-
-func formatBriefState(k Worker) string {
-	if k.Ready {
-		return "ready"
-	}
-	return "waiting"
-}
-
-func formatModels(k Worker) string {
-	if k.Models == nil {
-		return "any"
-	}
-	return strings.TrimSpace(terminal.JoinFew(k.Models, 3))
-}
-
-func formatGPUs(k Worker) string {
-	if len(k.GPU) == 0 {
-		return unknown
-	}
-	return fmt.Sprintf("%d x %s", len(k.GPU), k.GPU[0].Name)
-}
-
-// formatStart returns how long ago a worker began. A worker of another program may not report it.
-func formatStart(w Worker) string {
-	if w.Since.IsZero() {
-		return unknown
-	}
-
-	return terminal.FormatAge(time.Since(w.Since))
 }

@@ -7,6 +7,7 @@ package status
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -25,14 +26,26 @@ type Run struct {
 	InputName string `json:"input_name"`
 	// Progress is the progress of the run.
 	Progress Progress `json:"progress"`
+	// AgeS is the time in seconds since the run's creation.
+	AgeS float64 `json:"age_s"`
 	// Collector is null if no process collects the run now.
-	Collector *proto.CollectorInfo `json:"collector"`
+	Collector *Collector `json:"collector"`
 	// Missing are the models of the run that no ready worker serves, and Served the models that
 	// ready workers serve.
 	Missing []string `json:"missing_models"`
 	Served  []string `json:"served_models"`
 	// Problem is the reason why the run is not done. Empty if there is none.
 	Problem string `json:"problem"`
+}
+
+// Collector is the process that collects a run.
+type Collector struct {
+	proto.CollectorInfo
+	// RenewedAt is the time at which the bus got the latest renewal of its lease. It sends one every
+	// 3 s, and another process may collect the run without one for 15 s.
+	RenewedAt time.Time `json:"renewed_at"`
+	// RenewedAgoS is the time in seconds since then.
+	RenewedAgoS float64 `json:"renewed_ago_s"`
 }
 
 // Progress counts the requests of a run that have ended, with the rate and the times. Its names are
@@ -47,9 +60,12 @@ type Progress struct {
 	// RequestsPerS is the average over the last 30 s; null: the run does not work, or its collector
 	// does not report it.
 	RequestsPerS *float64 `json:"requests_per_s"`
-	// RemainingS is the time in seconds that the remaining requests take at that rate; null:
-	// unknown.
-	RemainingS *float64 `json:"remaining_s"`
+	// RemainingS is the time in seconds that the rest is expected to take, as the collector estimates
+	// it. It takes between RemainingLowS and RemainingHighS nine times in ten. Null: unknown, as in the
+	// first seconds, or the run does not work.
+	RemainingS     *float64 `json:"remaining_s"`
+	RemainingLowS  *float64 `json:"remaining_low_s"`
+	RemainingHighS *float64 `json:"remaining_high_s"`
 	// ElapsedS is the time in seconds from the run's creation to its end, or until now.
 	ElapsedS float64 `json:"elapsed_s"`
 }
@@ -60,7 +76,15 @@ type Worker struct {
 	// HeardAt is the time at which the bus got the last announcement. A worker sends one every 3 s,
 	// and is gone without one for 15 s.
 	HeardAt time.Time `json:"heard_at"`
+	// HeardAgoS is the time in seconds since then.
+	HeardAgoS float64 `json:"heard_ago_s"`
 }
+
+// silentAfter is the age in seconds of an announcement whose worker has left one out.
+const silentAfter = 5
+
+// isSilent reports whether the worker should have been heard since.
+func (w Worker) isSilent() bool { return w.HeardAgoS > silentAfter }
 
 // Bus is the content of a bus.
 type Bus struct {
@@ -88,9 +112,10 @@ func Look(ctx context.Context, b *bus.Bus, wanted func(proto.Manifest) bool) (Bu
 		return Bus{}, err
 	}
 
+	now := time.Now()
 	found := Bus{Runs: []Run{}, Workers: []Worker{}}
 	for _, w := range workers {
-		found.Workers = append(found.Workers, Worker{w, w.ReceivedAt})
+		found.Workers = append(found.Workers, newWorker(w, now))
 	}
 
 	for _, m := range runs {
@@ -98,21 +123,41 @@ func Look(ctx context.Context, b *bus.Bus, wanted func(proto.Manifest) bool) (Bu
 			continue
 		}
 
-		r := Run{Manifest: m, InputName: m.Input.Name()}
-		r.Missing, r.Served = progress.MissingModels(m, workers)
-
 		lease, held := leases[m.Run]
+		r := Run{Manifest: m, InputName: m.Input.Name(), AgeS: secondsSince(m.CreatedAt, now)}
+		r.Missing, r.Served = progress.MissingModels(m, workers)
 		if held {
-			r.Collector = &lease.CollectorInfo
+			r.Collector = newCollector(lease, now)
 		}
 
-		now := time.Now()
 		r.Problem = r.findProblem(now)
 		r.Progress = r.measureProgress(lease.Progress, now)
 		found.Runs = append(found.Runs, r)
 	}
 
 	return found, nil
+}
+
+func newWorker(w proto.WorkerInfo, now time.Time) Worker {
+	return Worker{
+		WorkerInfo: w,
+		HeardAt:    w.ReceivedAt,
+		HeardAgoS:  secondsSince(w.ReceivedAt, now),
+	}
+}
+
+func newCollector(l proto.CollectorLease, now time.Time) *Collector {
+	return &Collector{
+		CollectorInfo: l.CollectorInfo,
+		RenewedAt:     l.ReceivedAt,
+		RenewedAgoS:   secondsSince(l.ReceivedAt, now),
+	}
+}
+
+// secondsSince returns the time from a moment until now in seconds, to a tenth. The clocks of two
+// machines may differ.
+func secondsSince(at, now time.Time) float64 {
+	return math.Round(10*max(0, now.Sub(at).Seconds())) / 10
 }
 
 // measureProgress returns the progress of the run. reported is the report of its collector, or nil.
@@ -122,7 +167,7 @@ func (r Run) measureProgress(reported *proto.CollectorProgress, now time.Time) P
 		Done:     r.Counts.Done,
 		Failed:   r.Counts.Failed,
 		Durable:  r.Counts.Done,
-		ElapsedS: r.elapsed(now).Seconds(),
+		ElapsedS: r.elapsed(now),
 	}
 	if reported == nil || r.State.Ended() {
 		return p
@@ -138,20 +183,20 @@ func (r Run) measureProgress(reported *proto.CollectorProgress, now time.Time) P
 	}
 
 	p.RequestsPerS = reported.RequestsPerSecond
-	if rate := p.RequestsPerS; rate != nil && *rate > 0 {
-		p.RemainingS = new(float64(p.Total-p.Done) / *rate)
+	if left := reported.Remaining; left != nil {
+		p.RemainingS, p.RemainingLowS, p.RemainingHighS = new(math.Round(left.Expected)), new(math.Round(left.Low)),
+			new(math.Round(left.High))
 	}
 
 	return p
 }
 
-// elapsed returns the time from the run's creation to its end, or until now. The clocks of two
-// machines may differ.
-func (r Run) elapsed(now time.Time) time.Duration {
+// elapsed returns the time in seconds from the run's creation to its end, or until now.
+func (r Run) elapsed(now time.Time) float64 {
 	if r.EndedAt != nil {
 		now = *r.EndedAt
 	}
-	return max(0, now.Sub(r.CreatedAt))
+	return secondsSince(r.CreatedAt, now)
 }
 
 // CollectFix returns the hint for a run that has not ended and that no process collects.

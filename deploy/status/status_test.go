@@ -15,7 +15,12 @@ func TestMeasureProgress(t *testing.T) {
 
 	created := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	now := created.Add(100 * time.Second)
-	reported := &proto.CollectorProgress{Done: 40, Failed: 3, RequestsPerSecond: new(2.0)}
+	reported := &proto.CollectorProgress{
+		Done:              40,
+		Failed:            3,
+		RequestsPerSecond: new(2.0),
+		Remaining:         &proto.Interval{Low: 24.6, Expected: 30.4, High: 41},
+	}
 
 	for _, tt := range []struct {
 		name     string
@@ -30,7 +35,8 @@ func TestMeasureProgress(t *testing.T) {
 			state:    proto.StateInProgress,
 			reported: reported,
 			want: Progress{
-				Done: 40, Failed: 3, Durable: 30, RequestsPerS: new(2.0), RemainingS: new(30.0), ElapsedS: 100,
+				Done: 40, Failed: 3, Durable: 30, RequestsPerS: new(2.0), RemainingS: new(30.0),
+				RemainingLowS: new(25.0), RemainingHighS: new(41.0), ElapsedS: 100,
 			},
 		},
 		{
@@ -57,7 +63,7 @@ func TestMeasureProgress(t *testing.T) {
 			state:    proto.StateInProgress,
 			reported: &proto.CollectorProgress{Done: 20, RequestsPerSecond: new(0.5)},
 			want: Progress{
-				Done: 30, Failed: 2, Durable: 30, RequestsPerS: new(0.5), RemainingS: new(140.0), ElapsedS: 100,
+				Done: 30, Failed: 2, Durable: 30, RequestsPerS: new(0.5), ElapsedS: 100,
 			},
 		},
 		{
@@ -65,7 +71,7 @@ func TestMeasureProgress(t *testing.T) {
 			state:    proto.StateInProgress,
 			reported: &proto.CollectorProgress{Done: 400, RequestsPerSecond: new(0.5)},
 			want: Progress{
-				Done: 100, Durable: 30, RequestsPerS: new(0.5), RemainingS: new(0.0), ElapsedS: 100,
+				Done: 100, Durable: 30, RequestsPerS: new(0.5), ElapsedS: 100,
 			},
 		},
 		{
@@ -108,6 +114,31 @@ func TestMeasureProgress(t *testing.T) {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
+	}
+}
+
+// The status of a worker and of a collector say when they were heard last, by the clock of the bus. One
+// whose clock is ahead was heard now.
+func TestHeardAgo(t *testing.T) {
+	t.Parallel()
+
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for _, tt := range []struct {
+		ago    time.Duration
+		want   float64
+		silent bool
+	}{
+		{-time.Minute, 0, false},
+		{2400 * time.Millisecond, 2.4, false},
+		{5 * time.Second, 5, false},
+		{12340 * time.Millisecond, 12.3, true},
+	} {
+		at := now.Add(-tt.ago)
+		w := newWorker(proto.WorkerInfo{Name: "gpu1", ReceivedAt: at}, now)
+		c := newCollector(proto.CollectorLease{ReceivedAt: at}, now)
+		if w.HeardAgoS != tt.want || c.RenewedAgoS != tt.want || w.isSilent() != tt.silent || !w.HeardAt.Equal(at) {
+			t.Errorf("%s ago: worker %+v, collector %+v", tt.ago, w, c)
+		}
 	}
 }
 

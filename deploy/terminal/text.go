@@ -3,9 +3,11 @@ package terminal
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -147,56 +149,57 @@ func FormatAge(d time.Duration) string {
 	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }
 
-// FormatInterval formats a time of low to high seconds, rounded to steps that fit its length: 12-15 min.
+// FormatInterval formats a time of low to high seconds, rounded to a unit that fits its length: 12-15 min.
 // It is a single time if the ends differ by a twentieth or less.
 func FormatInterval(low, high float64) string {
-	var step time.Duration
-	for _, s := range []struct{ below, step time.Duration }{
-		{48 * time.Hour, time.Hour},
-		{10 * time.Hour, 10 * time.Minute},
-		{10 * time.Minute, time.Minute},
-		{time.Minute, 10 * time.Second},
-		{0, time.Second},
-	} {
-		if high >= s.below.Seconds() {
-			step = s.step
-			break
-		}
-	}
-
-	a, b := formatRounded(low, step), formatRounded(high, step)
+	format, step := chooseUnit(high)
+	a, b := math.Round(low/step)*step, math.Round(high/step)*step
 	if a == b || high <= 1.05*low {
-		return formatRounded((low+high)/2, step)
+		a = math.Round((low+high)/2/step) * step
+		b = a
 	}
 
-	// Two times of one unit name it once.
-	for _, unit := range []string{" min", " s"} {
-		if first, ok := strings.CutSuffix(a, unit); ok && strings.HasSuffix(b, unit) {
-			return first + "-" + b
-		}
+	first, unit := format(a)
+	last, _ := format(b)
+	if first != last {
+		first += "-" + last
 	}
 
-	return shortenUnits.Replace(a) + "-" + shortenUnits.Replace(b)
+	return first + unit
 }
 
-// FormatElapsed formats a time in seconds in two units: 4m05s.
+// chooseUnit returns how a time of up to high seconds is formatted, with its unit apart, and the seconds
+// that it is rounded to.
+func chooseUnit(high float64) (format func(seconds float64) (number, unit string), step float64) {
+	in := func(seconds float64, unit string) func(float64) (string, string) {
+		return func(s float64) (string, string) { return strconv.FormatFloat(s/seconds, 'f', 0, 64), unit }
+	}
+
+	const minute, hour, day = 60, 60 * 60, 24 * 60 * 60
+	switch {
+	case high < minute:
+		return in(1, " s"), 1
+	case high < 3*minute:
+		return in(1, " s"), 10
+	case high < 2*hour:
+		return in(minute, " min"), minute
+	case high < 10*hour:
+		return func(s float64) (string, string) { return FormatAge(toDuration(s)), "" }, 10 * minute
+	case high < 4*day:
+		return in(hour, " h"), hour
+	}
+
+	return in(day, " days"), day
+}
+
+// FormatElapsed formats a time in seconds in one or two units: 4m05s.
 func FormatElapsed(seconds float64) string {
-	return shortenUnits.Replace(formatRounded(seconds, time.Second))
-}
-
-// shortenUnits makes a unit part of a longer time: 1h05m.
-var shortenUnits = strings.NewReplacer(" min", "m", " s", "s")
-
-// formatRounded formats a time in seconds in one or two units.
-func formatRounded(seconds float64, step time.Duration) string {
-	d := toDuration(seconds).Round(step)
+	d := toDuration(seconds).Round(time.Second)
 	switch {
 	case d < time.Minute:
-		return fmt.Sprintf("%d s", int(d.Seconds()))
-	case d < time.Hour && step < time.Minute:
-		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
+		return fmt.Sprintf("%ds", int(d.Seconds()))
 	case d < time.Hour:
-		return fmt.Sprintf("%d min", int(d.Minutes()))
+		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
 	case d < 48*time.Hour:
 		return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
 	}

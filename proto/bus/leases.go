@@ -92,6 +92,7 @@ func (l *Leases) List(ctx context.Context) (map[string]proto.CollectorLease, err
 		}
 
 		if lease, err := proto.ParseCollectorLease(e.value); err == nil {
+			lease.ReceivedAt = e.at
 			leases[strings.TrimPrefix(e.key, leaseKey(""))] = lease
 		}
 	}
