@@ -7,7 +7,7 @@ import {RunDetails} from "./details.js"
 import {element, setAttribute, setHidden, setText} from "./dom.js"
 import {Causes, LatestFailures} from "./failures.js"
 import {Find} from "./find.js"
-import {formatClock, formatCount, formatCountOf, formatDuration, formatRate, formatSeconds, formatShare} from "./format.js"
+import {formatAge, formatClock, formatCount, formatCountOf, formatDuration, formatRate, formatSeconds, formatShare} from "./format.js"
 import {describeRun, formatLeft, hasEnded, nameRun, nameState, toneOf} from "./health.js"
 import {Heading} from "./heading.js"
 import {showProgress} from "./runs.js"
@@ -158,7 +158,7 @@ class RunTiles {
     }
 
     setText(this.time.node.firstChild, "Time left")
-    this.time.update(formatLeft(run) || "–", `started ${formatDuration(elapsed)} ago`)
+    this.time.update(formatLeft(run) || "–", `started ${formatAge(elapsed)}`)
   }
 
   /** #updateRates shows the latest rates of a run that works, and the means of one that has ended. */
