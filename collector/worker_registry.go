@@ -50,18 +50,19 @@ func (r *workerRegistry) poll(ctx context.Context, heartbeats *bus.Heartbeats) (
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 
-	workers, err := heartbeats.Workers(ctx)
+	workers, stopped, err := heartbeats.Reports(ctx)
 	if err != nil {
 		return false, err
 	}
 
-	r.observe(workers)
+	r.observe(workers, stopped...)
 
 	return r.sampleInFlight(time.Now(), workers), nil
 }
 
-// observe updates the sessions of the workers that are announced now.
-func (r *workerRegistry) observe(workers []proto.WorkerInfo) {
+// observe updates the sessions of the workers that are announced now, and of those that have
+// stopped.
+func (r *workerRegistry) observe(workers []proto.WorkerInfo, stopped ...proto.WorkerInfo) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
@@ -71,7 +72,7 @@ func (r *workerRegistry) observe(workers []proto.WorkerInfo) {
 	}
 
 	updates := make([]sessionUpdate, 0, len(workers))
-	for _, w := range workers {
+	for _, w := range slices.Concat(workers, stopped) {
 		before, known := r.sessions[sessionKey(w)]
 		if !known {
 			// A worker that crashes again and again would fill the memory.

@@ -12,57 +12,81 @@ import (
 
 // announcer keeps the presence of the worker on the bus.
 type announcer struct {
-	workerID string
-	log      zerolog.Logger
-	stats    *Stats
+	log   zerolog.Logger
+	stats *Stats
 
 	// drained is signaled after the last request that the worker held has ended.
 	drained signal
+
+	// load has the readings of the load.
+	load *loadSampler
 
 	// describe returns the worker's description and state.
 	describe func() proto.WorkerInfo
 }
 
-// run announces the worker until ctx ends, and then removes the announcement. It does so every
-// few seconds, and soon after the last request that the worker holds is done, since a collector
-// may wait for the report of the run's cost.
-func (a *announcer) run(ctx context.Context, heartbeats *bus.Heartbeats) {
+// run announces the worker until its work ends, and then withdraws the announcement with the last
+// report. It does so every few seconds, and soon after the last request that the worker holds is
+// done, since a collector may wait for the report of the run's cost. Between the ends of intake and
+// of work, the worker is announced as one that stops.
+func (a *announcer) run(intake, ctx context.Context, heartbeats *bus.Heartbeats) {
 	tick := time.NewTicker(proto.PresenceTTL / 5)
 	defer tick.Stop()
 
 	since := time.Now().UTC()
 	rate := answerRate{at: time.Now(), done: a.stats.Done.Load()}
+	stopping := intake.Done()
 	for {
-		info := a.describe()
+		announced := time.Now()
+		info := a.report(announced)
 		info.Since, info.PerSecond = since, rate.perSecond
+		if intake.Err() != nil {
+			info.Ready, info.Problem = false, "stopping"
+		}
 
 		err := callWithTimeout(ctx, func(ctx context.Context) error { return heartbeats.Send(ctx, info) })
-		if err != nil && ctx.Err() == nil {
+		switch {
+		case err == nil:
+			a.load.noteStored(announced)
+		case ctx.Err() == nil:
 			a.log.Debug().Err(err).Msg("failed to announce the worker; retrying")
 		}
 
-		announced := time.Now()
 		select {
+		case <-stopping:
+			stopping = nil
 		case <-a.drained:
 			// This may come after each request of a slow run, so once a second is enough.
 			bus.Sleep(ctx, time.Second-time.Since(announced))
 		case now := <-tick.C:
 			rate.update(a.stats.Done.Load(), now)
 		case <-ctx.Done():
-			a.removeAnnouncement(ctx, heartbeats)
+			last := a.report(time.Now())
+			last.Since = since
+			a.withdraw(ctx, heartbeats, last)
+
 			return
 		}
 	}
 }
 
-// removeAnnouncement removes the announcement. It does not try for long: the announcement
-// expires by itself.
-func (a *announcer) removeAnnouncement(ctx context.Context, heartbeats *bus.Heartbeats) {
+// report returns the announcement of a time.
+func (a *announcer) report(now time.Time) proto.WorkerInfo {
+	samples := a.load.latest(now) // first: the description may be newer, never older
+	info := a.describe()
+	info.SentAt, info.Samples = now.UTC(), samples
+
+	return info
+}
+
+// withdraw withdraws the announcement. It does not try for long: the announcement expires by
+// itself.
+func (a *announcer) withdraw(ctx context.Context, heartbeats *bus.Heartbeats, last proto.WorkerInfo) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 
-	if err := heartbeats.Remove(ctx, a.workerID); err != nil {
-		a.log.Debug().Err(err).Msg("failed to remove the announcement of the worker; it will expire")
+	if err := heartbeats.Withdraw(ctx, last); err != nil {
+		a.log.Debug().Err(err).Msg("failed to withdraw the announcement of the worker; it will expire")
 	}
 }
 

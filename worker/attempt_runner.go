@@ -40,6 +40,7 @@ type attemptRunner struct {
 	quarantine *quarantine
 	budgets    *retryBudgets
 	stats      *Stats
+	sampler    *loadSampler
 	observer   Observer // nil: none
 	latency    *latencyEstimate
 	fetchWake  signal // notified when a request is set aside: that makes room
@@ -102,6 +103,9 @@ func (a *attemptRunner) send(
 
 	a.stats.InFlight.Add(1)
 	defer a.stats.InFlight.Add(-1)
+
+	a.sampler.begin(t.shard.run.id)
+	defer a.sampler.end(t.shard.run.id)
 
 	c = classify(t.URL, t.countedBody(), a.server.Post(ctx, t.URL, t.Body))
 	end := time.Now()

@@ -57,6 +57,7 @@ type serverSide struct {
 type serverSideDeps struct {
 	queue     *requestQueue
 	stats     *Stats
+	sampler   *loadSampler
 	latency   *latencyEstimate
 	held      *heldCounter
 	fetchWake signal
@@ -152,6 +153,7 @@ func (s *serverSide) addAttempts(cfg Config, d serverSideDeps) {
 		quarantine:  s.quarantine,
 		budgets:     s.budgets,
 		stats:       d.stats,
+		sampler:     d.sampler,
 		observer:    cfg.Observer,
 		latency:     d.latency,
 		fetchWake:   d.fetchWake,

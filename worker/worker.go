@@ -59,6 +59,7 @@ func New(cfg Config) (*Worker, error) {
 	cfg = cfg.withDefaults()
 	w := &Worker{cfg: cfg, id: proto.NewWorkerID(), queue: newRequestQueue()}
 	latency, wakeFetch := &latencyEstimate{}, newSignal()
+	sampler := newLoadSampler(cfg.Limiter.Limit)
 	held := newHeldCounter(wakeFetch)
 	w.queue.prefixes.onPark = wakeFetch.notify
 
@@ -66,6 +67,7 @@ func New(cfg Config) (*Worker, error) {
 	w.server = newServerSide(cfg, serverSideDeps{
 		queue:        w.queue,
 		stats:        &w.stats,
+		sampler:      sampler,
 		latency:      latency,
 		held:         held,
 		fetchWake:    wakeFetch,
@@ -108,10 +110,10 @@ func New(cfg Config) (*Worker, error) {
 
 	w.fetch = newFetcher(cfg, w.id, w.runs, w.jobs, w.server, latency)
 	w.announce = &announcer{
-		workerID: w.id,
 		log:      cfg.Log,
 		stats:    &w.stats,
 		drained:  held.drained,
+		load:     sampler,
 		describe: w.describe,
 	}
 
@@ -214,7 +216,13 @@ func (w *Worker) runParts(ctx context.Context, b *bus.Bus) {
 	loops.Go(func() { w.fetch.run(l) })
 	loops.Go(func() { w.dispatch.run(ctx) })
 	loops.Go(func() { w.server.run(ctx) })
-	loops.Go(func() { w.announce.run(ctx, b.Heartbeats) })
+
+	announceCtx, endAnnounce := context.WithCancel(context.WithoutCancel(ctx))
+	defer endAnnounce()
+
+	var reports sync.WaitGroup
+	reports.Go(func() { w.announce.load.run(announceCtx) })
+	reports.Go(func() { w.announce.run(ctx, announceCtx, b.Heartbeats) })
 	<-ctx.Done()
 
 	handBackAll(w.queue.close())
@@ -227,6 +235,9 @@ func (w *Worker) runParts(ctx context.Context, b *bus.Bus) {
 	grace = time.AfterFunc(busGrace, cancelBus)
 	w.jobs.running.Wait()
 	grace.Stop()
+
+	endAnnounce()
+	reports.Wait()
 }
 
 // handBackWaiting hands back the tasks that wait and for which gone returns true.

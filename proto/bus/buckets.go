@@ -304,9 +304,11 @@ func putEntry(ctx context.Context, js jetstream.JetStream, bucket, key string, v
 	return publishOnce(ctx, js, msg, rand.Text())
 }
 
-// deleteEntry stores a deletion marker in place of the entry of a key.
-func deleteEntry(ctx context.Context, js jetstream.JetStream, bucket, key string) error {
+// deleteEntry stores a deletion marker in place of the entry of a key. Nobody but a reader of the
+// marker sees its text.
+func deleteEntry(ctx context.Context, js jetstream.JetStream, bucket, key string, text []byte) error {
 	msg := nats.NewMsg("$KV." + bucket + "." + key)
+	msg.Data = text
 	msg.Header.Set("KV-Operation", "DEL")
 	return publishOnce(ctx, js, msg, rand.Text())
 }

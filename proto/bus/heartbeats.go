@@ -34,24 +34,45 @@ func (h *Heartbeats) Send(ctx context.Context, w proto.WorkerInfo) error {
 	return nil
 }
 
+// Withdraw withdraws the announcement of a worker that stops, and leaves its last report for
+// [Heartbeats.Reports], which has it for [proto.PresenceTTL].
+func (h *Heartbeats) Withdraw(ctx context.Context, w proto.WorkerInfo) error {
+	data, err := json.Marshal(w)
+	if err != nil {
+		return err
+	}
+
+	if err := deleteEntry(ctx, h.js, proto.PresenceBucket, w.Key(), data); err != nil {
+		return fmt.Errorf("withdraw the announcement of %s: %w", w.Key(), err)
+	}
+
+	return nil
+}
+
 // Remove withdraws the announcement of a worker, by its id or, if it has none, its name.
 func (h *Heartbeats) Remove(ctx context.Context, id string) error {
-	return deleteEntry(ctx, h.js, proto.PresenceBucket, proto.WorkerKey(id))
+	return deleteEntry(ctx, h.js, proto.PresenceBucket, proto.WorkerKey(id), nil)
 }
 
 // Workers returns the workers whose announcements stand, by name. Announcements that cannot be
 // true are left out, see [Heartbeats.Unreadable].
 func (h *Heartbeats) Workers(ctx context.Context) ([]proto.WorkerInfo, error) {
+	workers, _, err := h.Reports(ctx)
+	return workers, err
+}
+
+// Reports returns the workers whose announcements stand, by name, and the last reports of those that
+// have withdrawn theirs since a moment ago.
+func (h *Heartbeats) Reports(ctx context.Context) (workers, stopped []proto.WorkerInfo, err error) {
 	entries, _, err := entriesAfter(ctx, h.js, proto.PresenceBucket, "worker.*", 0)
 	if err != nil {
-		return nil, fmt.Errorf("list workers: %w", err)
+		return nil, nil, fmt.Errorf("list workers: %w", err)
 	}
 
-	var workers []proto.WorkerInfo
 	unreadable := int64(0)
 
 	for _, e := range entries {
-		if e.deleted {
+		if e.deleted && len(e.value) == 0 {
 			continue
 		}
 
@@ -62,7 +83,11 @@ func (h *Heartbeats) Workers(ctx context.Context) ([]proto.WorkerInfo, error) {
 		}
 
 		w.ReceivedAt = e.at
-		workers = append(workers, w)
+		if e.deleted {
+			stopped = append(stopped, w)
+		} else {
+			workers = append(workers, w)
+		}
 	}
 
 	h.unreadable.Store(unreadable)
@@ -71,7 +96,7 @@ func (h *Heartbeats) Workers(ctx context.Context) ([]proto.WorkerInfo, error) {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
 	})
 
-	return dropDead(workers), nil
+	return dropDead(workers), stopped, nil
 }
 
 // Unreadable returns the number of announcements that the last call of [Heartbeats.Workers]

@@ -63,7 +63,7 @@ func (l *Leases) Renew(ctx context.Context, run string, c proto.CollectorLease) 
 
 // Release deletes the lease of a run.
 func (l *Leases) Release(ctx context.Context, run string) error {
-	return deleteEntry(ctx, l.js, proto.PresenceBucket, leaseKey(run))
+	return deleteEntry(ctx, l.js, proto.PresenceBucket, leaseKey(run), nil)
 }
 
 // Holder returns the collector that has the lease of a run, if there is one.

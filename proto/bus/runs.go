@@ -96,7 +96,7 @@ const conflictPause = 10 * time.Millisecond
 // Delete removes a run's manifest.
 func (r *RunStore) Delete(ctx context.Context, run string) error {
 	// A deletion marker stays, as after a purge, which needs a right to roll up.
-	if err := deleteEntry(ctx, r.js, proto.RunsBucket, run); err != nil {
+	if err := deleteEntry(ctx, r.js, proto.RunsBucket, run, nil); err != nil {
 		return fmt.Errorf("delete manifest of run %s: %w", run, err)
 	}
 	return nil
