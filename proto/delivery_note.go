@@ -28,6 +28,9 @@ type DeliveryNote struct {
 	// Crashes counts, by request index, the crashes of the model server while the request was in
 	// flight. Only the note of a returned shard has it.
 	Crashes map[uint32]int
+	// Sent are the requests, ascending, that the worker has sent to the model server until now; nil:
+	// the note is another one. If the shard is lost, those that have no result were sent in vain.
+	Sent []uint32
 }
 
 // Returned returns the note of a shard that the worker has returned, alive.
@@ -36,20 +39,28 @@ func Returned(crashes map[uint32]int) DeliveryNote { return DeliveryNote{Crashes
 // Isolating returns the note of a request that the worker is about to run alone.
 func Isolating(index uint32) DeliveryNote { return DeliveryNote{Isolated: true, Index: index} }
 
+// Sending returns the note of the requests that the worker has sent to the model server until now,
+// ascending. It has at least one.
+func Sending(indexes []uint32) DeliveryNote { return DeliveryNote{Sent: indexes} }
+
 // The first words of the header.
 const (
 	noteReturned = "returned"
 	noteIsolated = "isolated"
+	noteSent     = "sent"
 )
 
 // EncodeDeliveryNote makes the message of a note. Its header is "returned" and the crashes as
-// INDEX=COUNT, or "isolated INDEX".
+// INDEX=COUNT, or "isolated INDEX", or "sent" and the indexes as [FormatIndexes] writes them.
 func EncodeDeliveryNote(run, shard string, n DeliveryNote) *nats.Msg {
 	var b strings.Builder
 
-	if n.Isolated {
+	switch {
+	case n.Isolated:
 		fmt.Fprintf(&b, "%s %d", noteIsolated, n.Index)
-	} else {
+	case len(n.Sent) > 0:
+		b.WriteString(noteSent + " " + FormatIndexes(n.Sent))
+	default:
 		b.WriteString(noteReturned)
 		for _, index := range slices.Sorted(maps.Keys(n.Crashes)) {
 			fmt.Fprintf(&b, " %d=%d", index, n.Crashes[index])
@@ -79,6 +90,14 @@ func ParseDeliveryNote(h nats.Header) (DeliveryNote, error) {
 		}
 
 		return Isolating(uint32(index)), nil
+
+	case noteSent:
+		indexes, err := ParseIndexes(rest, MaxShardSize)
+		if err != nil || len(indexes) == 0 {
+			return DeliveryNote{}, fmt.Errorf("delivery note %q: %w", Excerpt(text), ErrFormat)
+		}
+
+		return Sending(indexes), nil
 
 	case noteReturned:
 		crashes := map[uint32]int{}
@@ -126,6 +145,12 @@ func (b Bounds) ParseDeliveryNote(shard, subject string, h nats.Header, requests
 
 	if n.Isolated && !hasRequest(requests, n.Index) {
 		return DeliveryNote{}, NewFieldError(HeaderDelivery, "shard %s has no request %d", shard, n.Index)
+	}
+
+	for _, index := range n.Sent {
+		if !hasRequest(requests, index) {
+			return DeliveryNote{}, NewFieldError(HeaderDelivery, "shard %s has no request %d", shard, index)
+		}
 	}
 
 	for index, count := range n.Crashes {

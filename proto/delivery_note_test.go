@@ -16,6 +16,8 @@ func TestDeliveryNotes(t *testing.T) {
 		Returned(map[uint32]int{7: 1, 4_000_000_000: 2}),
 		Isolating(0),
 		Isolating(4_000_000_000),
+		Sending([]uint32{3}),
+		Sending([]uint32{0, 1, 2, 7, 4_000_000_000}),
 	} {
 		msg := EncodeDeliveryNote("r", "0-1", m)
 		if !IsDeliveryNote(msg.Header) || msg.Subject != "pm.r.results.0-1" || len(msg.Data) != 0 {
@@ -45,7 +47,7 @@ func TestDeliveryNotes(t *testing.T) {
 func FuzzParseDeliveryNote(f *testing.F) {
 	for _, text := range []string{
 		"returned", "returned 1=2 3=1", "isolated 5", "isolated", "returned 1", "away", "isolated -1",
-		"returned 1=99999",
+		"returned 1=99999", "sent 0-3,9", "sent", "sent 3-1", "sent 0-4294967295",
 	} {
 		f.Add(text)
 	}

@@ -79,9 +79,9 @@ type WorkerInfo struct {
 	// SentAt is the time of the announcement by the clock of the worker's host; zero: the worker does
 	// not report it.
 	SentAt time.Time `json:"sent_at,omitzero"`
-	// Samples are readings of the worker's load, one a second, since the announcement before,
-	// the oldest first. The latest announcement repeats some of the one before, since one may be
-	// overwritten before it is read.
+	// Samples are readings of the worker's load, one a second and one for the announcement, the
+	// oldest first. Those of the last 15 s are repeated, since an announcement may be overwritten
+	// before it is read, and while the bus does not take announcements, none is lost.
 	Samples []LoadSample `json:"samples,omitempty"`
 	// ServerLatency has the latencies that the model server measures; null: it reports none.
 	ServerLatency *ServerLatency `json:"server_latency,omitempty"`
@@ -94,11 +94,13 @@ type WorkerInfo struct {
 type LoadSample struct {
 	// At is the time by the clock of the worker's host.
 	At time.Time `json:"at"`
-	// InFlight are the requests at the model server, of all runs, and Limit is the most that the
-	// worker sends at that time.
+	// InFlight is the most requests that were at the model server at once, of all runs, since the
+	// reading before: a peak that lasts milliseconds is in it. Limit is the most that the worker
+	// sends at that time.
 	InFlight int64 `json:"in_flight"`
 	Limit    int   `json:"limit"`
-	// Runs has the part of each run that has requests in flight.
+	// Runs has, in the same way, the requests of each run that had any. Peaks of two runs may be of
+	// different moments.
 	Runs map[string]int64 `json:"runs,omitempty"`
 }
 
@@ -158,11 +160,13 @@ type RunUsage struct {
 	EnergyJoules *float64 `json:"energy_joules"`
 	// Redeliveries counts the shards that another worker, or this one, had before.
 	Redeliveries int64 `json:"redeliveries,omitempty"`
-	// Rerun counts the requests that were sent to the model server although they had been sent
-	// before: their worker died before their results were stored.
+	// Rerun counts the requests that were sent to the model server although a worker had sent them
+	// before: it died, or lost the bus, before their results were stored. It is known from that
+	// worker's notes, and so without what it sent in its last second.
 	Rerun int64 `json:"rerun,omitempty"`
-	// DiscardedAttempts counts the attempts whose answers were thrown away, DiscardedTokens the
-	// tokens that they generated, as far as they are known, and DiscardedSeconds the time that they took.
+	// DiscardedAttempts counts the attempts of this worker whose answers were thrown away, also those
+	// at requests that it returned unfinished, DiscardedTokens the tokens that they generated, as far
+	// as their answers report them, and DiscardedSeconds the time that they took.
 	DiscardedAttempts int64   `json:"discarded_attempts,omitempty"`
 	DiscardedTokens   int64   `json:"discarded_tokens,omitempty"`
 	DiscardedSeconds  float64 `json:"discarded_seconds,omitempty"`

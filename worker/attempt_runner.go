@@ -104,6 +104,7 @@ func (a *attemptRunner) send(
 	a.stats.InFlight.Add(1)
 	defer a.stats.InFlight.Add(-1)
 
+	t.shard.sent.add(t.Index)
 	a.sampler.begin(t.shard.run.id)
 	defer a.sampler.end(t.shard.run.id)
 

@@ -26,6 +26,10 @@ type deliveryHistory struct {
 	// isolated counts how often a request ran alone and never ended.
 	isolated map[uint32]int
 
+	// sent are the requests that a worker sent to its model server and neither returned nor, unless
+	// they are done, stored.
+	sent map[uint32]bool
+
 	// unacked is the number of deliveries after which the worker gave no sign of life.
 	unacked int
 }
@@ -67,8 +71,19 @@ func (h *deliveryHistory) applyNote(n proto.DeliveryNote) {
 		return
 	}
 
+	if len(n.Sent) > 0 {
+		if h.sent == nil {
+			h.sent = map[uint32]bool{}
+		}
+		for _, index := range n.Sent {
+			h.sent[index] = true
+		}
+		return
+	}
+
 	h.unacked--
 	clear(h.isolated)
+	clear(h.sent)
 
 	if h.crashes == nil && len(n.Crashes) > 0 {
 		h.crashes = map[uint32]int{}

@@ -76,6 +76,59 @@ func TestWorkerCountsRedeliveries(t *testing.T) {
 	}
 }
 
+// countNoted returns how many requests of a run workers have noted as sent.
+func (b *testBed) countNoted(run string) int {
+	b.t.Helper()
+
+	noted := map[uint32]bool{}
+	for _, msg := range b.resultMessages(run) {
+		if !proto.IsDeliveryNote(msg.Header) {
+			continue
+		}
+
+		note, err := proto.ParseDeliveryNote(msg.Header)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+
+		for _, index := range note.Sent {
+			noted[index] = true
+		}
+	}
+
+	return len(noted)
+}
+
+// The requests that a worker had sent when it stopped do not count as run again: it returned them,
+// and counts itself what its attempts at them cost.
+func TestReturnedRequestsAreNoRerun(t *testing.T) {
+	t.Parallel()
+
+	const slots, n = 4, 8
+	stuck := newGate(sim.New(sim.Config{}))
+	b := newRunBed(t, startServer(t, stuck))
+	b.cfg.Limiter, b.cfg.Grace = limit.Fixed(slots), time.Millisecond
+	b.publishRange("r", "m", 0, n, n)
+	stopping, stop := b.startWorker()
+
+	prototest.Poll(t, patience, "the note of all requests that were sent", func() bool { return b.countNoted("r") == slots })
+	stop()
+
+	// What the server had was for nothing.
+	if got := stopping.jobs.usage.snapshot(nil)["r"]; got.DiscardedAttempts != slots || got.DiscardedSeconds <= 0 ||
+		got.Requests != 0 {
+		t.Errorf("the usage of the worker that stopped is %+v", got)
+	}
+
+	other := b.withServer(startServer(t, sim.New(sim.Config{})))
+	w, stop := other.startWorker()
+	other.finishRun(w, stop, n)
+
+	if got := w.jobs.usage.snapshot(nil)["r"]; got.Rerun != 0 || got.Redeliveries != 1 || got.Requests != n {
+		t.Errorf("the usage of the other is %+v", got)
+	}
+}
+
 // The shards of a lost worker are run by another one, except for requests that have a result.
 func TestLostWorkersShardIsRunByAnother(t *testing.T) {
 	t.Parallel()
@@ -96,6 +149,11 @@ func TestLostWorkersShardIsRunByAnother(t *testing.T) {
 
 	prototest.Poll(t, patience, "all slots to be taken and the answers to be stored", func() bool {
 		return stuck.countRun("r") >= slots+answered && len(lost.results()) == answered
+	})
+
+	// The worker notes what it has sent: those that are at the server when it is lost run again.
+	prototest.Poll(t, patience, "the notes of all requests that were sent", func() bool {
+		return lost.countNoted("r") == slots+answered
 	})
 
 	nc.Close()
@@ -126,6 +184,10 @@ func TestLostWorkersShardIsRunByAnother(t *testing.T) {
 	if len(got) != n || fromLost != answered {
 		t.Errorf("%d requests have lines, %d of them from the worker that was lost; want %d and %d",
 			len(got), fromLost, n, answered)
+	}
+
+	if got := w.jobs.usage.snapshot(nil)["r"].Rerun; got != slots {
+		t.Errorf("%d requests were sent again, want the %d that were at the server", got, slots)
 	}
 
 	if w.Stats().Redelivered.Load() == 0 {

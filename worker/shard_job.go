@@ -24,6 +24,9 @@ type shardJob struct {
 
 	// outcomes gets one element for each request that was queued.
 	outcomes chan outcome
+
+	// sent are the requests that the model server got.
+	sent sentRequests
 }
 
 // outcome is the end of one request of a shard: an output line, or none if it was handed back.
@@ -89,6 +92,7 @@ func (j *shardJob) queueRequests(requests []proto.Request, history deliveryHisto
 			shard:   j,
 			arrived: now,
 			crashes: history.crashCount(r.Index),
+			rerun:   history.sent[r.Index],
 		}
 	}
 
@@ -120,6 +124,9 @@ func (j *shardJob) queueRequests(requests []proto.Request, history deliveryHisto
 func (j *shardJob) publishResults(ctx context.Context, n int) (handedBack int, crashes map[uint32]int) {
 	crashes = map[uint32]int{}
 
+	notes := time.NewTicker(sentNoteEvery)
+	defer notes.Stop()
+
 	var flush <-chan time.Time
 	for n > 0 {
 		select {
@@ -145,12 +152,28 @@ func (j *shardJob) publishResults(ctx context.Context, n int) (handedBack int, c
 		case <-flush:
 			j.results.flushBatch(ctx)
 			flush = nil
+		case <-notes.C:
+			j.publishSent()
 		}
 	}
 
 	j.results.flushBatch(ctx)
 
 	return handedBack, crashes
+}
+
+// publishSent publishes which requests the model server got, for the worker that gets the shard
+// next, should this one die. The note is a hint, and nothing waits for its confirmation.
+func (j *shardJob) publishSent() {
+	note, ok := j.sent.takeNote()
+	if !ok {
+		return
+	}
+
+	if _, err := j.jobs.js.PublishMsgAsync(proto.EncodeDeliveryNote(j.run.id, j.id, note)); err != nil {
+		j.jobs.log.Debug().Err(err).Str("run", j.run.id).Str("shard", j.id).
+			Msg("failed to publish the note of the requests that were sent")
+	}
 }
 
 // ackShard removes the shard from the bus, and waits until that is certain. If it fails, the

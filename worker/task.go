@@ -18,6 +18,9 @@ type task struct {
 	// single is set if the body does not say how many parts the answer has.
 	single bool
 
+	// rerun is set if a worker that has died since had sent the request before.
+	rerun bool
+
 	// arrived is the time at which the worker queued the request. firstBegin is the time at which
 	// the first attempt that reached the server began, and lastEnd the one at which the last one
 	// ended; both are zero before that.
@@ -105,6 +108,9 @@ func (t *task) recordAttempt(cost attemptCost, begin, end time.Time) {
 
 	if t.firstBegin.IsZero() {
 		t.firstBegin = begin
+		if t.rerun {
+			t.shard.jobs.usage.countRerun(t.shard.run.id)
+		}
 	}
 
 	t.lastEnd = end

@@ -70,6 +70,17 @@ func (u *usage) countRedelivery(run string) {
 	u.runs[run] = r
 }
 
+// countRerun counts a request of a run that was sent to a model server although a worker which has
+// died since had sent it before.
+func (u *usage) countRerun(run string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+
+	r := u.runs[run]
+	r.Rerun++
+	u.runs[run] = r
+}
+
 // snapshot returns the resources spent on each run until now. Energy that was used while no request
 // ended waits for the next snapshot: long answers take energy as well.
 func (u *usage) snapshot(cards []proto.GPU) map[string]proto.RunUsage {
