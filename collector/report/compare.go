@@ -6,7 +6,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
+	"github.com/promptmill/promptmill/collector/estimate"
 	"github.com/promptmill/promptmill/collector/metadata"
 )
 
@@ -25,9 +28,39 @@ func (n Named) displayName() string {
 	return cmp.Or(n.Run.TestID, strings.TrimSuffix(filepath.Base(n.Path), ".meta.json"))
 }
 
+// nameRuns names runs beside each other: by their models, and where several have one model by the
+// run too.
+func nameRuns(runs []Named) []string {
+	models := map[string]int{}
+	for _, n := range runs {
+		models[n.Run.Model]++
+	}
+
+	names := make([]string, len(runs))
+	for i, n := range runs {
+		switch {
+		case n.Run.Model == "":
+			names[i] = n.displayName()
+		case models[n.Run.Model] > 1:
+			names[i] = n.Run.Model + ", " + n.displayName()
+		default:
+			names[i] = n.Run.Model
+		}
+	}
+
+	return names
+}
+
+// comparison makes the sections of the comparison of runs, the fastest first.
+type comparison struct {
+	runs  []Named
+	names []string
+	Options
+}
+
 // Compare puts runs side by side, the fastest in output tokens per second first.
-// Differences are from the first.
-func Compare(runs []Named) *Report {
+// Differences are from the first. Of the options it uses the estimates, the workers and the prices.
+func Compare(runs []Named, o Options) *Report {
 	runs = slices.Clone(runs)
 	slices.SortStableFunc(runs, func(a, b Named) int {
 		return cmp.Or(cmp.Compare(valueOrNaN(b.Run.Results.OutputTokensPerSec),
@@ -38,26 +71,98 @@ func Compare(runs []Named) *Report {
 
 	r := &Report{
 		SchemaVersion: Version,
-		Title:         fmt.Sprintf("%d runs side by side", len(runs)),
+		Title:         fmt.Sprintf("Comparison of %s", formatPlural(int64(len(runs)), "run")),
+		Verdict:       VerdictCompared,
 		Conclusions:   []Conclusion{},
+		Sections:      []Section{},
 		Next:          []Command{},
 	}
 	if len(runs) == 0 {
 		return r
 	}
 
-	for _, s := range []Section{buildSpeeds(runs), buildLoads(runs), buildOthers(runs)} {
+	c := &comparison{runs: runs, names: nameRuns(runs), Options: o}
+	r.Warning, r.Answer = c.warning(), c.answer()
+	r.charts = buildComparedCharts(runs, c.names)
+
+	for _, s := range []Section{c.buildSpeeds(), c.buildLoads(), c.buildEstimates(), c.buildMachines()} {
 		r.addSection(s)
 	}
 
-	for _, n := range runs[1:] {
-		b := &builder{run: n.Run, Options: Options{Baseline: runs[0].Run}}
+	for i, n := range runs[1:] {
+		b := &builder{run: n.Run, Options: Options{Baseline: runs[0].Run}, baseline: c.names[0]}
 		if text := concludeSpeed(b); text != "" {
-			r.Conclusions = append(r.Conclusions, Conclusion{"speed", n.displayName() + ": " + text})
+			r.Conclusions = append(r.Conclusions, Conclusion{"speed", c.names[i+1] + ": " + lowerFirst(text)})
 		}
 	}
 
 	return r
+}
+
+// warning names the runs that ran on another input than the first; empty if none did.
+func (c *comparison) warning() string {
+	var others []string
+	for i, n := range c.runs[1:] {
+		if known, same := compareInputs(n.Run, c.runs[0].Run); known && !same {
+			others = append(others, c.names[i+1])
+		}
+	}
+
+	switch len(others) {
+	case 0:
+		return ""
+	case 1:
+		return fmt.Sprintf("Different inputs: %s did not run on the same input as %s. Their figures say little about each other.",
+			others[0], c.names[0])
+	}
+
+	return fmt.Sprintf("Different inputs: %s did not run on the same input as %s. Their figures say little about each other.",
+		strings.Join(others[:len(others)-1], ", ")+" and "+others[len(others)-1], c.names[0])
+}
+
+// answer names the fastest run, with its lead over the next one.
+func (c *comparison) answer() string {
+	first := c.runs[0].Run.Results
+	quantity, rate := "output tokens", func(r metadata.Results) *float64 { return r.OutputTokensPerSec }
+	if first.OutputTokensPerSec == nil {
+		quantity, rate = "requests", func(r metadata.Results) *float64 { return r.ThroughputRequestsPerSec }
+	}
+
+	if rate(first) == nil {
+		return "The rates of these runs are not known."
+	}
+
+	text := fmt.Sprintf("%s is the fastest: %s %s/s", c.names[0], formatAmount(*rate(first)), quantity)
+	if v := first.ThroughputRequestsPerSec; v != nil && quantity != "requests" {
+		text += " and " + formatAmount(*v) + " requests/s"
+	}
+
+	if len(c.runs) < 2 {
+		return text + "."
+	}
+
+	next := c.runs[1].Run.Results
+	d := relativeChange(rate(first), rate(next))
+	switch {
+	case d == nil:
+		return text + "."
+	case *d <= alike:
+		return fmt.Sprintf("%s and %s are equally fast: %s and %s %s/s.", c.names[0], c.names[1],
+			formatAmount(*rate(first)), formatAmount(*rate(next)), quantity)
+	}
+
+	text += fmt.Sprintf(", against %s", formatAmount(*rate(next)))
+	if v := next.ThroughputRequestsPerSec; v != nil && quantity != "requests" {
+		text += " and " + formatAmount(*v)
+	}
+
+	return text + " for " + c.names[1] + "."
+}
+
+// lowerFirst continues a sentence.
+func lowerFirst(text string) string {
+	first, size := utf8.DecodeRuneInString(text)
+	return string(unicode.ToLower(first)) + text[size:]
 }
 
 // valueOrNaN orders the unknown behind all that is known.
@@ -68,25 +173,24 @@ func valueOrNaN(v *float64) float64 {
 	return *v
 }
 
-// buildSideBySide is a table with a row for each run, which is named in the first two columns.
-func buildSideBySide(id, title string, runs []Named, columns []Column, cells func(Named) []Cell) Section {
-	s := Section{ID: id, Title: title, Columns: append([]Column{{Name: "Run"}, {Name: "Model"}}, columns...)}
-	for _, n := range runs {
-		s.addRow(n.displayName(), append([]Cell{textCell(n.Run.Model)}, cells(n)...)...)
+// buildSideBySide is a table with a row for each run.
+func (c *comparison) buildSideBySide(id, title string, columns []Column, cells func(Named) []Cell) Section {
+	s := Section{ID: id, Title: title, Columns: append([]Column{{Name: "Run"}}, columns...)}
+	for i, n := range c.runs {
+		s.addRow(c.names[i], cells(n)...)
 	}
 	return s
 }
 
-func buildSpeeds(runs []Named) Section {
-	first := runs[0].Run
-	marked := false
-	s := buildSideBySide("speed", "Speed", runs, []Column{
-		{Name: "Output tok/s", Number: true},
-		{Name: "Difference", Number: true},
-		{Name: "Total tok/s", Number: true},
-		{Name: "req/s", Number: true},
-		{Name: "Difference", Number: true},
+func (c *comparison) buildSpeeds() Section {
+	first := c.runs[0].Run
+	s := c.buildSideBySide("speed", "Speed", []Column{
+		{Name: "Output tokens/s", Number: true},
+		{Name: "Difference in tokens", Number: true},
+		{Name: "Requests/s", Number: true},
+		{Name: "Difference in requests", Number: true},
 		{Name: "90% interval", Number: true},
+		{Name: "Input tokens/s", Number: true},
 		{Name: "Input"},
 	}, func(n Named) []Cell {
 		r := n.Run.Results
@@ -102,60 +206,121 @@ func buildSpeeds(runs []Named) Section {
 			}
 		}
 
-		input := textCell("the same")
-		if known, same := compareInputs(n.Run, first); n.Run != first && !known {
-			input = unknown
-		} else if known && !same {
-			input, marked = textCell("another (!)"), true
-		}
-
 		return []Cell{
-			figureCell(r.OutputTokensPerSec, formatAmount), tokens, figureCell(r.ThroughputTokensPerSec, formatAmount),
-			figureCell(r.ThroughputRequestsPerSec, formatAmount), requests, interval, input,
+			figureCell(r.OutputTokensPerSec, formatAmount), tokens,
+			figureCell(r.ThroughputRequestsPerSec, formatAmount), requests, interval,
+			figureCell(r.InputTokensPerSec, formatAmount), inputCell(n.Run, first),
 		}
 	})
 
-	s.addNote("Differences are from the first run. The interval is for the difference in requests per second: it would hold nine times in ten if both ran again; it is unknown where a run is too short.")
-	if marked {
-		s.addNote("(!) A run on another input says little about this one.")
+	s.addNote("Differences are from the first run. The 90%% interval is that of the difference in requests/s if both ran again; short runs have none.")
+
+	return s
+}
+
+// inputCell says whether a run had the input of the first one.
+func inputCell(run, first *metadata.Run) Cell {
+	if run == first {
+		return textCell("the same")
+	}
+
+	switch known, same := compareInputs(run, first); {
+	case !known:
+		return unknown
+	case same:
+		return textCell("the same")
+	}
+
+	return textCell("ANOTHER INPUT")
+}
+
+func (c *comparison) buildLoads() Section {
+	return c.buildSideBySide("requests", "Requests", []Column{
+		{Name: "Requests", Number: true},
+		{Name: "Answered", Number: true},
+		{Name: "Time worked", Number: true},
+		{Name: "Median latency (ms)", Number: true},
+		{Name: "p99 latency (ms)", Number: true},
+		{Name: "Input tokens", Number: true},
+		{Name: "From a prefix cache", Number: true},
+		{Name: "Output tokens", Number: true},
+	}, func(n Named) []Cell {
+		r := n.Run.Results
+
+		return []Cell{
+			countCell(countRequests(n.Run)), answeredCell(n.Run), figureCell(&r.InferenceTimeSeconds, formatDuration),
+			figureCell(medianOf(r.LatencySeconds), formatMilliseconds),
+			figureCell(p99Of(r.LatencySeconds), formatMilliseconds),
+			figureCell(toFloat(r.PromptTokens), formatInteger),
+			figureCell(toFloat(r.CachedPromptTokens), formatInteger),
+			figureCell(toFloat(r.CompletionTokens), formatInteger),
+		}
+	})
+}
+
+// buildEstimates estimates the time and the cost of other numbers of requests with each run's model.
+func (c *comparison) buildEstimates() Section {
+	s := Section{ID: "estimates", Title: "Estimates", Columns: []Column{{Name: "Requests"}, {Name: "Run"}}}
+	of := make([]*builder, len(c.runs))
+	for i, n := range c.runs {
+		of[i] = &builder{run: n.Run, Options: c.Options}
+		of[i].addEstimate()
+	}
+
+	counts := fleets
+	if c.Workers > 0 && !slices.Contains(counts, c.Workers) {
+		counts = append(slices.Clone(counts), c.Workers)
+		slices.Sort(counts)
+	}
+
+	for _, n := range counts {
+		s.Columns = append(s.Columns, Column{Name: formatPlural(int64(n), "worker"), Number: true})
+	}
+	s.Columns = append(s.Columns, costColumns()...)
+
+	for j, e := range of[0].estimates {
+		for i, b := range of {
+			run := newEstimateRun(b.run)
+			cells := []Cell{textCell(c.names[i])}
+			for _, n := range counts {
+				if b.run.Results.SuccessCount == 0 || len(b.run.Workers) == 0 {
+					cells = append(cells, unknown)
+					continue
+				}
+				cells = append(cells, intervalCell(estimate.Of(run, b.estimates[j].Requests, n)))
+			}
+
+			s.addRow(formatCount(int64(e.Requests)), append(cells, estimateCosts(b.run, c.Prices, e.Requests)...)...)
+		}
+	}
+
+	// A name alone is no estimate.
+	s.Rows = slices.DeleteFunc(s.Rows, func(row []Cell) bool {
+		return !slices.ContainsFunc(row[2:], func(c Cell) bool { return !c.isUnknown() })
+	})
+	if len(s.Rows) == 0 {
+		return Section{}
+	}
+
+	s.addNote("Each time is followed by its 90%% interval. Loading the model is left out. A worker is one model server with its GPUs; several are assumed to share no bottleneck.")
+	if note := c.Prices.unitNote(); note != "" {
+		s.addNote("%s", note)
 	}
 
 	return s
 }
 
-func buildLoads(runs []Named) Section {
-	return buildSideBySide("requests", "Requests", runs, []Column{
-		{Name: "Requests", Number: true},
-		{Name: "Success rate", Number: true},
-		{Name: "Inference time", Number: true},
-		{Name: "Tokens in", Number: true},
-		{Name: "From a prefix cache", Number: true},
-		{Name: "Tokens out", Number: true},
-		{Name: "Median E2EL (ms)", Number: true},
-		{Name: "P99 E2EL (ms)", Number: true},
-	}, func(n Named) []Cell {
-		r := n.Run.Results
-
-		return []Cell{
-			countCell(countRequests(n.Run)), answeredCell(n.Run), figureCell(&r.InferenceTimeSeconds, formatShort),
-			figureCell(toFloat(r.PromptTokens), formatInteger),
-			figureCell(toFloat(r.CachedPromptTokens), formatInteger),
-			figureCell(toFloat(r.CompletionTokens), formatInteger),
-			figureCell(medianOf(r.LatencySeconds), formatMilliseconds),
-			figureCell(p99Of(r.LatencySeconds), formatMilliseconds),
-		}
-	})
-}
-
-func buildOthers(runs []Named) Section {
-	return buildSideBySide("machines", "Machines", runs, []Column{
+func (c *comparison) buildMachines() Section {
+	return c.buildSideBySide("machines", "Machines", []Column{
 		{Name: "Workers", Number: true},
+		{Name: "GPUs"},
 		{Name: "Load time", Number: true},
 		{Name: "Model size", Number: true},
-		{Name: "Memory", Number: true},
-		{Name: "J per 1,000 tokens out", Number: true},
+		{Name: "GPU memory", Number: true},
+		{Name: "J per 1,000 output tokens", Number: true},
 		{Name: "Model server"},
-		{Name: "Began (UTC)"},
+		{Name: "Started (UTC)"},
+		{Name: "Run id"},
 	}, func(n Named) []Cell {
 		workers := unknown
 		if n.Run.Workers != nil {
@@ -165,11 +330,31 @@ func buildOthers(runs []Named) Section {
 		r := n.Run.Results
 
 		return []Cell{
-			workers, figureCell(r.ModelLoadTimeSeconds, formatShort),
+			workers, knownCell(listGPUs(n.Run)), figureCell(r.ModelLoadTimeSeconds, formatShort),
 			figureCell(toFloat(maxWeights(n.Run)), formatSize),
 			figureCell(toFloat(maxMemoryUsed(n.Run)), formatSize),
-			figureCell(r.JoulesPer1000OutputTokens, formatAmount), textCell(cmp.Or(n.Run.Platform, unknown.Text)),
-			textCell(formatDate(n.Run.Timestamp)),
+			figureCell(r.JoulesPer1000OutputTokens, formatAmount), knownCell(n.Run.Platform),
+			textCell(formatDate(n.Run.Timestamp)), textCell(n.displayName()),
 		}
 	})
+}
+
+// listGPUs are the cards of all workers of a run.
+func listGPUs(run *metadata.Run) string {
+	var all metadata.Worker
+	seen := map[string]bool{} // several workers may see a card
+	for _, w := range run.Workers {
+		for _, g := range w.GPUs {
+			if g.UUID == "" || !seen[g.UUID] {
+				all.GPUs = append(all.GPUs, g)
+			}
+			seen[g.UUID] = true
+		}
+	}
+
+	if len(all.GPUs) == 0 {
+		return ""
+	}
+
+	return gpuNames(all)
 }

@@ -3,6 +3,8 @@ package report
 import (
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/promptmill/promptmill/collector/estimate"
@@ -109,52 +111,151 @@ func valueOrZero(v *float64) float64 {
 	return *v
 }
 
-// buildEstimates estimates the time of other numbers of requests.
-func buildEstimates(b *builder) Section {
-	s := Section{ID: "estimates", Title: "Estimates", Columns: newColumns("Time", "90% interval", "Naive")}
-	s.Columns[0].Name = "Requests"
+// fleets are the numbers of workers that estimates are made for, beside that of the run: what one
+// would get next.
+var fleets = []int{1, 2, 4}
 
-	if b.run.Results.SuccessCount == 0 { // how soon requests fail is no speed
+// listFleets returns the numbers of workers to estimate for, in order.
+func (b *builder) listFleets() []int {
+	had := len(b.run.Workers)
+	if had == 0 { // other numbers cannot be told from it
+		return []int{b.Workers}
+	}
+
+	list := append([]int{had}, fleets...)
+	if b.Workers > 0 {
+		list = append(list, b.Workers)
+	}
+
+	slices.Sort(list)
+
+	return slices.Compact(list)
+}
+
+// buildEstimates estimates the time of other numbers of requests with some numbers of workers, and
+// their cost.
+func buildEstimates(b *builder) Section {
+	s := Section{ID: "estimates", Title: "Estimates"}
+	if b.run.Results.SuccessCount == 0 || len(b.estimates) == 0 { // how soon requests fail is no speed
 		return Section{}
 	}
 
+	if b.estimates[0].Problem != estimate.NoProblem {
+		return b.stretchEstimates(s)
+	}
+
+	fleets := b.listFleets()
+	s.Columns = []Column{{Name: "Requests"}}
+	for _, n := range fleets {
+		s.Columns = append(s.Columns, Column{Name: b.nameFleet(n), Number: true})
+	}
+	s.Columns = append(s.Columns, costColumns()...)
+
+	run := newEstimateRun(b.run)
+	for _, known := range b.estimates {
+		var cells []Cell
+		for _, n := range fleets {
+			e := known
+			if n != known.Workers && n != 0 {
+				e = estimate.Of(run, known.Requests, n)
+			}
+			cells = append(cells, intervalCell(e))
+		}
+
+		s.addRow(formatCount(int64(known.Requests)),
+			append(cells, estimateCosts(b.run, b.Prices, known.Requests)...)...)
+	}
+
+	s.addNote("Each time is followed by its 90%% interval. Loading the model is left out.")
+	if len(fleets) > 1 {
+		s.addNote("A worker is one model server with its GPUs. Other numbers of workers than the run's %s assume that they share no bottleneck.",
+			formatCount(int64(len(b.run.Workers))))
+	}
+
+	if note := b.Prices.unitNote(); note != "" {
+		s.addNote("%s", note)
+	}
+
+	return s
+}
+
+// costColumns are the columns of [estimateCosts].
+func costColumns() []Column {
+	return []Column{{Name: "Energy cost", Number: true}, {Name: "Cost at an API", Number: true}}
+}
+
+// estimateCosts are the costs of a number of requests like those of the run: of the energy, and at
+// an API.
+func estimateCosts(run *metadata.Run, p Prices, requests int) []Cell {
+	had := float64(countRequests(run))
+	scale := func(v *float64) *float64 {
+		if v == nil || had == 0 {
+			return nil
+		}
+		return new(*v * float64(requests) / had)
+	}
+
+	energy, api := unknown, unknown
+	if p.KWh != nil {
+		energy = p.moneyCell(scale(energyCost(run.Results.EnergyJoules, *p.KWh)))
+	}
+	if p.In != nil || p.Out != nil {
+		api = p.moneyCell(scale(tokenCost(run.Results, p)))
+	}
+
+	return []Cell{energy, api}
+}
+
+// intervalCell is the cell of an estimate and its interval.
+func intervalCell(e estimated) Cell {
+	if e.Problem != estimate.NoProblem {
+		return unknown
+	}
+	return Cell{
+		Text:  formatDuration(e.Median) + " (" + formatRange(e.Low, e.High) + ")",
+		Value: new(e.Median),
+	}
+}
+
+// formatRange is a range of times, whose unit stands once if it is that of both.
+func formatRange(low, high float64) string {
+	from, to := formatDuration(low), formatDuration(high)
+	if number, unit, ok := strings.Cut(from, " "); ok && strings.HasSuffix(to, " "+unit) {
+		from = number
+	}
+	return from + " to " + to
+}
+
+// nameFleet names a number of workers at the head of a column.
+func (b *builder) nameFleet(n int) string {
+	switch had := len(b.run.Workers); {
+	case n == 0:
+		return "Workers of the run"
+	case n == had:
+		return formatPlural(int64(n), "worker") + ", as in the run"
+	}
+	return formatPlural(int64(n), "worker")
+}
+
+// stretchEstimates shows, where the run gives no estimate, what its mean rate would make of other
+// numbers of requests.
+func (b *builder) stretchEstimates(s Section) Section {
+	s.Columns = append([]Column{{Name: "Requests"}, {Name: "At this run's mean rate", Number: true}}, costColumns()...)
 	for _, e := range b.estimates {
 		naive := unknown
 		if e.Naive > 0 {
 			naive = figureCell(&e.Naive, formatDuration)
 		}
-
-		if e.Problem != estimate.NoProblem {
-			s.addRow(formatCount(int64(e.Requests)), textCell("no estimate"), textCell("none"), naive)
-			continue
-		}
-
-		s.addRow(formatCount(int64(e.Requests)), figureCell(&e.Median, formatDuration),
-			textCell(formatDuration(e.Low)+" to "+formatDuration(e.High)), naive)
+		s.addRow(formatCount(int64(e.Requests)),
+			append([]Cell{naive}, estimateCosts(b.run, b.Prices, e.Requests)...)...)
 	}
 
-	if text := explainNoEstimate(b); text != "" {
-		s.addNote("%s", text)
+	s.addNote("%s", explainNoEstimate(b))
+	if len(s.Rows) > 0 {
+		s.addNote("The times assume that the mean rate of this run holds: they are no estimates, and leave out how it starts and ends.")
 	}
-
-	s.addNote("%s", describeWorkers(b))
-	s.addNote("The naive figure stretches the time of this run, as if it had no start-up and no tail.")
 
 	return s
-}
-
-// describeWorkers names the workers that the estimates are for.
-func describeWorkers(b *builder) string {
-	had := int64(len(b.run.Workers))
-	switch {
-	case b.Workers > 0 && had > 0 && int64(b.Workers) != had:
-		return fmt.Sprintf("For %s; the run had %s. It is taken that they share no bottleneck. Loading the model is left out.",
-			formatPlural(int64(b.Workers), "worker"), formatCount(had))
-	case had > 0:
-		return fmt.Sprintf("For %s, as the run had. Loading the model is left out.", formatPlural(had, "worker"))
-	}
-
-	return "For the workers that the run had. Loading the model is left out."
 }
 
 // explainNoEstimate returns why there is no estimate, and which run would give one; empty if
@@ -170,13 +271,13 @@ func explainNoEstimate(b *builder) string {
 	case estimate.TooFew:
 		text = isOrAre(int64(countRequests(b.run))) + " too few for an estimate"
 	case estimate.NoSeries:
-		return "No estimate is possible: the metadata has no time series, so the rate may have been anything on the way."
+		return "No estimate is possible: the metadata has no time series, so how the rate changed is not known."
 	default:
-		text = "The run was at a steady rate for too short a time for an estimate"
+		text = "The run was too short at a steady rate for an estimate"
 	}
 
 	if e.Needed > 0 {
-		text += fmt.Sprintf(": a run of %s would do", formatPlural(int64(e.Needed), "request"))
+		text += fmt.Sprintf(": a run of %s would be enough", formatPlural(int64(e.Needed), "request"))
 	}
 
 	return text + "."

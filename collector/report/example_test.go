@@ -17,9 +17,7 @@ func ExampleBuild() {
 	r := report.Build(run, report.Options{Estimates: []int{200_000}})
 	fmt.Println(r.Title)
 
-	for _, c := range r.Conclusions[:1] {
-		fmt.Printf("%s: %s\n", c.Rule, c.Text)
-	}
+	fmt.Println(r.Answer)
 
 	for _, s := range r.Sections[:3] {
 		fmt.Println("section:", s.Title)
@@ -27,8 +25,8 @@ func ExampleBuild() {
 
 	// Output:
 	// Qwen/Qwen3-8B: 2,445 requests
-	// success: 7 of 2,445 requests failed (0.3%), most often of context_length (5).
+	// 2,438 of 2,445 requests were answered; 7 failed, mostly with context_length (5).
 	// section: Summary
-	// section: Over time
-	// section: Benchmark result
+	// section: Failures
+	// section: Estimates
 }

@@ -56,9 +56,16 @@ func formatAmount(v float64) string {
 	return strconv.FormatFloat(v, 'g', 2, 64)
 }
 
-func formatTokenRate(v float64) string   { return formatAmount(v) + " tok/s" }
-func formatRequestRate(v float64) string { return formatAmount(v) + " req/s" }
-func formatInteger(v float64) string     { return formatFixed(v, 0) }
+// formatEnergy writes an energy that is given in joules.
+func formatEnergy(joules float64) string { return formatAmount(joules/joulesPerKWh) + " kWh" }
+
+// formatFraction writes a fraction in percent, with enough digits to say 0% of nothing alone.
+func formatFraction(v float64) string {
+	const parts = 1e9
+	return formatShare(int64(math.Round(min(max(v, 0), 1)*parts)), parts)
+}
+
+func formatInteger(v float64) string { return formatFixed(v, 0) }
 
 // formatShort writes a time in seconds.
 func formatShort(v float64) string {

@@ -65,25 +65,3 @@ func TestFigures(t *testing.T) {
 		}
 	}
 }
-
-func TestClock(t *testing.T) {
-	t.Parallel()
-
-	for seconds, want := range map[float64]string{
-		0:     "0s",
-		5:     "5s",
-		10:    "10s",
-		30:    "30s",
-		60:    "1m",
-		90:    "1m30s",
-		600:   "10m",
-		3600:  "1h",
-		5400:  "1h30m",
-		36000: "10h",
-		3610:  "1h0m10s",
-	} {
-		if got := formatClock(seconds); got != want {
-			t.Errorf("%v s is %q, want %q", seconds, got, want)
-		}
-	}
-}

@@ -13,7 +13,7 @@ import (
 
 // buildAbout describes the input and the settings of the run.
 func buildAbout(b *builder) Section {
-	s := Section{ID: "about", Title: "Set-up", Columns: []Column{{}, {}}}
+	s := Section{ID: "about", Title: "Set-up", Form: FormPairs, Columns: []Column{{}, {}}}
 	run := b.run
 	row := func(name, text string) {
 		if text != "" {
@@ -99,7 +99,7 @@ func listInputs(b *builder) []string {
 
 // buildFiles lists the files of the run.
 func buildFiles(b *builder) Section {
-	s := Section{ID: "files", Title: "Files", Columns: []Column{{}, {}}}
+	s := Section{ID: "files", Title: "Files", Form: FormPairs, Columns: []Column{{}, {}}}
 	t := b.run.Test
 	if t.OutputFile != "" {
 		s.addRow("Results", textCell(t.OutputFile))
@@ -127,22 +127,22 @@ func (b *builder) nextCommands() []Command {
 		case b.run.Results.FailureCount > 0 && attended && b.run.Config.Plain:
 			// The lines do not say which requests failed.
 		case b.run.Results.FailureCount > 0 && attended:
-			add("To run the failed requests again",
+			add("Run the failed requests again",
 				slices.Concat([]string{"run"}, listInputs(b), []string{"-o", t.OutputFile, "--retry"})...)
 		case b.run.Results.FailureCount > 0:
-			add("To run the failed requests again", "retry", b.run.TestID)
+			add("Run the failed requests again", "retry", b.run.TestID)
 		default:
-			add("To prove that each request has its one line",
+			add("Prove that each request has exactly one line",
 				slices.Concat([]string{"verify"}, listInputs(b), []string{t.OutputFile})...)
 		}
 	}
 
 	if b.Path != "" && b.BaselinePath != "" {
-		add("To see both runs side by side", "compare", b.Path, b.BaselinePath)
+		add("See both runs side by side", "compare", b.Path, b.BaselinePath)
 	}
 
 	if len(list) == 0 && b.Path != "" && b.Baseline == nil {
-		add("To compare with another run", "report", b.Path, "--baseline", "META")
+		add("Compare with another run", "report", b.Path, "--baseline", "META")
 	}
 
 	return list

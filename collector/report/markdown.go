@@ -18,6 +18,12 @@ func (r *Report) Markdown(w io.Writer) error {
 		fmt.Fprintf(&b, "\n%s\n", escapeParagraph(r.Subtitle))
 	}
 
+	for _, text := range []string{r.Warning, r.Answer} {
+		if text != "" {
+			fmt.Fprintf(&b, "\n**%s**\n", strings.TrimSpace(escapeMarkdown(text)))
+		}
+	}
+
 	if len(r.Conclusions) > 0 {
 		b.WriteString("\n")
 		for _, c := range r.Conclusions {
@@ -31,9 +37,7 @@ func (r *Report) Markdown(w io.Writer) error {
 
 	if len(r.Next) > 0 {
 		b.WriteString("\n## Next\n")
-		for _, c := range r.Next {
-			fmt.Fprintf(&b, "\n%s:\n\n%s\n", escapeParagraph(c.Why), fenceCode(c.Line))
-		}
+		writeCommands(&b, r.Next)
 	}
 
 	_, err := io.WriteString(w, b.String())
@@ -41,11 +45,14 @@ func (r *Report) Markdown(w io.Writer) error {
 	return err
 }
 
-func (s Section) writeMarkdown(b *strings.Builder) {
-	if len(s.Rows)+len(s.Notes) == 0 || len(s.Rows) == 0 && len(s.Plots) > 0 {
-		return // it is to be seen
+// writeCommands writes command lines with their purposes.
+func writeCommands(b *strings.Builder, list []Command) {
+	for _, c := range list {
+		fmt.Fprintf(b, "\n%s:\n\n%s\n", escapeParagraph(c.Why), fenceCode(c.Line))
 	}
+}
 
+func (s Section) writeMarkdown(b *strings.Builder) {
 	fmt.Fprintf(b, "\n## %s\n", escapeMarkdown(s.Title))
 	if len(s.Rows) > 0 {
 		table := make([][]string, 1, len(s.Rows)+1)
@@ -68,6 +75,8 @@ func (s Section) writeMarkdown(b *strings.Builder) {
 	for _, note := range s.Notes {
 		fmt.Fprintf(b, "\n%s\n", escapeParagraph(note))
 	}
+
+	writeCommands(b, s.Commands)
 }
 
 // writeRows writes a table, the first of whose rows is the head.

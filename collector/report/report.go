@@ -1,20 +1,22 @@
 // Package report describes the outcome of one or several runs: the tables, the estimates
 // and the conclusions, as Markdown, as one page of HTML, or as JSON. It reads metadata
 // alone, so that the length of a run makes no difference. The metadata may come from any
-// tool that uses the same names. Unknown values are left out, or called unknown.
+// tool that uses the same names. What is unknown is left out.
 package report
 
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/promptmill/promptmill/collector/metadata"
 )
 
-// Version is the version of the JSON form.
-const Version = 1
+// Version is the version of the JSON form. Version 2 has the answer and the verdict, and tables
+// without what is unknown.
+const Version = 2
 
 // Report describes a run, or compares several. It is also the JSON form.
 type Report struct {
@@ -22,10 +24,26 @@ type Report struct {
 	TestID        string       `json:"test_id"` // the run; empty if there are several
 	Title         string       `json:"title"`
 	Subtitle      string       `json:"subtitle"`
+	Warning       string       `json:"warning"` // stands above all else; empty: none
+	Verdict       Verdict      `json:"verdict"`
+	Answer        string       `json:"answer"` // the outcome in one sentence
 	Conclusions   []Conclusion `json:"conclusions"`
 	Sections      []Section    `json:"sections"`
 	Next          []Command    `json:"next"`
+
+	charts *chartSet // the metadata has their figures
 }
+
+// Verdict is the outcome in one word.
+type Verdict string
+
+// Verdicts.
+const (
+	VerdictDone     Verdict = "done"     // all requests were answered
+	VerdictPartial  Verdict = "partial"  // some were
+	VerdictFailed   Verdict = "failed"   // none was
+	VerdictCompared Verdict = "compared" // there are several runs
+)
 
 // Conclusion is a sentence that follows from the figures by a rule.
 type Conclusion struct {
@@ -46,8 +64,21 @@ type Section struct {
 	Columns []Column `json:"columns"`
 	Rows    [][]Cell `json:"rows"`
 	Notes   []string `json:"notes"` // sentences below the table
-	Plots   []Plot   `json:"-"`     // the metadata has their figures
+
+	Commands []Command `json:"commands"` // that show more of the same
+
+	Form   Form `json:"-"` // how the page shows the table
+	Folded bool `json:"-"` // on the page, until one opens it
 }
+
+// Form is the way in which a page shows a table.
+type Form string
+
+// Forms. The zero value is a table.
+const (
+	FormTiles Form = "tiles" // rows of a name, a figure and what it is to be seen beside
+	FormPairs Form = "pairs" // rows of a name and a value
+)
 
 // Column is the head of a column.
 type Column struct {
@@ -77,10 +108,43 @@ type Options struct {
 // DefaultEstimates are the numbers of requests that people ask about.
 var DefaultEstimates = []int{100, 5_000, 50_000, 200_000}
 
-// Prices are in any one currency; nil is unknown.
+// Prices are in one currency; nil is unknown.
 type Prices struct {
-	In, Out *float64 // of a million tokens, prompt and completion
-	KWh     *float64 // of a kilowatt-hour
+	In, Out  *float64 // of a million tokens, prompt and completion
+	KWh      *float64 // of a kilowatt-hour
+	Currency string   // three letters, as in ISO 4217; empty: not said
+}
+
+// any reports whether a price is known.
+func (p Prices) any() bool { return p.In != nil || p.Out != nil || p.KWh != nil }
+
+// format writes an amount of money, with its currency.
+func (p Prices) format(v float64) string {
+	if p.Currency == "" {
+		return formatMoney(v)
+	}
+	return p.Currency + " " + formatMoney(v)
+}
+
+// moneyCell is the cell of an amount of money, or unknown.
+func (p Prices) moneyCell(v *float64) Cell { return figureCell(v, p.format) }
+
+// unitNote says in which unit costs are that have no currency; empty if they have one.
+func (p Prices) unitNote() string {
+	if p.Currency != "" || !p.any() {
+		return ""
+	}
+
+	flag := "--price-in"
+	switch {
+	case p.In != nil:
+	case p.Out != nil:
+		flag = "--price-out"
+	default:
+		flag = "--price-kwh"
+	}
+
+	return "Costs are in the unit of " + flag + "."
 }
 
 // builder makes the sections of a run's report.
@@ -88,6 +152,7 @@ type builder struct {
 	run *metadata.Run
 	Options
 	estimates []estimated
+	baseline  string // its name; empty: by its model or its run
 }
 
 // Build makes the report of a run.
@@ -100,24 +165,38 @@ func Build(run *metadata.Run, o Options) *Report {
 		TestID:        run.TestID,
 		Title:         buildTitle(run),
 		Subtitle:      buildSubtitle(run),
+		Verdict:       b.verdict(),
+		Answer:        b.answer(),
 		Conclusions:   b.drawConclusions(),
 		Sections:      []Section{},
 		Next:          b.nextCommands(),
+		charts:        buildCharts(run),
 	}
 	for _, section := range []func(*builder) Section{
-		buildSummary, buildComparison, buildPlots, buildResult, buildPerRequest, buildTiming, buildLatency,
-		buildEstimates, buildEnergy, buildMemory,
-		buildFailures, buildOutliers, buildFinishReasons, buildAttempts, buildWorkers, buildAbout, buildFiles,
+		buildSummary, buildFailures, buildWasted, buildComparison, buildEstimates, buildCosts, buildWorkers,
 	} {
-		if s := section(b); len(s.Rows)+len(s.Plots)+len(s.Notes) > 0 {
-			r.addSection(s)
-		}
+		r.addSection(section(b))
+	}
+
+	for _, section := range []func(*builder) Section{
+		buildResult, buildLatency, buildPerRequest, buildTiming, buildMemory,
+		buildOutliers, buildFinishReasons, buildAttempts, buildAbout, buildFiles,
+	} {
+		s := section(b)
+		s.Folded = true
+		r.addSection(s)
 	}
 
 	return r
 }
 
+// addSection adds what is known of a section, if there is any.
 func (r *Report) addSection(s Section) {
+	s.leaveOutUnknown()
+	if len(s.Rows)+len(s.Notes) == 0 {
+		return
+	}
+
 	if s.Columns == nil {
 		s.Columns = []Column{}
 	}
@@ -127,8 +206,34 @@ func (r *Report) addSection(s Section) {
 	if s.Notes == nil {
 		s.Notes = []string{}
 	}
+	if s.Commands == nil {
+		s.Commands = []Command{}
+	}
 
 	r.Sections = append(r.Sections, s)
+}
+
+// leaveOutUnknown removes the rows in which nothing is known, and then such columns. Tiles keep
+// their columns.
+func (s *Section) leaveOutUnknown() {
+	s.Rows = slices.DeleteFunc(s.Rows, func(row []Cell) bool {
+		return len(row) > 1 && !slices.ContainsFunc(row[1:], func(c Cell) bool { return !c.isUnknown() })
+	})
+
+	if s.Form == FormTiles || len(s.Rows) == 0 {
+		return
+	}
+
+	for i := len(s.Columns) - 1; i > 0; i-- {
+		if slices.ContainsFunc(s.Rows, func(row []Cell) bool { return !row[i].isUnknown() }) {
+			continue
+		}
+
+		s.Columns = slices.Delete(s.Columns, i, i+1)
+		for j := range s.Rows {
+			s.Rows[j] = slices.Delete(s.Rows[j], i, i+1)
+		}
+	}
 }
 
 // modelName names a run in a sentence: by its model, or else by its id.
@@ -138,6 +243,9 @@ func modelName(run *metadata.Run) string {
 
 // baselineName names the baseline beside the run, which may have the same model.
 func (b *builder) baselineName() string {
+	if b.baseline != "" {
+		return b.baseline
+	}
 	if b.Baseline.Model == b.run.Model {
 		return cmp.Or(b.Baseline.TestID, modelName(b.Baseline))
 	}
@@ -189,8 +297,18 @@ func newColumns(names ...string) []Column {
 // textCell is a cell of text.
 func textCell(s string) Cell { return Cell{Text: s} }
 
-// unknown is the cell of an unknown value.
-var unknown = Cell{Text: "unknown"}
+// unknown is the cell of an unknown value, in a column where others are known.
+var unknown = Cell{Text: "–"}
+
+func (c Cell) isUnknown() bool { return c.Value == nil && (c.Text == "" || c.Text == unknown.Text) }
+
+// knownCell is the cell of a text, unknown if it is empty.
+func knownCell(s string) Cell {
+	if s == "" {
+		return unknown
+	}
+	return textCell(s)
+}
 
 // figureCell is the cell of a number, or unknown.
 func figureCell(v *float64, format func(float64) string) Cell {

@@ -34,31 +34,12 @@ func describeCause(cause string) string {
 	return cause
 }
 
-// buildFailures counts the failed requests by cause.
-func buildFailures(b *builder) Section {
-	r := b.run.Results
-	s := Section{
-		ID:      "failures",
-		Title:   "Failures",
-		Columns: append(newColumns("Requests", "Share"), Column{Name: "For example"}),
-	}
-
-	s.Columns[0].Name = "Cause"
-	for _, cause := range sortedByCount(r.Failures) {
-		n := r.Failures[cause]
-		s.addRow(describeCause(cause), countCell(n), shareCell(n, int64(countRequests(b.run))),
-			textCell(r.FailureExamples[cause]))
-	}
-
-	return s
-}
-
 // buildOutliers are single requests to look at.
 func buildOutliers(b *builder) Section {
 	s := Section{
 		ID:      "outliers",
 		Title:   "Slow and long answers",
-		Columns: append(newColumns("E2EL (ms)", "Generated tokens"), Column{Name: "Why it is here"}),
+		Columns: append(newColumns("Latency (ms)", "Output tokens"), Column{Name: "Reason"}),
 	}
 
 	s.Columns[0].Name = "custom_id"
@@ -69,8 +50,8 @@ func buildOutliers(b *builder) Section {
 		}
 	}
 
-	add("slow", b.run.Results.Slowest)
-	add("long", b.run.Results.Longest)
+	add("slowest", b.run.Results.Slowest)
+	add("longest", b.run.Results.Longest)
 
 	return s
 }
@@ -91,7 +72,7 @@ func buildAttempts(b *builder) Section {
 	s := Section{ID: "attempts", Title: "Attempts", Columns: newColumns("Number", "Share")}
 	total := sumCounts(r.AttemptsHistogram)
 	for _, n := range slices.SortedFunc(maps.Keys(r.AttemptsHistogram), compareNumbers) {
-		s.addRow("Requests that ended on attempt "+n, countCell(r.AttemptsHistogram[n]),
+		s.addRow("Requests that ended at attempt "+n, countCell(r.AttemptsHistogram[n]),
 			shareCell(r.AttemptsHistogram[n], total))
 	}
 

@@ -2,13 +2,14 @@ package report
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/promptmill/promptmill/collector/metadata"
 )
 
 // buildResult has the rows of vllm bench serve, under its names.
 func buildResult(b *builder) Section {
-	s := Section{ID: "result", Title: "Benchmark result", Columns: newColumns("")}
+	s := Section{ID: "result", Title: "Benchmark figures", Form: FormPairs, Columns: newColumns("")}
 	r := b.run.Results
 	s.addRow("Successful requests", countCell(r.SuccessCount))
 	s.addRow("Failed requests", countCell(r.FailureCount))
@@ -25,7 +26,7 @@ func buildResult(b *builder) Section {
 			Text:  formatCount(*cached) + " (" + formatShare(*cached, *in) + ")",
 			Value: new(float64(*cached)),
 		})
-		s.addNote("At least these came from a prefix cache: not every model server reports them.")
+		s.addNote("The prefix cache served at least these tokens: not every model server reports them.")
 	}
 
 	s.addKnownRow("Total generated tokens", toFloat(r.CompletionTokens), formatInteger)
@@ -47,39 +48,40 @@ func buildResult(b *builder) Section {
 
 // buildPerRequest shows the distribution of tokens over the requests.
 func buildPerRequest(b *builder) Section {
-	s := Section{ID: "tokens", Title: "Tokens of a request"}
+	s := Section{ID: "tokens", Title: "Tokens per request"}
 	in, out := b.run.Results.PromptTokensPerRequest, b.run.Results.CompletionTokensPerRequest
 	if in == nil && out == nil {
 		s.Columns = newColumns("Mean")
 		s.addKnownRow("Input tokens", meanPerRequest(b.run.Results.PromptTokens, b.run), formatAmount)
-		s.addKnownRow("Generated tokens", meanPerRequest(b.run.Results.CompletionTokens, b.run), formatAmount)
+		s.addKnownRow("Output tokens", meanPerRequest(b.run.Results.CompletionTokens, b.run), formatAmount)
 		return s
 	}
 
-	s.Columns = newColumns("Mean", "Median", "P90", "P99", "Max")
-	for _, row := range []struct {
-		name string
-		of   *metadata.Distribution
-	}{{"Input tokens", in}, {"Generated tokens", out}} {
-		if d := row.of; d != nil {
-			s.addRow(row.name, figureCell(&d.Mean, formatAmount), figureCell(&d.P50, formatInteger),
-				figureCell(&d.P90, formatInteger),
-				figureCell(&d.P99, formatInteger), figureCell(&d.Max, formatInteger))
-		}
-	}
+	s.Columns = newColumns("Mean", "Median", "p90", "p99", "Max")
+	s.addDistribution("Input tokens", in, formatInteger)
+	s.addDistribution("Output tokens", out, formatInteger)
 
 	return s
 }
 
+// addDistribution adds a row with a distribution, if it is known.
+func (s *Section) addDistribution(name string, d *metadata.Distribution, format func(float64) string) {
+	if d == nil {
+		return
+	}
+	s.addRow(name, figureCell(&d.Mean, formatAmount), figureCell(&d.P50, format), figureCell(&d.P90, format),
+		figureCell(&d.P99, format), figureCell(&d.Max, format))
+}
+
 // buildTiming shows how the time was spent.
 func buildTiming(b *builder) Section {
-	s := Section{ID: "timing", Title: "Timing", Columns: newColumns("")}
+	s := Section{ID: "timing", Title: "Time", Form: FormPairs, Columns: newColumns("")}
 	r := b.run.Results
 	if r.TotalTimeSeconds > 0 {
-		s.addKnownRow("Wall time, from beginning to end", &r.TotalTimeSeconds, formatSeconds)
+		s.addKnownRow("Wall time", &r.TotalTimeSeconds, formatSeconds)
 	}
 
-	s.addKnownRow("Working", &r.InferenceTimeSeconds, formatSeconds)
+	s.addKnownRow("Time worked", &r.InferenceTimeSeconds, formatSeconds)
 	s.addKnownRow("Idle: paused, or no worker or model server", r.IdleTimeSeconds, formatSeconds)
 
 	if isOurs(b.run) || r.Interruptions > 0 {
@@ -92,38 +94,65 @@ func buildTiming(b *builder) Section {
 	return s
 }
 
-// buildLatency has the rows of vllm bench serve for the time from a request to its answer.
+// buildLatency shows how long requests took, as the workers saw it and as model servers did.
 func buildLatency(b *builder) Section {
-	s := Section{ID: "latency", Title: "End-to-end latency", Columns: newColumns("")}
-	d := b.run.Results.LatencySeconds
-	if d == nil {
-		return s
+	s := Section{ID: "latency", Title: "Latency", Columns: newColumns("Mean", "Median", "p90", "p99", "Max")}
+	r := b.run.Results
+	inMilliseconds := func(d *metadata.Distribution) *metadata.Distribution {
+		if d == nil {
+			return nil
+		}
+		return &metadata.Distribution{
+			Mean: d.Mean * 1000,
+			P50:  d.P50 * 1000,
+			P90:  d.P90 * 1000,
+			P99:  d.P99 * 1000,
+			Max:  d.Max * 1000,
+		}
+	}
+
+	s.addDistribution("End to end (ms)", inMilliseconds(r.LatencySeconds), formatAmount)
+	s.addDistribution("Last attempt (ms)", inMilliseconds(r.LastAttemptSeconds), formatAmount)
+
+	if r.LastAttemptSeconds != nil {
+		s.addNote("End to end is from the start of the first attempt to the end of the last one.")
 	}
 
 	for _, row := range []struct {
-		name  string
-		value float64
-	}{{"Mean", d.Mean}, {"Median", d.P50}, {"P90", d.P90}, {"P99", d.P99}, {"Max", d.Max}} {
-		s.addRow(row.name+" E2EL (ms)", Cell{Text: formatMilliseconds(row.value), Value: new(row.value * 1000)})
+		name string
+		of   *metadata.ServerDistribution
+	}{
+		{"Time to first token (ms)", r.TimeToFirstTokenSeconds},
+		{"Time per output token (ms)", r.TimePerOutputTokenSeconds},
+	} {
+		if d := row.of; d != nil {
+			s.addRow(row.name, figureCell(new(d.Mean*1000), formatAmount), figureCell(new(d.P50*1000), formatAmount),
+				figureCell(new(d.P90*1000), formatAmount), figureCell(new(d.P99*1000), formatAmount), unknown)
+			s.addNote("%s is what the model servers measured, over all that they ran at the time: %s.",
+				strings.TrimSuffix(row.name, " (ms)"), d.Source)
+		}
 	}
 
 	return s
 }
 
-// buildEnergy shows the energy of the cards, and the costs.
-func buildEnergy(b *builder) Section {
-	s := Section{ID: "energy", Title: "Energy and cost", Columns: newColumns("")}
+// buildCosts shows the energy of the cards, and what it and the same tokens at an API cost.
+func buildCosts(b *builder) Section {
+	s := Section{ID: "cost", Title: "Energy and cost", Form: FormPairs, Columns: newColumns("")}
 	r, p := b.run.Results, b.Prices
-	s.addKnownRow("Energy", r.EnergyJoules, func(j float64) string { return formatAmount(j/joulesPerKWh) + " kWh" })
+	s.addKnownRow("Energy", r.EnergyJoules, formatEnergy)
 	s.addKnownRow("Energy per 1,000 output tokens (J)", r.JoulesPer1000OutputTokens, formatAmount)
 	if p.KWh != nil {
-		s.addRow(fmt.Sprintf("Energy at %s per kWh", formatMoney(*p.KWh)),
-			figureCell(energyCost(r.EnergyJoules, *p.KWh), formatMoney))
+		s.addRow(fmt.Sprintf("Energy at %s per kWh", p.format(*p.KWh)), p.moneyCell(energyCost(r.EnergyJoules, *p.KWh)))
 	}
 
 	if p.In != nil || p.Out != nil {
-		s.addRow("The same tokens at an API", figureCell(tokenCost(r, p), formatMoney))
-		s.addNote("API prices per million tokens: %s in, %s out.", formatPrice(p.In), formatPrice(p.Out))
+		s.addRow("The same tokens at an API", p.moneyCell(tokenCost(r, p)))
+		s.addNote("API prices per million tokens: %s for input, %s for output.", p.formatPrice(p.In), p.formatPrice(p.Out))
+	}
+
+	if note := p.unitNote(); note != "" && len(s.Rows) > 0 {
+		s.addNote("%s", note)
 	}
 
 	return s
@@ -155,19 +184,20 @@ func tokenCost(r metadata.Results, p Prices) *float64 {
 	return &cost
 }
 
-func formatPrice(p *float64) string {
-	if p == nil {
+// formatPrice writes a price that may be unknown.
+func (p Prices) formatPrice(v *float64) string {
+	if v == nil {
 		return "nothing"
 	}
-	return formatMoney(*p)
+	return p.format(*v)
 }
 
 // buildMemory shows how the model servers use the cards' memory.
 func buildMemory(b *builder) Section {
 	s := Section{
 		ID:      "memory",
-		Title:   "Memory",
-		Columns: newColumns("Weights", "KV cache", "CUDA graphs", "Most in use", "Of"),
+		Title:   "GPU memory",
+		Columns: newColumns("Weights", "KV cache", "CUDA graphs", "Peak use", "Of"),
 	}
 	for _, w := range b.run.Workers {
 		m := w.MemoryBytes

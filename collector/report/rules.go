@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/promptmill/promptmill/collector/metadata"
 )
@@ -13,7 +15,6 @@ var rules = []struct {
 	name string
 	says func(*builder) string
 }{
-	{"success", concludeSuccess},
 	{"speed", concludeSpeed},
 	{"energy", concludeEnergy},
 	{"estimate", explainNoEstimate},
@@ -41,67 +42,78 @@ func (b *builder) drawConclusions() []Conclusion {
 	return list
 }
 
-// concludeSuccess: always; it names the most frequent cause of failure.
-func concludeSuccess(b *builder) string {
-	n, failed := int64(countRequests(b.run)), int64(b.run.Results.FailureCount)
-	switch {
-	case n == 0:
-		return "No request has ended."
-	case failed == 0 && n == 1:
-		return "The one request was answered."
-	case failed == 0:
-		return fmt.Sprintf("All %s requests were answered.", formatCount(n))
-	}
-
-	text := fmt.Sprintf("%s of %s failed (%s)", formatCount(failed), formatPlural(n, "request"), formatShare(failed, n))
-	if causes := sortedByCount(b.run.Results.Failures); len(causes) == 1 {
-		text += ", all of them of " + describeCause(causes[0])
-	} else if len(causes) > 1 {
-		text += fmt.Sprintf(", most often of %s (%s)", describeCause(causes[0]),
-			formatCount(b.run.Results.Failures[causes[0]]))
-	}
-
-	return text + "."
-}
-
 // alike is the difference between two speeds that is not called one.
 const alike = 0.02
 
-// concludeSpeed: there is a baseline, both have answers and a token throughput, or at least a
-// request throughput.
+// concludeSpeed: there is a baseline, both have answers, and a throughput of requests or of output
+// tokens is known of both.
 func concludeSpeed(b *builder) string {
 	if b.Baseline == nil {
 		return ""
 	}
 
 	now, then := b.run.Results, b.Baseline.Results
-	d := relativeChange(now.ThroughputTokensPerSec, then.ThroughputTokensPerSec)
-	if d == nil {
-		d = relativeChange(now.ThroughputRequestsPerSec, then.ThroughputRequestsPerSec)
-	}
-
-	if d == nil || now.SuccessCount == 0 || then.SuccessCount == 0 {
+	tokens := relativeChange(now.OutputTokensPerSec, then.OutputTokensPerSec)
+	requests := relativeChange(now.ThroughputRequestsPerSec, then.ThroughputRequestsPerSec)
+	if tokens == nil && requests == nil || now.SuccessCount == 0 || then.SuccessCount == 0 {
 		return ""
 	}
 
-	text := formatDifference(*d, "faster", "slower") + " " + b.baselineName()
-	if math.Abs(*d) <= alike {
-		text = "As fast as " + b.baselineName() + " (" + formatChange(*d) + ")"
+	var parts []string
+	if tokens != nil {
+		parts = append(parts, formatDifference(*tokens, "output tokens/s"))
+	}
+	if requests != nil {
+		parts = append(parts, formatDifference(*requests, "requests/s"))
 	}
 
+	text := strings.Join(parts, " and ") + " " + linkTo(tokens, requests) + " " + b.baselineName()
 	mine := formatShare(int64(now.SuccessCount), int64(countRequests(b.run)))
 	its := formatShare(int64(then.SuccessCount), int64(countRequests(b.Baseline)))
 	if mine == its {
-		text += " at the same success rate"
+		text += ", with the same share answered"
 	} else {
-		text += fmt.Sprintf(" at a success rate of %s instead of %s", mine, its)
+		text += fmt.Sprintf(", with %s answered instead of %s", mine, its)
 	}
 
 	if known, same := compareInputs(b.run, b.Baseline); known && !same {
 		text += ", on another input"
 	}
 
-	return text + "."
+	return upperFirst(text) + "."
+}
+
+// formatDifference says by how much a quantity is more, in percent or as a factor.
+func formatDifference(d float64, quantity string) string {
+	switch {
+	case math.Abs(d) <= alike:
+		return fmt.Sprintf("as many %s (%s)", quantity, formatChange(d))
+	case d >= 1:
+		return formatTimes(d+1) + " as many " + quantity
+	case d > 0:
+		return fmt.Sprintf("%.0f%% more %s", 100*d, quantity)
+	}
+	return fmt.Sprintf("%.0f%% fewer %s", -100*d, quantity)
+}
+
+// linkTo is the word between the last of two differences and the baseline.
+func linkTo(tokens, requests *float64) string {
+	last := tokens
+	if requests != nil {
+		last = requests
+	}
+
+	if *last >= 1 || math.Abs(*last) <= alike {
+		return "as"
+	}
+
+	return "than"
+}
+
+// upperFirst begins a sentence.
+func upperFirst(text string) string {
+	first, size := utf8.DecodeRuneInString(text)
+	return string(unicode.ToUpper(first)) + text[size:]
 }
 
 // concludeDropped: some results did not fit the run.
@@ -110,19 +122,8 @@ func concludeDropped(b *builder) string {
 	if n == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s of results, or lines of them, did not fit the run and were dropped: a worker of another version sent them, another program, or an intruder on the bus. The collector's log has the first of each kind.",
+	return fmt.Sprintf("%s of results, or lines in them, did not fit the run and were dropped. They came from a worker of another version, from another program, or from an intruder on the bus; the collector's log has the first of each kind.",
 		formatPlural(n, "message"))
-}
-
-// formatDifference returns by how much a value is more, in percent or as a factor.
-func formatDifference(d float64, more, less string) string {
-	switch {
-	case d >= 1:
-		return formatTimes(d+1) + " as fast as"
-	case d >= 0:
-		return fmt.Sprintf("%.0f%% %s than", 100*d, more)
-	}
-	return fmt.Sprintf("%.0f%% %s than", -100*d, less)
 }
 
 // concludeEnergy: there is a baseline, and the energy of a token differs by 5% or more.
@@ -136,7 +137,7 @@ func concludeEnergy(b *builder) string {
 		return ""
 	}
 
-	return fmt.Sprintf("An output token took %.0f%% %s energy than with %s.",
+	return fmt.Sprintf("Each output token took %.0f%% %s energy than with %s.",
 		100*math.Abs(*d), map[bool]string{true: "more", false: "less"}[*d > 0], b.baselineName())
 }
 
@@ -146,9 +147,9 @@ func concludeTokensUnknown(b *builder) string {
 	case b.run.Results.SuccessCount == 0:
 		return ""
 	case b.run.Results.TotalTokens == nil:
-		return "The number of tokens is unknown: the answers do not report their usage."
+		return "The answers report no usage, so the number of tokens is not known."
 	case hasPartialUsage(b.run):
-		return "Some answers do not report their usage, so all totals and rates of tokens are too low."
+		return "Some answers report no usage, so all token totals and rates are too low."
 	}
 
 	return ""
@@ -168,7 +169,7 @@ func concludeTruncated(b *builder) string {
 	if cut == 0 || cut*100 < all {
 		return ""
 	}
-	return fmt.Sprintf("%s of the answers were cut off at their limit of tokens: raise it in the requests, or run with --retry-truncated 4.",
+	return fmt.Sprintf("%s of the answers were cut off at their token limit: raise the limit in the requests, or run with --retry-truncated 4.",
 		formatShare(cut, all))
 }
 
@@ -178,7 +179,7 @@ func concludeIdle(b *builder) string {
 	if r.IdleTimeSeconds == nil || *r.IdleTimeSeconds < max(1, 0.05*r.TotalTimeSeconds) {
 		return ""
 	}
-	return fmt.Sprintf("No worker was at work for %s of %s.",
+	return fmt.Sprintf("No worker was working for %s of %s.",
 		formatDuration(*r.IdleTimeSeconds), formatDuration(max(r.TotalTimeSeconds, *r.IdleTimeSeconds)))
 }
 
@@ -194,7 +195,7 @@ func concludeStops(b *builder) string {
 	text := "A limit stopped the run once: "
 	switch n := len(stops); {
 	case n > named:
-		text = fmt.Sprintf("Limits stopped the run %s times, at last: ", formatCount(int64(n)))
+		text = fmt.Sprintf("Limits stopped the run %s times, most recently: ", formatCount(int64(n)))
 	case n > 1:
 		text = fmt.Sprintf("Limits stopped the run %d times: ", n)
 	}
@@ -235,7 +236,7 @@ func concludeRepeatedAttempts(b *builder) string {
 	if again == 0 || r.Attempts < again || again*100 < r.Attempts {
 		return ""
 	}
-	return fmt.Sprintf("%s of the attempts had to be made again, most often after %s.",
+	return fmt.Sprintf("%s of the attempts had to be repeated, mostly after %s.",
 		formatShare(again, r.Attempts), describeCause(sortedByCount(r.AttemptFailures)[0]))
 }
 
@@ -245,7 +246,7 @@ func concludeLoadTime(b *builder) string {
 	if r.ModelLoadTimeSeconds == nil || *r.ModelLoadTimeSeconds <= r.InferenceTimeSeconds || countRequests(b.run) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("Loading the model took longer (%s) than all requests (%s): for runs this small, keep the server up.",
+	return fmt.Sprintf("Loading the model took longer (%s) than all the requests (%s): for runs this small, keep the server running.",
 		formatShort(*r.ModelLoadTimeSeconds), formatShort(r.InferenceTimeSeconds))
 }
 
@@ -255,7 +256,7 @@ func concludeSlowTail(b *builder) string {
 	if d == nil || d.P50 <= 0 || d.P99 < 10*d.P50 || b.run.Results.SuccessCount < 100 {
 		return ""
 	}
-	return fmt.Sprintf("One request in a hundred took %s as long as the median, or longer.",
+	return fmt.Sprintf("One request in a hundred took at least %s as long as the median.",
 		formatTimes(math.Round(d.P99/d.P50)))
 }
 
@@ -337,7 +338,7 @@ func concludeMemoryFull(b *builder) string {
 		for _, g := range w.GPUs {
 			if used, total := g.MemoryUsedBytesMax, g.MemoryBytes; used != nil && total != nil && *total > 0 &&
 				*used*100 >= *total*98 {
-				return fmt.Sprintf("GPU %d of %s had %s of its memory in use: a longer request might not fit.",
+				return fmt.Sprintf("GPU %d of %s had %s of its memory in use, so a longer request might not fit.",
 					g.Index, w.DisplayName(), formatShare(*used, *total))
 			}
 		}
@@ -369,6 +370,6 @@ func concludeUneven(b *builder) string {
 		return ""
 	}
 
-	return fmt.Sprintf("%s did %s, less than half of what %s did (%s).",
+	return fmt.Sprintf("%s handled %s, fewer than half as many as %s (%s).",
 		slow, formatPlural(*least, "request"), fast, formatCount(*most))
 }

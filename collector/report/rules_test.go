@@ -52,83 +52,67 @@ func TestConclusions(t *testing.T) {
 
 	const moreSlots = "start it with -np 32 (and a -c for as many) if it has the memory, and for prompts that have little in common with --cache-ram 0 too."
 	before := time.Date(2025, 12, 31, 0, 0, 0, 0, time.UTC)
+	fast := other(func(r *metadata.Run) { r.Results.OutputTokensPerSec = new(100.0) })
 	for _, c := range []struct {
 		rule, what string
 		run        func(*metadata.Run)
 		baseline   *metadata.Run
 		want       string // empty: says nothing
 	}{
-		{"success", "all is well", nil, nil, "All 100 requests were answered."},
-		{"success", "one cause", func(r *metadata.Run) {
-			r.Results.SuccessCount, r.Results.FailureCount, r.Results.Failures = 98, 2, map[string]int64{"timeout": 2}
-		}, nil, "2 of 100 requests failed (2%), all of them of timeout."},
-		{"success", "the server refuses", func(r *metadata.Run) {
-			r.Results.SuccessCount, r.Results.FailureCount, r.Results.Failures = 0, 2, map[string]int64{"http_400": 2}
-		}, nil, "2 of 2 requests failed (100%), all of them of HTTP 400."},
-		{"success", "several causes", func(r *metadata.Run) {
-			r.Results.SuccessCount, r.Results.FailureCount, r.Results.Failures = 97, 3, map[string]int64{
-				"poison":  1,
-				"timeout": 2,
-			}
-		}, nil, "3 of 100 requests failed (3%), most often of timeout (2)."},
-		{"success", "the causes are not known", func(r *metadata.Run) { r.Results.FailureCount = 100 }, nil,
-			"100 of 200 requests failed (50%)."},
-		{"success", "nothing was done", func(r *metadata.Run) { r.Results.SuccessCount = 0 }, nil,
-			"No request has ended."},
-
 		{"speed", "no baseline", nil, nil, ""},
-		{"speed", "slower", func(r *metadata.Run) { r.Results.ThroughputTokensPerSec = new(61.0) }, other(nil),
-			"39% slower than large at the same success rate."},
-		{"speed", "faster", func(r *metadata.Run) { r.Results.ThroughputTokensPerSec = new(150.0) }, other(nil),
-			"50% faster than large at the same success rate."},
-		{"speed", "much faster", func(r *metadata.Run) { r.Results.ThroughputTokensPerSec = new(300.0) }, other(nil),
-			"3 times as fast as large at the same success rate."},
-		{"speed", "alike", func(r *metadata.Run) { r.Results.ThroughputTokensPerSec = new(101.5) }, other(nil),
-			"As fast as large (+1.5%) at the same success rate."},
+		{"speed", "fewer", func(r *metadata.Run) {
+			r.Results.OutputTokensPerSec, r.Results.ThroughputRequestsPerSec = new(61.0), new(5.0)
+		}, fast, "39% fewer output tokens/s and 50% fewer requests/s than large, with the same share answered."},
+		{"speed", "more", func(r *metadata.Run) {
+			r.Results.OutputTokensPerSec, r.Results.ThroughputRequestsPerSec = new(150.0), new(11.0)
+		}, fast, "50% more output tokens/s and 10% more requests/s than large, with the same share answered."},
+		{"speed", "many more", func(r *metadata.Run) {
+			r.Results.OutputTokensPerSec, r.Results.ThroughputRequestsPerSec = new(300.0), new(25.0)
+		}, fast, "3 times as many output tokens/s and 2.5 times as many requests/s as large, with the same share answered."},
+		{"speed", "alike", func(r *metadata.Run) { r.Results.OutputTokensPerSec = new(101.5) }, fast,
+			"As many output tokens/s (+1.5%) and as many requests/s (0%) as large, with the same share answered."},
 		{"speed", "failures count", nil,
 			other(func(r *metadata.Run) { r.Results.SuccessCount, r.Results.FailureCount = 90, 10 }),
-			"As fast as large (0%) at a success rate of 100% instead of 90%."},
-		{"speed", "without tokens, by requests", func(r *metadata.Run) {
-			r.Results.ThroughputTokensPerSec, r.Results.ThroughputRequestsPerSec = nil, new(5.0)
-		}, other(nil), "50% slower than large at the same success rate."},
+			"As many requests/s (0%) as large, with 100% answered instead of 90%."},
+		{"speed", "the tokens of input and output together are no speed", func(r *metadata.Run) {
+			r.Results.ThroughputTokensPerSec, r.Results.ThroughputRequestsPerSec = new(900.0), new(5.0)
+		}, other(nil), "50% fewer requests/s than large, with the same share answered."},
 		{"speed", "another input", func(r *metadata.Run) {
 			r.Test.InputSHA256 = "a"
-			r.Results.ThroughputTokensPerSec = new(50.0)
+			r.Results.ThroughputRequestsPerSec = new(5.0)
 		},
 			other(func(r *metadata.Run) { r.Test.InputSHA256 = "b" }),
-			"50% slower than large at the same success rate, on another input."},
-		{"speed", "a speed is unknown", func(r *metadata.Run) {
-			r.Results.ThroughputTokensPerSec, r.Results.ThroughputRequestsPerSec = nil, nil
-		}, other(nil), ""},
+			"50% fewer requests/s than large, with the same share answered, on another input."},
+		{"speed", "a speed is unknown", func(r *metadata.Run) { r.Results.ThroughputRequestsPerSec = nil }, other(nil), ""},
 
 		{"speed", "nothing was answered",
 			func(r *metadata.Run) { r.Results.SuccessCount, r.Results.FailureCount = 0, 100 }, other(nil), ""},
-		{"speed", "the same model", func(r *metadata.Run) { r.Results.ThroughputTokensPerSec = new(50.0) },
+		{"speed", "the same model", func(r *metadata.Run) { r.Results.ThroughputRequestsPerSec = new(5.0) },
 			some(func(r *metadata.Run) { r.TestID = "before" }),
-			"50% slower than before at the same success rate."},
+			"50% fewer requests/s than before, with the same share answered."},
 
 		{"energy", "less", func(r *metadata.Run) { r.Results.JoulesPer1000OutputTokens = new(80.0) },
 			other(func(r *metadata.Run) { r.Results.JoulesPer1000OutputTokens = new(100.0) }),
-			"An output token took 20% less energy than with large."},
+			"Each output token took 20% less energy than with large."},
 		{"energy", "more", func(r *metadata.Run) { r.Results.JoulesPer1000OutputTokens = new(150.0) },
 			other(func(r *metadata.Run) { r.Results.JoulesPer1000OutputTokens = new(100.0) }),
-			"An output token took 50% more energy than with large."},
+			"Each output token took 50% more energy than with large."},
 		{"energy", "about the same", func(r *metadata.Run) { r.Results.JoulesPer1000OutputTokens = new(103.0) },
 			other(func(r *metadata.Run) { r.Results.JoulesPer1000OutputTokens = new(100.0) }), ""},
 		{"energy", "unknown", func(r *metadata.Run) { r.Results.JoulesPer1000OutputTokens = new(103.0) },
 			other(nil), ""},
 
 		{"estimate", "too few", func(r *metadata.Run) { r.Results.SuccessCount = 10 }, nil,
-			"Ten requests are too few for an estimate: a run of 100 requests would do."},
+			"Ten requests are too few for an estimate: a run of 100 requests would be enough."},
 		{"estimate", "too few for the concurrency",
 			func(r *metadata.Run) { r.Results.PeakConcurrentRequests = new(int64(64)) }, nil,
-			"100 requests are too few for an estimate: a run of 192 requests would do."},
+			"100 requests are too few for an estimate: a run of 192 requests would be enough."},
 		{"estimate", "no series", nil, nil,
-			"No estimate is possible: the metadata has no time series, so the rate may have been anything on the way."},
+			"No estimate is possible: the metadata has no time series, so how the rate changed is not known."},
 
 		{"estimate", "too short for its concurrency, which is unknown",
 			func(r *metadata.Run) { r.Results.MeanConcurrentRequests = new(63.5) }, nil,
-			"100 requests are too few for an estimate: a run of 191 requests would do."},
+			"100 requests are too few for an estimate: a run of 191 requests would be enough."},
 		{"estimate", "all have failed",
 			func(r *metadata.Run) { r.Results.SuccessCount, r.Results.FailureCount = 0, 100 }, nil, ""},
 
@@ -138,22 +122,22 @@ func TestConclusions(t *testing.T) {
 		{"tokens unknown", "some are known", func(r *metadata.Run) {
 			r.Manifest, r.Results.LatencySeconds = &proto.Manifest{}, &metadata.Distribution{}
 		}, nil,
-			"Some answers do not report their usage, so all totals and rates of tokens are too low."},
+			"Some answers report no usage, so all token totals and rates are too low."},
 		{"tokens unknown", "known", nil, nil, ""},
 		{"tokens unknown", "unknown", func(r *metadata.Run) { r.Results.TotalTokens = nil }, nil,
-			"The number of tokens is unknown: the answers do not report their usage."},
+			"The answers report no usage, so the number of tokens is not known."},
 
 		{"cut off", "many", func(r *metadata.Run) {
 			r.Results.FinishReasons = map[string]int64{"stop": 92, "length": 8}
 		}, nil,
-			"8% of the answers were cut off at their limit of tokens: raise it in the requests, or run with --retry-truncated 4."},
+			"8% of the answers were cut off at their token limit: raise the limit in the requests, or run with --retry-truncated 4."},
 		{"cut off", "a few", func(r *metadata.Run) {
 			r.Results.FinishReasons = map[string]int64{"stop": 992, "length": 8}
 		}, nil, ""},
 
 		{"idle", "long", func(r *metadata.Run) {
 			r.Results.IdleTimeSeconds, r.Results.TotalTimeSeconds = new(600.0), 3600
-		}, nil, "No worker was at work for 10 min of 60 min."},
+		}, nil, "No worker was working for 10 min of 60 min."},
 		{"idle", "short", func(r *metadata.Run) { r.Results.IdleTimeSeconds = new(0.5) }, nil, ""},
 		{"stops", "none", nil, nil, ""},
 		{"stops", "one", func(r *metadata.Run) {
@@ -166,7 +150,7 @@ func TestConclusions(t *testing.T) {
 				{Tokens: 5280, MaxTokens: 5000},
 				{Limit: "failed>1%", Count: 2, Ended: 100},
 			}
-		}, nil, "Limits stopped the run 4 times, at last: failed>1% (11 of 100), 5,000 tokens, failed>1% (2 of 100)."},
+		}, nil, "Limits stopped the run 4 times, most recently: failed>1% (11 of 100), 5,000 tokens, failed>1% (2 of 100)."},
 		{"interruptions", "none", nil, nil, ""},
 		{"interruptions", "one", func(r *metadata.Run) {
 			r.Results.Interruptions, r.Results.LostTimeSeconds = 1, new(90.0)
@@ -176,17 +160,17 @@ func TestConclusions(t *testing.T) {
 
 		{"repeated attempts", "many", func(r *metadata.Run) {
 			r.Results.Attempts, r.Results.AttemptFailures = 110, map[string]int64{"timeout": 3, "503": 7}
-		}, nil, "9.1% of the attempts had to be made again, most often after HTTP 503."},
+		}, nil, "9.1% of the attempts had to be repeated, mostly after HTTP 503."},
 		{"repeated attempts", "a few", func(r *metadata.Run) {
 			r.Results.Attempts, r.Results.AttemptFailures = 1000, map[string]int64{"timeout": 3}
 		}, nil, ""},
 		{"model load", "longer than the work",
 			func(r *metadata.Run) { r.Results.ModelLoadTimeSeconds = new(678.5) }, nil,
-			"Loading the model took longer (678 s) than all requests (10.0 s): for runs this small, keep the server up."},
+			"Loading the model took longer (678 s) than all the requests (10.0 s): for runs this small, keep the server running."},
 		{"model load", "shorter", func(r *metadata.Run) { r.Results.ModelLoadTimeSeconds = new(9.0) }, nil, ""},
 		{"tail", "long", func(r *metadata.Run) { r.Results.LatencySeconds = &metadata.Distribution{P50: 2, P99: 30} },
 			nil,
-			"One request in a hundred took 15 times as long as the median, or longer."},
+			"One request in a hundred took at least 15 times as long as the median."},
 		{"tail", "short", func(r *metadata.Run) { r.Results.LatencySeconds = &metadata.Distribution{P50: 2, P99: 10} },
 			nil, ""},
 
@@ -253,7 +237,7 @@ func TestConclusions(t *testing.T) {
 					},
 				},
 			}
-		}, nil, "GPU 1 of a had 99% of its memory in use: a longer request might not fit."},
+		}, nil, "GPU 1 of a had 99% of its memory in use, so a longer request might not fit."},
 		{"memory full", "room is left", func(r *metadata.Run) {
 			r.Workers = []metadata.Worker{
 				{Name: "a", GPUs: []metadata.GPU{{MemoryBytes: new(int64(1000)), MemoryUsedBytesMax: new(int64(900))}}},
@@ -261,7 +245,7 @@ func TestConclusions(t *testing.T) {
 		}, nil, ""},
 		{"uneven workers", "uneven", func(r *metadata.Run) {
 			r.Workers = []metadata.Worker{worker("a", 300, before), worker("b", 100, before)}
-		}, nil, "b did 100 requests, less than half of what a did (300)."},
+		}, nil, "b handled 100 requests, fewer than half as many as a (300)."},
 		{"uneven workers", "one came later", func(r *metadata.Run) {
 			r.Workers = []metadata.Worker{worker("a", 300, before), worker("b", 100, r.Timestamp.Add(time.Second))}
 		}, nil, ""},
@@ -296,7 +280,9 @@ func TestWorkersNotes(t *testing.T) {
 	} {
 		r := Build(some(func(r *metadata.Run) {
 			for i, several := range c.several {
-				r.Workers = append(r.Workers, metadata.Worker{Name: string(rune('a' + i)), SeveralServers: several})
+				r.Workers = append(r.Workers, metadata.Worker{
+					Name: string(rune('a' + i)), Requests: new(int64(50)), SeveralServers: several,
+				})
 			}
 		}), Options{})
 

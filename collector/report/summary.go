@@ -6,28 +6,121 @@ import (
 	"github.com/promptmill/promptmill/collector/metadata"
 )
 
-// buildSummary shows the most important figures.
+// mostTiles are as many figures as one takes in at a glance.
+const mostTiles = 6
+
+// buildSummary has the most important figures that are known, each with what it is to be seen
+// beside.
 func buildSummary(b *builder) Section {
-	s := Section{ID: "summary", Title: "Summary", Columns: newColumns("")}
-	r := b.run.Results
-	s.addRow("Success rate", successRateCell(b.run))
-	s.addRow("Throughput", figureCell(r.ThroughputTokensPerSec, formatTokenRate))
-	s.addRow("Requests per second", figureCell(r.ThroughputRequestsPerSec, formatRequestRate))
-	s.addRow("Inference time", figureCell(&r.InferenceTimeSeconds, formatSeconds))
-	s.addRow("Model load time", figureCell(r.ModelLoadTimeSeconds, formatSeconds))
-	s.addRow("Model size", figureCell(toFloat(maxWeights(b.run)), formatSize))
-	s.addRow("Memory", figureCell(toFloat(maxMemoryUsed(b.run)), formatSize))
+	s := Section{ID: "summary", Title: "Summary", Form: FormTiles, Columns: newColumns("", "")}
+	s.Columns[2].Number = false
+	for _, tile := range []func(*builder) (name string, figure, detail Cell){
+		answeredTile, requestRateTile, outputRateTile, latencyTile, workTile, costTile, energyTile, wasteTile, peakTile,
+	} {
+		name, figure, detail := tile(b)
+		if figure.isUnknown() || name == "" {
+			continue
+		}
+
+		s.addRow(name, figure, detail)
+		if len(s.Rows) == mostTiles {
+			break
+		}
+	}
 
 	return s
 }
 
-func successRateCell(run *metadata.Run) Cell {
-	rate := answeredCell(run)
-	if rate.Value != nil {
-		rate.Text += fmt.Sprintf(" (%s of %s)", formatCount(int64(run.Results.SuccessCount)),
-			formatCount(int64(countRequests(run))))
+func answeredTile(b *builder) (name string, figure, detail Cell) {
+	return "Answered", answeredCell(b.run), textCell(fmt.Sprintf("%s of %s",
+		formatCount(int64(b.run.Results.SuccessCount)), formatCount(int64(countRequests(b.run)))))
+}
+
+func requestRateTile(b *builder) (name string, figure, detail Cell) {
+	r := b.run.Results
+	if r.PeakRequestsPerSec != nil {
+		detail = textCell("peak " + formatAmount(*r.PeakRequestsPerSec))
 	}
-	return rate
+	return "Requests/s", figureCell(r.ThroughputRequestsPerSec, formatAmount), detail
+}
+
+func outputRateTile(b *builder) (name string, figure, detail Cell) {
+	r := b.run.Results
+	if r.InputTokensPerSec != nil {
+		detail = textCell(formatAmount(*r.InputTokensPerSec) + " input tokens/s")
+	}
+	return "Output tokens/s", figureCell(r.OutputTokensPerSec, formatAmount), detail
+}
+
+func latencyTile(b *builder) (name string, figure, detail Cell) {
+	d := b.run.Results.LatencySeconds
+	if d == nil {
+		return "", unknown, Cell{}
+	}
+	return "Median latency", figureCell(&d.P50, formatShort), textCell("p99 " + formatShort(d.P99) + ", end to end")
+}
+
+func workTile(b *builder) (name string, figure, detail Cell) {
+	r := b.run.Results
+	if r.InferenceTimeSeconds <= 0 {
+		return "", unknown, Cell{}
+	}
+
+	if r.TotalTimeSeconds > 0 {
+		detail = textCell("of " + formatDuration(r.TotalTimeSeconds) + " wall time")
+	}
+
+	return "Time worked", figureCell(&r.InferenceTimeSeconds, formatDuration), detail
+}
+
+// costTile is the cost of the energy, beside that of the same tokens at an API, or else that.
+func costTile(b *builder) (name string, figure, detail Cell) {
+	p := b.Prices
+	var energy, api *float64
+	if p.KWh != nil {
+		energy = energyCost(b.run.Results.EnergyJoules, *p.KWh)
+	}
+	if p.In != nil || p.Out != nil {
+		api = tokenCost(b.run.Results, p)
+	}
+
+	switch {
+	case energy != nil && api != nil:
+		return "Energy cost", p.moneyCell(energy), textCell(p.format(*api) + " at an API")
+	case energy != nil:
+		return "Energy cost", p.moneyCell(energy), textCell(formatEnergy(*b.run.Results.EnergyJoules))
+	case api != nil:
+		return "Cost at an API", p.moneyCell(api), textCell("for the same tokens")
+	}
+
+	return "", unknown, Cell{}
+}
+
+func energyTile(b *builder) (name string, figure, detail Cell) {
+	r := b.run.Results
+	if b.Prices.KWh != nil { // the cost stands there already
+		return "", unknown, Cell{}
+	}
+	if r.JoulesPer1000OutputTokens != nil {
+		detail = textCell(formatAmount(*r.JoulesPer1000OutputTokens) + " J per 1,000 output tokens")
+	}
+	return "Energy", figureCell(r.EnergyJoules, formatEnergy), detail
+}
+
+func wasteTile(b *builder) (name string, figure, detail Cell) {
+	w := b.run.Results.Wasted
+	if w == nil || w.TokenShare == nil {
+		return "", unknown, Cell{}
+	}
+	return "Wasted", percentCell(*w.TokenShare), textCell("of the output tokens")
+}
+
+func peakTile(b *builder) (name string, figure, detail Cell) {
+	r := b.run.Results
+	if r.MeanConcurrentRequests != nil {
+		detail = textCell("mean " + formatAmount(*r.MeanConcurrentRequests))
+	}
+	return "Peak in flight", figureCell(toFloat(r.PeakConcurrentRequests), formatInteger), detail
 }
 
 // answeredCell is the part of the requests that were answered.
@@ -93,7 +186,7 @@ func buildComparison(b *builder) Section {
 	}
 
 	now, then := b.run.Results, b.Baseline.Results
-	s.addRow("Success rate", answeredCell(b.run), answeredCell(b.Baseline), Cell{})
+	s.addRow("Answered", answeredCell(b.run), answeredCell(b.Baseline), Cell{})
 	row := func(name string, now, then *float64, format func(float64) string) {
 		if now != nil && then != nil {
 			s.addRow(name, figureCell(now, format), figureCell(then, format),
@@ -102,40 +195,41 @@ func buildComparison(b *builder) Section {
 	}
 
 	n, m := countRequests(b.run), countRequests(b.Baseline)
-	row("Throughput", now.ThroughputTokensPerSec, then.ThroughputTokensPerSec, formatTokenRate)
-	row("Output token throughput", now.OutputTokensPerSec, then.OutputTokensPerSec, formatTokenRate)
-	row("Requests per second", now.ThroughputRequestsPerSec, then.ThroughputRequestsPerSec, formatRequestRate)
+	row("Output tokens/s", now.OutputTokensPerSec, then.OutputTokensPerSec, formatAmount)
+	row("Requests/s", now.ThroughputRequestsPerSec, then.ThroughputRequestsPerSec, formatAmount)
+	row("Input tokens/s", now.InputTokensPerSec, then.InputTokensPerSec, formatAmount)
+	row("Total tokens/s", now.ThroughputTokensPerSec, then.ThroughputTokensPerSec, formatAmount)
 	if n == m {
-		row("Inference time", &now.InferenceTimeSeconds, &then.InferenceTimeSeconds, formatSeconds)
+		row("Time worked", &now.InferenceTimeSeconds, &then.InferenceTimeSeconds, formatSeconds)
 	} else {
-		s.addRow("Inference time", figureCell(&now.InferenceTimeSeconds, formatSeconds),
+		s.addRow("Time worked", figureCell(&now.InferenceTimeSeconds, formatSeconds),
 			figureCell(&then.InferenceTimeSeconds, formatSeconds), Cell{})
 	}
 
 	row("Model load time", now.ModelLoadTimeSeconds, then.ModelLoadTimeSeconds, formatShort)
-	row("Mean generated tokens", meanPerRequest(now.CompletionTokens, b.run),
+	row("Mean output tokens per request", meanPerRequest(now.CompletionTokens, b.run),
 		meanPerRequest(then.CompletionTokens, b.Baseline), formatAmount)
-	row("Median E2EL (ms)", medianOf(now.LatencySeconds), medianOf(then.LatencySeconds), formatMilliseconds)
-	row("P99 E2EL (ms)", p99Of(now.LatencySeconds), p99Of(then.LatencySeconds), formatMilliseconds)
+	row("Median latency, end to end (ms)", medianOf(now.LatencySeconds), medianOf(then.LatencySeconds), formatMilliseconds)
+	row("p99 latency, end to end (ms)", p99Of(now.LatencySeconds), p99Of(then.LatencySeconds), formatMilliseconds)
 	row("Energy per 1,000 output tokens (J)",
 		now.JoulesPer1000OutputTokens, then.JoulesPer1000OutputTokens, formatAmount)
 	row("Model size", toFloat(maxWeights(b.run)), toFloat(maxWeights(b.Baseline)), formatSize)
-	row("Memory", toFloat(maxMemoryUsed(b.run)), toFloat(maxMemoryUsed(b.Baseline)), formatSize)
+	row("GPU memory", toFloat(maxMemoryUsed(b.run)), toFloat(maxMemoryUsed(b.Baseline)), formatSize)
 
 	switch known, same := compareInputs(b.run, b.Baseline); {
 	case !known:
-		s.addNote("Whether both ran on the same input is not known.")
+		s.addNote("It is not known whether both ran on the same input.")
 	case !same:
-		s.addNote("The baseline ran on another input.")
+		s.addNote("The baseline ran on another input, so the two cannot be compared request for request.")
 	}
 
 	if low, high, ok := speedInterval(b.run, b.Baseline); ok {
-		s.addNote("Were both run again, the difference in requests per second would be between %s and %s nine times in ten.",
+		s.addNote("If both ran again, the difference in requests/s would lie between %s and %s (90%% interval).",
 			formatChange(low), formatChange(high))
 	}
 
 	if n != m {
-		s.addNote("The baseline had %s, this run %s: times cannot be compared, rates can.",
+		s.addNote("The baseline had %s and this run %s: compare rates, not times.",
 			formatPlural(int64(m), "request"), formatCount(int64(n)))
 	}
 

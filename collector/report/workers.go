@@ -13,7 +13,7 @@ func buildWorkers(b *builder) Section {
 		{Name: "Worker"},
 		{Name: "Requests", Number: true},
 		{Name: "Share", Number: true},
-		{Name: "req/s", Number: true},
+		{Name: "Requests/s", Number: true},
 		{Name: "Energy", Number: true},
 		{Name: "Power", Number: true},
 		{Name: "Load time", Number: true},
@@ -36,7 +36,7 @@ func buildWorkers(b *builder) Section {
 		}
 
 		s.addRow(w.DisplayName(), figureCell(toFloat(w.Requests), formatInteger), done, rate,
-			figureCell(w.EnergyJoules, func(j float64) string { return formatAmount(j/joulesPerKWh) + " kWh" }),
+			figureCell(w.EnergyJoules, formatEnergy),
 			figureCell(meanPower(w), func(p float64) string { return formatInteger(p) + " W" }),
 			figureCell(w.ModelLoadTimeSeconds, formatShort), textCell(gpuNames(w)), textCell(textOrUnknown(w.Platform)))
 	}
@@ -114,7 +114,7 @@ func gpuNames(w metadata.Worker) string {
 }
 
 func textOrUnknown(s *string) string {
-	if s == nil {
+	if s == nil || *s == "" {
 		return unknown.Text
 	}
 	return *s

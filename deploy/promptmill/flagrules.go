@@ -41,6 +41,10 @@ func flagRules() cmdline.Rules {
 				Commands: []string{"doctor"},
 			},
 			{
+				Flags: []string{"currency"},
+				Any:   priceFlags,
+			},
+			{
 				Flags:    []string{"replicas"}, // a bus of a command is no cluster
 				Any:      []string{"nats", "join"},
 				Commands: []string{"run", "serve"},

@@ -120,7 +120,13 @@ func TestForeignTextIsPrintable(t *testing.T) {
 			log.Warn().Msg(hostile)
 		}), 0},
 		{"a report", func(w io.Writer) {
-			r := report.Report{Title: hostile, Subtitle: hostile, Conclusions: []report.Conclusion{{Text: hostile}}}
+			r := report.Report{
+				Title:       hostile,
+				Subtitle:    hostile,
+				Warning:     hostile,
+				Answer:      hostile,
+				Conclusions: []report.Conclusion{{Text: hostile}},
+			}
 			r.Markdown(w)
 		}, 0},
 	} {

@@ -23,14 +23,7 @@ func reportCommand(env environment) *cli.Command {
 		Description: "META is the id or the label of a run, its NAME.meta.json, the output beside that, or a file " +
 			"of another tool with the same names. Every run leaves NAME.report.md and NAME.report.html. This " +
 			"command writes a report again, with another baseline or other prices.",
-		Flags: slices.Concat(reportFlags(), []cli.Flag{
-			&cli.IntFlag{
-				Name:        "workers",
-				Category:    groupReport,
-				Usage:       "`N`: number of workers to estimate for",
-				DefaultText: "as many as the run had",
-			},
-		}, reportWriterFlags(), busFlags()),
+		Flags: slices.Concat(reportFlags(), []cli.Flag{estimateWorkersFlag()}, reportWriterFlags(), busFlags()),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			o, err := parseReport(env, c)
 			if err != nil {
@@ -57,9 +50,9 @@ func parseReport(env environment, c *cli.Command) (o reportOptions, err error) {
 			"want the metadata of a run, or its id")
 	}
 
-	workers := c.Int("workers")
-	if workers < 0 {
-		return o, exit.Usage("", "--workers %d: must not be negative", workers)
+	workers, err := parseEstimateWorkers(c)
+	if err != nil {
+		return o, err
 	}
 
 	if o.to, err = parseReportWriter(env, c); err != nil {
@@ -78,6 +71,15 @@ func parseReport(env environment, c *cli.Command) (o reportOptions, err error) {
 	o.finder, err = newMetaFinder(env, c)
 
 	return o, err
+}
+
+// parseEstimateWorkers reads the number of workers to estimate for.
+func parseEstimateWorkers(c *cli.Command) (int, error) {
+	workers := c.Int("workers")
+	if workers < 0 {
+		return 0, exit.Usage("", "--workers %d: must not be negative", workers)
+	}
+	return workers, nil
 }
 
 // writeReports writes the reports of some runs.

@@ -14,13 +14,19 @@ import (
 
 // reportFlags returns the flags for the content of reports.
 func reportFlags() []cli.Flag {
-	return []cli.Flag{
+	return append([]cli.Flag{
 		&cli.StringFlag{
 			Name:        "baseline",
 			Category:    groupReport,
 			Usage:       "`META`: metadata of the run to compare with",
 			DefaultText: "the last run of another model on the same input",
 		},
+	}, estimateFlags()...)
+}
+
+// estimateFlags returns the flags for the estimates and the costs in reports.
+func estimateFlags() []cli.Flag {
+	return []cli.Flag{
 		&cli.StringFlag{
 			Name:        "estimate",
 			Category:    groupReport,
@@ -45,11 +51,47 @@ func reportFlags() []cli.Flag {
 			Usage:       "`PRICE`: price of a kilowatt-hour, in the same currency",
 			DefaultText: "unknown",
 		},
+		&cli.StringFlag{
+			Name:        "currency",
+			Category:    groupReport,
+			Usage:       "`CODE`: currency of the prices, such as USD; reports print it with each cost",
+			DefaultText: "none",
+		},
+	}
+}
+
+// priceFlags are the names of the flags of prices.
+var priceFlags = []string{"price-in", "price-out", "price-kwh"}
+
+// estimateWorkersFlag returns the flag for the workers to estimate for.
+func estimateWorkersFlag() cli.Flag {
+	return &cli.IntFlag{
+		Name:        "workers",
+		Category:    groupReport,
+		Usage:       "`N`: also estimate for this number of workers",
+		DefaultText: "1, 2, 4 and as many as the run had",
 	}
 }
 
 // parseReports reads and checks the flags of reports.
 func parseReports(env environment, c *cli.Command) (o report.Options, err error) {
+	if o, err = parseEstimateFlags(c); err != nil {
+		return o, err
+	}
+
+	if name := c.String("baseline"); name != "" {
+		state, _ := stateOf(env, c) // only the names of runs need it
+		o.BaselinePath, o.Baseline, err = metaFinder{env: env, state: state}.open(context.Background(), name)
+		if err != nil {
+			return o, fmt.Errorf("--baseline: %w", err)
+		}
+	}
+
+	return o, nil
+}
+
+// parseEstimateFlags reads and checks the flags for the estimates and the costs in reports.
+func parseEstimateFlags(c *cli.Command) (o report.Options, err error) {
 	if o.Estimates, err = parseEstimates(c.String("estimate")); err != nil {
 		return o, err
 	}
@@ -70,15 +112,24 @@ func parseReports(env environment, c *cli.Command) (o report.Options, err error)
 		*price = new(c.Float(name))
 	}
 
-	if name := c.String("baseline"); name != "" {
-		state, _ := stateOf(env, c) // only the names of runs need it
-		o.BaselinePath, o.Baseline, err = metaFinder{env: env, state: state}.open(context.Background(), name)
-		if err != nil {
-			return o, fmt.Errorf("--baseline: %w", err)
-		}
+	o.Prices.Currency, err = parseCurrency(c.String("currency"))
+
+	return o, err
+}
+
+// parseCurrency checks the code of a currency: three letters, as ISO 4217 has them.
+func parseCurrency(code string) (string, error) {
+	if code == "" {
+		return "", nil
 	}
 
-	return o, nil
+	notLetter := func(r rune) bool { return (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') }
+	if len(code) != 3 || strings.ContainsFunc(code, notLetter) {
+		return "", exit.Usage("for example --currency USD", "--currency %s: want the three letters of a currency",
+			report.ShellWords(code))
+	}
+
+	return strings.ToUpper(code), nil
 }
 
 // parseEstimates parses numbers of requests.

@@ -443,6 +443,31 @@ func TestUsageOfValues(t *testing.T) {
 			code:  2,
 		},
 		{
+			args:  "run in.jsonl --price-in 1 --currency dollars",
+			files: oneRequest,
+			err:   "--currency dollars: want the three letters of a currency",
+			hint:  "for example --currency USD",
+			code:  2,
+		},
+		{
+			args:  "run in.jsonl --currency USD",
+			files: oneRequest,
+			err:   "--currency needs --price-in, --price-out or --price-kwh",
+			hint:  "give --price-in too, or leave out --currency",
+			code:  2,
+		},
+		{
+			args: "compare a.meta.json b.meta.json --price-kwh 1 --currency 12€",
+			err:  "--currency '12€': want the three letters of a currency",
+			hint: "for example --currency USD",
+			code: 2,
+		},
+		{
+			args: "compare a.meta.json b.meta.json --workers -1",
+			err:  "--workers -1: must not be negative",
+			code: 2,
+		},
+		{
 			args:  "run in.jsonl --sim=maybe",
 			files: oneRequest,
 			err:   "--sim=maybe: must be true or false",

@@ -1,0 +1,119 @@
+package report
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/proto"
+)
+
+// answer is the outcome of the run in one sentence.
+func (b *builder) answer() string {
+	r := b.run.Results
+	ended, failed := int64(countRequests(b.run)), int64(r.FailureCount)
+	switch {
+	case ended == 0:
+		return "No request has ended" + describeStop(b.run) + "."
+	case failed > 0:
+		return fmt.Sprintf("%s of %s were answered%s; %s.", formatCount(int64(r.SuccessCount)),
+			formatPlural(max(ended, int64(b.run.Test.NumRequests)), "request"), describeStop(b.run), describeFailed(b.run))
+	case ended < int64(b.run.Test.NumRequests):
+		return fmt.Sprintf("%s of %s were answered%s%s.", formatCount(ended),
+			formatPlural(int64(b.run.Test.NumRequests), "request"), describeStop(b.run), describePace(r))
+	case ended == 1:
+		return "The one request was answered" + describePace(r) + "."
+	}
+
+	return fmt.Sprintf("All %s requests were answered%s.", formatCount(ended), describePace(r))
+}
+
+// describeStop is how a run ended that did not end with its last request.
+func describeStop(run *metadata.Run) string {
+	switch run.Status {
+	case proto.StateCancelled, proto.StateCancelling:
+		return " before the run was cancelled"
+	case proto.StateExpired:
+		return " before the run expired"
+	case proto.StatePaused:
+		return " before the run was paused"
+	}
+	return ""
+}
+
+// describePace is the time of the work and its rates, as far as they are known.
+func describePace(r metadata.Results) string {
+	var rates []string
+	if v := r.ThroughputRequestsPerSec; v != nil {
+		rates = append(rates, formatAmount(*v)+" requests/s")
+	}
+	if v := r.OutputTokensPerSec; v != nil {
+		rates = append(rates, formatAmount(*v)+" output tokens/s")
+	}
+
+	text := ""
+	if r.InferenceTimeSeconds > 0 {
+		text = " in " + formatDuration(r.InferenceTimeSeconds)
+	}
+	if len(rates) > 0 {
+		text += " at " + strings.Join(rates, " and ")
+	}
+
+	return text
+}
+
+// longestMessage is the most of a server's message that a sentence quotes, in characters.
+const longestMessage = 160
+
+// describeFailed counts the failed requests, with their most frequent cause.
+func describeFailed(run *metadata.Run) string {
+	failed := int64(run.Results.FailureCount)
+	text := formatCount(failed) + " failed"
+	causes := sortedByCount(run.Results.Failures)
+	switch {
+	case len(causes) == 0:
+		return text
+	case len(causes) > 1:
+		text += fmt.Sprintf(", mostly with %s (%s)", describeCause(causes[0]),
+			formatCount(run.Results.Failures[causes[0]]))
+	case failed == 1:
+		text += " with " + describeCause(causes[0])
+	default:
+		text += ", all with " + describeCause(causes[0])
+	}
+
+	if message := firstSentence(findFailure(run, causes[0]).Message); message != "" {
+		text += ": " + strings.TrimRight(shorten(message, longestMessage), ". ")
+	}
+
+	return text
+}
+
+// firstSentence is a message up to its first full stop, unless little stands before that.
+func firstSentence(message string) string {
+	const little = 20
+	if first, _, ok := strings.Cut(message, ". "); ok && len(first) >= little {
+		return first
+	}
+	return message
+}
+
+// shorten is the beginning of a text of at most n characters, with the sign of what is left out.
+func shorten(text string, n int) string {
+	if runes := []rune(text); len(runes) > n {
+		return strings.TrimRight(string(runes[:n-1]), " ") + "…"
+	}
+	return text
+}
+
+// verdict is the outcome in one word, which the page shows as a colour.
+func (b *builder) verdict() Verdict {
+	r := b.run.Results
+	switch {
+	case r.SuccessCount == 0:
+		return VerdictFailed
+	case r.FailureCount > 0 || countRequests(b.run) < b.run.Test.NumRequests:
+		return VerdictPartial
+	}
+	return VerdictDone
+}
