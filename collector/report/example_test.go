@@ -25,8 +25,8 @@ func ExampleBuild() {
 
 	// Output:
 	// Qwen/Qwen3-8B: 2,445 requests
-	// 2,438 of 2,445 requests were answered; 7 failed, mostly with context_length (5).
+	// 2,438 of 2,445 requests were answered; 7 failed, mostly with context_length (5): This model's maximum context length is 32768 tokens.
 	// section: Summary
 	// section: Failures
-	// section: Estimates
+	// section: Wasted work
 }
