@@ -23,6 +23,14 @@ type activityTimer struct {
 type times struct {
 	worked time.Duration // a worker was at work
 	idle   time.Duration // no worker was
+	lost   time.Duration // nobody collected the run, and no worker was seen at work
+}
+
+// add adds other times.
+func (t *times) add(other times) {
+	t.worked += other.worked
+	t.idle += other.idle
+	t.lost += other.lost
 }
 
 func newActivityTimer(now time.Time) *activityTimer {
@@ -48,6 +56,16 @@ func (t *activityTimer) noteWork(now time.Time) {
 
 	t.account(now)
 	t.lastWork = laterOf(t.lastWork, now)
+}
+
+// noteTime accounts for the time until now, without a sign of work.
+func (t *activityTimer) noteTime(now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+
+	if !t.isOverdue(now) {
+		t.account(now)
+	}
 }
 
 // promptAnswer is the longest time that the bus takes to answer, unless it is away or has

@@ -185,12 +185,17 @@ func (c *Collector) beginRun(ctx context.Context) error {
 		return err
 	}
 
-	stopped := c.cfg.Journal.State().At
+	before := *c.cfg.Journal.State()
 	if err := c.cfg.Journal.BeginSession(); err != nil {
 		return err
 	}
 
-	*c.gap = collectionGap{from: stopped, to: c.cfg.Journal.State().At}
+	*c.gap = collectionGap{from: before.AccountedTo, to: time.Now()}
+	c.gap.lostFrom = c.gap.to
+
+	if c.cfg.Journal.State().Sessions > before.Sessions {
+		c.gap.lostFrom = laterOf(before.AccountedTo, before.Began)
+	}
 
 	return nil
 }

@@ -31,7 +31,7 @@ func (c *Collector) Copy(ctx context.Context, ended proto.Manifest) error {
 
 	for {
 		state := c.cfg.Journal.State()
-		*c.gap = collectionGap{from: laterOf(state.Manifest.CreatedAt, state.Position.Time), to: at}
+		*c.gap = collectionGap{from: laterOf(state.Manifest.CreatedAt, state.Position.Time), to: at, lostFrom: at}
 
 		s := c.newSession()
 		s.copying = true

@@ -57,10 +57,11 @@ func (r *messageReader) fetchAnswer(msg jetstream.Msg) ([]byte, error) {
 	return r.answers.Payload(ctx, msg.Headers(), msg.Data())
 }
 
-// addLines adds the lines of a batch to a frame. seen are the requests that have a line.
+// addLines adds the lines of a batch to a frame. seen are the requests that have a line. It returns the
+// longest time that a request of the batch took.
 func (r *messageReader) addLines(
 	f *pendingFrame, seen *roaring.Bitmap, subject string, batch proto.Batch, lines [][]byte,
-) {
+) (took time.Duration) {
 	whole, size := true, 0
 	for i, index := range batch.Indexes {
 		size += len(lines[i])
@@ -73,6 +74,7 @@ func (r *messageReader) addLines(
 			continue
 		}
 
+		took = max(took, time.Duration(max(info.TotalMS, info.LatencyMS))*time.Millisecond)
 		if !seen.CheckedAdd(index) {
 			f.AddDuplicate(info)
 			continue
@@ -87,6 +89,8 @@ func (r *messageReader) addLines(
 	if batch.Object != "" && whole {
 		f.answers = append(f.answers, largeAnswer{batch.Object, int64(size)})
 	}
+
+	return took
 }
 
 // dropResult counts results that do not fit the run, and logs the first of each kind and worker,

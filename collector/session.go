@@ -53,7 +53,7 @@ type pendingFrame struct {
 	journal.Frame
 
 	opened  time.Time     // when its first message came
-	found   time.Duration // results show work in it, while the run was not collected
+	found   times         // how the time before the session was spent, as its results show
 	sources []string      // objects that its requests came in
 	answers []largeAnswer // objects that its lines came in
 }
@@ -164,6 +164,10 @@ func (s *session) run(ctx context.Context) error {
 	group.Go(func() error { return s.sync.runUntil(syncing, done) })
 
 	err := s.readResults(ctx, broken)
+	if s.missing() == 0 {
+		s.settleGap()
+	}
+
 	s.closeFrame()
 	close(s.frames)
 	close(done)
@@ -210,6 +214,10 @@ func (s *session) readResults(ctx, broken context.Context) error {
 
 		if n == 0 {
 			s.limits.report()
+		}
+
+		if n == 0 && err == nil {
+			s.settleGap()
 		}
 
 		if s.frame.Position.Sequence > 0 && time.Since(s.frame.opened) >= s.flushInterval {
@@ -260,9 +268,8 @@ func (s *session) handleMessage(msg jetstream.Msg) error {
 	case err != nil:
 		return err
 	default:
-		s.activity.noteWork(time.Now())
-		s.creditGap(meta)
-		s.messages.addLines(s.frame, s.seen, msg.Subject(), batch, lines)
+		took := s.messages.addLines(s.frame, s.seen, msg.Subject(), batch, lines)
+		s.noteSpent(meta, took)
 	}
 
 	fresh := s.frame.Counts.Minus(before)
@@ -304,21 +311,23 @@ func (s *session) judgeLimits() {
 	s.closeFrame()
 }
 
-// creditGap counts the time before a result of the backlog as worked, though the run was not
-// collected. A result that came since then does not count, however early it was by the clock
-// of the bus.
-func (s *session) creditGap(meta *jetstream.MsgMetadata) {
-	if meta.Sequence.Stream > s.source.backlog {
+// noteSpent takes in what a message shows of how the time was spent. took is the longest time that a
+// request in it took. A message of the backlog was stored before the session began, however early or
+// late that is by the clock of the bus.
+func (s *session) noteSpent(meta *jetstream.MsgMetadata, took time.Duration) {
+	if meta.Sequence.Stream <= s.source.backlog {
+		s.frame.found.add(s.gap.noteResult(meta.Timestamp, took))
 		return
 	}
 
-	credit := s.gap.credit(meta.Timestamp)
-	if s.copying && credit > metadata.Quiet {
-		s.frame.Idle += credit
-		return
-	}
+	s.settleGap()
+	s.activity.noteWork(time.Now())
+	s.frame.found.add(s.gap.noteLive(time.Now(), took))
+}
 
-	s.frame.found += credit
+// settleGap settles how the time before the session was spent, once the backlog is read.
+func (s *session) settleGap() {
+	s.frame.found.add(s.gap.settleRest(s.missing() == 0))
 }
 
 // skipMessage drops a message that cannot be delivered, since it passes for a server's own.
@@ -349,18 +358,28 @@ func (s *session) closeFrame() {
 		return // nothing in it
 	}
 
-	spent := s.activity.take()
-	if s.copying {
-		f.Worked = f.found
-	} else {
-		f.Worked, f.Idle, f.Lost = spent.worked+f.found, spent.idle, -f.found
-	}
+	s.addTimes(&f.Frame)
 
 	observed := s.workers.takeSeries()
 	f.Series.Merge(&observed)
 
 	s.frames <- f
 	s.frame = &pendingFrame{}
+}
+
+// addTimes adds how the time was spent to a frame that is closed now.
+func (s *session) addTimes(f *journal.Frame) {
+	spent := s.frame.found
+	s.frame.found = times{}
+
+	if !s.copying {
+		spent.add(s.activity.take())
+	}
+
+	f.Worked, f.Idle, f.Lost = spent.worked, spent.idle, spent.lost
+	if !s.gap.isSettled() {
+		f.AccountedTo = s.gap.from
+	}
 }
 
 // writeFrames syncs frames to the journal. If it cannot, it stops the reader.
@@ -399,11 +418,12 @@ func (s *session) saveFinalState() error {
 
 	if s.missing() > 0 {
 		s.activity.noteWork(time.Now()) // f.At has the wall clock only, which may have been put forward
-		spent := s.activity.take()
-		f.Worked, f.Idle = spent.worked, spent.idle
 	}
 
-	if len(f.WorkerSessions) == 0 && f.Worked < time.Millisecond && f.Idle < time.Millisecond {
+	s.addTimes(f)
+
+	spent := max(f.Worked, f.Idle, f.Lost, -f.Worked, -f.Idle, -f.Lost)
+	if len(f.WorkerSessions) == 0 && spent < time.Millisecond {
 		return nil
 	}
 
@@ -412,20 +432,4 @@ func (s *session) saveFinalState() error {
 	}
 
 	return nil
-}
-
-// collectionGap is the time between two sessions in which the run was not collected. Its
-// beginning moves on with the results that came in it.
-type collectionGap struct{ from, to time.Time }
-
-// credit returns the time before a result that came in the gap, and takes it out of the gap.
-func (g *collectionGap) credit(at time.Time) time.Duration {
-	if !at.After(g.from) || !at.Before(g.to) {
-		return 0
-	}
-
-	worked := at.Sub(g.from)
-	g.from = at
-
-	return worked
 }

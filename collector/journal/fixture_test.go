@@ -123,7 +123,8 @@ var compareBitmaps = cmp.Comparer(func(a, b *roaring.Bitmap) bool { return a.Equ
 func checkState(t *testing.T, want State, got *State) {
 	t.Helper()
 	// The times of the test itself are not compared.
-	if diff := cmp.Diff(want, *got, compareBitmaps, cmpopts.IgnoreFields(State{}, "At", "Idle", "Lost", "Series"),
+	times := cmpopts.IgnoreFields(State{}, "At", "Began", "AccountedTo", "Idle", "Lost", "Series", "Interruptions")
+	if diff := cmp.Diff(want, *got, compareBitmaps, times,
 		cmpopts.SortSlices(func(a, b metadata.Outlier) bool { return a.CustomID < b.CustomID })); diff != "" {
 		t.Errorf("state (-want +got):\n%s", diff)
 	}

@@ -32,9 +32,12 @@ type Frame struct {
 	// At is the time at which the frame was closed. Defaults to the time of Append.
 	At time.Time
 	// Worked, Idle and Lost are parts of the time since the frame before: the run was worked
-	// on, it was not, and it was not collected. Lost is negative where results show that the
-	// run was worked on while it was not collected.
+	// on, it was not, and it was not collected. One is negative where results show that a time of
+	// earlier frames was spent in another way.
 	Worked, Idle, Lost time.Duration
+	// AccountedTo is the time until which the parts of all frames account for the time, if the
+	// results of a time without a collector are still being read. Defaults to At.
+	AccountedTo time.Time
 
 	entries []entry
 	bytes   int // of the lines
@@ -43,8 +46,10 @@ type Frame struct {
 	digest  proto.Digest
 	worker  string // of the line before: most come from the same one
 
-	manifest        *proto.Manifest
-	earlierSessions int
+	manifest             *proto.Manifest
+	interruption         *metadata.Interruption
+	earlierSessions      int
+	earlierInterruptions []metadata.Interruption
 }
 
 // entry is a line and the request that it answers.
@@ -127,8 +132,12 @@ func (f *Frame) header(indexes []uint32) header {
 		Worked:          f.Worked.Milliseconds(),
 		Idle:            f.Idle.Milliseconds(),
 		Lost:            f.Lost.Milliseconds(),
+		AccountedTo:     f.AccountedTo,
 		Stops:           f.Stops,
+		Interruption:    f.interruption,
 		EarlierSessions: f.earlierSessions,
+
+		EarlierInterruptions: f.earlierInterruptions,
 	}
 	if len(f.entries) > 0 || f.Stats.Costs != nil {
 		h.Stats = &f.Stats

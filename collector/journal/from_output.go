@@ -57,7 +57,7 @@ func CreateFromOutput(
 		err = os.Rename(newPath, path)
 	}
 	if err == nil {
-		j.path, j.resumed = path, true
+		j.path, j.resumed, j.reopened = path, true, true
 		err = atomicfile.SyncDir(path)
 	}
 	if err != nil {
@@ -156,6 +156,8 @@ func frameOfHistory(meta *metadata.Run) *Frame {
 		Lost:            seconds(lost),
 		Stops:           r.Stops,
 		earlierSessions: r.Interruptions - 1,
+
+		earlierInterruptions: r.InterruptedAt,
 	}
 	if meta.Series != nil {
 		f.Series = *meta.Series

@@ -63,11 +63,17 @@ type header struct {
 	// At is the time at which the frame was closed.
 	At time.Time `json:"at"`
 	// Worked, Idle and Lost are parts of the time since the frame before, in milliseconds:
-	// the run was worked on, it was not, and it was not collected. Lost is negative where
-	// results show that the run was worked on while it was not collected.
+	// the run was worked on, it was not, and it was not collected. One is negative where
+	// results show that a time of earlier frames was spent in another way.
 	Worked int64 `json:"worked_ms"`
 	Idle   int64 `json:"idle_ms,omitempty"`
 	Lost   int64 `json:"lost_ms,omitempty"`
+	// AccountedTo is the time until which the parts of all frames account for the time; zero: At.
+	AccountedTo time.Time `json:"accounted_to,omitzero"`
+	// Interruption is the time without a collector before the frame, which is the first of a session.
+	Interruption *metadata.Interruption `json:"interruption,omitempty"`
+	// EarlierInterruptions are those of the run before this journal.
+	EarlierInterruptions []metadata.Interruption `json:"earlier_interruptions,omitempty"`
 	// Stops are the limits of the policy that stopped the run since the frame before.
 	Stops []proto.ReachedLimit `json:"stops,omitempty"`
 	// EarlierSessions counts the sessions of the run before this journal.

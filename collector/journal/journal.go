@@ -28,6 +28,8 @@ type Journal struct {
 	// resumed reports that an earlier session wrote the journal, and that this one is not
 	// noted in it yet.
 	resumed bool
+	// reopened reports that the journal was made from a complete output, and not interrupted.
+	reopened bool
 
 	claim *output.Claim // nil until Claim
 }
@@ -55,8 +57,13 @@ type State struct {
 	Worked, Idle, Lost time.Duration
 	// Stops are the limits of the policy that stopped the run, in order.
 	Stops []proto.ReachedLimit
-	// At is the time at which the last frame was closed.
-	At time.Time
+	// At is the time at which the last frame was closed, and Began the earliest such time.
+	At, Began time.Time
+	// AccountedTo is the time until which Worked, Idle and Lost account for the time of the run. It is
+	// before At while the results of a time without a collector are being read.
+	AccountedTo time.Time
+	// Interruptions are the times without a collector, the latest 100.
+	Interruptions []metadata.Interruption
 	// Sessions counts the sessions of the run, the first one included.
 	Sessions int
 	// CutBytes is the size of the damage that was dropped when the journal was opened.
@@ -126,7 +133,7 @@ func initJournal(path string, file *os.File, m proto.Manifest) (*Journal, error)
 		Sessions: 1,
 	}
 
-	if err := j.Append(&Frame{manifest: &m}); err != nil {
+	if err := j.Append(&Frame{manifest: &m, AccountedTo: m.CreatedAt}); err != nil {
 		j.Close()
 		os.Remove(path)
 		return nil, err
@@ -274,7 +281,8 @@ func (j *Journal) Remove() error {
 	return atomicfile.SyncDir(j.path)
 }
 
-// BeginSession notes that a session of the run begins, if it is not the first.
+// BeginSession notes that a session of the run begins, if it is not the first. The time since the session
+// before counts as lost, until results show how it was spent.
 func (j *Journal) BeginSession() error {
 	if !j.resumed {
 		return nil
@@ -282,9 +290,22 @@ func (j *Journal) BeginSession() error {
 
 	j.resumed = false
 	j.state.Sessions++
-	m, now := j.state.Manifest, time.Now().UTC()
+	m, stopped, now := j.state.Manifest, j.state.At, time.Now().UTC()
 
-	return j.Append(&Frame{manifest: &m, At: now, Lost: max(0, now.Sub(j.state.At))})
+	f := &Frame{
+		manifest:    &m,
+		At:          now,
+		Lost:        max(0, now.Sub(stopped)),
+		AccountedTo: j.state.AccountedTo,
+	}
+	if !j.reopened {
+		f.interruption = &metadata.Interruption{From: stopped, To: now}
+		if now.Before(stopped) { // the clock was put back
+			f.interruption.From = now
+		}
+	}
+
+	return j.Append(f)
 }
 
 // Append writes a frame and waits until it is on the disk.
@@ -344,6 +365,9 @@ func (j *Journal) writeFrame(h header, lines []byte, sync bool) error {
 	return nil
 }
 
+// maxInterruptions is the most interruptions that a journal lists.
+const maxInterruptions = 100
+
 // add adds a frame of the requests indexes.
 func (s *State) add(h header, indexes []uint32) {
 	s.Done.AddMany(indexes)
@@ -376,7 +400,21 @@ func (s *State) add(h header, indexes []uint32) {
 	s.Lost += time.Duration(h.Lost) * time.Millisecond
 	s.Sessions += h.EarlierSessions
 	s.Stops = append(s.Stops, h.Stops...)
-	s.At = h.At
+
+	s.Interruptions = append(s.Interruptions, h.EarlierInterruptions...)
+	if h.Interruption != nil {
+		s.Interruptions = append(s.Interruptions, *h.Interruption)
+	}
+	s.Interruptions = s.Interruptions[max(0, len(s.Interruptions)-maxInterruptions):]
+
+	if s.Began.IsZero() || h.At.Before(s.Began) {
+		s.Began = h.At
+	}
+
+	s.At, s.AccountedTo = h.At, h.At
+	if !h.AccountedTo.IsZero() {
+		s.AccountedTo = h.AccountedTo
+	}
 
 	if h.Position.Sequence > 0 {
 		s.Position = h.Position

@@ -13,6 +13,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector/atomicfile"
 	"github.com/promptmill/promptmill/collector/internal/fixture"
+	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -407,4 +408,47 @@ func TestFailedLines(t *testing.T) {
 
 	fixture.FlipBit(t, j.path, ends[len(ends)-2]-1) // the lines of the third frame
 	check(10, 14, 2, 5)
+}
+
+// An interrupted run lists the times without a collector, the latest if there are many, over all
+// sessions. A run that is retried was not interrupted.
+func TestInterruptions(t *testing.T) {
+	t.Parallel()
+
+	path := filepath.Join(t.TempDir(), "out.part.zst")
+	j, err := Create(path, fixture.Manifest(3))
+	fixture.Must(t, err)
+
+	began := j.State().At
+	if got := j.State().Interruptions; got != nil {
+		t.Errorf("a new run was interrupted: %v", got)
+	}
+
+	var want []metadata.Interruption
+	for range maxInterruptions + 2 {
+		stopped := j.State().At
+		fixture.Must(t, j.Close())
+		j, err = Open(path)
+		fixture.Must(t, err)
+		fixture.Must(t, j.BeginSession())
+		want = append(want, metadata.Interruption{From: stopped, To: j.State().At})
+	}
+	defer j.Close()
+
+	got := j.State().Interruptions
+	if diff := cmp.Diff(want[2:], got); diff != "" || got[0].From.Before(began) {
+		t.Errorf("interruptions (-want +got):\n%s", diff)
+	}
+
+	out, meta := written(t, 6, 0, false)
+	meta.Results.InterruptedAt = want[:3]
+
+	again, err := CreateFromOutput(out, meta, retried(6), Position{})
+	fixture.Must(t, err)
+	defer again.Close()
+
+	fixture.Must(t, again.BeginSession())
+	if diff := cmp.Diff(want[:3], again.State().Interruptions); diff != "" {
+		t.Errorf("interruptions of a run that is retried (-want +got):\n%s", diff)
+	}
 }
