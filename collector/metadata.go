@@ -76,7 +76,8 @@ func buildResults(s *journal.State, now time.Time) metadata.Results {
 
 	// The run began by the clock of its producer, and clocks can be put back. But the whole
 	// is no less than its parts.
-	total := max(now.Sub(s.Manifest.CreatedAt), s.Worked+s.Idle+s.Lost)
+	lost := max(0, s.Lost) // what a session did before it was killed may count as worked twice
+	total := max(now.Sub(s.Manifest.CreatedAt), s.Worked+s.Idle+lost)
 
 	return metadata.Results{
 		SuccessCount:             s.Counts.Done - s.Counts.Failed,
@@ -84,7 +85,7 @@ func buildResults(s *journal.State, now time.Time) metadata.Results {
 		InferenceTimeSeconds:     worked,
 		TotalTimeSeconds:         total.Seconds(),
 		IdleTimeSeconds:          new(s.Idle.Seconds()),
-		LostTimeSeconds:          new(max(0, s.Lost).Seconds()),
+		LostTimeSeconds:          new(lost.Seconds()),
 		Attempts:                 s.Counts.Attempts,
 		DuplicatesDropped:        s.Counts.Duplicates,
 		Dropped:                  s.Counts.Dropped,

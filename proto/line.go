@@ -186,7 +186,9 @@ func scanExtras(s *jsonscan.Scanner, l *Line) {
 		}
 	}
 
-	l.TotalMS = max(l.TotalMS, l.LatencyMS) // one attempt has no total of its own
+	if l.TotalMS >= 0 || l.Attempts <= 1 { // else an older worker made several attempts
+		l.TotalMS = max(l.TotalMS, l.LatencyMS)
+	}
 }
 
 // internErrorCode returns an error's code as a string. Those that most lines have cost no memory.

@@ -133,9 +133,9 @@ func AppendResult(dst []byte, r Result) []byte {
 	dst = strconv.AppendInt(dst, r.Queued.Milliseconds(), 10)
 	dst = append(dst, `,"latency_ms":`...)
 	dst = strconv.AppendInt(dst, r.Latency.Milliseconds(), 10)
-	if r.Total > r.Latency {
+	if r.Total > r.Latency || r.Attempts > 1 { // without it, the time of several attempts is unknown
 		dst = append(dst, `,"total_ms":`...)
-		dst = strconv.AppendInt(dst, r.Total.Milliseconds(), 10)
+		dst = strconv.AppendInt(dst, max(r.Total, r.Latency).Milliseconds(), 10)
 	}
 
 	if r.Discarded != (Discarded{}) {

@@ -43,7 +43,7 @@ func TestAppendResult(t *testing.T) {
 	const answer = `{"id":"batch_req_r_7","custom_id":"a\u0062","response":{"status_code":200,"request_id":"req_r_7","body":{"x": 12345678901234567890123}},"error":null`
 	const times = `,"promptmill":{"index":7,"worker":"box \"1\"","attempts":3,"queued_ms":1500,"latency_ms":2000`
 	const hash = `,"request_hash":"0123456789abcdef"`
-	const ours = times + hash
+	const ours = times + `,"total_ms":2000` + hash
 	const extras = ours + "}}\n"
 	for _, tt := range []struct {
 		name   string

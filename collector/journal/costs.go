@@ -44,7 +44,11 @@ func (s *FrameStats) addCosts(l proto.Line, worker string) {
 
 	costs.LastMS += max(0, l.LatencyMS)
 	if l.Attempts > 1 {
-		costs.addDiscarded(worker, Discarded{l.Attempts - 1, l.DiscardedMS, l.DiscardedTokens})
+		costs.addDiscarded(worker, Discarded{
+			Attempts: l.Attempts - 1,
+			MS:       max(0, l.DiscardedMS),
+			Tokens:   max(0, l.DiscardedTokens),
+		})
 	}
 }
 

@@ -93,6 +93,8 @@ func TestCostsOfOlderPrograms(t *testing.T) {
 
 	single := fixture.ResultLine(0, func(r *proto.Result) { r.Latency = 3 * time.Second })
 	retried := fixture.ResultLine(1, retriedFor("a", 5))
+	untimed := []byte(strings.NewReplacer(`,"total_ms":7000`, "", `,"discarded_ms":1000,"discarded_tokens":5`, "").
+		Replace(string(retried)))
 	// older drops what an older program did not write into a frame.
 	older := func(stats FrameStats) FrameStats {
 		stats.Costs, stats.Total, stats.Messages = nil, nil, nil
@@ -111,6 +113,7 @@ func TestCostsOfOlderPrograms(t *testing.T) {
 			&metadata.Distribution{Mean: 5, P50: 3, P90: 3, P99: 3, Max: 7}},
 		{"an old frame of retries", []FrameStats{statsOfLines(t, single), older(statsOfLines(t, retried))}, 1, nil},
 		{"an old frame of both", []FrameStats{older(statsOfLines(t, single, retried))}, 0, nil},
+		{"a line of an old worker", []FrameStats{statsOfLines(t, single, untimed)}, 1, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

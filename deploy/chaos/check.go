@@ -233,7 +233,8 @@ func checkTimes(run string, o output, found *findings) {
 	}
 
 	for _, l := range o.results {
-		total, most = total+l.Extras.Latency, max(most, l.Extras.Latency)
+		took := max(l.Extras.Latency, l.Extras.Total)
+		total, most = total+took, max(most, took)
 	}
 
 	parts := r.Inference + r.Idle + r.Lost

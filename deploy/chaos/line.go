@@ -76,6 +76,7 @@ type line struct {
 		// How long it waited for its first attempt, and took for its last.
 		Queued  int64 `json:"queued_ms"`
 		Latency int64 `json:"latency_ms"`
+		Total   int64 `json:"total_ms"`
 	} `json:"promptmill"`
 	bytes int64
 }
