@@ -87,11 +87,11 @@ export class TimeChart {
     this.markers = []
     this.plot = null
 
-    this.at = element("span", {class: "reading"})
+    this.at = element("span", {class: "at", hidden: true})
     this.readings = lines.map((line) => new Reading(line, lines.length > 1))
     this.area = element("div", {class: "plot none", role: "img", "aria-label": title, "data-none": "Nothing yet"})
     this.node = element("figure", {class: "chart"},
-      element("figcaption", {}, element("h3", {}, title), ...this.readings.map((r) => r.node), this.at), this.area)
+      element("figcaption", {}, element("h3", {}, title), ...this.readings.map((r) => r.node)), this.at, this.area)
 
     this.resize = new ResizeObserver(() => this.#fit())
     this.resize.observe(this.area)
@@ -189,7 +189,7 @@ export class TimeChart {
   #read(index) {
     const chosen = index !== null && index !== undefined && this.data && index < this.data[0].length
     setHidden(this.at, !chosen)
-    setText(this.at, chosen ? `at ${formatClockSeconds(new Date(1000 * this.data[0][index]))}` : "")
+    setText(this.at, chosen ? `${formatClockSeconds(new Date(1000 * this.data[0][index]))}` : "")
     this.readings.forEach((reading, i) => {
       const column = this.data?.[i + 1]
       const value = column ? chosen ? column[index] : latest(column) : null

@@ -38,7 +38,7 @@ function listDetails({run, results, input_files: files, input_bytes: bytes, outp
     ["Size of the input", bytes > 0 ? formatBytes(bytes) : ""],
     ["Models", describeModels(run.models, 20)],
     ["Output", output],
-    ["Collected by", run.collector ? `${run.collector.host}:${run.collector.output}` : ""],
+    ["Collected by", run.collector ? run.collector.host : ""],
     ["Started", formatTime(new Date(run.created_at))],
     ["Ended", run.ended_at ? formatTime(new Date(run.ended_at)) : ""],
     ["Expires", run.expires_at ? formatTime(new Date(run.expires_at)) : ""],

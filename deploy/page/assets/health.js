@@ -178,7 +178,7 @@ function describeState(run, results, now) {
     return "Started. No request is done yet."
   }
 
-  return failed === 0 ? "Healthy, nothing has failed." : `Healthy, ${formatCountOf(failed, "request")} failed${describeCause(run, results)}.`
+  return failed === 0 ? "Healthy. Nothing has failed." : `Healthy. ${formatCountOf(failed, "request")} failed${describeCause(run, results)}.`
 }
 
 function describeOutcome(run, results, now) {

@@ -16,6 +16,7 @@ export class LoginView {
     this.form = element("form", {class: "login"},
       element("h1", {}, "Sign in"),
       element("p", {class: "soft"}, "This page needs an API key. ", element("code", {}, "promptmill key create"), " makes one."),
+      element("input", {type: "text", autocomplete: "username", value: "promptmill", hidden: true}), // for password managers
       element("div", {class: "field"}, element("label", {for: "key"}, "API key"), this.input),
       element("div", {}, this.button), this.said)
     this.node = element("div", {}, this.form)

@@ -131,6 +131,7 @@ class RunTiles {
     this.#updateRates(run, known)
     this.failed.update(formatCount(failed), failed > 0 ? `${formatShare(failed, done)} of those done` : "", failed > 0)
     setHidden(this.why, failed === 0)
+    setHidden(this.latency.node, !latency)
     this.latency.update(latency ? formatSeconds(latency.p50) : "–", latency ? `99% within ${formatSeconds(latency.p99)}` : "")
     this.#updateLoad(run, known ?? undefined)
   }
@@ -140,12 +141,14 @@ class RunTiles {
     const sizes = results?.completion_tokens_per_request
     if (hasEnded(run)) {
       setText(this.load.node.firstChild, "Median answer")
+      setHidden(this.load.node, !sizes)
       this.load.update(sizes ? formatCountOf(Math.round(sizes.p50), "token") : "–", sizes ? `99% within ${formatCount(sizes.p99)}` : "")
       return
     }
 
     const [inFlight, limit] = [latestReading(series?.in_flight), latestReading(series?.limit)]
     setText(this.load.node.firstChild, "In flight")
+    setHidden(this.load.node, inFlight === null)
     this.load.update(inFlight === null ? "–" : formatCount(inFlight), limit === null ? "" : `limit ${formatCount(limit)}`)
   }
 
@@ -165,6 +168,8 @@ class RunTiles {
   #updateRates(run, known) {
     const {results, series} = known ?? {}
     const mean = results?.output_tokens_per_sec ?? null
+    const rate = latestRate(series, "completion_tokens")
+    setHidden(this.tokens.node, mean === null && rate === null)
     const meanRequests = results?.throughput_requests_per_sec ?? null
     if (hasEnded(run)) {
       this.tokens.update(mean === null ? "–" : formatRate(mean), "mean")
@@ -172,7 +177,6 @@ class RunTiles {
       return
     }
 
-    const rate = latestRate(series, "completion_tokens")
     this.tokens.update(rate === null ? "–" : formatRate(rate), mean === null ? "" : `mean ${formatRate(mean)}`)
     this.requests.update(run.progress.requests_per_s === null ? "–" : formatRate(run.progress.requests_per_s),
       meanRequests === null ? "" : `mean ${formatRate(meanRequests)}`)

@@ -17,7 +17,7 @@ export class RunCharts {
         (t) => [t.rates("completion_tokens")]],
       [new TimeChart("Requests per second", [{name: "requests", colour: "ink"}], formatRate),
         (t) => [t.rates("requests")]],
-      [new TimeChart("Requests in flight", [{name: "in flight", colour: "ink"}, {name: "limit", colour: "soft", kind: "dotted"}], formatCount, true),
+      [new TimeChart("In flight", [{name: "requests", colour: "ink"}, {name: "limit", colour: "soft", kind: "dotted"}], formatCount, true),
         (t) => [t.tops("in_flight"), t.tops("limit") ?? t.times.map(() => null)]],
       [new TimeChart("Latency", [{name: "p50", colour: "ink"}, {name: "p99", colour: "second"}], formatSeconds),
         (t) => [t.means("latency_p50_seconds"), t.tops("latency_p99_seconds")]],
@@ -25,15 +25,15 @@ export class RunCharts {
         (t) => [t.sums("failed")]],
     ]
     this.charts[0][0].node.classList.add("wide")
-    this.latency = new Histogram("Latency of a request", formatSeconds)
-    this.output = new Histogram("Output tokens of a request", formatCount)
-    this.prompt = new Histogram("Prompt tokens of a request", formatCount)
+    this.latency = new Histogram("Latency", formatSeconds)
+    this.output = new Histogram("Output tokens", formatCount)
+    this.prompt = new Histogram("Prompt tokens", formatCount)
 
     this.markers = element("ul", {class: "markers"})
     this.markerRows = new KeyedList(this.markers, (m) => `${m.kind} ${m.from}`, () => new MarkerRow())
     this.timeSection = element("section", {hidden: true}, element("h2", {}, "Over time"),
       element("div", {class: "charts"}, ...this.charts.map(([chart]) => chart.node)), this.markers)
-    this.spreadSection = element("section", {hidden: true}, element("h2", {}, "Over all requests"),
+    this.spreadSection = element("section", {hidden: true}, element("h2", {}, "Per request"),
       element("div", {class: "charts three"}, this.latency.node, this.output.node, this.prompt.node))
     this.node = element("div", {}, this.timeSection, this.spreadSection)
   }
