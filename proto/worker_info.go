@@ -323,7 +323,8 @@ func (w WorkerInfo) checkSamples() error {
 	}
 
 	for _, s := range w.Samples {
-		if s.InFlight < 0 || s.InFlight > maxInFlight || s.Limit < 0 || s.Limit > maxInFlight || len(s.Runs) > maxListed {
+		if s.InFlight < 0 || s.InFlight > maxInFlight || s.Limit < 0 || s.Limit > maxInFlight ||
+			len(s.Runs) > maxListed {
 			return NewFieldError("samples", "%d in flight of %d", s.InFlight, s.Limit)
 		}
 

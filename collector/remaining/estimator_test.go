@@ -120,7 +120,8 @@ func TestUnknownAtFirst(t *testing.T) {
 
 	// 10,000 - 120 requests at 10 a second, the last 20 of which take 2 s each, and one of them
 	// ln 20 + 0.58 times as long.
-	if want := (9880-20)/10. + 2*(math.Log(20)+0.58); math.Abs(got.Expected-want) > 1 || got.Low > 988 || got.High < want {
+	want := (9880-20)/10. + 2*(math.Log(20)+0.58)
+	if math.Abs(got.Expected-want) > 1 || got.Low > 988 || got.High < want {
 		t.Errorf("%+v, want some %.1f s", got, want)
 	}
 }

@@ -318,6 +318,7 @@ func TestRatesWhileWaiting(t *testing.T) {
 			at:           begin.Add(time.Duration(second) * time.Second),
 			inputTokens:  int64(2 * done),
 			outputTokens: int64(10 * done),
+			remaining:    &proto.Interval{Low: 70.4, Expected: 80.2, High: 99.5},
 		})
 	}
 
@@ -329,22 +330,27 @@ func TestRatesWhileWaiting(t *testing.T) {
 		t.Errorf("%v req/s, of the worker %v; want 10", *got.RequestsPerS, *got.ByWorker[0].RequestsPerS)
 	}
 
-	for second := 21; second < 40; second++ {
-		got := sample(second, 200, "waiting for the model server")
+	if got := sample(21, 210, stateRunning); *got.RemainingLowS != 70 || *got.RemainingS != 80 ||
+		*got.RemainingHighS != 100 {
+		t.Errorf("%v s remain, %v to %v", *got.RemainingS, *got.RemainingLowS, *got.RemainingHighS)
+	}
+
+	for second := 22; second < 40; second++ {
+		got := sample(second, 210, "waiting for the model server")
 		if got.RequestsPerS != nil || got.InputTokPerS != nil || got.OutputTokPerS != nil ||
-			got.RemainingS != nil || got.ByWorker[0].RequestsPerS != nil {
+			got.RemainingS != nil || got.RemainingLowS != nil || got.RemainingHighS != nil || got.ByWorker[0].RequestsPerS != nil {
 			t.Fatalf("rates while it waits: %+v", got)
 		}
 	}
 
-	sample(40, 200, stateRunning)
-	got := sample(42, 220, stateRunning)
+	sample(40, 210, stateRunning)
+	got := sample(42, 230, stateRunning)
 	if *got.RequestsPerS != 10 || *got.OutputTokPerS != 100 || *got.ByWorker[0].OutputTokPerS != 100 {
 		t.Errorf("after the wait: %v req/s, %v tok/s", *got.RequestsPerS, *got.OutputTokPerS)
 	}
 
-	sample(90, 220, stateRunning) // the process was stopped
-	if got := sample(92, 240, stateRunning); *got.RequestsPerS != 10 {
+	sample(90, 230, stateRunning) // the process was stopped
+	if got := sample(92, 250, stateRunning); *got.RequestsPerS != 10 {
 		t.Errorf("after a stop: %v req/s", *got.RequestsPerS)
 	}
 

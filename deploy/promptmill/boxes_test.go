@@ -264,21 +264,21 @@ func TestTwoModels(t *testing.T) {
 		return one.Problem != ""
 	})
 
-	if one.Problem != "no worker serves c; served are a, b" || strings.Join(one.Missing, ",") != "c" ||
+	if one.Problem != "no worker serves c; the workers serve a, b" || strings.Join(one.Missing, ",") != "c" ||
 		strings.Join(one.Served, ",") != "a,b" {
 		t.Errorf("problem %q, missing %q, served %q", one.Problem, one.Missing, one.Served)
 	}
 
 	text := c.must("status", "more")
 	for _, want := range []string{
-		"model      c: 10 requests (no worker serves it)", "problem    no worker serves c; served are a, b",
+		"model      c: 10 requests (no worker serves it)", "problem    no worker serves c; the workers serve a, b",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in\n%s", want, text)
 		}
 	}
 
-	if text := c.must("status"); !strings.Contains(text, "! more: no worker serves c; served are a, b") {
+	if text := c.must("status"); !strings.Contains(text, "! more: no worker serves c; the workers serve a, b") {
 		t.Errorf("the problem is not in\n%s", text)
 	}
 

@@ -59,7 +59,7 @@ func TestSubmitGoesOn(t *testing.T) {
 				}
 			}
 
-			if said := c.must("status"); !strings.Contains(said, "! r: its submit stores the input, or was stopped") {
+			if said := c.must("status"); !strings.Contains(said, "! r: its submit is still storing the input, or was stopped") {
 				t.Errorf("status does not report it:\n%s", said)
 			}
 

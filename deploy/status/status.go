@@ -250,15 +250,15 @@ func (r Run) findProblem(now time.Time) string {
 	case !old:
 		return ""
 	case r.State == proto.StateValidating && r.Policy.Batch:
-		return "its promptmill serve --api stores the input, or was stopped: it resumes when it starts again, " +
-			"promptmill delete --force " + r.Run + " removes it"
+		return "promptmill serve --api is still storing its input, or was stopped: it continues once serve --api is " +
+			"started again; promptmill delete --force " + r.Run + " removes it"
 	case r.State == proto.StateValidating:
-		return "its submit stores the input, or was stopped: the same promptmill submit with --run " + r.Run +
-			" resumes it, promptmill delete --force " + r.Run + " removes it"
+		return "its submit is still storing the input, or was stopped: the same promptmill submit with --run " + r.Run +
+			" continues it; promptmill delete --force " + r.Run + " removes it"
 	case r.Collector == nil:
 		return "no process collects it: " + CollectFix(r.Manifest)
 	case r.State == proto.StateInProgress && len(r.Missing) > 0 && len(r.Served) > 0:
-		return fmt.Sprintf("no worker serves %s; served are %s",
+		return fmt.Sprintf("no worker serves %s; the workers serve %s",
 			strings.Join(r.Missing, ", "), strings.Join(r.Served, ", "))
 	case r.State == proto.StateInProgress && len(r.Missing) > 0:
 		return fmt.Sprintf("no worker serves %s", strings.Join(r.Missing, ", "))

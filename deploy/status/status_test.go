@@ -154,8 +154,8 @@ func TestBatchIsValidating(t *testing.T) {
 		Policy:    proto.RunPolicy{Attended: true, Batch: true},
 	}}
 
-	const want = "its promptmill serve --api stores the input, or was stopped: it resumes when it starts again, " +
-		"promptmill delete --force r removes it"
+	const want = "promptmill serve --api is still storing its input, or was stopped: it continues once serve --api is " +
+		"started again; promptmill delete --force r removes it"
 	if got := r.findProblem(now); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
