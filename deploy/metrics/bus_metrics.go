@@ -145,8 +145,14 @@ func (s sink) putBusRun(r status.Run) {
 	if p.RequestsPerS != nil {
 		s.gauge(metricRunRate, *p.RequestsPerS, r.Run)
 	}
-	if p.RemainingS != nil {
-		s.gauge(metricRunRemaining, *p.RemainingS, r.Run, "expected")
+	for bound, seconds := range map[string]*float64{
+		"low":      p.RemainingLowS,
+		"expected": p.RemainingS,
+		"high":     p.RemainingHighS,
+	} {
+		if seconds != nil {
+			s.gauge(metricRunRemaining, *seconds, r.Run, bound)
+		}
 	}
 	if r.Policy.ExpiresAt != nil {
 		s.gauge(metricRunExpires, timestamp(*r.Policy.ExpiresAt), r.Run)

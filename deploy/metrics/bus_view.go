@@ -38,7 +38,6 @@ type busState struct {
 	// storeBytes are the bytes that all streams take on the disk, and storeLimit the most that they may take;
 	// 0: no limit.
 	storeBytes, storeLimit int64
-	at                     time.Time
 }
 
 // streamState is the size of a stream of a run.
@@ -106,7 +105,6 @@ func (v *busView) read(ctx context.Context) (*busState, error) {
 		byState:    map[proto.State]int{},
 		storeBytes: int64(account.Store),
 		storeLimit: max(0, account.Limits.MaxStore),
-		at:         time.Now(),
 	}
 	for _, r := range found.Runs {
 		state.byState[r.State]++
