@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -74,6 +75,8 @@ type Server struct {
 	traffic *traffic
 	// keysLog gets the faults of the keys, one a minute.
 	keysLog zerolog.Logger
+	// batches are those of Serve; nil: it does not run.
+	batches atomic.Pointer[batch.Service]
 }
 
 // Open listens for clients, who are asked to wait until [Server.Serve] is called. Errors of the address
@@ -125,6 +128,22 @@ func (s *Server) records() string { return filepath.Join(s.folder(), "batches") 
 // Collects reports whether a run is a batch of this server. It is for pipeline.ServeConfig.
 func (s *Server) Collects(run string) bool { return batch.IsIn(s.records())(run) }
 
+// Owner returns the id of the key that has made the batch of a run. It is empty for a batch that was made while no key
+// was needed, and for any other run.
+func (s *Server) Owner(run string) string {
+	batches := s.batches.Load()
+	if batches == nil {
+		return ""
+	}
+
+	b, err := batches.Get(batch.IDPrefix + run)
+	if err != nil {
+		return ""
+	}
+
+	return b.Owner
+}
+
 // ServeRun serves a run as the only batch until ctx ends. It is for pipeline.Config.
 func (s *Server) ServeRun(ctx context.Context, run pipeline.LiveRun) error {
 	single, err := batch.OpenSingle(ctx, batch.SingleConfig{
@@ -172,6 +191,9 @@ func (s *Server) Serve(ctx context.Context, link *busconn.Connection) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, batches.Close()) }()
+
+	s.batches.Store(batches)
+	defer s.batches.Store(nil)
 
 	handler, err := s.newHandler(link, batchapi.Config{Files: files, Batches: batchapi.Runs(batches)},
 		inventory{s.cfg.Dir, files, batches})

@@ -117,7 +117,7 @@ func noSuchBatch(id string) *failure {
 }
 
 // batchPrefix begins the ids of batches. The name of the run follows.
-const batchPrefix = "batch_"
+const batchPrefix = batch.IDPrefix
 
 // kindOfID names the object that has ids of such a form, empty if none has.
 func kindOfID(id string) string {

@@ -43,6 +43,8 @@ type Overview struct {
 	At time.Time `json:"at"`
 	// Runs are the runs, those that work first, and then the latest first; never null.
 	Runs []Run `json:"runs"`
+	// EndedLeftOut counts the ended runs that are left out: the overview has the latest 50.
+	EndedLeftOut int `json:"ended_left_out,omitempty"`
 	// Workers are the workers, by name; never null.
 	Workers []Worker `json:"workers"`
 	// Bus is the bus; null for a key that sees its own runs alone.
@@ -90,8 +92,7 @@ type Progress struct {
 	Durable int `json:"durable"`
 	// RequestsPerS is the average over the last 30 s.
 	RequestsPerS *float64 `json:"requests_per_s"`
-	// Remaining is the time in seconds that the rest takes: nine times in ten between low and high. Low
-	// and high are both expected where no interval is known.
+	// Remaining is the time in seconds that the rest takes: nine times in ten between low and high.
 	Remaining *proto.Interval `json:"remaining_s"`
 	// ElapsedS is the time in seconds from the run's creation to its end, or until now.
 	ElapsedS float64 `json:"elapsed_s"`

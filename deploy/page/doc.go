@@ -22,7 +22,7 @@
 // The events, each with JSON in one data line:
 //
 //	state      Overview: first at once, then at most once a second while something changes
-//	run        RunDetail of ?run=ID: first at once, then as state
+//	run        RunDetail of ?run=ID: first at once, then as state; its series moves when the output is synced (--flush)
 //	gone       Error: the run of ?run=ID is not on the bus any more, and has no files here
 //	stopping   {}: the head stops; a client connects again until another head answers
 //

@@ -325,7 +325,7 @@ func TestAPIInClear(t *testing.T) {
 	if status, text := call(t, http.DefaultClient, "GET", url+"/v1/models", secret); status != 200 {
 		t.Errorf("%d %s", status, text)
 	}
-	c.must("key", "revoke", strings.Fields(c.must("key", "list"))[4])
+	c.must("key", "revoke", strings.Fields(c.must("key", "list"))[5])
 	if status, text := call(t, http.DefaultClient, "GET", url+"/v1/models", secret); status != 401 {
 		t.Errorf("without a key: %d %s", status, text)
 	}

@@ -25,7 +25,7 @@ func flagRules() cmdline.Rules {
 			},
 			{
 				Flags: apiFlagsAlone,
-				Any:   []string{"api"},
+				Any:   []string{"api", "page"},
 			},
 			{
 				Flags: []string{"api-cert-key"},

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v3"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/collector/report"
@@ -19,6 +20,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/natsserver"
 	"github.com/promptmill/promptmill/deploy/objectstore"
 	"github.com/promptmill/promptmill/deploy/onend"
+	"github.com/promptmill/promptmill/deploy/page"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/summary"
 	"github.com/promptmill/promptmill/deploy/terminal"
@@ -257,25 +259,86 @@ func defaultOutput(input string) output.Prefix {
 	return output.Prefix(base + defaultSuffix)
 }
 
-// addAPI listens for clients of the batch API, and has the run served to them.
-func addAPI(cmd *activeCommand, cfg *pipeline.Config, o apiOptions) (closeAPI func(), err error) {
-	var id string
-	api, closeAPI, err := openAPI(cmd, apiserver.Config{
-		Dir:     filepath.Dir(cfg.Output),
-		State:   cfg.State,
-		Format:  cfg.Format,
-		Started: func(string) { cmd.screen.Printf("it has this run as batch_%s", id) },
-	}, o)
+// addAPI listens for clients of the batch API and for viewers of the page, as the flags want, and has the run served
+// to them.
+func addAPI(cmd *activeCommand, cfg *pipeline.Config, o apiOptions) (closeAll func(), err error) {
+	parts, err := o.openParts(cmd, cfg.State)
 	if err != nil {
 		return nil, err
 	}
-
-	cfg.API = func(ctx context.Context, run pipeline.LiveRun) error {
-		id = run.Run
-		return api.ServeRun(ctx, run)
+	closing := []func(){parts.close}
+	closeAll = func() {
+		for _, f := range slices.Backward(closing) {
+			f()
+		}
 	}
 
-	return closeAPI, nil
+	dir, err := filepath.Abs(filepath.Dir(cfg.Output))
+	if err != nil {
+		closeAll()
+		return nil, err
+	}
+
+	var serve []func(context.Context, pipeline.LiveRun) error
+	if o.hasAPI() {
+		api, err := openRunAPI(cmd, cfg, o, parts)
+		if err != nil {
+			closeAll()
+			return nil, err
+		}
+		closing, serve = append(closing, api.Close), append(serve, api.serve)
+	}
+
+	if o.hasPage() {
+		shown, err := openPage(cmd, page.Config{State: cfg.State, Dir: dir, OwnBus: !cfg.Bus.External()}, o, parts)
+		if err != nil {
+			closeAll()
+			return nil, err
+		}
+		closing, serve = append(closing, shown.Close), append(serve, shown.ServeRun)
+	}
+
+	cfg.API = serveAll(serve)
+
+	return closeAll, nil
+}
+
+// runAPI is the batch API of the one run of a command.
+type runAPI struct {
+	*apiserver.Server
+
+	id string // of the run
+}
+
+// openRunAPI listens for clients of the batch API.
+func openRunAPI(cmd *activeCommand, cfg *pipeline.Config, o apiOptions, parts webParts) (api *runAPI, err error) {
+	api = &runAPI{}
+	api.Server, err = openAPI(cmd, apiserver.Config{
+		Dir:     filepath.Dir(cfg.Output),
+		State:   cfg.State,
+		Format:  cfg.Format,
+		Started: func(string) { cmd.screen.Printf("it has this run as batch_%s", api.id) },
+	}, o, parts)
+
+	return api, err
+}
+
+// serve serves a run until ctx ends.
+func (a *runAPI) serve(ctx context.Context, run pipeline.LiveRun) error {
+	a.id = run.Run
+	return a.ServeRun(ctx, run)
+}
+
+// serveAll returns a function that serves a bus, or a run, in several ways until ctx ends.
+func serveAll[T any](serve []func(context.Context, T) error) func(context.Context, T) error {
+	return func(ctx context.Context, what T) error {
+		group, ctx := errgroup.WithContext(ctx)
+		for _, f := range serve {
+			group.Go(func() error { return f(ctx, what) })
+		}
+
+		return group.Wait()
+	}
 }
 
 // runInputs runs the inputs of the run command and prints the results.
@@ -292,7 +355,7 @@ func runInputs(ctx context.Context, env environment, o runOptions) (err error) {
 	noteUnusedURL(env, o.run.Bus, cmd.screen)
 	o.run.Log, o.run.Metrics, o.run.Hooks = cmd.log, cmd.metrics, cmd.hooks()
 
-	if o.api.enabled() {
+	if o.api.hasAPI() || o.api.hasPage() {
 		closeAPI, err := addAPI(cmd, &o.run, o.api)
 		if err != nil {
 			return err

@@ -15,9 +15,11 @@ import (
 
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/apiserver"
+	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/natsserver"
 	"github.com/promptmill/promptmill/deploy/objectstore"
+	"github.com/promptmill/promptmill/deploy/page"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 )
 
@@ -173,22 +175,12 @@ func serve(
 		cfg.OpenEvents = ends.open
 	}
 
-	if api.enabled() {
-		served := apiserver.Config{Dir: cfg.Dir, State: cfg.State, Format: cfg.Format}
-		if ends != nil {
-			served.Ended = ends.addBatch
-		}
-
-		server, closeAPI, err := openAPI(cmd, served, api)
+	if api.hasAPI() || api.hasPage() {
+		closeAll, err := addServed(cmd, &cfg, api, ends)
 		if err != nil {
 			return err
 		}
-		defer closeAPI()
-
-		cfg.API, cfg.Collects = server.Serve, server.Collects
-		if ends != nil {
-			ends.isBatch = server.Collects
-		}
+		defer closeAll()
 	}
 
 	err = pipeline.Serve(cmd.untilSignals("syncing the results received", nothingToCount, continueHint), cfg)
@@ -198,4 +190,55 @@ func serve(
 	}
 
 	return err
+}
+
+// addServed listens for clients of the batch API and for viewers of the page, as the flags want, and has the bus
+// served to them. ends may be nil.
+func addServed(
+	cmd *activeCommand, cfg *pipeline.ServeConfig, o apiOptions, ends *endEvents,
+) (closeAll func(), err error) {
+	parts, err := o.openParts(cmd, cfg.State)
+	if err != nil {
+		return nil, err
+	}
+	closing := []func(){parts.close}
+	closeAll = func() {
+		for _, f := range slices.Backward(closing) {
+			f()
+		}
+	}
+
+	var serve []func(context.Context, *busconn.Connection) error
+	shown := page.Config{State: cfg.State, Dir: cfg.Dir, OwnBus: !cfg.Bus.External()}
+	if o.hasAPI() {
+		served := apiserver.Config{Dir: cfg.Dir, State: cfg.State, Format: cfg.Format}
+		if ends != nil {
+			served.Ended = ends.addBatch
+		}
+
+		server, err := openAPI(cmd, served, o, parts)
+		if err != nil {
+			closeAll()
+			return nil, err
+		}
+		closing, serve = append(closing, server.Close), append(serve, server.Serve)
+
+		cfg.Collects, shown.Owner = server.Collects, server.Owner
+		if ends != nil {
+			ends.isBatch = server.Collects
+		}
+	}
+
+	if o.hasPage() {
+		server, err := openPage(cmd, shown, o, parts)
+		if err != nil {
+			closeAll()
+			return nil, err
+		}
+		closing, serve = append(closing, server.Close), append(serve, server.Serve)
+	}
+
+	cfg.API = serveAll(serve)
+
+	return closeAll, nil
 }

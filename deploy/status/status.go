@@ -123,19 +123,27 @@ func Look(ctx context.Context, b *bus.Bus, wanted func(proto.Manifest) bool) (Bu
 			continue
 		}
 
-		lease, held := leases[m.Run]
-		r := Run{Manifest: m, InputName: m.Input.Name(), AgeS: secondsSince(m.CreatedAt, now)}
-		r.Missing, r.Served = progress.MissingModels(m, workers)
-		if held {
-			r.Collector = newCollector(lease, now)
-		}
-
-		r.Problem = r.findProblem(now)
-		r.Progress = r.measureProgress(lease.Progress, now)
-		found.Runs = append(found.Runs, r)
+		found.Runs = append(found.Runs, Describe(m, workers, leases, now))
 	}
 
 	return found, nil
+}
+
+// Describe returns the status of a run at a time, by its manifest, and the workers and the leases of its bus.
+func Describe(
+	m proto.Manifest, workers []proto.WorkerInfo, leases map[string]proto.CollectorLease, now time.Time,
+) Run {
+	lease, held := leases[m.Run]
+	r := Run{Manifest: m, InputName: m.Input.Name(), AgeS: secondsSince(m.CreatedAt, now)}
+	r.Missing, r.Served = progress.MissingModels(m, workers)
+	if held {
+		r.Collector = newCollector(lease, now)
+	}
+
+	r.Problem = r.findProblem(now)
+	r.Progress = r.measureProgress(lease.Progress, now)
+
+	return r
 }
 
 func newWorker(w proto.WorkerInfo, now time.Time) Worker {

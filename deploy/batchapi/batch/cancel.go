@@ -92,7 +92,7 @@ func (s *Service) cancelRun(ctx context.Context, run string) (Batch, error) {
 		s.followOne(m)
 	}
 
-	r := s.find(idPrefix + run)
+	r := s.find(IDPrefix + run)
 	if answer, err, done := answerCancel(r); done {
 		return answer, err
 	}
@@ -122,14 +122,14 @@ func (s *Service) noteCancelling(run string) *record {
 	s.changes.Lock()
 	defer s.changes.Unlock()
 
-	r := *s.find(idPrefix + run)
+	r := *s.find(IDPrefix + run)
 	if rank(r.State) < rank(proto.StateCancelling) {
 		r.State = proto.StateCancelling
 		r.CancellingAt = latest(time.Now().UTC(), r.InProgressAt, r.RetriedAt, r.FinalizingAt)
 		s.observe(&r)
 	}
 
-	return s.find(idPrefix + run)
+	return s.find(IDPrefix + run)
 }
 
 // removeRun removes the parts of a cancelled or expired run from the bus.

@@ -93,7 +93,7 @@ func (h *head) submitUntil(run, moment string) {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 
-	r := h.svc.find(idPrefix + run)
+	r := h.svc.find(IDPrefix + run)
 	path, err := h.files.Path(r.InputFileID)
 	must(h.t, err)
 
@@ -118,7 +118,7 @@ func (h *head) submitUntil(run, moment string) {
 func (h *head) submitInto(run, path string, change func(*proto.Manifest)) {
 	h.t.Helper()
 
-	r := h.svc.find(idPrefix + run)
+	r := h.svc.find(IDPrefix + run)
 	record := recordPath(h.svc.disk.dir, run)
 	must(h.t, os.Rename(record, record+".hidden"))
 	_, err := pipeline.Submit(context.Background(), h.svc.newSubmit(r, path))

@@ -65,7 +65,7 @@ func (s *Service) followChanged(ctx context.Context, all map[string]proto.Manife
 
 // cancelAgain cancels a run whose batch is cancelling, in case the bus has lost that.
 func (s *Service) cancelAgain(ctx context.Context, m proto.Manifest) error {
-	r := s.find(idPrefix + m.Run)
+	r := s.find(IDPrefix + m.Run)
 	if r == nil || r.State != proto.StateCancelling || rank(m.State) > rank(proto.StateInProgress) {
 		return nil
 	}
@@ -87,7 +87,7 @@ func (s *Service) cancelAgain(ctx context.Context, m proto.Manifest) error {
 // endHalfSubmitted ends a batch whose run an operator has cancelled while it was put on the
 // bus: without its input there, no collector can end it.
 func (s *Service) endHalfSubmitted(m proto.Manifest) error {
-	r := s.find(idPrefix + m.Run)
+	r := s.find(IDPrefix + m.Run)
 	if r == nil || r.State.Ended() || m.State != proto.StateCancelling || m.Input.Stored {
 		return nil
 	}
@@ -100,7 +100,7 @@ func (s *Service) endHalfSubmitted(m proto.Manifest) error {
 // followAll changes the records by the manifests of their runs.
 func (s *Service) followAll(runs iter.Seq[proto.Manifest]) {
 	for m := range runs {
-		if r := s.find(idPrefix + m.Run); r != nil && (!r.State.Ended() || m.Retries > r.Retries) {
+		if r := s.find(IDPrefix + m.Run); r != nil && (!r.State.Ended() || m.Retries > r.Retries) {
 			s.followOne(m)
 		}
 	}
@@ -111,7 +111,7 @@ func (s *Service) followOne(m proto.Manifest) {
 	s.changes.Lock()
 	defer s.changes.Unlock()
 
-	old := s.find(idPrefix + m.Run)
+	old := s.find(IDPrefix + m.Run)
 	r := old.follow(m, time.Now().UTC())
 	if m.Output != "" {
 		r.Elsewhere = s.findElsewhere(m)
@@ -208,7 +208,7 @@ func (s *Service) settle(ctx context.Context, run string) (settled bool, err err
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 
-	r := s.find(idPrefix + run)
+	r := s.find(IDPrefix + run)
 	if r.State.Ended() {
 		return true, nil
 	}
@@ -228,7 +228,7 @@ func (s *Service) settle(ctx context.Context, run string) (settled bool, err err
 		m := *meta.Manifest
 		m.State, m.Output = meta.Status, "" // it is here, wherever it was written
 		s.followOne(m)
-		return s.find(idPrefix + run).State.Ended(), nil
+		return s.find(IDPrefix + run).State.Ended(), nil
 	}
 
 	deleted, err := s.isDeleted(ctx, run)

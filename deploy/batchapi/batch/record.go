@@ -90,11 +90,11 @@ type counts struct {
 	Reasoning   int64 `json:"reasoning_tokens,omitempty"`
 }
 
-// idPrefix begins the ids of batches.
-const idPrefix = "batch_"
+// IDPrefix begins the ids of batches.
+const IDPrefix = "batch_"
 
 // id returns the id of the batch.
-func (r *record) id() string { return idPrefix + r.Run }
+func (r *record) id() string { return IDPrefix + r.Run }
 
 // countsOf returns the counts of a run.
 func countsOf(m proto.Manifest) counts {

@@ -26,7 +26,7 @@ type records struct {
 }
 
 // recordPath returns the path of the record of a run.
-func recordPath(dir, run string) string { return filepath.Join(dir, idPrefix+run+recordSuffix) }
+func recordPath(dir, run string) string { return filepath.Join(dir, IDPrefix+run+recordSuffix) }
 
 // IsIn returns a function that reports whether a run is a batch that has its record in a
 // folder. The server with that folder collects the run, and no other server does.
@@ -74,7 +74,7 @@ func (d *records) load(damaged func(path string, err error)) ([]*record, error) 
 	var list []*record
 	for _, e := range entries {
 		name, ok := strings.CutSuffix(e.Name(), recordSuffix)
-		run, isRecord := strings.CutPrefix(name, idPrefix)
+		run, isRecord := strings.CutPrefix(name, IDPrefix)
 		if !ok || !isRecord {
 			continue
 		}

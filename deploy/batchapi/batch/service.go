@@ -151,7 +151,7 @@ func (s *Service) warnElsewhere(runs []proto.Manifest) {
 	elsewhere := map[string]int{} // batches, by the folders
 	for _, m := range runs {
 		host, out, _ := strings.Cut(m.Output, ":")
-		if m.Policy.Batch && !m.State.Ended() && host == pipeline.HostName() && s.find(idPrefix+m.Run) == nil {
+		if m.Policy.Batch && !m.State.Ended() && host == pipeline.HostName() && s.find(IDPrefix+m.Run) == nil {
 			elsewhere[filepath.Dir(out)]++
 		}
 	}
@@ -330,7 +330,7 @@ func (s *Service) DeleteFile(fileID string) error {
 
 // find returns the record of a batch, or nil.
 func (s *Service) find(id string) *record {
-	run, ok := strings.CutPrefix(id, idPrefix)
+	run, ok := strings.CutPrefix(id, IDPrefix)
 	if !ok {
 		return nil
 	}
@@ -404,7 +404,7 @@ func (s *Service) change(run string, apply func(*record) error) (*record, error)
 	s.changes.Lock()
 	defer s.changes.Unlock()
 
-	old := s.find(idPrefix + run)
+	old := s.find(IDPrefix + run)
 	r := *old
 	switch err := apply(&r); {
 	case errors.Is(err, errUnchanged):

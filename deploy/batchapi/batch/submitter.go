@@ -226,7 +226,7 @@ func (s *Service) makeRoom(ctx context.Context, run string, noRoom error) error 
 
 	var first *proto.Manifest
 	for _, m := range runs {
-		r := s.find(idPrefix + m.Run)
+		r := s.find(IDPrefix + m.Run)
 		if r == nil || !r.State.Ended() || !m.State.Ended() || m.EndedAt == nil {
 			continue
 		}
