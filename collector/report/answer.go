@@ -17,7 +17,8 @@ func (b *builder) answer() string {
 		return "No request has ended" + describeStop(b.run) + "."
 	case failed > 0:
 		return fmt.Sprintf("%s of %s were answered%s; %s.", formatCount(int64(r.SuccessCount)),
-			formatPlural(max(ended, int64(b.run.Test.NumRequests)), "request"), describeStop(b.run), describeFailed(b.run))
+			formatPlural(max(ended, int64(b.run.Test.NumRequests)), "request"), describeStop(b.run),
+			describeFailed(b.run))
 	case ended < int64(b.run.Test.NumRequests):
 		return fmt.Sprintf("%s of %s were answered%s%s.", formatCount(ended),
 			formatPlural(int64(b.run.Test.NumRequests), "request"), describeStop(b.run), describePace(r))
@@ -38,6 +39,7 @@ func describeStop(run *metadata.Run) string {
 	case proto.StatePaused:
 		return " before the run was paused"
 	}
+
 	return ""
 }
 

@@ -222,14 +222,15 @@ const measureLayout = `(() => {
 		const seen = new Uint32Array(copy.getImageData(0, 0, canvas.width, canvas.height).data.buffer)
 		return new Set(seen).size < 4
 	}).map((plot) => plot.id)
-	return { Needs: root.scrollWidth, Has: root.clientWidth, Clipped: clipped.slice(0, 3), Blank: blank, Charts: document.querySelectorAll(".plot").length }
+	return { Needs: root.scrollWidth, Has: root.clientWidth, Clipped: clipped.slice(0, 3), Blank: blank,
+		Charts: document.querySelectorAll(".plot").length }
 })()`
 
 func TestThePageFitsAPhoneAndADesk(t *testing.T) {
 	t.Parallel()
 
 	b := openTab(t)
-	charts := map[string]int{"full": 8, "long": 5, "models": 4, "foreign": 8, "inputs": 4}
+	charts := map[string]int{"full": 8, "long": 7, "models": 4, "foreign": 8, "inputs": 4}
 	for name, page := range pages(t) {
 		for _, width := range []int64{390, 768, 1280} {
 			b.show(page, width)
@@ -311,7 +312,8 @@ func TestChartsZoom(t *testing.T) {
 			"UTC): 1,")
 	})
 
-	b.run(at(chromedp.MousePressed, 0.1), at(chromedp.MouseMoved, 0.2), at(chromedp.MouseMoved, 0.5), at(chromedp.MouseReleased, 0.5))
+	b.run(at(chromedp.MousePressed, 0.1), at(chromedp.MouseMoved, 0.2), at(chromedp.MouseMoved, 0.5),
+		at(chromedp.MouseReleased, 0.5))
 	await("a drag does not zoom", func() bool { return !hidden() })
 	await("the other charts do not follow", func() bool { return picture("memory") != whole["memory"] })
 	if picture("latency-histogram") != histogram {
@@ -328,6 +330,33 @@ func TestChartsZoom(t *testing.T) {
 	b.run(chromedp.Click(chromedp.CSS("#reset")))
 	await("the button does not zoom out", hidden)
 	b.check("zooming")
+}
+
+// TestChartsFollowTheScheme: lines and bars have the colours of light and of dark.
+func TestChartsFollowTheScheme(t *testing.T) {
+	t.Parallel()
+
+	b := openTab(t)
+	b.setScheme("light")
+	b.show(pages(t)["full"], 1280)
+
+	for _, id := range []string{"output-rate", "failures", "latency-histogram"} {
+		picture := func() string {
+			return ask[string](b, fmt.Sprintf(`document.querySelector("#chart-%s canvas").toDataURL()`, id))
+		}
+
+		b.awaitFrame()
+		light := picture()
+		b.setScheme("dark")
+		if dark := picture(); dark == light {
+			t.Errorf("%s: the chart looks the same in the dark", id)
+		}
+
+		b.setScheme("light")
+		if picture() != light {
+			t.Errorf("%s: the chart keeps the colours of the dark", id)
+		}
+	}
 }
 
 // TestPartsFold: what is folded can be opened, and is printed.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -77,6 +78,8 @@ type line struct {
 	Name   string   `json:"name"`
 	Values []figure `json:"values"` // by interval; NaN: unknown
 	Dashed bool     `json:"dashed,omitempty"`
+	// Gaps are the times in which this line is broken, where they are not the spans of the chart set.
+	Gaps []span `json:"gaps,omitempty"`
 }
 
 // figure is a number that JSON has with four digits, and as null if it is not known.
@@ -294,14 +297,16 @@ func findSpans(run *metadata.Run, gaps []bool) []span {
 		kind = spanQuiet
 	}
 
-	interrupted := len(spans)
-	for i := 0; i < len(gaps); i++ {
-		from := i
-		for i < len(gaps) && gaps[i] && !isWithin(spans[:interrupted], (float64(i)+0.5)*step) {
-			i++
-		}
-		if length := float64(i-from) * step; length > 0 && (interrupted == 0 || length >= metadata.Quiet.Seconds()) {
-			spans = append(spans, span{float64(from) * step, float64(i) * step, kind})
+	interrupted := spans
+	idle := slices.Clone(gaps)
+	for i := range idle {
+		idle[i] = idle[i] && !isWithin(interrupted, (float64(i)+0.5)*step)
+	}
+
+	for _, s := range spansOf(idle, s, kind) {
+		// The edge of an interruption within an interval is no time of its own.
+		if len(interrupted) == 0 || s.To-s.From >= metadata.Quiet.Seconds() {
+			spans = append(spans, s)
 		}
 	}
 
@@ -328,6 +333,7 @@ func (set *chartSet) Kinds() (kinds []spanKind) {
 			}
 		}
 	}
+
 	return kinds
 }
 

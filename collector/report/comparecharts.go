@@ -65,11 +65,17 @@ func (set *chartSet) addCompared(id, title string, runs []*metadata.Series, of f
 	c := chart{ID: id, Title: title, Kind: chartLines}
 	known := 0
 	for i, s := range runs {
-		values := resample(s, set.Step, of)
+		gaps := findGaps(s)
+		values := resample(s, set.Step, func(s *metadata.Series, i int) float64 {
+			if gaps[i] {
+				return math.NaN()
+			}
+			return of(s, i)
+		})
 		if _, most, _, ok := describeRange(values); ok && most > 0 {
 			known++
 		}
-		c.Lines = append(c.Lines, line{Name: set.Runs[i], Values: values})
+		c.Lines = append(c.Lines, line{Name: set.Runs[i], Values: values, Gaps: spansOf(gaps, s, spanQuiet)})
 	}
 
 	if known == 0 {
@@ -90,7 +96,24 @@ func joinMeans(lines []line) string {
 		}
 		means = append(means, text)
 	}
+
 	return strings.Join(means, ", ")
+}
+
+// spansOf returns the spans of the intervals that are gaps.
+func spansOf(gaps []bool, s *metadata.Series, kind spanKind) (spans []span) {
+	step := float64(max(1, s.IntervalSeconds))
+	for i := 0; i < len(gaps); i++ {
+		from := i
+		for i < len(gaps) && gaps[i] {
+			i++
+		}
+		if i > from {
+			spans = append(spans, span{float64(from) * step, float64(i) * step, kind})
+		}
+	}
+
+	return spans
 }
 
 // resample returns the means of the intervals of a series over longer ones.

@@ -2,6 +2,7 @@ package report_test
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/collector/report"
@@ -17,7 +18,9 @@ func ExampleBuild() {
 	r := report.Build(run, report.Options{Estimates: []int{200_000}})
 	fmt.Println(r.Title)
 
-	fmt.Println(r.Answer)
+	what, why, _ := strings.Cut(r.Answer, "; ")
+	fmt.Println(what)
+	fmt.Println(why)
 
 	for _, s := range r.Sections[:3] {
 		fmt.Println("section:", s.Title)
@@ -25,7 +28,8 @@ func ExampleBuild() {
 
 	// Output:
 	// Qwen/Qwen3-8B: 2,445 requests
-	// 2,438 of 2,445 requests were answered; 7 failed, mostly with context_length (5): This model's maximum context length is 32768 tokens.
+	// 2,438 of 2,445 requests were answered
+	// 7 failed, mostly with context_length (5): This model's maximum context length is 32768 tokens.
 	// section: Summary
 	// section: Failures
 	// section: Wasted work

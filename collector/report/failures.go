@@ -71,12 +71,12 @@ func showFailures(file, cause string) string {
 func matchCause(cause string) string {
 	if status, ok := strings.CutPrefix(cause, "http_"); ok {
 		if n, err := strconv.Atoi(status); err == nil {
-			return fmt.Sprintf(".error.code == null and .response.status_code == %d", n)
+			return fmt.Sprintf(".error == null and .response.status_code == %d", n)
 		}
 	}
 
 	if cause == "unknown" {
-		return ".error.code == null"
+		return ".error.code == null and (.error != null or .response.status_code == null)"
 	}
 
 	return "(.error.code | tostring) == " + quoteJSON(cause)

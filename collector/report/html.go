@@ -91,10 +91,11 @@ func (s Section) Class() string {
 	switch n := len(s.Columns); {
 	case s.Form == FormPairs:
 		return "pairs"
-	case n > 7:
+	case n > 6:
 		return "wide wider"
 	case n > 4:
 		return "wide"
 	}
+
 	return "plain"
 }

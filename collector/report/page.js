@@ -34,7 +34,7 @@
 
   const formatClock = (seconds) => new Date((data.start + seconds) * 1000).toISOString().slice(11, 19) + " UTC"
 
-  const spanAt = (x) => data.spans.find((s) => s.from <= x && x < s.to)
+  const spanAt = (x, spans = data.spans) => spans.find((s) => s.from <= x && x < s.to)
 
   // Within a span, what is not known is a gap; elsewhere a line goes on to the next reading.
   const columns = (chart) => {
@@ -42,7 +42,7 @@
 
     const n = Math.max(...chart.lines.map((l) => l.values.length))
     const x = Array.from({ length: n }, (_, i) => (i + 0.5) * data.step)
-    return [x, ...chart.lines.map((l) => x.map((at, i) => l.values[i] ?? (i >= l.values.length || spanAt(at) ? null : undefined)))]
+    return [x, ...chart.lines.map((l) => x.map((at, i) => l.values[i] ?? (i >= l.values.length || spanAt(at, l.gaps) ? null : undefined)))]
   }
 
   const lineColour = (chart, i) => () => {
@@ -219,5 +219,5 @@
 
   document.querySelectorAll(".plot").forEach((e) => { e.style.display = "block" })
   data.charts.forEach(draw)
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts.forEach((u) => u.redraw(false)))
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts.forEach((u) => u.redraw(true)))
 })()

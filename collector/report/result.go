@@ -102,6 +102,7 @@ func buildLatency(b *builder) Section {
 		if d == nil {
 			return nil
 		}
+
 		return &metadata.Distribution{
 			Mean: d.Mean * 1000,
 			P50:  d.P50 * 1000,

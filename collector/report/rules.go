@@ -93,6 +93,7 @@ func formatDifference(d float64, quantity string) string {
 	case d > 0:
 		return fmt.Sprintf("%.0f%% more %s", 100*d, quantity)
 	}
+
 	return fmt.Sprintf("%.0f%% fewer %s", -100*d, quantity)
 }
 

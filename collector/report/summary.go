@@ -109,10 +109,15 @@ func energyTile(b *builder) (name string, figure, detail Cell) {
 
 func wasteTile(b *builder) (name string, figure, detail Cell) {
 	w := b.run.Results.Wasted
-	if w == nil || w.TokenShare == nil {
-		return "", unknown, Cell{}
+	switch {
+	case w == nil:
+	case w.TokenShare != nil && *w.TokenShare > 0:
+		return "Wasted", percentCell(*w.TokenShare), textCell("of the output tokens")
+	case w.TimeShare != nil && *w.TimeShare > 0:
+		return "Wasted", percentCell(*w.TimeShare), textCell("of the time of all attempts")
 	}
-	return "Wasted", percentCell(*w.TokenShare), textCell("of the output tokens")
+
+	return "", unknown, Cell{}
 }
 
 func peakTile(b *builder) (name string, figure, detail Cell) {

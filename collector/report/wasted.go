@@ -1,7 +1,5 @@
 package report
 
-import "fmt"
-
 // buildWasted shows the work of the model servers whose results are not in the output.
 func buildWasted(b *builder) Section {
 	s := Section{ID: "wasted", Title: "Wasted work", Form: FormPairs, Columns: newColumns("")}
@@ -20,8 +18,11 @@ func buildWasted(b *builder) Section {
 
 	if w.DiscardedAttempts > 0 {
 		cell := countCell(w.DiscardedAttempts)
-		cell.Text += fmt.Sprintf(" (%s, %s)", formatDuration(w.DiscardedSeconds),
-			formatPlural(w.DiscardedTokens, "output token"))
+		cell.Text += " (" + formatDuration(w.DiscardedSeconds)
+		if w.DiscardedTokens > 0 {
+			cell.Text += ", " + formatPlural(w.DiscardedTokens, "output token")
+		}
+		cell.Text += ")"
 		s.addRow("Attempts that were thrown away", cell)
 	}
 
