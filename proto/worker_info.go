@@ -104,13 +104,14 @@ type LoadSample struct {
 	Runs map[string]int64 `json:"runs,omitempty"`
 }
 
-// ServerLatency has the latencies that a model server measures itself, over all its requests
-// since the worker began. Null is unknown.
+// ServerLatency has the latencies that a model server measures itself, over all its requests, also
+// those of other clients, since the worker's first look at its metrics. What a server that was
+// restarted had not shown before is lost. Null is unknown.
 type ServerLatency struct {
 	// TimeToFirstToken is the time from the arrival of a request to its first token.
 	TimeToFirstToken *Histogram `json:"time_to_first_token,omitempty"`
-	// TimePerOutputToken is the time of each further token, by request or by token, as the
-	// server counts.
+	// TimePerOutputToken is the time of each further token. vLLM counts each, SGLang the mean of up
+	// to 50, without the first 50 of an answer.
 	TimePerOutputToken *Histogram `json:"time_per_output_token,omitempty"`
 }
 
@@ -348,14 +349,13 @@ func (h *Histogram) isPossible() bool {
 		return true
 	}
 
-	ascending := slices.IsSortedFunc(h.Bounds, func(a, b float64) int {
-		if a < b {
-			return -1
+	for i := 1; i < len(h.Bounds); i++ {
+		if h.Bounds[i] <= h.Bounds[i-1] {
+			return false
 		}
-		return 1
-	})
+	}
 
-	return len(h.Bounds) <= maxBuckets && len(h.Counts) == len(h.Bounds)+1 && ascending &&
+	return len(h.Bounds) <= maxBuckets && len(h.Counts) == len(h.Bounds)+1 &&
 		!slices.ContainsFunc(h.Counts, func(n int64) bool { return n < 0 }) && isAmount(&h.Sum, maxJoules)
 }
 

@@ -12,7 +12,9 @@ func TestReadWorker(t *testing.T) {
 	t.Parallel()
 
 	const good = `{"id":"abcd2345","name":"gpu1","host":"h","models":["m"],"slots":4,"concurrency":8,"in_flight":3,"done":5,"requests_per_second":1.5,"latency_seconds":2,
-		"gpu":[{"index":0,"name":"H200","uuid":"GPU-1","memory_bytes":1,"energy_joules":5}],"runs":{"r":{"requests":5,"energy_joules":4}},"context_length":{"m":4096}}`
+		"gpu":[{"index":0,"name":"H200","uuid":"GPU-1","memory_bytes":1,"energy_joules":5}],"runs":{"r":{"requests":5,"energy_joules":4,"rerun":6,"discarded_attempts":7,"discarded_tokens":8,"discarded_seconds":9.5}},"context_length":{"m":4096},
+		"sent_at":"2026-01-02T03:04:05Z","samples":[{"at":"2026-01-02T03:04:04Z","in_flight":11,"limit":12,"runs":{"s":13}}],
+		"server_latency":{"time_to_first_token":{"bounds":[0.5,2],"counts":[1,20,3],"sum":14.5}}}`
 	for _, tt := range []struct{ name, old, new string }{
 		{"no JSON", `{"id"`, `"id"`},
 		{"another id", "abcd2345", "abcd2346"},
@@ -35,6 +37,21 @@ func TestReadWorker(t *testing.T) {
 		{"energy of a card without end", `"energy_joules":5`, `"energy_joules":1e200`},
 		{"memory below zero", `"memory_bytes":1`, `"memory_bytes":-1`},
 		{"a context below zero", `4096`, `-1`},
+		{"requests run again below zero", `"rerun":6`, `"rerun":-6`},
+		{"attempts below zero", `"discarded_attempts":7`, `"discarded_attempts":-7`},
+		{"tokens below zero", `"discarded_tokens":8`, `"discarded_tokens":-8`},
+		{"seconds below zero", `9.5`, `-9.5`},
+		{"a reading below zero", `"in_flight":11`, `"in_flight":-11`},
+		{"a reading without end", `"in_flight":11`, `"in_flight":9223372036854775807`},
+		{"a limit below zero", `"limit":12`, `"limit":-12`},
+		{"a reading of an impossible run", `"s":13`, `"a.b":13`},
+		{"a reading of a run below zero", `"s":13`, `"s":-13`},
+		{"readings without end", `"samples":[`, `"samples":[` + strings.Repeat(`{"in_flight":1},`, 600)},
+		{"bounds that descend", `[0.5,2]`, `[2,0.5]`},
+		{"a bound twice", `[0.5,2]`, `[2,2]`},
+		{"too few counts", `[1,20,3]`, `[1,20]`},
+		{"a count below zero", `[1,20,3]`, `[1,-20,3]`},
+		{"a sum below zero", `14.5`, `-14.5`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -65,6 +82,12 @@ func TestReadWorker(t *testing.T) {
 func FuzzReadWorker(f *testing.F) {
 	f.Add("worker.a", []byte(
 		`{"id":"a","name":"gpu1","concurrency":8,"gpu":[{"index":0}],"runs":{"r":{"requests":5}}}`,
+	))
+
+	f.Add("worker.a", []byte(
+		`{"id":"a","name":"gpu1","runs":{"r":{"rerun":1,"discarded_attempts":2,"discarded_tokens":3,"discarded_seconds":4}},`+
+			`"sent_at":"2026-01-02T03:04:05Z","samples":[{"at":"2026-01-02T03:04:05Z","in_flight":2,"limit":4,"runs":{"r":2}}],`+
+			`"server_latency":{"time_to_first_token":{"bounds":[1,2],"counts":[1,2,3],"sum":9},"time_per_output_token":null}}`,
 	))
 
 	f.Fuzz(func(t *testing.T, key string, value []byte) {

@@ -45,12 +45,19 @@ type loadWatch struct {
 	// waiting is the number of requests in the server's queue; nil: unknown.
 	waiting atomic.Pointer[int64]
 
+	// measured has the latencies that the server reports.
+	measured serverLatency
+
 	tokens tokenReadings // of run
 }
 
 // run reads the gauges again and again until ctx ends.
 func (l *loadWatch) run(ctx context.Context) {
 	var retryAt time.Time // after the server had no gauges
+
+	l.readLatency(ctx) // they count from here on
+	ended := l.countEnded()
+
 	for {
 		bus.Sleep(ctx, l.limiter.ObserveEvery())
 		if ctx.Err() != nil {
@@ -58,8 +65,20 @@ func (l *loadWatch) run(ctx context.Context) {
 		}
 
 		now := time.Now()
-		if l.state.isDown() || l.stats.InFlight.Load() == 0 {
+		idle := l.stats.InFlight.Load() == 0
+		if l.state.isDown() || idle && l.countEnded() == ended {
 			l.progress.record(now)
+			continue
+		}
+
+		ended = l.countEnded()
+		if idle { // the last requests are in the server's counters now
+			if now.After(retryAt) {
+				l.readLatency(ctx)
+			}
+
+			l.progress.record(now)
+
 			continue
 		}
 
@@ -74,6 +93,16 @@ func (l *loadWatch) run(ctx context.Context) {
 		l.noteSlots()
 		l.closeIdle(now)
 		l.detectHang(now)
+	}
+}
+
+// countEnded counts the attempts that have ended.
+func (l *loadWatch) countEnded() int64 { return l.stats.Done.Load() + l.stats.Retries.Load() }
+
+// readLatency reads the latencies that the server measures, while it has nothing to do.
+func (l *loadWatch) readLatency(ctx context.Context) {
+	if load, err := l.server.Load(ctx); err == nil && !l.server.Replicated() {
+		l.measured.observe(load)
 	}
 }
 
@@ -114,6 +143,8 @@ func (l *loadWatch) observe(load modelserver.Load) {
 			Msg("the model server lacks some metrics of its kind")
 	}
 
+	l.measured.observe(load)
+
 	waiting := int64(load.Waiting)
 	l.waiting.Store(&waiting)
 
@@ -144,6 +175,7 @@ func (l *loadWatch) ignoreGauges(ctx context.Context, seen string) {
 	}
 
 	l.waiting.Store(nil)
+	l.measured.forget()
 	l.limiter.IgnoreGauges()
 	l.log.Warn().Str("seen", seen).
 		Msg("the metrics of " + l.server.URL() + " come from more than one server; " +

@@ -45,6 +45,7 @@ func (w *Worker) describe() proto.WorkerInfo {
 	}
 
 	info.GPU = gpuInfo(w.Cards())
+	info.ServerLatency = w.server.load.measured.snapshot()
 	info.Runs = w.jobs.usage.snapshot(info.GPU)
 
 	return info

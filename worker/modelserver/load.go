@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/promptmill/promptmill/proto"
 )
 
 // loadTimeout bounds one reading. A later one is worth more than an old one.
@@ -30,6 +32,10 @@ type Load struct {
 	PromptTokens float64
 	// Missing are the gauges that servers of this flavour report, and this one does not.
 	Missing []string
+
+	// FirstToken and OutputToken count the times to the first token and of each further one, since
+	// the server began, as it measures them; nil: it does not, or not truly.
+	FirstToken, OutputToken *proto.Histogram
 
 	// Started is the start of the server's process, in seconds of a clock of its host; 0 unknown.
 	Started float64

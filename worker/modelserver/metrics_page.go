@@ -2,6 +2,7 @@ package modelserver
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -30,6 +31,20 @@ const (
 	fieldCount
 )
 
+// Lines of histograms, in pairs: the buckets and the sum of each.
+const (
+	firstTokenBucket metricField = fieldCount + iota
+	firstTokenSum
+	interTokenBucket
+	interTokenSum
+	oldTokenBucket // the same under an older name: a page may have both
+	oldTokenSum
+	fieldEnd
+)
+
+// histogramCount is the number of histograms.
+const histogramCount = (fieldEnd - fieldCount) / 2
+
 // fieldNames are the names of the fields for people.
 var fieldNames = [fieldCount]string{
 	"running", "waiting", "waiting for a reason", "KV usage", "preemptions", "tokens", "prompt tokens", "weight bytes",
@@ -55,7 +70,8 @@ const metricsPath = "/metrics"
 
 // metricsPage holds the numbers that were found on a page of metrics.
 type metricsPage struct {
-	found [fieldCount][]sample
+	found      [fieldCount][]sample
+	histograms [histogramCount]histogramSum
 }
 
 // sample is a field's number of one replica of the model.
@@ -190,6 +206,11 @@ func parsePage(text []byte, names *gaugeNames) metricsPage {
 			continue
 		}
 
+		if f >= firstTokenBucket {
+			p.histograms[(f-firstTokenBucket)/2].add(f, labelValue(labels, `le="`), value)
+			continue
+		}
+
 		p.addSample(f, names.replicaName(labels), value)
 	}
 
@@ -318,6 +339,8 @@ func (p metricsPage) toLoad(wanted ...metricField) Load {
 		PromptTokens: or(promptTokens, p.sumAll(promptTokens)),
 		Started:      p.maxValue(started),
 		Engines:      p.engineNames(),
+		FirstToken:   p.histogram(firstTokenBucket),
+		OutputToken:  cmp.Or(p.histogram(interTokenBucket), p.histogram(oldTokenBucket)),
 	}
 	for _, f := range wanted {
 		if p.found[f] == nil {

@@ -78,13 +78,26 @@ var anyGauges = func() (all gaugeNames) {
 func TestGaugeNames(t *testing.T) {
 	t.Parallel()
 
+	has := func(p metricsPage, f metricField) bool {
+		if f < firstTokenBucket {
+			return p.found[f] != nil
+		}
+
+		h := p.histograms[(f-firstTokenBucket)/2]
+		if (f-firstTokenBucket)%2 == 1 {
+			return h.sum > 0
+		}
+
+		return len(h.bounds) > 0
+	}
+
 	for name, f := range anyGauges.fields {
-		text := fmt.Appendf(nil, "# TYPE %s gauge\n%s{model_name=\"m\",gpu_memory_utilization=\"0.5\"} 0.5\n",
+		text := fmt.Appendf(nil, "# TYPE %s gauge\n%s{model_name=\"m\",le=\"1\",gpu_memory_utilization=\"0.5\"} 0.5\n",
 			name, name)
 		p := parsePage(text, &anyGauges)
-		for other := range fieldCount {
-			if (p.found[other] != nil) != (other == f) {
-				t.Errorf("%s: found %v of %s", name, p.found[other], fieldNames[other])
+		for other := range fieldEnd {
+			if has(p, other) != (other == f) {
+				t.Errorf("%s, field %d: found %v of field %d", name, f, has(p, other), other)
 			}
 		}
 
@@ -94,9 +107,9 @@ func TestGaugeNames(t *testing.T) {
 				continue
 			}
 
-			if _, has := k.gauges.fields[name]; has != (parsePage(text, k.gauges).found[f] != nil) ||
-				has && !strings.HasPrefix(k.metricsPath, "/") {
-				t.Errorf("%s, of %s: %v", name, prefix, has)
+			if _, named := k.gauges.fields[name]; named != has(parsePage(text, k.gauges), f) ||
+				named && !strings.HasPrefix(k.metricsPath, "/") {
+				t.Errorf("%s, of %s: %v", name, prefix, named)
 			}
 		}
 	}

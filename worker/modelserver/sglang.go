@@ -37,6 +37,14 @@ var sglangGatewaySpec = flavourSpec{
 	countsAtEnd: true, // srt/observability/metrics_collector.py, observe_one_finished_request
 }
 
+// Its time_to_first_token_seconds is left out. It is observed where the front end hears of a
+// request first, and of one that is not streamed it hears at its 50th token, or at its end
+// (managers/scheduler_output_processor_mixin.py, DEFAULT_FORCE_STREAM_INTERVAL;
+// managers/tokenizer_manager.py, collect_metrics). Newer versions report the first token, and a
+// page does not tell which. From there on, inter_token_latency_seconds is true, as the mean of
+// each 50 tokens: shorter answers are not in it. time_per_output_token_seconds, of older versions,
+// has the wait for the first token in it.
+//
 // sglangGauges: sglang/srt/observability/metrics_collector.py. num_retracted_reqs is no
 // counter: it is set to zero after each report. GPUs of one replica each repeat its numbers,
 // and a priority's are a part of all. The gateway writes the names without colons, and adds the
@@ -52,6 +60,9 @@ var sglangGauges = gaugeNames{
 		"sglang:engine_startup_time":          loadSeconds, // zero in some versions
 		"sglang:engine_load_weights_time":     loadSeconds,
 		"sglang:weight_load_duration_seconds": loadSeconds,
+
+		"sglang:inter_token_latency_seconds_bucket": interTokenBucket,
+		"sglang:inter_token_latency_seconds_sum":    interTokenSum,
 	}),
 	replicas: []string{`worker_addr="`, `dp_rank="`},
 }

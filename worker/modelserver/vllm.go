@@ -26,6 +26,14 @@ var vllmGauges = gaugeNames{
 		"vllm:prompt_tokens_total":            promptTokens,
 		"vllm:model_weights_memory_bytes":     weightBytes, // seen with 0.29
 		"vllm:cache_config_info":              gpuShare,    // as a label; the number is 1
+
+		// Also for answers that are not streamed: the engine counts each token as it comes.
+		"vllm:time_to_first_token_seconds_bucket":   firstTokenBucket,
+		"vllm:time_to_first_token_seconds_sum":      firstTokenSum,
+		"vllm:inter_token_latency_seconds_bucket":   interTokenBucket,
+		"vllm:inter_token_latency_seconds_sum":      interTokenSum,
+		"vllm:time_per_output_token_seconds_bucket": oldTokenBucket, // its name before 0.11
+		"vllm:time_per_output_token_seconds_sum":    oldTokenSum,
 	},
 	replicas: []string{`engine="`},
 }

@@ -139,10 +139,14 @@ func (e *Engine) enqueueJob(j *job) (done bool, err error) {
 
 	if s.takesNoTime() { // the usual case of a server without latency
 		s.countJob(j, j.completion)
+		s.firstToken.add(0, 1)
+		s.interToken.add(0, j.completion-1)
+
 		return true, nil
 	}
 
 	e.catchUp() // as it was before
+	j.arrived = s.at
 	j.done = make(chan struct{})
 	j.place = s.waiting.PushBack(j)
 	e.catchUp()
@@ -174,6 +178,14 @@ func (e *Engine) Load() Load {
 	defer e.mu.Unlock()
 	e.catchUp()
 	return e.sched.load()
+}
+
+// latencies returns the times to the first token and of the further ones.
+func (e *Engine) latencies() (firstToken, interToken histogram) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.catchUp()
+	return e.sched.firstToken.clone(), e.sched.interToken.clone()
 }
 
 // currentConfig returns the configuration.

@@ -1,6 +1,9 @@
 package sim
 
-import "container/list"
+import (
+	"container/list"
+	"time"
+)
 
 // job is a request in the engine.
 type job struct {
@@ -22,6 +25,10 @@ type job struct {
 	order int64         // of admission
 
 	begin, ttft, tpot, end float64 // as progress
+
+	arrived   time.Time
+	firstAt   time.Time // of the first token; zero: it has none, in this turn on the GPU
+	seenFirst bool      // it had one, perhaps in an earlier turn
 
 	done chan struct{} // closed at its end, after err is set
 	err  error

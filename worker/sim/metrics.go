@@ -32,6 +32,11 @@ func (p *statusPages) writeVLLMMetrics(w http.ResponseWriter, _ *http.Request) {
 		{"vllm:num_requests_waiting_by_reason", "gauge", float64(load.Waiting)},
 	})
 
+	labels := `engine="0",model_name=` + strconv.Quote(p.cfg.modelName())
+	firstToken, interToken := p.engine.latencies()
+	firstToken.write(w, "vllm:time_to_first_token_seconds", labels)
+	interToken.write(w, "vllm:inter_token_latency_seconds", labels)
+
 	writeMetrics(w, `{engine="0",finished_reason="stop",model_name=`+strconv.Quote(p.cfg.modelName())+`}`, []metric{
 		{"vllm:request_success_total", "counter", float64(p.counts.succeeded.Load())},
 	})

@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"container/list"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -21,6 +22,7 @@ type scheduler struct {
 	dead  bool
 
 	running jobHeap
+	reading []*job     // those of the running that have no token yet
 	waiting *list.List // of *job
 
 	at       time.Time // until when the fields are up to date
@@ -32,9 +34,21 @@ type scheduler struct {
 	// Counters, without those of the running jobs.
 	preemptions, promptTokens, cachedTokens, tokens int64
 	cacheQueries, cacheHits                         int64
+
+	// firstToken has the times from the arrival of a request to its first token, interToken those of
+	// each further token: of a request that does not run any more, since its tokens all count with
+	// their mean.
+	firstToken, interToken histogram
 }
 
-func newScheduler(cfg EngineConfig) scheduler { return scheduler{cfg: cfg, waiting: list.New()} }
+func newScheduler(cfg EngineConfig) scheduler {
+	return scheduler{
+		cfg:        cfg,
+		waiting:    list.New(),
+		firstToken: newHistogram(firstTokenBounds),
+		interToken: newHistogram(interTokenBounds),
+	}
+}
 
 // canFit reports whether a job can ever fit the cache.
 func (s *scheduler) canFit(j *job) bool { return s.cfg.KV <= 0 || j.prompt+j.completion <= s.cfg.KV }
@@ -65,9 +79,30 @@ func (s *scheduler) advanceTo(now time.Time) (next time.Time, ok bool) {
 // passTime lets time pass in which nothing happens.
 func (s *scheduler) passTime(to time.Time) {
 	if len(s.running) > 0 && !s.hung {
-		s.progress += float64(to.Sub(s.at)) * s.speed()
+		before, speed := s.progress, s.speed()
+		s.progress += float64(to.Sub(s.at)) * speed
+		s.noteFirstTokens(before, speed)
 	}
 	s.at = to
+}
+
+// noteFirstTokens notes when the jobs got their first token in the time that passes, at a speed,
+// since the progress was before.
+func (s *scheduler) noteFirstTokens(before, speed float64) {
+	s.reading = slices.DeleteFunc(s.reading, func(j *job) bool {
+		first := j.begin + j.ttft
+		if first > s.progress+0.5 {
+			return false
+		}
+
+		j.firstAt = s.at.Add(time.Duration(max(0, first-before) / speed))
+		if !j.seenFirst {
+			j.seenFirst = true
+			s.firstToken.add(j.firstAt.Sub(j.arrived), 1)
+		}
+
+		return true
+	})
 }
 
 // speed returns the part of full speed at which each job runs.
@@ -177,7 +212,8 @@ func (s *scheduler) startJob(j *job) {
 	j.end += j.begin
 
 	s.admitted++
-	j.order = s.admitted
+	j.order, j.firstAt = s.admitted, time.Time{}
+	s.reading = append(s.reading, j)
 	heap.Push(&s.running, j)
 }
 
@@ -210,8 +246,19 @@ func (s *scheduler) removeJob(j *job) {
 		return
 	}
 
+	if !s.hung {
+		s.noteFirstTokens(s.progress, 1) // also of a job that takes no time
+	}
+	if j.firstAt.IsZero() {
+		s.reading = slices.DeleteFunc(s.reading, func(other *job) bool { return other == j })
+	}
+
 	j.answered = s.generatedTokens(j)
 	s.countJob(j, j.answered)
+	if j.answered > 1 && !j.firstAt.IsZero() {
+		s.interToken.add(s.at.Sub(j.firstAt)/time.Duration(j.answered-1), j.answered-1)
+	}
+
 	heap.Remove(&s.running, j.index)
 
 	if s.cache != nil {
