@@ -115,7 +115,7 @@ class FailureRow {
 
   update(failure) {
     const about = [nameCause(failure.cause)]
-    if (failure.status > 0 && String(failure.status) !== failure.cause) {
+    if (failure.status > 0 && about[0] !== `HTTP ${failure.status}`) {
       about.push(`HTTP ${failure.status}`)
     }
     if (failure.attempts > 0) {

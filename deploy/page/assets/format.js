@@ -36,7 +36,7 @@ export function formatShare(part, whole) {
     return "under 0.01%"
   }
 
-  const digits = percent === 0 || percent >= 10 ? 0 : percent >= 1 ? 1 : 2
+  const digits = percent === 0 || percent >= 9.95 ? 0 : percent >= 0.995 ? 1 : 2
   const text = percent.toFixed(digits)
 
   return text === "100" && part < whole ? "99.9%" : `${text}%`

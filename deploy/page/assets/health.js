@@ -119,7 +119,7 @@ function countWork(working, runs) {
 
   const paused = runs.filter((r) => r.state === "paused").length
 
-  return paused > 0 ? `Nothing runs, ${formatCountOf(paused, "run")} paused` : "Nothing runs at the moment"
+  return paused > 0 ? `Nothing is running, ${formatCountOf(paused, "run")} paused` : "Nothing is running"
 }
 
 /** countWorkers counts the workers. A key that sees only its own runs does not see any. */
@@ -128,7 +128,7 @@ function countWorkers(workers, overview) {
     return ""
   }
 
-  return workers.length === 0 ? "no worker is here" : formatCountOf(workers.length, "worker")
+  return workers.length === 0 ? "no workers" : formatCountOf(workers.length, "worker")
 }
 
 function joinClauses(...clauses) {
@@ -207,9 +207,9 @@ function describeCause(run, results) {
   return causes.length === 1 ? `, all with ${nameCause(causes[0][0])}` : `, mostly with ${nameCause(causes[0][0])}`
 }
 
-/** nameCause names the cause of a failure: an error code, or an HTTP status. */
+/** nameCause names the cause of a failure: an error code, or an HTTP status, as http_400. */
 export function nameCause(cause) {
-  return /^\d{3}$/.test(cause) ? `HTTP ${cause}` : cause
+  return cause.replace(/^(?:http_)?(\d{3})$/, "HTTP $1")
 }
 
 /** describeEnd says when a run that works will be done; empty: it does not work. */

@@ -12,7 +12,7 @@ export class WorkersView {
     this.heading = new Heading("Workers")
     this.list = new WorkerList()
     this.empty = element("p", {class: "empty", hidden: true},
-      "No worker is here. ", element("code", {}, "promptmill worker"), " on a box with a model server adds one.")
+      element("code", {}, "promptmill worker"), " on a machine with a model server adds one.")
     this.hidden = element("p", {class: "empty", hidden: true}, "Your key sees its own runs, and no workers.")
     this.node = element("div", {}, this.heading.node, this.empty, this.hidden, this.list.node)
   }
@@ -35,7 +35,7 @@ export class WorkersView {
 /** describeWorkers says whether all workers are well. */
 function describeWorkers(workers) {
   if (workers.length === 0) {
-    return {tone: "calm", text: "No worker is here."}
+    return {tone: "calm", text: "There are no workers."}
   }
 
   const broken = workers.filter((w) => w.problem || !w.ready)
