@@ -45,6 +45,12 @@ func Serve(address string, e *Exporter) (stop func(), err error) {
 
 // Handler serves the metrics of an exporter and of more collectors.
 func Handler(e *Exporter, more ...prometheus.Collector) http.Handler {
+	return promhttp.HandlerFor(NewRegistry(e, more...), promhttp.HandlerOpts{})
+}
+
+// NewRegistry returns a registry of the metrics of an exporter, of more collectors, of Go's runtime and of the
+// process.
+func NewRegistry(e *Exporter, more ...prometheus.Collector) *prometheus.Registry {
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(collectors.NewGoCollector())
 	registry.MustRegister(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -53,7 +59,7 @@ func Handler(e *Exporter, more ...prometheus.Collector) http.Handler {
 	}
 	registry.MustRegister(more...)
 
-	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	return registry
 }
 
 // listen listens at [HOST]:PORT.

@@ -28,6 +28,8 @@ import (
 	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/producer/inputfile"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/worker"
+	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
 // Config describes the input, the model servers, the bus and the output of a run. The zero
@@ -96,6 +98,8 @@ type Config struct {
 	// Metrics, if not nil, exports the counters of the parts of the run, the run as the bus has it, and the disks
 	// of the folders.
 	Metrics *metrics.Exporter
+	// Observe, if not nil, returns the observer of the requests at a model server; nil: none.
+	Observe func(*modelserver.Server) worker.Observer
 	// Log gets warnings and errors. The zero value discards them.
 	Log zerolog.Logger
 	// Hooks report the progress of the run.

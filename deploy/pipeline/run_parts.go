@@ -239,6 +239,9 @@ func (r *runner) addWorkers(
 		cfg.Run = v.Run.Run
 		cfg.StopRefused = !r.cfg.Shared
 		cfg.Samples = samples
+		if r.cfg.Observe != nil {
+			cfg.Observer = r.cfg.Observe(server)
+		}
 
 		w, err := worker.New(cfg)
 		if err != nil {

@@ -179,6 +179,8 @@ type WorkersConfig struct {
 	Version string
 	// Metrics, if not nil, exports the counters of the workers, and the disk of the state folder.
 	Metrics *metrics.Exporter
+	// Observe, if not nil, returns the observer of the requests at a model server; nil: none.
+	Observe func(*modelserver.Server) worker.Observer
 	// Log gets warnings and errors. The zero value discards them.
 	Log zerolog.Logger
 	// Hooks report the progress of the workers.
@@ -245,6 +247,9 @@ func (p *workerPool) startWorker(ctx context.Context, server *modelserver.Server
 	log := p.Log.With().Str("server", server.URL()).Logger()
 	cfg := p.Workers.newConfig(p.Servers, server, p.State, log)
 	cfg.JS, cfg.Name, cfg.Version = p.Bus.JS, name, p.Version
+	if p.Observe != nil {
+		cfg.Observer = p.Observe(server)
+	}
 
 	if p.notices[server.URL()] == nil {
 		p.notices[server.URL()] = &worker.Notices{}

@@ -39,7 +39,7 @@ func collectCommand(env environment) *cli.Command {
 				Value:    "auto",
 				Usage:    "`MODE`: how to show the progress: auto, bar, plain, json or none",
 			},
-		}, outputFlags(), placeFlags(), reportFlags(), metricsFlags(), []cli.Flag{onEndFlag()}, busFlags(),
+		}, outputFlags(), placeFlags(), reportFlags(), metricsFlags(), otlpFlags(), []cli.Flag{onEndFlag()}, busFlags(),
 			[]cli.Flag{jsonFlag(), replicasFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			run, err := parseRunID(c)

@@ -28,6 +28,10 @@ func flagRules() cmdline.Rules {
 				Any:   []string{"api", "page"},
 			},
 			{
+				Flags: []string{"otlp-traces"},
+				Any:   []string{"otlp"},
+			},
+			{
 				Flags: []string{"api-cert-key"},
 				Any:   []string{"api-cert"},
 			},

@@ -15,6 +15,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/deploy/summary"
+	"github.com/promptmill/promptmill/deploy/telemetry"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 )
@@ -27,6 +28,8 @@ type commonOptions struct {
 	verbose bool
 	// metrics is the address to serve metrics at. Empty: none.
 	metrics string
+	// otlp is where telemetry is sent.
+	otlp otlpOptions
 }
 
 // parseCommon reads the flags that commands have in common.
@@ -35,16 +38,18 @@ func parseCommon(c *cli.Command, progress string) commonOptions {
 		progress: progress,
 		verbose:  c.Bool("verbose"),
 		metrics:  c.String("metrics"),
+		otlp:     parseOTLP(c),
 	}
 }
 
-// activeCommand is a command at work: its screen and log, its metrics, and the goroutines that wait
+// activeCommand is a command at work: its screen and log, its metrics and telemetry, and the goroutines that wait
 // for signals. Close ends all of that.
 type activeCommand struct {
-	env     environment
-	screen  *terminal.Screen
-	log     zerolog.Logger
-	metrics *metrics.Exporter
+	env       environment
+	screen    *terminal.Screen
+	log       zerolog.Logger
+	metrics   *metrics.Exporter
+	telemetry *telemetry.Telemetry // nil: none is sent
 
 	ctx         context.Context
 	stop        context.CancelFunc
@@ -67,7 +72,18 @@ func openCommand(ctx context.Context, env environment, o commonOptions) (*active
 		log:     screen.NewLog(o.verbose),
 		metrics: &metrics.Exporter{Version: versionText()},
 	}
+
+	sent, err := o.otlp.config(env.getenv)
+	if err != nil {
+		return nil, err
+	}
+
 	if c.stopMetrics, err = metrics.Serve(o.metrics, c.metrics); err != nil {
+		return nil, err
+	}
+
+	if c.telemetry, err = c.startTelemetry(ctx, sent); err != nil {
+		c.stopMetrics()
 		return nil, err
 	}
 
@@ -189,6 +205,7 @@ func (c *activeCommand) fail(err error) error {
 func (c *activeCommand) Close() {
 	c.stop()
 	c.goroutines.Wait()
+	c.telemetry.Close()
 	c.stopMetrics()
 	c.screen.Close()
 }

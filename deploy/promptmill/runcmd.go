@@ -69,7 +69,7 @@ func runCommand(env environment) *cli.Command {
 			"CSV, Parquet, JSON or lines of text, with a request for each row. It may be compressed with gzip or zstd, and " +
 			"be a folder, a pattern or a URL. The INPUT - is standard input.",
 		Flags: slices.Concat(flags, modelFlags(), inputFlags(), selectionFlags(), rowFlags(), placeFlags(),
-			outputFlags(), listenFlags(), policyFlags(), shardFlags(), metricsFlags(), apiFlags(),
+			outputFlags(), listenFlags(), policyFlags(), shardFlags(), metricsFlags(), otlpFlags(), apiFlags(),
 			[]cli.Flag{onEndFlag()}, ownBusFlags(),
 			[]cli.Flag{replicasFlag()}, reportFlags(), simFlags()),
 		Action: func(ctx context.Context, c *cli.Command) error {
@@ -354,6 +354,7 @@ func runInputs(ctx context.Context, env environment, o runOptions) (err error) {
 	cmd.limitMemory()
 	noteUnusedURL(env, o.run.Bus, cmd.screen)
 	o.run.Log, o.run.Metrics, o.run.Hooks = cmd.log, cmd.metrics, cmd.hooks()
+	o.run.Observe = cmd.telemetry.Observer
 
 	if o.api.hasAPI() || o.api.hasPage() {
 		closeAPI, err := addAPI(cmd, &o.run, o.api)

@@ -39,7 +39,7 @@ func serveCommand(env environment) *cli.Command {
 				Value:    ".",
 				Usage:    "`DIR`: folder for the output files; it is created if it does not exist",
 			},
-		}, outputFlags(), reportFlags(), listenFlags(), metricsFlags(), apiFlags(), webhookFlags(),
+		}, outputFlags(), reportFlags(), listenFlags(), metricsFlags(), otlpFlags(), apiFlags(), webhookFlags(),
 			[]cli.Flag{onEndFlag()}, ownBusFlags(), []cli.Flag{replicasFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			cfg, err := parseServe(env, c)

@@ -48,7 +48,8 @@ func submitCommand(env environment) *cli.Command {
 				Usage:    "`MODE`: how to show the progress: auto, bar, plain, json or none",
 			},
 		}, inputFlags(), selectionFlags(), rowFlags(), placeFlags(), policyFlags(), shardFlags(), outputFlags(),
-			reportFlags(), metricsFlags(), []cli.Flag{onEndFlag()}, busFlags(), []cli.Flag{jsonFlag(), replicasFlag()}),
+			reportFlags(), metricsFlags(), otlpFlags(), []cli.Flag{onEndFlag()}, busFlags(),
+			[]cli.Flag{jsonFlag(), replicasFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			places := openPlaces(c)
 			defer places.Close()

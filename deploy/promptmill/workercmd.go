@@ -40,7 +40,7 @@ func workerCommand(env environment) *cli.Command {
 				Category: groupModel,
 				Usage:    "use a simulated model server, for a first try and for tests",
 			},
-		}, modelFlags(), metricsFlags(), busFlags(), simFlags()),
+		}, modelFlags(), metricsFlags(), otlpFlags(), busFlags(), simFlags()),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			o, err := parseWorker(env, c)
 			if err != nil {
@@ -130,6 +130,7 @@ func runWorker(ctx context.Context, env environment, o workerCommandOptions) err
 		State:   o.state,
 		Version: versionText(),
 		Metrics: cmd.metrics,
+		Observe: cmd.telemetry.Observer,
 		Log:     cmd.log,
 		Hooks:   cmd.hooks(),
 	})
