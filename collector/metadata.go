@@ -2,6 +2,7 @@ package collector
 
 import (
 	"cmp"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -13,11 +14,32 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
+// DescribeSoFar returns the metadata that a run would have if it ended at a time, by the state of its journal. What is
+// known of output files alone is left out. It shares maps and lists with the state.
+func DescribeSoFar(s *journal.State, now time.Time) metadata.Run {
+	sessions := slices.Collect(maps.Values(s.WorkerSessions))
+	slices.SortFunc(sessions, func(a, b journal.WorkerSession) int { return cmp.Compare(a.Key(), b.Key()) })
+
+	return describeRun(&Config{}, s, sessions, s.Manifest.State, now)
+}
+
 // buildMetadata returns the metadata of a run that ends now, in a state, with its output
 // files written.
 func buildMetadata(
 	cfg *Config, s *journal.State, sessions []journal.WorkerSession, state proto.State, now time.Time,
 ) (metadata.Run, error) {
+	meta := describeRun(cfg, s, sessions, state, now)
+	if err := hashOutput(&meta, cfg.Output); err != nil {
+		return metadata.Run{}, err
+	}
+
+	return meta, nil
+}
+
+// describeRun is buildMetadata without the checksums and sizes of the output files.
+func describeRun(
+	cfg *Config, s *journal.State, sessions []journal.WorkerSession, state proto.State, now time.Time,
+) metadata.Run {
 	m := s.Manifest
 	m.State, m.EndedAt, m.Counts, m.Failures = state, &now, s.Counts, topFailures(s)
 	m.StoppedBy = nil
@@ -59,15 +81,11 @@ func buildMetadata(
 		meta.Test.InputFiles = append(meta.Test.InputFiles, f.Path)
 	}
 
-	if err := hashOutput(&meta, cfg.Output); err != nil {
-		return metadata.Run{}, err
-	}
-
 	addTokens(&meta.Results, s)
 	addMeasures(&meta.Results, s, sessions)
 	addWorkers(&meta, sessions, s)
 
-	return meta, nil
+	return meta
 }
 
 // buildResults returns the counts, sizes and times of a run that ends now.

@@ -298,7 +298,7 @@ type Changed struct {
 // Error is a refusal.
 type Error struct {
 	// Code is a word for programs: bad_request, key_required, unknown_key, not_allowed, other_site, no_run,
-	// wrong_state, too_many, unavailable.
+	// wrong_state, no_files, too_many, unavailable.
 	Code string `json:"code"`
 	// Message is a sentence for people, with the way out.
 	Message string `json:"message"`

@@ -16,7 +16,8 @@
 //
 // A request has its key in the header Authorization: Bearer KEY, or the cookie of a session. Refusals are an
 // [Error] with status 400 (the request is wrong), 401 (no key, or one that is not known), 403 (a key that may not do
-// that, or a page of another site), 404 (no such run), 409 (the state of the run does not allow it), 429 (too many
+// that, or a page of another site), 404 (no such run), 409 (the state of the run does not allow it, or its files are
+// not here), 429 (too many
 // searches at once) or 503 (the bus does not answer, or the head starts).
 //
 // The events, each with JSON in one data line:

@@ -69,7 +69,7 @@ func (h *head) sendEvents(w http.ResponseWriter, r *http.Request, v viewer, run 
 			}
 		case <-r.Context().Done():
 			return
-		case <-h.stopping:
+		case <-h.serving.Done():
 			send([]byte(stoppingEvent))
 			return
 		}

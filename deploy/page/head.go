@@ -3,7 +3,6 @@ package page
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -36,8 +35,8 @@ type head struct {
 	host    string
 	version string
 	log     zerolog.Logger
-	// stopping is closed when the head stops.
-	stopping <-chan struct{}
+	// serving ends when the head stops.
+	serving context.Context
 }
 
 // routes returns the handler of all requests.
@@ -325,6 +324,3 @@ func nameOf(k apikey.Key) string {
 	}
 	return k.ID
 }
-
-// isCancelled reports whether an error is that of a client that has gone.
-func isCancelled(ctx context.Context, err error) bool { return err != nil && errors.Is(err, ctx.Err()) }

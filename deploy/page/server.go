@@ -141,7 +141,7 @@ func (s *Server) run(ctx context.Context, link *busconn.Connection, retries bool
 		host:     host,
 		version:  s.cfg.Version,
 		log:      s.cfg.Log,
-		stopping: ctx.Done(),
+		serving:  ctx,
 	}
 
 	group, answering := errgroup.WithContext(ctx)

@@ -2,7 +2,11 @@ package page
 
 import (
 	"context"
+	"fmt"
 	"time"
+
+	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/proto"
 )
 
 // viewMaker makes the frames of a bus.
@@ -14,7 +18,7 @@ type viewMaker struct {
 	states    map[string]*messageMaker // by owner
 	details   map[string]*messageMaker // by run
 	overviews map[string]*message      // the latest ones, by owner
-	latest    map[string]*message      // the latest details, by run
+	shown     map[string]shownDetail   // by run
 }
 
 // newViewMaker returns a maker of frames.
@@ -26,7 +30,7 @@ func newViewMaker(o *observer, d describer) *viewMaker {
 		states:    map[string]*messageMaker{},
 		details:   map[string]*messageMaker{},
 		overviews: map[string]*message{},
-		latest:    map[string]*message{},
+		shown:     map[string]shownDetail{},
 	}
 }
 
@@ -43,16 +47,10 @@ func (m *viewMaker) render(ctx context.Context, owners, runs []string) (overview
 	details = map[string]*message{}
 	m.files.keep(runs)
 	for _, run := range runs {
-		d, known := m.describeDetail(ctx, s, run)
-		if !known {
-			details[run] = nil
-			continue
-		}
-
-		details[run] = findMaker(m.details, run, EventRun).make(s.at, d, m.latest[run])
+		details[run] = m.renderDetail(ctx, s, run)
 	}
 
-	m.overviews, m.latest = overviews, details
+	m.overviews = overviews
 
 	return overviews, details
 }
@@ -65,35 +63,68 @@ func findMaker(makers map[string]*messageMaker, name, event string) *messageMake
 	return makers[name]
 }
 
-// describeDetail returns all that is known of a run, and whether it is on the bus. The time is left out, and so is how
-// far the run is, so that the detail changes only with its files: the overview has both.
-func (m *viewMaker) describeDetail(ctx context.Context, s sight, run string) (RunDetail, bool) {
+// shownDetail is the latest detail of a run.
+type shownDetail struct {
+	*message
+
+	// mark is what it depends on, besides how far the run is.
+	mark string
+	at   time.Time
+}
+
+// renderDetail returns the detail of a run, nil if there is no such run. It stays the same while the files do, for a
+// few seconds at most: how far the run is stands in the overview, too.
+func (m *viewMaker) renderDetail(ctx context.Context, s sight, run string) *message {
 	manifest, known := s.runs[run]
 	if !known {
-		return RunDetail{}, false
+		delete(m.shown, run)
+		return nil
 	}
 
+	file, note := m.files.find(ctx, manifest)
+	now := m.describeRun(s, manifest)
+	mark := fmt.Sprint(now.State, now.Problem, now.CollectedElsewhere, now.Actions, manifest.Counts, note)
+	if file != nil {
+		mark += fmt.Sprint(file.source, file.version)
+	}
+
+	last := m.shown[run]
+	if last.message != nil && last.mark == mark && (now.State.Ended() || s.at.Sub(last.at) < detailAge) {
+		return last.message
+	}
+
+	d := describeDetail(now, manifest)
+	d.Note = note
+	if file != nil {
+		file.addTo(&d)
+	}
+	d.Commands = suggestCommands(d)
+
+	m.shown[run] = shownDetail{findMaker(m.details, run, EventRun).make(s.at, d, last.message), mark, s.at}
+
+	return m.shown[run].message
+}
+
+// describeDetail returns what the bus has of a run.
+func describeDetail(now Run, m proto.Manifest) RunDetail {
 	d := RunDetail{
-		At:           time.Time{},
-		Run:          m.describeRun(s, manifest),
+		Run:          now,
 		Source:       SourceBus,
 		InputFiles:   []string{},
-		InputBytes:   manifest.Input.Bytes,
-		Output:       manifest.Output,
-		MaxTokens:    manifest.Policy.MaxTokens,
+		InputBytes:   m.Input.Bytes,
+		Output:       m.Output,
+		MaxTokens:    m.Policy.MaxTokens,
+		Workers:      []metadata.Worker{},
 		LastFailures: []Failure{},
 		Markers:      []Marker{},
 	}
 
-	for _, f := range manifest.Input.Files {
+	for _, f := range m.Input.Files {
 		d.InputFiles = append(d.InputFiles, f.Path)
 	}
-	for _, t := range manifest.Policy.FailIf {
+	for _, t := range m.Policy.FailIf {
 		d.FailIf = append(d.FailIf, t.String())
 	}
 
-	m.files.addTo(ctx, &d, manifest)
-	d.Commands = suggestCommands(d)
-
-	return d, true
+	return d
 }
