@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,8 +22,9 @@ func TestLoadSampler(t *testing.T) {
 	t.Parallel()
 
 	synctest.Test(t, func(t *testing.T) {
-		most := 5
-		s := newLoadSampler(func() int { return most })
+		var most atomic.Int64
+		most.Store(5)
+		s := newLoadSampler(func() int { return int(most.Load()) })
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { s.run(ctx); close(done) }()
@@ -36,7 +38,7 @@ func TestLoadSampler(t *testing.T) {
 		s.end("a")
 		s.end("b")
 		time.Sleep(sampleEvery) // a request of a stays
-		most = 7
+		most.Store(7)
 		time.Sleep(sampleEvery)
 		s.end("a")
 		time.Sleep(2 * sampleEvery)

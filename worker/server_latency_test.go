@@ -90,7 +90,7 @@ func TestServerLatencyOfAWorker(t *testing.T) {
 
 	var got *proto.ServerLatency
 	prototest.Poll(t, patience, "the latencies of all requests", func() bool {
-		got = w.describe().ServerLatency
+		got = w.server.load.measured.snapshot()
 		return got != nil && count(got.TimePerOutputToken) == n*(tokens-1)
 	})
 
