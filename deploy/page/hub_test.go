@@ -1,0 +1,92 @@
+package page
+
+import (
+	"context"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// countingRenderer counts its rounds.
+type countingRenderer struct{ rounds, watching int }
+
+func (r *countingRenderer) watch(ctx context.Context) {
+	r.watching++
+	<-ctx.Done()
+	r.watching--
+}
+
+func (r *countingRenderer) render(_ context.Context, owners, runs []string) (overviews, details map[string]*message) {
+	r.rounds++
+	overviews, details = map[string]*message{}, map[string]*message{}
+	for _, owner := range owners {
+		overviews[owner] = &message{data: []byte(strconv.Itoa(r.rounds))}
+	}
+	for _, run := range runs {
+		details[run] = nil
+	}
+
+	return overviews, details
+}
+
+// Ten viewers cost the rounds of one, and none costs none.
+func TestRoundsOfTheHub(t *testing.T) {
+	t.Parallel()
+
+	synctest.Test(t, func(t *testing.T) {
+		r := &countingRenderer{}
+		h := newHub(r)
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- h.run(ctx) }()
+
+		synctest.Wait()
+		time.Sleep(time.Minute)
+		if r.rounds != 0 || r.watching != 0 {
+			t.Errorf("without a viewer: %d rounds", r.rounds)
+		}
+
+		var leave []func()
+		for range 10 {
+			leave = append(leave, h.join("", "r"))
+		}
+		if _, err := h.await(ctx, "", "r"); err != nil {
+			t.Fatal(err)
+		}
+
+		before := r.rounds
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if n := r.rounds - before; n < 59 || n > 61 || r.watching != 1 {
+			t.Errorf("ten viewers: %d rounds in a minute, %d watches", n, r.watching)
+		}
+
+		// One that was slow gets the latest frame, and a new one does not wait for the next round.
+		latest, _ := h.now()
+		if text := string(latest.overviews[""].data); text != strconv.Itoa(r.rounds) {
+			t.Errorf("the latest frame is of round %s of %d", text, r.rounds)
+		}
+		leave = append(leave, h.join("key", ""))
+		synctest.Wait()
+		if latest, _ := h.now(); !latest.has("key", "") {
+			t.Error("a viewer of something else waits for the next round")
+		}
+
+		for _, f := range leave {
+			f()
+		}
+		time.Sleep(linger + 2*time.Second)
+		synctest.Wait()
+		before = r.rounds
+		time.Sleep(time.Minute)
+		if r.rounds != before || r.watching != 0 {
+			t.Errorf("after the last viewer: %d rounds", r.rounds-before)
+		}
+
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
