@@ -292,7 +292,8 @@ func TestMetricsOfBoxes(t *testing.T) {
 	poll(t, pollTime, "the end of the run", func() bool {
 		return scrape(t, serve)[`run_state{run="r",state="completed"}`] == 1
 	})
-	if got := scrape(t, serve); got[`run_lines{outcome="answered",run="r"}`] == 0 || got[`bus_worker_ready{worker="two"}`] != 1 {
+	got = scrape(t, serve)
+	if got[`run_lines{outcome="answered",run="r"}`] == 0 || got[`bus_worker_ready{worker="two"}`] != 1 {
 		t.Errorf("the run or the worker is not in the metrics of the bus: %v", got)
 	}
 	c.must("delete", "r")
