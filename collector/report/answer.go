@@ -21,7 +21,7 @@ func (b *builder) answer() string {
 			describeFailed(b.run))
 	case ended < int64(b.run.Test.NumRequests):
 		return fmt.Sprintf("%s of %s were answered%s%s.", formatCount(ended),
-			formatPlural(int64(b.run.Test.NumRequests), "request"), describeStop(b.run), describePace(r))
+			formatPlural(int64(b.run.Test.NumRequests), "request"), describePace(r), describeStop(b.run))
 	case ended == 1:
 		return "The one request was answered" + describePace(r) + "."
 	}

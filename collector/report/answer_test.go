@@ -43,7 +43,7 @@ func TestTheAnswer(t *testing.T) {
 		{"the causes are not known", func(r *metadata.Run) { r.Results.FailureCount, r.Test.NumRequests = 100, 200 },
 			VerdictPartial, "100 of 200 requests were answered; 100 failed."},
 		{"cancelled", func(r *metadata.Run) { r.Test.NumRequests, r.Status = 250, proto.StateCancelled }, VerdictPartial,
-			"100 of 250 requests were answered before the run was cancelled in 10.0 s at 10.0 requests/s."},
+			"100 of 250 requests were answered in 10.0 s at 10.0 requests/s before the run was cancelled."},
 		{"nothing was done", func(r *metadata.Run) { r.Results.SuccessCount = 0 }, VerdictFailed, "No request has ended."},
 	} {
 		r := Build(some(c.run), Options{})

@@ -332,6 +332,55 @@ func TestChartsZoom(t *testing.T) {
 	b.check("zooming")
 }
 
+// TestChartsByTouch: one finger reads a chart, and two zoom it.
+func TestChartsByTouch(t *testing.T) {
+	t.Parallel()
+
+	b := openTab(t)
+	call(b, emulation.SetTouchEmulationEnabled, emulation.SetTouchEmulationEnabledParams{
+		Enabled:        true,
+		MaxTouchPoints: 2,
+	})
+	b.show(pages(t)["full"], 390)
+
+	box := ask[struct{ X, Y, Width, Height float64 }](b, `(() => {
+		const over = document.querySelector("#chart-output-rate .u-over")
+		over.scrollIntoView({ block: "center" })
+		const r = over.getBoundingClientRect()
+		return { X: r.x, Y: r.y, Width: r.width, Height: r.height }
+	})()`)
+	touch := func(kind input.DispatchTouchEventType, at ...float64) {
+		t.Helper()
+		points := []*input.TouchPoint{}
+		for i, x := range at {
+			points = append(points, &input.TouchPoint{
+				X:  box.X + x*box.Width,
+				Y:  box.Y + box.Height/2,
+				ID: new(float64(i)),
+			})
+		}
+		call(b, input.DispatchTouchEvent, input.DispatchTouchEventParams{Type: kind, TouchPoints: points})
+		b.awaitFrame()
+	}
+
+	touch(input.DispatchTouchEventTypeTouchStart, 0.6)
+	text := ask[string](b, `document.querySelector("#chart-output-rate").previousElementSibling.textContent`)
+	if !strings.Contains(text, "UTC): 1,") {
+		t.Errorf("a finger reads %q", text)
+	}
+	touch(input.DispatchTouchEventTypeTouchEnd)
+
+	touch(input.DispatchTouchEventTypeTouchStart, 0.4)
+	touch(input.DispatchTouchEventTypeTouchStart, 0.4, 0.6)
+	touch(input.DispatchTouchEventTypeTouchMove, 0.2, 0.6)
+	touch(input.DispatchTouchEventTypeTouchMove, 0.2, 0.8)
+
+	if ask[bool](b, `document.getElementById("reset").hidden`) {
+		t.Error("two fingers do not zoom")
+	}
+	b.check("touching")
+}
+
 // TestChartsFollowTheScheme: lines and bars have the colours of light and of dark.
 func TestChartsFollowTheScheme(t *testing.T) {
 	t.Parallel()

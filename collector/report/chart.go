@@ -273,7 +273,7 @@ func (set *chartSet) addHistogram(id, title string, h *metadata.Histogram) {
 	} else {
 		below = 0
 	}
-	c.Summary = fmt.Sprintf("%s requests, most of them %s to %s", formatCount(int64(sumFigures(bars.Values))),
+	c.Summary = fmt.Sprintf("%s requests, most often %s to %s", formatCount(int64(sumFigures(bars.Values))),
 		formatAmount(below), formatAmount(h.Bounds[fullest]))
 	set.Charts = append(set.Charts, c)
 }

@@ -132,7 +132,12 @@ func (c *comparison) answer() string {
 		return "The rates of these runs are not known."
 	}
 
-	text := fmt.Sprintf("%s is the fastest: %s %s/s", c.names[0], formatAmount(*rate(first)), quantity)
+	rank := "the fastest"
+	if len(c.runs) == 2 {
+		rank = "faster"
+	}
+
+	text := fmt.Sprintf("%s is %s: %s %s/s", c.names[0], rank, formatAmount(*rate(first)), quantity)
 	if v := first.ThroughputRequestsPerSec; v != nil && quantity != "requests" {
 		text += " and " + formatAmount(*v) + " requests/s"
 	}
