@@ -259,7 +259,7 @@ func TestTotalOfSteppedClock(t *testing.T) {
 		}))
 
 		fixture.Must(t, os.WriteFile(out.Results(), nil, 0o644))
-		meta, err := buildMetadata(&Config{Output: out}, j.State(), nil, proto.StateCompleted,
+		meta, err := buildMetadata(&Config{Output: out}, j.State(), nil, metadata.Series{}, proto.StateCompleted,
 			fixture.Created.Add(tt.after))
 		fixture.Must(t, err)
 		if got := meta.Results.TotalTimeSeconds; got != tt.want.Seconds() {
@@ -318,7 +318,7 @@ func TestInterruptedNineTimes(t *testing.T) {
 
 		s := j.State()
 		r := metadata.Results{SuccessCount: s.Counts.Done - s.Counts.Failed, InferenceTimeSeconds: s.Worked.Seconds()}
-		addMeasures(&r, s, nil)
+		addMeasures(&r, s, &s.Series, nil)
 
 		return s, r
 	}
@@ -344,7 +344,7 @@ func TestInterruptedNineTimes(t *testing.T) {
 	}
 
 	diff := cmp.Diff(one, nine, compareBitmaps, compareSketches, cmpopts.IgnoreFields(journal.State{},
-		"At", "Began", "AccountedTo", "Lost", "Sessions", "Interruptions"))
+		"At", "Began", "AccountedTo", "Lost", "Sessions", "Interruptions", "Latencies"))
 	if diff != "" || want.LatencySeconds == nil || one.Worked != 30*time.Second || one.Idle != 10*time.Second {
 		t.Errorf("state (-not interrupted +interrupted):\n%s", diff)
 	}

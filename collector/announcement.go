@@ -42,6 +42,8 @@ func observeAnnouncement(s journal.WorkerSession, w proto.WorkerInfo, run string
 		OverlapJoules:  s.OverlapJoules,
 		FirstSeen:      s.FirstSeen,
 		LastSeen:       w.ReceivedAt,
+		ServerLatency:  latest(w.ServerLatency, s.ServerLatency),
+		LatencyBefore:  s.LatencyBefore,
 	}
 	if next.FirstSeen.IsZero() {
 		next.FirstSeen = w.ReceivedAt
@@ -78,6 +80,10 @@ func observeAnnouncement(s journal.WorkerSession, w proto.WorkerInfo, run string
 			next.EarlierUsage = journal.AddUsage(s.EarlierUsage, s.Usage) // the worker counts from 0 again
 		}
 		next.Usage = &usage
+	}
+
+	if next.Usage == nil {
+		next.LatencyBefore = next.ServerLatency
 	}
 
 	next.Slots = observeSlots(before.Slots, w, countRequests(next.TotalUsage()) > countRequests(s.TotalUsage()))

@@ -78,7 +78,7 @@ func (c *Collector) writeMetadata(ctx context.Context, ended time.Time) (err err
 
 	state := c.cfg.Journal.State()
 
-	meta, err := buildMetadata(&c.cfg, state, c.workers.all(), c.finalState(), ended)
+	meta, err := buildMetadata(&c.cfg, state, c.workers.all(), c.workers.takeSeries(), c.finalState(), ended)
 	if err != nil {
 		return fmt.Errorf("metadata: %w", err)
 	}

@@ -57,10 +57,11 @@ func (r *messageReader) fetchAnswer(msg jetstream.Msg) ([]byte, error) {
 	return r.answers.Payload(ctx, msg.Headers(), msg.Data())
 }
 
-// addLines adds the lines of a batch to a frame. seen are the requests that have a line. It returns the
-// longest time that a request of the batch took.
+// addLines adds the lines of a batch to a frame. seen are the requests that have a line, and
+// stored is the time at which the bus got the batch. It returns the longest time that a request of the batch
+// took.
 func (r *messageReader) addLines(
-	f *pendingFrame, seen *roaring.Bitmap, subject string, batch proto.Batch, lines [][]byte,
+	f *pendingFrame, seen *roaring.Bitmap, subject string, batch proto.Batch, lines [][]byte, stored time.Time,
 ) (took time.Duration) {
 	whole, size := true, 0
 	for i, index := range batch.Indexes {
@@ -81,6 +82,9 @@ func (r *messageReader) addLines(
 		}
 
 		f.Add(index, lines[i], info)
+		if info.OK && info.TotalMS >= 0 {
+			f.Latencies.Add(stored, info.TotalMS)
+		}
 	}
 
 	if batch.Source != "" && whole {

@@ -24,9 +24,10 @@ func DescribeSoFar(s *journal.State, now time.Time) metadata.Run {
 }
 
 // buildMetadata returns the metadata of a run that ends now, in a state, with its output
-// files written.
+// files written. observed is the load of the workers that is not in the journal.
 func buildMetadata(
-	cfg *Config, s *journal.State, sessions []journal.WorkerSession, state proto.State, now time.Time,
+	cfg *Config, s *journal.State, sessions []journal.WorkerSession, observed metadata.Series, state proto.State,
+	now time.Time,
 ) (metadata.Run, error) {
 	meta := describeRun(cfg, s, sessions, state, now)
 	if err := hashOutput(&meta, cfg.Output); err != nil {
@@ -70,7 +71,7 @@ func describeRun(
 			OutputFile:  cfg.Output.Results(),
 		},
 		Results:  buildResults(s, now),
-		Series:   &s.Series,
+		Series:   buildSeries(s, observed),
 		Versions: metadata.Versions{Promptmill: cfg.Info.Version, Go: runtime.Version()},
 	}
 	if cfg.Format.Plain {
@@ -82,10 +83,20 @@ func describeRun(
 	}
 
 	addTokens(&meta.Results, s)
-	addMeasures(&meta.Results, s, sessions)
+	addMeasures(&meta.Results, s, meta.Series, sessions)
+	addServerLatency(&meta.Results, sessions, m.CreatedAt)
 	addWorkers(&meta, sessions, s)
 
 	return meta
+}
+
+// buildSeries returns the series of a run. observed is the load of the workers that is not in the journal.
+func buildSeries(s *journal.State, observed metadata.Series) *metadata.Series {
+	series := s.Series.Clone()
+	series.Merge(&observed)
+	s.Latencies.FillSeries(series)
+
+	return series
 }
 
 // buildResults returns the counts, sizes and times of a run that ends now.
@@ -155,9 +166,11 @@ func addTokens(r *metadata.Results, s *journal.State) {
 }
 
 // addMeasures adds the figures of the series and of the frames' statistics.
-func addMeasures(r *metadata.Results, s *journal.State, sessions []journal.WorkerSession) {
-	for i := range s.Series.Len() {
-		p, seconds := s.Series.At(i), float64(s.Series.IntervalSeconds)
+func addMeasures(
+	r *metadata.Results, s *journal.State, series *metadata.Series, sessions []journal.WorkerSession,
+) {
+	for i := range series.Len() {
+		p, seconds := series.At(i), float64(series.IntervalSeconds)
 		r.PeakRequestsPerSec = metadata.Most(r.PeakRequestsPerSec, new(float64(p.Requests)/seconds))
 
 		if s.Counts.CompletionTokens > 0 {

@@ -268,7 +268,7 @@ func (s *session) handleMessage(msg jetstream.Msg) error {
 	case err != nil:
 		return err
 	default:
-		took := s.messages.addLines(s.frame, s.seen, msg.Subject(), batch, lines)
+		took := s.messages.addLines(s.frame, s.seen, msg.Subject(), batch, lines, meta.Timestamp)
 		s.noteSpent(meta, took)
 	}
 

@@ -476,7 +476,7 @@ func TestPeakIsNotBelowTheMean(t *testing.T) {
 
 	for seconds, want := range map[float64]*int64{1: nil, 2: new(int64(1))} {
 		r := metadata.Results{SuccessCount: 2, InferenceTimeSeconds: seconds}
-		addMeasures(&r, s, nil)
+		addMeasures(&r, s, &s.Series, nil)
 		if diff := cmp.Diff(want, r.PeakConcurrentRequests); diff != "" {
 			t.Errorf("two requests of a second in %v s (-want +got):\n%s", seconds, diff)
 		}

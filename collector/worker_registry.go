@@ -24,7 +24,9 @@ type workerRegistry struct {
 	sessions map[string]journal.WorkerSession // by their keys
 	live     map[string]bool                  // keys of the workers that were announced at the last poll
 	saved    time.Time                        // when the journal got all changes last
+	sampled  map[string]bool                  // keys of the workers that report their load by the second
 	energy   energyLedger
+	book     loadBook
 	observed metadata.Series // of the workers, since it was taken last
 	load     workerLoad      // at the last poll
 }
@@ -40,7 +42,7 @@ type workerLoad struct {
 const saveInterval = time.Minute
 
 func newWorkerRegistry(run string, known map[string]journal.WorkerSession) *workerRegistry {
-	r := &workerRegistry{run: run, sessions: map[string]journal.WorkerSession{}}
+	r := &workerRegistry{run: run, sessions: map[string]journal.WorkerSession{}, book: loadBook{run: run}}
 	maps.Copy(r.sessions, known)
 	return r
 }
@@ -57,7 +59,7 @@ func (r *workerRegistry) poll(ctx context.Context, heartbeats *bus.Heartbeats) (
 
 	r.observe(workers, stopped...)
 
-	return r.sampleInFlight(time.Now(), workers), nil
+	return r.sampleLoad(time.Now(), workers, stopped...), nil
 }
 
 // observe updates the sessions of the workers that are announced now, and of those that have
@@ -66,9 +68,9 @@ func (r *workerRegistry) observe(workers []proto.WorkerInfo, stopped ...proto.Wo
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
-	r.live = map[string]bool{}
+	r.live, r.sampled = map[string]bool{}, map[string]bool{}
 	for _, w := range workers {
-		r.live[sessionKey(w)] = true
+		r.live[sessionKey(w)], r.sampled[sessionKey(w)] = true, len(w.Samples) > 0
 	}
 
 	updates := make([]sessionUpdate, 0, len(workers))
@@ -101,44 +103,70 @@ func sessionKey(w proto.WorkerInfo) string {
 	return journal.WorkerSession{ID: w.ID, Name: w.Name, Since: w.Since}.Key()
 }
 
-// sampleInFlight adds the workers' current requests to the series, and reports whether one is at
-// work. It takes the workers that have a part in the run or, until one reports that, all.
-func (r *workerRegistry) sampleInFlight(now time.Time, workers []proto.WorkerInfo) (working bool) {
-	takesPart := func(w proto.WorkerInfo) bool { _, ok := w.Runs[r.run]; return ok }
-	if !slices.ContainsFunc(workers, takesPart) {
-		takesPart = func(proto.WorkerInfo) bool { return true }
+// sampleLoad adds the workers' readings to the series, and reports whether one is at work. It takes the
+// workers that have a part in the run or, until one reports that, all. Those that have stopped are no more
+// at work.
+func (r *workerRegistry) sampleLoad(
+	now time.Time, workers []proto.WorkerInfo, stopped ...proto.WorkerInfo,
+) (working bool) {
+	takesPart := func(w proto.WorkerInfo) bool { _, ok := w.Runs[r.run]; return ok || hasSample(w, r.run) }
+	if slices.ContainsFunc(workers, takesPart) {
+		workers = slices.DeleteFunc(slices.Clone(workers), func(w proto.WorkerInfo) bool { return !takesPart(w) })
 	}
 
-	var (
-		p    metadata.Point
-		load workerLoad
-	)
-	seen := map[string]bool{} // cards, which several workers may see
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	r.load = workerLoad{}
+	at, changed := now, map[int64]bool{}
 	for _, w := range workers {
-		if !takesPart(w) {
-			continue
+		r.load.add(w, r.run)
+		working = r.book.add(sessionKey(w), w, now, changed) || working
+
+		if !w.ReceivedAt.IsZero() {
+			at = w.ReceivedAt // by the clock of the bus
 		}
+	}
 
-		p.InFlight = metadata.Sum(p.InFlight, &w.InFlight)
-		load.add(w, r.run)
+	for _, w := range stopped {
+		if hasSample(w, r.run) {
+			r.book.add(sessionKey(w), w, now, changed)
+		}
+	}
 
+	for _, second := range slices.Sorted(maps.Keys(changed)) {
+		r.observed.Add(time.Unix(second, 0), r.book.point(second))
+	}
+
+	if used := memoryUsed(workers); used != nil {
+		r.observed.Add(at, metadata.Point{MemoryUsedBytes: used})
+	}
+
+	r.book.dropOld(at)
+
+	return working
+}
+
+// memoryUsed returns the memory in use of the cards of workers, which several may see; nil: unknown.
+func memoryUsed(workers []proto.WorkerInfo) (used *int64) {
+	seen := map[string]bool{}
+	for _, w := range workers {
 		for _, card := range w.GPU {
 			if card.UUID != "" && seen[card.UUID] {
 				continue
 			}
 
 			seen[card.UUID] = true
-			p.MemoryUsedBytes = metadata.Sum(p.MemoryUsedBytes, card.MemoryUsedBytes)
+			used = metadata.Sum(used, card.MemoryUsedBytes)
 		}
 	}
 
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	return used
+}
 
-	r.observed.Add(now, p)
-	r.load = load
-
-	return metadata.OrZero(p.InFlight) > 0
+// hasSample reports whether a worker had requests of a run at its model server.
+func hasSample(w proto.WorkerInfo, run string) bool {
+	return slices.ContainsFunc(w.Samples, func(s proto.LoadSample) bool { return s.Runs[run] > 0 })
 }
 
 // add adds what a worker does for a run. A worker that does not sample its load may be at work for
@@ -225,8 +253,8 @@ func (r *workerRegistry) all() []journal.WorkerSession {
 	return slices.SortedFunc(maps.Values(r.sessions), compareStart)
 }
 
-// isUsagePending reports whether a worker that is alive, and meters its cards, has not yet
-// reported its usage for all the requests that the output has from it.
+// isUsagePending reports whether a worker that is alive, and meters its cards or reports its load by the
+// second, has not yet reported its usage for all the requests that the output has from it.
 func (r *workerRegistry) isUsagePending(requests map[string]int64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -237,7 +265,7 @@ func (r *workerRegistry) isUsagePending(requests map[string]int64) bool {
 			reported[s.Name] += usage.Requests
 		}
 
-		metered[s.Name] = metered[s.Name] || r.live[key] && isMetered(s)
+		metered[s.Name] = metered[s.Name] || r.live[key] && (isMetered(s) || r.sampled[key])
 	}
 
 	for name, n := range requests {

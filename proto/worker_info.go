@@ -123,6 +123,8 @@ type Histogram struct {
 	Counts []int64 `json:"counts"`
 	// Sum is the sum of the durations in seconds.
 	Sum float64 `json:"sum"`
+	// Source is the name of the server's metric; empty: unknown.
+	Source string `json:"source,omitempty"`
 }
 
 // Key is the key of [PresenceBucket] that the announcement stands under.

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -118,12 +119,19 @@ func open(t testing.TB, path string) *Journal {
 	return j
 }
 
-var compareBitmaps = cmp.Comparer(func(a, b *roaring.Bitmap) bool { return a.Equals(b) })
+var compareBitmaps = cmp.Options{
+	cmp.Comparer(func(a, b *roaring.Bitmap) bool { return a.Equals(b) }),
+	cmp.Comparer(func(a, b Latencies) bool {
+		return a.seconds == b.seconds && a.start.Equal(b.start) &&
+			slices.EqualFunc(a.intervals, b.intervals, slices.Equal)
+	}),
+}
 
 func checkState(t *testing.T, want State, got *State) {
 	t.Helper()
 	// The times of the test itself are not compared.
-	times := cmpopts.IgnoreFields(State{}, "At", "Began", "AccountedTo", "Idle", "Lost", "Series", "Interruptions")
+	times := cmpopts.IgnoreFields(State{},
+		"At", "Began", "AccountedTo", "Idle", "Lost", "Series", "Latencies", "Interruptions")
 	if diff := cmp.Diff(want, *got, compareBitmaps, times,
 		cmpopts.SortSlices(func(a, b metadata.Outlier) bool { return a.CustomID < b.CustomID })); diff != "" {
 		t.Errorf("state (-want +got):\n%s", diff)

@@ -19,10 +19,12 @@ const finishTruncated = "length"
 // Frame is a part of a journal that is being filled. The zero value is empty.
 type Frame struct {
 	// Counts, Stats and Series are kept by Add and AddDuplicate, except for the values that these do not
-	// see: the drops in Counts, and the whole of Series.
+	// see: the drops in Counts, and the whole of Series and Latencies.
 	Counts proto.Counts
 	Stats  FrameStats
 	Series metadata.Series
+	// Latencies are the end-to-end latencies by time.
+	Latencies Latencies
 	// WorkerSessions are the sessions that are new or have changed.
 	WorkerSessions []WorkerSession
 	// Position is the last message of the results stream that was read, or zero.
@@ -144,6 +146,9 @@ func (f *Frame) header(indexes []uint32) header {
 	}
 	if f.Series.Len() > 0 {
 		h.Series = &f.Series
+	}
+	if f.Latencies.seconds > 0 {
+		h.Latencies = &f.Latencies
 	}
 
 	return h

@@ -35,7 +35,7 @@ type frameRef struct {
 // withoutPayload returns the reference without the fields that can be long: they can be
 // read again.
 func (f frameRef) withoutPayload() frameRef {
-	f.Indexes, f.Failed, f.Manifest, f.Stats, f.Series, f.WorkerSessions = "", "", nil, nil, nil, nil
+	f.Indexes, f.Failed, f.Manifest, f.Stats, f.Series, f.Latencies, f.WorkerSessions = "", "", nil, nil, nil, nil, nil
 	return f
 }
 

@@ -160,7 +160,8 @@ func frameOfHistory(meta *metadata.Run) *Frame {
 		earlierInterruptions: r.InterruptedAt,
 	}
 	if meta.Series != nil {
-		f.Series = *meta.Series
+		f.Latencies.addHistory(meta.Series)
+		f.Series = *meta.Series.Clone()
 	}
 
 	return f

@@ -60,6 +60,8 @@ type header struct {
 	Position Position `json:"position"`
 	// Series has the events of the run by the times of the result messages.
 	Series *metadata.Series `json:"series,omitempty"`
+	// Latencies are those of the answered requests by the same times.
+	Latencies *Latencies `json:"latencies,omitempty"`
 	// At is the time at which the frame was closed.
 	At time.Time `json:"at"`
 	// Worked, Idle and Lost are parts of the time since the frame before, in milliseconds:

@@ -52,6 +52,8 @@ type State struct {
 	// damage: a frame that was cut out may have held results that the stream still has.
 	Position Position
 	Series   metadata.Series
+	// Latencies are the end-to-end latencies of the answered requests by time.
+	Latencies Latencies
 	// Worked, Idle and Lost are the parts of the run's time: it was worked on, it was
 	// collected but not worked on, and it was not collected and no result came.
 	Worked, Idle, Lost time.Duration
@@ -392,9 +394,11 @@ func (s *State) add(h header, indexes []uint32) {
 
 	if s.Series.Len() == 0 && !s.Manifest.CreatedAt.IsZero() {
 		s.Series.Add(s.Manifest.CreatedAt, metadata.Point{}) // the first results came some time after that
+		s.Latencies.interval(s.Manifest.CreatedAt)
 	}
 
 	s.Series.Merge(h.Series)
+	s.Latencies.Merge(h.Latencies)
 	s.Worked += time.Duration(h.Worked) * time.Millisecond
 	s.Idle += time.Duration(h.Idle) * time.Millisecond
 	s.Lost += time.Duration(h.Lost) * time.Millisecond

@@ -42,6 +42,10 @@ type WorkerSession struct {
 	// OverlapJoules are the joules in both that count for other workers, which see the same
 	// cards.
 	OverlapJoules float64 `json:"overlap_joules,omitempty"`
+	// ServerLatency has the latencies that the model server had measured last, and LatencyBefore those
+	// before the worker took part in the run; nil: unknown.
+	ServerLatency *proto.ServerLatency `json:"server_latency,omitempty"`
+	LatencyBefore *proto.ServerLatency `json:"latency_before,omitempty"`
 	// FirstSeen and LastSeen are the times at which the bus got the first and the last
 	// announcement that was read.
 	FirstSeen time.Time `json:"first_seen,omitzero"`

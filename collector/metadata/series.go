@@ -3,6 +3,7 @@ package metadata
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -35,7 +36,7 @@ type Series struct {
 // Point is one interval of a series.
 type Point struct {
 	Requests, Failed, PromptTokens, CompletionTokens int64
-	InFlight, MemoryUsedBytes                        *int64
+	InFlight, Limit, MemoryUsedBytes                 *int64
 }
 
 // Len is the number of intervals. A nil series has none.
@@ -48,7 +49,13 @@ func (s *Series) Len() int {
 
 // At is the i-th interval.
 func (s *Series) At(i int) Point {
+	var limit *int64
+	if s.Limit != nil {
+		limit = s.Limit[i]
+	}
+
 	return Point{
+		Limit:            limit,
 		Requests:         s.Requests[i],
 		Failed:           s.Failed[i],
 		PromptTokens:     s.PromptTokens[i],
@@ -75,6 +82,9 @@ func (s *Series) Add(at time.Time, p Point) {
 		s.Requests, s.Failed = append(s.Requests, 0), append(s.Failed, 0)
 		s.PromptTokens, s.CompletionTokens = append(s.PromptTokens, 0), append(s.CompletionTokens, 0)
 		s.InFlight, s.MemoryUsedBytes = append(s.InFlight, nil), append(s.MemoryUsedBytes, nil)
+		if s.Limit != nil {
+			s.Limit = append(s.Limit, nil)
+		}
 	}
 
 	s.addAt(i, p)
@@ -85,7 +95,32 @@ func (s *Series) addAt(i int, p Point) {
 	s.Failed[i] += p.Failed
 	s.PromptTokens[i] += p.PromptTokens
 	s.CompletionTokens[i] += p.CompletionTokens
+
+	if s.Limit == nil && p.Limit != nil {
+		s.Limit = make([]*int64, len(s.Requests))
+	}
+	if s.Limit != nil {
+		s.Limit[i] = Most(s.Limit[i], p.Limit)
+	}
+
 	s.InFlight[i], s.MemoryUsedBytes[i] = Most(s.InFlight[i], p.InFlight), Most(s.MemoryUsedBytes[i], p.MemoryUsedBytes)
+}
+
+// Clone returns a copy without the columns of latencies.
+func (s *Series) Clone() *Series {
+	c := &Series{
+		Start:            s.Start,
+		IntervalSeconds:  s.IntervalSeconds,
+		Requests:         slices.Clone(s.Requests),
+		Failed:           slices.Clone(s.Failed),
+		PromptTokens:     slices.Clone(s.PromptTokens),
+		CompletionTokens: slices.Clone(s.CompletionTokens),
+		Limit:            slices.Clone(s.Limit),
+		InFlight:         slices.Clone(s.InFlight),
+		MemoryUsedBytes:  slices.Clone(s.MemoryUsedBytes),
+	}
+
+	return c
 }
 
 // Merge adds another series. Where its intervals are longer than this one's, each
@@ -105,12 +140,18 @@ func (s *Series) doubleInterval() {
 		p := s.At(i)
 		s.Requests[i], s.Failed[i], s.PromptTokens[i], s.CompletionTokens[i], s.InFlight[i], s.MemoryUsedBytes[i] = 0,
 			0, 0, 0, nil, nil
+		if s.Limit != nil {
+			s.Limit[i] = nil
+		}
 		s.addAt(i/2, p)
 	}
 
 	s.Requests, s.Failed, s.PromptTokens, s.CompletionTokens = s.Requests[:n], s.Failed[:n], s.PromptTokens[:n],
 		s.CompletionTokens[:n]
 	s.InFlight, s.MemoryUsedBytes = s.InFlight[:n], s.MemoryUsedBytes[:n]
+	if s.Limit != nil {
+		s.Limit = s.Limit[:n]
+	}
 	s.IntervalSeconds *= 2
 }
 

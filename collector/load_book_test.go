@@ -1,0 +1,118 @@
+package collector
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/promptmill/promptmill/collector/internal/fixture"
+	"github.com/promptmill/promptmill/proto"
+)
+
+// sampled is an announcement with readings of a run, one a second from a second on, by a clock that is
+// ahead of the bus's.
+func sampled(name string, ahead time.Duration, from int, inFlight ...int64) proto.WorkerInfo {
+	at := func(second int) time.Time { return fixture.Created.Add(time.Duration(second) * time.Second) }
+	w := proto.WorkerInfo{
+		Name:       name,
+		Since:      fixture.Created,
+		Runs:       map[string]proto.RunUsage{"r": {}},
+		SentAt:     at(from + len(inFlight)).Add(ahead),
+		ReceivedAt: at(from + len(inFlight)),
+	}
+	for i, n := range inFlight {
+		s := proto.LoadSample{
+			At:       at(from + i).Add(ahead + 100*time.Millisecond),
+			InFlight: n + 5, // of another run
+			Limit:    64,
+			Runs:     map[string]int64{"other": 5},
+		}
+		if n > 0 {
+			s.Runs["r"] = n
+		}
+		w.Samples = append(w.Samples, s)
+	}
+
+	return w
+}
+
+// The load of workers is summed second by second, at the time of its readings by the clock of the bus,
+// whatever the clocks of their hosts say and when the collector hears of them.
+func TestLoadOfWorkers(t *testing.T) {
+	t.Parallel()
+
+	r := newWorkerRegistry("r", nil)
+	now := fixture.Created.Add(time.Hour)
+
+	// The readings of the second worker, and some of the first one's, come after the first frame.
+	first := sampled("a", 0, 0, 7, 9, 0, 0)
+	if !r.sampleLoad(now, []proto.WorkerInfo{first}) {
+		t.Error("a worker with requests is not at work")
+	}
+
+	series := r.takeSeries()
+	if r.sampleLoad(now, []proto.WorkerInfo{first}) {
+		t.Error("a worker is at work by readings that are known")
+	}
+
+	r.sampleLoad(now, []proto.WorkerInfo{sampled("a", 0, 2, 0, 0, 3), sampled("b", -time.Hour, 0, 1, 20, 2)},
+		sampled("stopped", time.Minute, 1, 4))
+	later := r.takeSeries()
+	series.Merge(&later)
+
+	var inFlight, limit []int64
+	for i := range series.Len() {
+		p := series.At(i)
+		if p.InFlight == nil || p.Limit == nil {
+			t.Fatalf("second %d has no reading: %+v", i, p)
+		}
+		inFlight, limit = append(inFlight, *p.InFlight), append(limit, *p.Limit)
+	}
+
+	if diff := cmp.Diff([]int64{8, 33, 2, 0, 3}, inFlight); diff != "" || !series.Start.Equal(fixture.Created.Truncate(time.Second)) {
+		t.Errorf("in flight from %s on (-want +got):\n%s", series.Start, diff)
+	}
+
+	if diff := cmp.Diff([]int64{128, 192, 128, 64, 64}, limit); diff != "" {
+		t.Errorf("limit (-want +got):\n%s", diff)
+	}
+
+	if load := r.currentLoad(); load.inFlight != 3+2 {
+		t.Errorf("the workers have %d requests of the run, want 5", load.inFlight)
+	}
+}
+
+// A worker of an older version reports its requests of all runs every few seconds.
+func TestLoadOfOlderWorkers(t *testing.T) {
+	t.Parallel()
+
+	r := newWorkerRegistry("r", nil)
+	now := fixture.Created.Add(time.Hour)
+	for _, second := range []int{0, 3, 6, 20} {
+		w := proto.WorkerInfo{
+			Name:        "old",
+			InFlight:    int64(10 + second),
+			Concurrency: 50,
+			ReceivedAt:  fixture.Created.Add(time.Duration(second) * time.Second),
+		}
+		if !r.sampleLoad(now, []proto.WorkerInfo{w}) {
+			t.Error("a worker with requests is not at work")
+		}
+	}
+
+	series := r.takeSeries()
+	var got []int64
+	for _, n := range series.InFlight {
+		if n == nil {
+			got = append(got, -1)
+		} else {
+			got = append(got, *n)
+		}
+	}
+
+	want := []int64{10, 10, 10, 13, 13, 13, 16, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 30}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("in flight (-want +got):\n%s", diff)
+	}
+}
