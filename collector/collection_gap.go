@@ -14,6 +14,8 @@ import (
 type collectionGap struct {
 	// It is settled how the time until from was spent, and to is the beginning of the session.
 	from, to time.Time
+	// begin is where from was at first: if that is before the first session, the beginning of the run.
+	begin time.Time
 	// lostFrom is the beginning of the part that the journal has as lost until results show work in
 	// it; to: it has none. The part before is from before the first session.
 	lostFrom time.Time
@@ -45,7 +47,7 @@ func (g *collectionGap) noteResult(at time.Time, took time.Duration) (t times) {
 
 	end := earlierOf(at, g.to)
 	start := earlierOf(laterOf(begin, g.from), end)
-	if start.Sub(g.from) > metadata.Quiet {
+	if g.isPause(span{g.from, start}) {
 		g.addPause(&t, span{g.from, start})
 	} else {
 		g.addWork(&t, span{g.from, start})
@@ -91,6 +93,13 @@ func (g *collectionGap) settleRest(complete bool) (t times) {
 	return t
 }
 
+// isPause reports whether a part of the gap without a sign of work is a pause. Before its first request
+// nobody works on a run, however short that is.
+func (g *collectionGap) isPause(part span) bool {
+	isFirst := part.from.Equal(g.begin) && part.from.Before(g.lostFrom)
+	return part.length() > metadata.Quiet || isFirst && part.length() > 0
+}
+
 // addWork counts a part of the gap as worked.
 func (g *collectionGap) addWork(t *times, part span) {
 	_, late := part.split(g.lostFrom)
@@ -131,7 +140,7 @@ func (g *collectionGap) reclaim(t *times, from, to time.Time) {
 		t.idle -= early.length()
 
 		for _, part := range []span{after, before} {
-			if part.length() <= metadata.Quiet {
+			if !g.isPause(part) {
 				g.addWork(t, part)
 				continue
 			}

@@ -27,13 +27,13 @@ func TestCollectionGap(t *testing.T) {
 		worked, idle, lost float64 // lost adds to what the journal has as lost
 	}{
 		{"a submitted run", to, []stored{{31, 1}, {35, 4}, {44, 1}}, true, nil, 14, 30, 56},
-		{"its workers are at work from the start", to, []stored{{5, 1}, {9, 4}}, true, nil, 9, 0, 91},
-		{"one long request", to, []stored{{60, 50}}, true, nil, 50 + 10, 0, 40},
+		{"its workers are at work soon", to, []stored{{5, 1}, {9, 4}}, true, nil, 5, 4, 91},
+		{"one long request", to, []stored{{60, 50}}, true, nil, 50, 10, 40},
 		{"a pause between two requests", to, []stored{{10, 10}, {60, 20}}, true, nil, 30, 30, 40},
 		{"a long request beside a short one", to, []stored{{10, 10}, {40, 1}, {60, 55}}, true, nil, 60, 0, 40},
 		{"a long request ends in the pause", to, []stored{{10, 10}, {80, 1}, {81, 41}}, true, nil, 51, 30, 19},
 		{"a request that took longer than the run", to, []stored{{10, 5000}}, true, nil, 10, 0, 90},
-		{"results out of order", to, []stored{{20, 5}, {10, 5}, {30, 5}}, true, nil, 30, 0, 70},
+		{"results out of order", to, []stored{{20, 5}, {10, 5}, {30, 5}}, true, nil, 25, 5, 70},
 		{"others come after it", to, []stored{{50, 50}}, false, []stored{{101, 1}}, 50, 50, 0},
 		{"others come soon", to, []stored{{95, 95}}, false, nil, 100, 0, 0},
 		{"a request of the gap ends after it", to, []stored{{50, 50}}, false, []stored{{110, 40}}, 80, 20, 0},
@@ -52,7 +52,7 @@ func TestCollectionGap(t *testing.T) {
 
 			at := func(s float64) time.Time { return fixture.Created.Add(time.Duration(s * float64(time.Second))) }
 			took := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
-			g := &collectionGap{from: at(0), to: at(to), lostFrom: at(tt.lostFrom)}
+			g := &collectionGap{from: at(0), begin: at(0), to: at(to), lostFrom: at(tt.lostFrom)}
 
 			var got times
 			for _, r := range tt.results {

@@ -190,7 +190,7 @@ func (c *Collector) beginRun(ctx context.Context) error {
 		return err
 	}
 
-	*c.gap = collectionGap{from: before.AccountedTo, to: time.Now()}
+	*c.gap = collectionGap{from: before.AccountedTo, begin: before.AccountedTo, to: time.Now()}
 	c.gap.lostFrom = c.gap.to
 
 	if c.cfg.Journal.State().Sessions > before.Sessions {

@@ -31,7 +31,8 @@ func (c *Collector) Copy(ctx context.Context, ended proto.Manifest) error {
 
 	for {
 		state := c.cfg.Journal.State()
-		*c.gap = collectionGap{from: laterOf(state.Manifest.CreatedAt, state.Position.Time), to: at, lostFrom: at}
+		from := laterOf(state.Manifest.CreatedAt, state.Position.Time)
+		*c.gap = collectionGap{from: from, begin: from, to: at, lostFrom: at}
 
 		s := c.newSession()
 		s.copying = true

@@ -20,7 +20,7 @@ func DescribeSoFar(s *journal.State, now time.Time) metadata.Run {
 	sessions := slices.Collect(maps.Values(s.WorkerSessions))
 	slices.SortFunc(sessions, func(a, b journal.WorkerSession) int { return cmp.Compare(a.Key(), b.Key()) })
 
-	return describeRun(&Config{}, s, sessions, s.Manifest.State, now)
+	return describeRun(&Config{}, s, sessions, metadata.Series{}, s.Manifest.State, now)
 }
 
 // buildMetadata returns the metadata of a run that ends now, in a state, with its output
@@ -29,7 +29,7 @@ func buildMetadata(
 	cfg *Config, s *journal.State, sessions []journal.WorkerSession, observed metadata.Series, state proto.State,
 	now time.Time,
 ) (metadata.Run, error) {
-	meta := describeRun(cfg, s, sessions, state, now)
+	meta := describeRun(cfg, s, sessions, observed, state, now)
 	if err := hashOutput(&meta, cfg.Output); err != nil {
 		return metadata.Run{}, err
 	}
@@ -39,7 +39,8 @@ func buildMetadata(
 
 // describeRun is buildMetadata without the checksums and sizes of the output files.
 func describeRun(
-	cfg *Config, s *journal.State, sessions []journal.WorkerSession, state proto.State, now time.Time,
+	cfg *Config, s *journal.State, sessions []journal.WorkerSession, observed metadata.Series, state proto.State,
+	now time.Time,
 ) metadata.Run {
 	m := s.Manifest
 	m.State, m.EndedAt, m.Counts, m.Failures = state, &now, s.Counts, topFailures(s)
@@ -196,9 +197,11 @@ func addMeasures(
 		r.MeanConcurrentRequests = metadata.Per(atServer, r.InferenceTimeSeconds)
 	}
 
+	// The run may have been over before the collector began, or before workers that do not sample their
+	// load reported. The mean is within a fifth: the worked time of a short run is not exact.
 	if peak := r.PeakConcurrentRequests; peak != nil &&
-		(*peak == 0 || float64(*peak) < metadata.OrZero(r.MeanConcurrentRequests)) {
-		r.PeakConcurrentRequests = nil // the run was over before the workers reported more
+		(*peak == 0 || float64(*peak) < 0.8*metadata.OrZero(r.MeanConcurrentRequests)) {
+		r.PeakConcurrentRequests = nil
 	}
 
 	if stats.CachedTokens > 0 {
