@@ -17,13 +17,12 @@
 // A request has its key in the header Authorization: Bearer KEY, or the cookie of a session. Refusals are an
 // [Error] with status 400 (the request is wrong), 401 (no key, or one that is not known), 403 (a key that may not do
 // that, or a page of another site), 404 (no such run), 409 (the state of the run does not allow it, or its files are
-// not here), 429 (too many
-// searches at once) or 503 (the bus does not answer, or the head starts).
+// not here), 429 (too many searches at once) or 503 (the bus does not answer, or the head starts).
 //
 // The events, each with JSON in one data line:
 //
 //	state      Overview: first at once, then at most once a second while something changes
-//	run        RunDetail of ?run=ID: first at once, then as state; its series moves when the output is synced (--flush)
+//	run        RunDetail of ?run=ID: first at once, then when the output is synced, and every 5 s while the run works
 //	gone       Error: the run of ?run=ID is not on the bus any more, and has no files here
 //	stopping   {}: the head stops; a client connects again until another head answers
 //
