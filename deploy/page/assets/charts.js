@@ -11,9 +11,10 @@ const mostPoints = 180
 
 const plotHeight = 176
 
-// widestBridge is the widest time without readings, in pixels, that a line crosses: requests that take long leave
-// intervals without one. A wider one is a time in which nothing was known.
-const widestBridge = 20
+// A line crosses a time without readings that is short, in pixels or in seconds: workers of older versions report
+// their load every 3 s, and requests that take long leave intervals without one. In a longer one nothing was known.
+const bridgePixels = 20
+const bridgeSeconds = 15
 
 /**
  * Timeline turns the series of a run into columns for charts. Several intervals are one point where
@@ -239,7 +240,9 @@ function drawLine({colour: name, kind}, colour) {
 
 /** findGaps returns the gaps of a line that are to be seen, each from one pixel to another. */
 function findGaps(u, line, first, last, gaps) {
-  return gaps.filter(([from, to]) => to - from > widestBridge * devicePixelRatio)
+  const seconds = (u.scales.x.max - u.scales.x.min) / u.bbox.width // of a pixel
+
+  return gaps.filter(([from, to]) => to - from > Math.max(bridgePixels * devicePixelRatio, bridgeSeconds / seconds))
 }
 
 /** shade marks the times of markers behind the lines. */
