@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -154,9 +155,13 @@ func (f *runFile) set(source string, meta *metadata.Run) {
 	f.version++
 }
 
-// addTo adds what the files have.
-func (f *runFile) addTo(d *RunDetail) {
+// addTo adds what the files have at a moment.
+func (f *runFile) addTo(d *RunDetail, at time.Time) {
 	d.Source, d.Results, d.Series = f.source, f.results, f.series
+	if f.source == SourceJournal && d.Run.Progress.Durable >= d.Run.Progress.Done {
+		d.Series = extendSeries(f.series, at.Add(-settleTime))
+	}
+
 	d.Workers, d.LastFailures = nonNil(f.workers), nonNil(f.failures)
 
 	for _, i := range f.results.InterruptedAt {
@@ -246,6 +251,46 @@ func thinSeries(s *metadata.Series, most int) *metadata.Series {
 	}
 
 	return thin
+}
+
+// settleTime is the time after which no more results of a moment come: workers send them together, every few seconds.
+const settleTime = 10 * time.Second
+
+// extendSeries returns a series that goes on to a moment, with no results and no readings. The series of a run that
+// stands still ends with its last result: without the time since, its last rates look like those of now.
+func extendSeries(s *metadata.Series, to time.Time) *metadata.Series {
+	n := s.Len()
+	if n == 0 {
+		return s
+	}
+
+	add := int(to.Sub(s.Start)/time.Second)/s.IntervalSeconds - n
+	if add <= 0 {
+		return s
+	}
+
+	return thinSeries(&metadata.Series{
+		Start:             s.Start,
+		IntervalSeconds:   s.IntervalSeconds,
+		Requests:          extendColumn(s.Requests, add),
+		Failed:            extendColumn(s.Failed, add),
+		PromptTokens:      extendColumn(s.PromptTokens, add),
+		CompletionTokens:  extendColumn(s.CompletionTokens, add),
+		InFlight:          extendColumn(s.InFlight, add),
+		Limit:             extendColumn(s.Limit, add),
+		MemoryUsedBytes:   extendColumn(s.MemoryUsedBytes, add),
+		LatencyP50Seconds: extendColumn(s.LatencyP50Seconds, add),
+		LatencyP99Seconds: extendColumn(s.LatencyP99Seconds, add),
+	}, mostPoints)
+}
+
+// extendColumn returns a column with more values: zeros, or no readings. An unknown column stays so.
+func extendColumn[T any](column []T, add int) []T {
+	if len(column) == 0 {
+		return column
+	}
+
+	return append(slices.Clip(column), make([]T, add)...)
 }
 
 // thinColumn joins each step values of a column.

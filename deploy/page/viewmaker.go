@@ -96,7 +96,7 @@ func (m *viewMaker) renderDetail(ctx context.Context, s sight, run string) *mess
 	d := describeDetail(now, manifest)
 	d.Note = note
 	if file != nil {
-		file.addTo(&d)
+		file.addTo(&d, s.at)
 	}
 	d.Commands = suggestCommands(d)
 

@@ -146,7 +146,7 @@ class RunTiles {
       return
     }
 
-    const [inFlight, limit] = [latestReading(series?.in_flight), latestReading(series?.limit)]
+    const [inFlight, limit] = [latestReading(series, "in_flight"), latestReading(series, "limit")]
     setText(this.load.node.firstChild, "In flight")
     setHidden(this.load.node, inFlight === null)
     this.load.update(inFlight === null ? "–" : formatCount(inFlight), limit === null ? "" : `limit ${formatCount(limit)}`)
@@ -183,23 +183,24 @@ class RunTiles {
   }
 }
 
-// rateOver is the time in seconds over which a rate is taken, as at the head.
-const rateOver = 30
+// nowLasts is the time in seconds of which figures are called those of now, as at the head.
+const nowLasts = 30
 
-/** latestRate returns the rate of a column over the last whole intervals; null: there is none. */
-function latestRate(series, name) {
-  const column = series?.[name]
-  if (!column || column.length < 2) {
-    return null
-  }
+/** latestOf returns the last whole intervals of a column, those of now; empty: there is none. */
+function latestOf(series, name) {
+  const intervals = Math.max(1, Math.round(nowLasts / (series?.interval_seconds ?? 1)))
 
-  const intervals = Math.max(1, Math.round(rateOver / series.interval_seconds))
-  const last = column.slice(0, -1).slice(-intervals)
-
-  return last.reduce((sum, n) => sum + n, 0) / (last.length * series.interval_seconds)
+  return (series?.[name] ?? []).slice(0, -1).slice(-intervals)
 }
 
-/** latestReading returns the last reading of a column; null: there is none. */
-function latestReading(column) {
-  return column?.findLast((v) => v !== null) ?? null
+/** latestRate returns the rate of a column now; null: it is not known. */
+function latestRate(series, name) {
+  const last = latestOf(series, name)
+
+  return last.length === 0 ? null : last.reduce((sum, n) => sum + n, 0) / (last.length * series.interval_seconds)
+}
+
+/** latestReading returns the last reading of a column now; null: there is none. */
+function latestReading(series, name) {
+  return latestOf(series, name).findLast((v) => v !== null) ?? null
 }
