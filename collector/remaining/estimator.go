@@ -130,10 +130,13 @@ func (r *Estimator) Add(s Sample) {
 	}
 }
 
+// longest is the longest time in seconds that is shown, some thirty years. Beyond it, next to nothing ends.
+const longest = 1e9
+
 // Interval returns the remaining time in seconds, or nil while it is unknown: less than some ten
-// seconds of the run were seen, its rate varies too much, or it does not work.
+// seconds of the run were seen, its rate varies too much, it would take decades, or it does not work.
 func (r *Estimator) Interval() *proto.Interval {
-	if !r.known || !r.working {
+	if !r.known || !r.working || r.shown.High > longest {
 		return nil
 	}
 	return new(r.shown)
@@ -205,7 +208,7 @@ func (r *Estimator) estimate(left, inFlight int) (proto.Interval, bool) {
 		variance: variance * varianceInflation(steady, mean, variance) / (mean * mean),
 	}, whole)
 
-	factor := math.Exp(half) // a rate is positive, so its error is one of a factor
+	factor := math.Exp(min(half, 50)) // a rate is positive, so its error is one of a factor
 	if factor > widestFactor && !r.known {
 		return proto.Interval{}, false
 	}
@@ -219,6 +222,7 @@ func (r *Estimator) estimate(left, inFlight int) (proto.Interval, bool) {
 	if inFlight > 0 {
 		last := math.Log(float64(inFlight))
 		target.Expected = float64(left-inFlight)/mean + r.latency*(last+0.58)
+		target.Low = min(target.Low, target.Expected) // few in flight end sooner than the rate says
 		target.High += r.latency * (last + 2) // and once the mean is in the rate
 	}
 

@@ -42,6 +42,7 @@ func TestIntervalNeverJumps(t *testing.T) {
 			}
 			return 4 * r.ExpFloat64()
 		})},
+		"one slot":       {slots: 1, requests: 300, length: always(func(*rand.Rand, float64) float64 { return 2 })},
 		"a worker joins": {slots: 32, requests: 9000, length: exponential(4), more: 16, joins: 400},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -150,6 +151,34 @@ func TestUnknownWithoutWork(t *testing.T) {
 
 	if e.Interval() != nil {
 		t.Errorf("known while it waits: %+v", e.Interval())
+	}
+}
+
+// Once next to nothing ends, the time left grows beyond what a lease may have. It is unknown then, and never
+// infinite.
+func TestUnknownWhereItTakesDecades(t *testing.T) {
+	t.Parallel()
+
+	var e Estimator
+	feed(&e, 0, 60, true)
+
+	for second := 60; second < 20_000; second++ {
+		e.Add(Sample{
+			At:       time.Unix(int64(second), 0),
+			Done:     600 + second/1000,
+			Left:     1e9,
+			InFlight: 20,
+			Workers:  1,
+			Working:  true,
+		})
+
+		if got := e.Interval(); got != nil && !(got.High <= longest) {
+			t.Fatalf("after %d s: %+v", second, got)
+		}
+	}
+
+	if got := e.Interval(); got != nil {
+		t.Errorf("at last: %+v", got)
 	}
 }
 
