@@ -105,9 +105,7 @@ func (a *access) identify(r *http.Request) (viewer, *refusal) {
 	required, err := a.keys.Required()
 	switch {
 	case err != nil:
-		a.log.Error().Err(err).Msg("failed to read the API keys; the page refuses all requests")
-		return viewer{}, refuse(http.StatusServiceUnavailable, "unavailable",
-			"The server cannot read its API keys. Its log has the reason.")
+		return viewer{}, a.refuseUnreadable(err)
 	case required && isCrossSiteChange(r), !required && httpserver.IsForeign(r):
 		return viewer{}, refuseForeign(required)
 	case !required:
@@ -126,7 +124,10 @@ func (a *access) identify(r *http.Request) (viewer, *refusal) {
 	}
 
 	key, known, err := a.readSession(cookie.Value, time.Now())
-	if err != nil || !known {
+	switch {
+	case err != nil:
+		return viewer{}, a.refuseUnreadable(err)
+	case !known:
 		return viewer{needed: true}, refuse(http.StatusUnauthorized, "unknown_key",
 			"The session has ended, or its API key was revoked. Sign in again.")
 	}
@@ -137,12 +138,22 @@ func (a *access) identify(r *http.Request) (viewer, *refusal) {
 // authenticate returns the viewer with a secret.
 func (a *access) authenticate(secret string) (viewer, *refusal) {
 	key, known, err := a.keys.Authenticate(secret)
-	if err != nil || !known {
+	switch {
+	case err != nil:
+		return viewer{}, a.refuseUnreadable(err)
+	case !known:
 		return viewer{needed: true}, refuse(http.StatusUnauthorized, "unknown_key",
 			"The API key is wrong or was revoked: promptmill key list shows the keys, on the server.")
 	}
 
 	return viewer{key, true}, nil
+}
+
+// refuseUnreadable returns the refusal of all requests while the file of the keys cannot be read, and logs the reason.
+func (a *access) refuseUnreadable(err error) *refusal {
+	a.log.Error().Err(err).Msg("failed to read the API keys; the page refuses all requests")
+	return refuse(http.StatusServiceUnavailable, "unavailable",
+		"The server cannot read its API keys. Its log has the reason.")
 }
 
 // isCrossSiteChange reports whether the page of another site has a browser change something, with the cookie that

@@ -17,10 +17,10 @@ import (
 	"github.com/promptmill/promptmill/collector/report/uplot"
 )
 
-// files are the page, its scripts and its styles.
+// assetFiles are the page, its scripts and its styles.
 //
 //go:embed assets
-var files embed.FS
+var assetFiles embed.FS
 
 // asset is a file of the page.
 type asset struct {
@@ -37,13 +37,13 @@ func loadAssets() (map[string]*asset, error) {
 		"uPlot.LICENSE.txt": newAsset("uPlot.LICENSE.txt", []byte(uplot.License)),
 	}
 
-	entries, err := fs.ReadDir(files, "assets")
+	entries, err := fs.ReadDir(assetFiles, "assets")
 	if err != nil {
 		return nil, err
 	}
 
 	for _, e := range entries {
-		text, err := fs.ReadFile(files, path.Join("assets", e.Name()))
+		text, err := fs.ReadFile(assetFiles, path.Join("assets", e.Name()))
 		if err != nil {
 			return nil, err
 		}

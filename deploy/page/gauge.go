@@ -5,13 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/deploy/busconn"
+	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/proto"
 )
@@ -19,7 +20,7 @@ import (
 const (
 	// gaugeEvery is the time between two readings of the bus's streams and disks.
 	gaugeEvery = 5 * time.Second
-	// mostStreams is the most streams that are read: the page shows the fullest ones.
+	// mostStreams is the most streams that are read, those of the oldest runs: each costs a request to the bus.
 	mostStreams = 40
 	// nearlyFull is the part of a limit from which on the page warns.
 	nearlyFull = 0.9
@@ -71,7 +72,7 @@ func (g *busGauge) read(ctx context.Context, runs map[string]proto.Manifest, now
 		}
 	}
 
-	if free, size, err := measureDisk(g.dir); err == nil {
+	if free, size, err := files.MeasureDisk(g.dir); err == nil {
 		b.DiskFreeBytes, b.DiskBytes = &free, &size
 	}
 
@@ -84,7 +85,8 @@ func (g *busGauge) read(ctx context.Context, runs map[string]proto.Manifest, now
 // readStreams returns the streams of the runs that have not ended, the fullest first.
 func (g *busGauge) readStreams(ctx context.Context, runs map[string]proto.Manifest) []Stream {
 	list := []Stream{}
-	for _, m := range runs {
+	for _, run := range slices.Sorted(maps.Keys(runs)) { // ids begin with the time, so the oldest come first
+		m := runs[run]
 		if m.State.Ended() || len(list) >= mostStreams {
 			continue
 		}
@@ -157,14 +159,3 @@ func (b *Bus) addWarnings(dir string) {
 
 // formatBytes formats a size of disks.
 func formatBytes(n int64) string { return fmt.Sprintf("%.1f GB", float64(n)/1e9) }
-
-// measureDisk returns the free bytes and the size of the disk of a folder.
-func measureDisk(dir string) (free, size int64, err error) {
-	var disk syscall.Statfs_t
-	if err := syscall.Statfs(dir, &disk); err != nil {
-		return 0, 0, fmt.Errorf("look at the disk of %s: %w", dir, err)
-	}
-	block := int64(disk.Bsize) //nolint:unconvert // it is a uint32 on macOS
-
-	return int64(disk.Bavail) * block, int64(disk.Blocks) * block, nil
-}

@@ -130,7 +130,11 @@ func (h *head) signIn(w http.ResponseWriter, r *http.Request) {
 	httpserver.SetRoute(r.Context(), r.Pattern)
 
 	required, err := h.access.keys.Required()
-	if httpserver.IsCrossSite(r) || err == nil && !required && httpserver.IsForeign(r) {
+	switch {
+	case err != nil:
+		h.access.refuseUnreadable(err).write(w)
+		return
+	case httpserver.IsCrossSite(r), !required && httpserver.IsForeign(r):
 		refuseForeign(required).write(w)
 		return
 	}

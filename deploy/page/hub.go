@@ -12,6 +12,8 @@ const (
 	roundEvery   = time.Second
 	slowestRound = 5 * time.Second
 	roundShare   = 0.005
+	// leastRest is the pause after each round: a script that asks for one run after the other begins no more rounds.
+	leastRest = 50 * time.Millisecond
 	// linger is the time for which the rounds go on after the last viewer: one who loads the page again, or a script
 	// that asks every few seconds, begins no new ones.
 	linger = 5 * time.Second
@@ -163,8 +165,6 @@ func (h *hub) serveViewers(ctx context.Context) {
 		h.publish(f)
 		h.rest(ctx, restAfter(time.Since(begun)))
 	}
-
-	h.publish(nil) // it is old when the next viewer comes
 }
 
 // restAfter returns the pause after a round that took some time.
@@ -172,7 +172,9 @@ func restAfter(took time.Duration) time.Duration {
 	return min(max(roundEvery, time.Duration(float64(took)/roundShare)), slowestRound)
 }
 
-// wanted returns what the viewers want to see, and whether there are some, or were just now.
+// wanted returns what the viewers want to see, and whether there are some, or were just now. If not, it forgets the
+// latest frame in the same step: the next viewer has the rounds begin again, and does not wait for a frame that an
+// ended round has promised.
 func (h *hub) wanted() (owners, runs []string, wanted bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -184,7 +186,12 @@ func (h *hub) wanted() (owners, runs []string, wanted bool) {
 		runs = append(runs, run)
 	}
 
-	return owners, runs, len(owners) > 0 || time.Since(h.leftAt) < linger
+	wanted = len(owners) > 0 || time.Since(h.leftAt) < linger
+	if !wanted {
+		h.latest = nil
+	}
+
+	return owners, runs, wanted
 }
 
 // publish makes a frame the latest one.
@@ -199,11 +206,14 @@ func (h *hub) publish(f *frame) {
 
 // rest waits until the next round.
 func (h *hub) rest(ctx context.Context, pause time.Duration) {
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
+	select {
+	case <-time.After(leastRest):
+	case <-ctx.Done():
+		return
+	}
 
 	select {
-	case <-timer.C:
+	case <-time.After(pause - leastRest):
 	case <-h.wake:
 	case <-ctx.Done():
 	}

@@ -68,6 +68,7 @@ func TestRoundsOfTheHub(t *testing.T) {
 			t.Errorf("the latest frame is of round %s of %d", text, r.rounds)
 		}
 		leave = append(leave, h.join("key", ""))
+		time.Sleep(leastRest)
 		synctest.Wait()
 		if latest, _ := h.now(); !latest.has("key", "") {
 			t.Error("a viewer of something else waits for the next round")
@@ -82,6 +83,56 @@ func TestRoundsOfTheHub(t *testing.T) {
 		time.Sleep(time.Minute)
 		if r.rounds != before || r.watching != 0 {
 			t.Errorf("after the last viewer: %d rounds", r.rounds-before)
+		}
+
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// The viewer who comes as the rounds end has them begin again: the frame of an ended round gets no successor.
+func TestJoinAsTheRoundsEnd(t *testing.T) {
+	t.Parallel()
+
+	h := newHub(&countingRenderer{})
+	h.publish(&frame{overviews: map[string]*message{"": {}}})
+	if _, _, wanted := h.wanted(); wanted {
+		t.Fatal("rounds without a viewer")
+	}
+
+	defer h.join("", "")()
+	select {
+	case <-h.wake:
+	default:
+		t.Error("a viewer who joins then waits forever")
+	}
+}
+
+// Viewers who ask for one run after the other begin a round each leastRest at most.
+func TestRoundsOfAScript(t *testing.T) {
+	t.Parallel()
+
+	synctest.Test(t, func(t *testing.T) {
+		r := &countingRenderer{}
+		h := newHub(r)
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- h.run(ctx) }()
+
+		begun := time.Now()
+		for i := range 100 {
+			run := strconv.Itoa(i)
+			leave := h.join("", run)
+			if _, err := h.await(ctx, "", run); err != nil {
+				t.Fatal(err)
+			}
+			leave()
+		}
+
+		if most := int(time.Since(begun)/leastRest) + 1; r.rounds > most {
+			t.Errorf("%d rounds in %s", r.rounds, time.Since(begun))
 		}
 
 		stop()

@@ -20,7 +20,7 @@ const readTime = 3 * time.Second
 // sight is what was seen of the bus at a moment.
 type sight struct {
 	at      time.Time
-	runs    map[string]proto.Manifest
+	runs    map[string]proto.Manifest // nil: the bus has not answered yet
 	workers []proto.WorkerInfo
 	leases  map[string]proto.CollectorLease
 	bus     Bus
@@ -50,6 +50,7 @@ func newObserver(link *busconn.Connection, own bool, dir string) *observer {
 		bus:     bus.New(link.JS),
 		gauge:   newBusGauge(link, own, dir),
 		started: make(chan struct{}),
+		last:    sight{bus: Bus{Streams: []Stream{}, Warnings: []string{}}},
 	}
 }
 

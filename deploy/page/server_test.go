@@ -268,6 +268,29 @@ func TestSessionOfABrowser(t *testing.T) {
 	}
 }
 
+// While the file of the keys cannot be read, nobody signs in, and the page says why it refuses everything.
+func TestUnreadableKeys(t *testing.T) {
+	t.Parallel()
+
+	p := startPage(t)
+	header := p.create("lead", apikey.Rights{})
+	if err := os.WriteFile(p.keys.Path(), []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	for _, c := range []struct{ method, path string }{
+		{"GET", "/page/api/session"},
+		{"GET", "/page/api/overview"},
+		{"GET", "/page/events"},
+		{"POST", "/page/login"},
+		{"POST", "/page/api/runs/mine/pause"},
+	} {
+		if status, body := p.send(c.method, c.path, header); status != http.StatusServiceUnavailable {
+			t.Errorf("%s %s: %d %s", c.method, c.path, status, body)
+		}
+	}
+}
+
 // Without keys, only programs of this machine get an answer.
 func TestForeignRequestsWithoutKeys(t *testing.T) {
 	t.Parallel()

@@ -3,6 +3,8 @@ package page
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/promptmill/promptmill/collector/metadata"
@@ -15,10 +17,10 @@ type viewMaker struct {
 	describer
 
 	files     *runFiles
-	states    map[string]*messageMaker // by owner
-	details   map[string]*messageMaker // by run
-	overviews map[string]*message      // the latest ones, by owner
-	shown     map[string]shownDetail   // by run
+	states    *messageMaker
+	details   *messageMaker
+	overviews map[string]*message    // the latest ones, by owner
+	shown     map[string]shownDetail // the latest ones, by run
 }
 
 // newViewMaker returns a maker of frames.
@@ -27,8 +29,8 @@ func newViewMaker(o *observer, d describer) *viewMaker {
 		observer:  o,
 		describer: d,
 		files:     newRunFiles(d.host),
-		states:    map[string]*messageMaker{},
-		details:   map[string]*messageMaker{},
+		states:    newMessageMaker(EventState),
+		details:   newMessageMaker(EventRun),
 		overviews: map[string]*message{},
 		shown:     map[string]shownDetail{},
 	}
@@ -40,27 +42,27 @@ func (m *viewMaker) render(ctx context.Context, owners, runs []string) (overview
 
 	overviews = map[string]*message{}
 	for _, owner := range owners {
-		maker := findMaker(m.states, owner, EventState)
-		overviews[owner] = maker.make(s.at, m.describeAll(s, owner), m.overviews[owner])
+		overviews[owner] = m.states.make(s.at, m.describeAll(s, owner), m.overviews[owner])
 	}
+	m.overviews = overviews
 
 	details = map[string]*message{}
-	m.files.keep(runs)
+	m.keep(runs)
+	if s.runs == nil { // the bus has not answered yet: nobody knows which runs there are
+		return overviews, details
+	}
+
 	for _, run := range runs {
 		details[run] = m.renderDetail(ctx, s, run)
 	}
 
-	m.overviews = overviews
-
 	return overviews, details
 }
 
-// findMaker returns the maker of a name.
-func findMaker(makers map[string]*messageMaker, name, event string) *messageMaker {
-	if makers[name] == nil {
-		makers[name] = newMessageMaker(event)
-	}
-	return makers[name]
+// keep forgets all runs but some.
+func (m *viewMaker) keep(runs []string) {
+	m.files.keep(runs)
+	maps.DeleteFunc(m.shown, func(run string, _ shownDetail) bool { return !slices.Contains(runs, run) })
 }
 
 // shownDetail is the latest detail of a run.
@@ -100,7 +102,7 @@ func (m *viewMaker) renderDetail(ctx context.Context, s sight, run string) *mess
 	}
 	d.Commands = suggestCommands(d)
 
-	m.shown[run] = shownDetail{findMaker(m.details, run, EventRun).make(s.at, d, last.message), mark, s.at}
+	m.shown[run] = shownDetail{m.details.make(s.at, d, last.message), mark, s.at}
 
 	return m.shown[run].message
 }
