@@ -223,7 +223,7 @@ func (r *Estimator) estimate(left, inFlight int) (proto.Interval, bool) {
 		last := math.Log(float64(inFlight))
 		target.Expected = float64(left-inFlight)/mean + r.latency*(last+0.58)
 		target.Low = min(target.Low, target.Expected) // few in flight end sooner than the rate says
-		target.High += r.latency * (last + 2) // and once the mean is in the rate
+		target.High += r.latency * (last + 2)         // and once the mean is in the rate
 	}
 
 	return target, true

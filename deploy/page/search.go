@@ -313,7 +313,7 @@ func (s *search) searchInput(ctx context.Context) error {
 	for _, f := range m.Input.Files {
 		info, err := os.Stat(f.Path)
 		if err != nil || !info.Mode().IsRegular() || info.Size() != f.Bytes {
-			return nil // it is on another machine, or was changed
+			return nil //nolint:nilerr // it is on another machine, or was changed
 		}
 	}
 
@@ -344,7 +344,7 @@ type inputSearch struct {
 func (in *inputSearch) read(ctx context.Context, path string) error {
 	file, err := jsonl.Open(path)
 	if err != nil {
-		return nil //nolint:nilerr // what the input has is not known then
+		return nil // what the input has is not known then
 	}
 	defer file.Close()
 	defer context.AfterFunc(ctx, func() { file.Close() })()

@@ -193,7 +193,8 @@ func TestKeysOfThePage(t *testing.T) {
 			}
 			if strings.HasPrefix(c.path, "/page/api/") && status >= 400 && status != 405 {
 				var refused page.Error
-				if err := json.Unmarshal([]byte(body), &refused); err != nil || refused.Message == "" || refused.Code == "" {
+				err := json.Unmarshal([]byte(body), &refused)
+				if err != nil || refused.Message == "" || refused.Code == "" {
 					t.Errorf("%s %s with %s: %s, %v", c.method, c.path, as.name, body, err)
 				}
 			}
