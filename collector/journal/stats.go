@@ -233,11 +233,17 @@ func displayID(l proto.Line) string {
 		text = l.CustomID
 	}
 
-	if len(text) > maxName {
-		return strings.ToValidUTF8(string(text[:maxName]), "") + "..."
+	return ShortenID(string(text))
+}
+
+// ShortenID returns a custom_id as figures have it: the examples of failures and the outliers. One of more than
+// 256 bytes is cut, and ends in "...".
+func ShortenID(id string) string {
+	if len(id) > maxName {
+		return strings.ToValidUTF8(id[:maxName], "") + "..."
 	}
 
-	return string(text)
+	return id
 }
 
 // compareLatency puts the slowest first. Among equals the first that came stays.

@@ -33,8 +33,9 @@ const (
 	// mostFound is the most lines of a result, and mostLine the most bytes of one.
 	mostFound = 5
 	mostLine  = 256 << 10
-	// mostCustomID is the most bytes of a custom_id that is looked for.
-	mostCustomID = 4096
+	// mostCustomID is the most bytes of a custom_id that is looked for. The header of a request has 1 MiB at most,
+	// in which a byte takes up to three.
+	mostCustomID = 256 << 10
 )
 
 // searches has room for the searches that go on at once.
@@ -257,17 +258,22 @@ func (s *search) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// isWanted reports whether a line has the custom_id.
+// isWanted reports whether a line has the custom_id: the whole one, or as the examples of failures have it.
 func (s *search) isWanted(line []byte) bool {
 	s.scan.Reset(line)
 	for s.scan.Enter(); s.scan.Next(); {
 		if string(s.scan.Name()) == "custom_id" {
 			id, err := jsonscan.Unquote(s.scan.Value())
-			return err == nil && string(id) == s.result.CustomID
+			return err == nil && s.isWantedID(string(id))
 		}
 	}
 
 	return false
+}
+
+// isWantedID reports whether a custom_id is the one that is looked for.
+func (s *search) isWantedID(id string) bool {
+	return id == s.result.CustomID || journal.ShortenID(id) == s.result.CustomID
 }
 
 // add adds a line to the result.
