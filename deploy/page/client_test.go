@@ -146,8 +146,9 @@ func TestViewsAreAccessible(t *testing.T) {
 	check(locked.url(), view{name: "the form for a key", hash: "#/", text: "Sign in"})
 }
 
-// markup is what must be shown as it is, wherever it stands.
-const markup = `<img src=x onerror="window.broken=1"><script>window.broken=2</script><b>&amp;`
+// markup is what must be shown as it is, wherever it stands, except for its last character: that one would turn around
+// the text after it.
+const markup = `<img src=x onerror="window.broken=1"><script>window.broken=2</script><b>&amp;` + "\u202e"
 
 func TestMarkupStaysText(t *testing.T) {
 	browser := startBrowser(t)
@@ -176,6 +177,7 @@ func TestMarkupStaysText(t *testing.T) {
 		d.Results.FailureDetails[0].Cause, d.Results.FailureDetails[0].Message = markup, markup
 		d.Results.FailureDetails[0].CustomID = markup
 		d.LastFailures[0] = page.Failure{CustomID: markup, Cause: markup, Message: markup, Worker: markup}
+		d.LastFailures[1].CustomID = strings.Repeat("long ", 2000)
 		d.Commands = []page.Command{{Does: markup, Line: markup}}
 		head.details[id] = d
 	})
@@ -198,6 +200,12 @@ func TestMarkupStaysText(t *testing.T) {
 		}
 		if broken := b.text("String(window.broken)"); broken != "undefined" {
 			t.Errorf("%s: a script of the markup has run: %s", view, broken)
+		}
+		if b.text("String(/[\u202a-\u202e]/.test(document.body.textContent))") != "false" {
+			t.Errorf("%s: the markup turns around the text after it", view)
+		}
+		if high := b.text("[...document.querySelectorAll('.link')].filter((e) => e.clientHeight > 80).map((e) => e.clientHeight).join()"); high != "" {
+			t.Errorf("%s: a long custom_id is %s pixels high", view, high)
 		}
 		if wide := b.text(overflowing); wide != "" {
 			t.Errorf("%s is wider than the screen: %s", view, wide)

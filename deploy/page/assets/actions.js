@@ -64,7 +64,7 @@ class CancelQuestion {
   constructor(onYes) {
     this.title = element("h2", {id: "cancel-title"})
     this.text = element("p", {})
-    const no = element("button", {type: "submit", value: "no", autofocus: true}, "Keep it running")
+    const no = element("button", {type: "submit", value: "no", autofocus: true}, "Keep the run")
     const yes = element("button", {type: "submit", value: "yes", class: "main danger"}, "Cancel the run")
     this.node = element("dialog", {"aria-labelledby": "cancel-title"}, this.title, this.text,
       element("form", {method: "dialog", class: "actions"}, no, yes))

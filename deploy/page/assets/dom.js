@@ -18,14 +18,22 @@ function fill(node, attributes, children) {
   for (const [key, value] of Object.entries(attributes)) {
     setAttribute(node, key, value)
   }
-  node.append(...children.filter((c) => c !== null && c !== undefined))
+  node.append(...children.filter((c) => c !== null && c !== undefined).map((c) => typeof c === "string" ? keepOrder(c) : c))
 
   return node
 }
 
+/**
+ * keepOrder replaces the characters that change the direction of the text after them: a model with one in its
+ * name would turn around the rest of a sentence. Right-to-left letters need none of them.
+ */
+export function keepOrder(text) {
+  return text.replace(/[\u202a-\u202e\u2066-\u2069]/g, "\ufffd")
+}
+
 /** setText sets the text of a node if it differs: a node that stays the same costs no layout. */
 export function setText(node, text) {
-  text = String(text)
+  text = keepOrder(String(text))
   if (node.textContent !== text) {
     node.textContent = text
   }

@@ -41,10 +41,11 @@ export class RunCharts {
   /** update shows the charts of a RunDetail. */
   update({at, run, series, results, markers}) {
     const timeline = new Timeline(series, !hasEnded(run))
-    setHidden(this.timeSection, !series)
     for (const [chart, columnsOf] of this.charts) {
       chart.update(timeline.times, columnsOf(timeline), markers ?? [])
+      setHidden(chart.node, hasEnded(run) && chart.data === null) // nothing more comes
     }
+    setHidden(this.timeSection, this.charts.every(([chart]) => chart.data === null))
 
     this.markerRows.update((markers ?? []).slice(-mostMarkers), new Date(at))
 
