@@ -200,7 +200,7 @@ func addMeasures(
 	// The run may have been over before the collector began, or before workers that do not sample their
 	// load reported. The mean is within a fifth: the worked time of a short run is not exact.
 	if peak := r.PeakConcurrentRequests; peak != nil &&
-		(*peak == 0 || float64(*peak) < 0.8*metadata.OrZero(r.MeanConcurrentRequests)) {
+		(*peak == 0 || float64(*peak) < 0.8*metadata.OrZero(r.MeanConcurrentRequests) || !hasLoads(series)) {
 		r.PeakConcurrentRequests = nil
 	}
 
@@ -208,6 +208,28 @@ func addMeasures(
 		r.CachedPromptTokens = &stats.CachedTokens
 	}
 	r.ReasoningTokens = stats.ReasoningTokens
+}
+
+// hasLoads reports whether the load was read throughout a run, so that its peak is known: at most a
+// tenth of the intervals with results are further than [metadata.Quiet] from a reading. Of a run that is
+// collected later, workers still have the readings of the end.
+func hasLoads(series *metadata.Series) bool {
+	reach := max(1, int(metadata.Quiet.Seconds())/max(1, series.IntervalSeconds))
+
+	worked, unread := 0, 0
+	for i := range series.Len() {
+		if series.At(i).Requests == 0 {
+			continue
+		}
+
+		worked++
+		from, to := max(0, i-reach), min(series.Len(), i+reach+1)
+		if !slices.ContainsFunc(series.InFlight[from:to], func(n *int64) bool { return n != nil }) {
+			unread++
+		}
+	}
+
+	return 10*unread <= worked
 }
 
 // second is a second in the unit of the latencies of a journal.

@@ -483,6 +483,39 @@ func TestPeakIsNotBelowTheMean(t *testing.T) {
 	}
 }
 
+// Workers keep the readings of their last minutes alone. The peak of a run is known where readings are
+// near to all of its work, and not where they are of its end.
+func TestPeakIsOfTheWholeRun(t *testing.T) {
+	t.Parallel()
+
+	const seconds = 100
+	for name, test := range map[string]struct {
+		isRead func(second int) bool
+		want   *int64
+	}{
+		"every second":      {func(int) bool { return true }, new(int64(7))},
+		"every 3 s":         {func(i int) bool { return i%3 == 0 }, new(int64(7))},
+		"the first 9 s not": {func(i int) bool { return i >= 9 }, new(int64(7))},
+		"the second half":   {func(i int) bool { return i >= seconds/2 }, nil},
+		"never":             {func(int) bool { return false }, nil},
+	} {
+		s := &journal.State{Stats: &journal.FrameStats{}}
+		for i := range seconds {
+			p := metadata.Point{Requests: 1}
+			if test.isRead(i) {
+				p.InFlight = new(int64(7))
+			}
+			s.Series.Add(fixture.Created.Add(time.Duration(i)*time.Second), p)
+		}
+
+		var r metadata.Results
+		addMeasures(&r, s, &s.Series, nil)
+		if diff := cmp.Diff(test.want, r.PeakConcurrentRequests); diff != "" {
+			t.Errorf("readings %s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
 // The requests of the workers, and those of their sessions, add up to those of the run, whatever
 // the workers reported last.
 func TestRequestsOfSessionsAddUp(t *testing.T) {

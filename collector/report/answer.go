@@ -49,7 +49,7 @@ func describePace(r metadata.Results) string {
 	if v := r.ThroughputRequestsPerSec; v != nil {
 		rates = append(rates, formatAmount(*v)+" requests/s")
 	}
-	if v := r.OutputTokensPerSec; v != nil {
+	if v := outputRate(r); v != nil {
 		rates = append(rates, formatAmount(*v)+" output tokens/s")
 	}
 

@@ -93,7 +93,14 @@ func TestTiles(t *testing.T) {
 			run := fixture(t, "full")
 			run.Results.EnergyJoules = nil
 			return run
-		}(), Options{}))[5:], []string{"Wasted 1.5%"}},
+		}(), Options{}))[5:], []string{"Wasted at least 1.5%"}},
+		{"embeddings", names(Build(some(func(r *metadata.Run) {
+			r.Results.PromptTokens, r.Results.CompletionTokens = new(int64(500)), new(int64(0))
+			r.Results.InputTokensPerSec, r.Results.OutputTokensPerSec = new(50.0), new(0.0)
+		}), Options{})), []string{"Answered 100%", "Requests/s 10.0", "Input tokens/s 50.0", "Time worked 10.0 s"}},
+		{"failures alone", names(Build(some(func(r *metadata.Run) {
+			r.Results.SuccessCount, r.Results.FailureCount = 0, r.Results.SuccessCount
+		}), Options{})), []string{"Answered 0%", "Time worked 10.0 s"}},
 	} {
 		if len(c.got) != len(c.want) {
 			t.Errorf("%s: got %q, want %q", c.what, c.got, c.want)

@@ -63,8 +63,7 @@ type comparison struct {
 func Compare(runs []Named, o Options) *Report {
 	runs = slices.Clone(runs)
 	slices.SortStableFunc(runs, func(a, b Named) int {
-		return cmp.Or(cmp.Compare(valueOrNaN(b.Run.Results.OutputTokensPerSec),
-			valueOrNaN(a.Run.Results.OutputTokensPerSec)),
+		return cmp.Or(cmp.Compare(valueOrNaN(outputRate(b.Run.Results)), valueOrNaN(outputRate(a.Run.Results))),
 			cmp.Compare(valueOrNaN(b.Run.Results.ThroughputRequestsPerSec),
 				valueOrNaN(a.Run.Results.ThroughputRequestsPerSec)))
 	})
@@ -123,8 +122,8 @@ func (c *comparison) warning() string {
 // answer names the fastest run, with its lead over the next one.
 func (c *comparison) answer() string {
 	first := c.runs[0].Run.Results
-	quantity, rate := "output tokens", func(r metadata.Results) *float64 { return r.OutputTokensPerSec }
-	if first.OutputTokensPerSec == nil {
+	quantity, rate := "output tokens", outputRate
+	if outputRate(first) == nil {
 		quantity, rate = "requests", func(r metadata.Results) *float64 { return r.ThroughputRequestsPerSec }
 	}
 
@@ -201,7 +200,7 @@ func (c *comparison) buildSpeeds() Section {
 		r := n.Run.Results
 		tokens, requests, interval := textCell("first"), textCell("first"), Cell{}
 		if n.Run != first {
-			tokens = figureCell(relativeChange(r.OutputTokensPerSec, first.Results.OutputTokensPerSec), formatChange)
+			tokens = figureCell(relativeChange(outputRate(r), outputRate(first.Results)), formatChange)
 			requests = figureCell(relativeChange(r.ThroughputRequestsPerSec, first.Results.ThroughputRequestsPerSec),
 				formatChange)
 
@@ -212,7 +211,7 @@ func (c *comparison) buildSpeeds() Section {
 		}
 
 		return []Cell{
-			figureCell(r.OutputTokensPerSec, formatAmount), tokens,
+			figureCell(outputRate(r), formatAmount), tokens,
 			figureCell(r.ThroughputRequestsPerSec, formatAmount), requests, interval,
 			figureCell(r.InputTokensPerSec, formatAmount), inputCell(n.Run, first),
 		}

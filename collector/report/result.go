@@ -31,10 +31,12 @@ func buildResult(b *builder) Section {
 
 	s.addKnownRow("Total generated tokens", toFloat(r.CompletionTokens), formatInteger)
 	s.addKnownRow("Request throughput (req/s)", r.ThroughputRequestsPerSec, formatAmount)
-	s.addKnownRow("Peak request throughput (req/s)", r.PeakRequestsPerSec, formatAmount)
+	s.addKnownRow("Peak request throughput (req/s)",
+		peakOf(r.PeakRequestsPerSec, r.ThroughputRequestsPerSec), formatAmount)
 	s.addKnownRow("Input token throughput (tok/s)", r.InputTokensPerSec, formatAmount)
 	s.addKnownRow("Output token throughput (tok/s)", r.OutputTokensPerSec, formatAmount)
-	s.addKnownRow("Peak output token throughput (tok/s)", r.PeakOutputTokensPerSec, formatAmount)
+	s.addKnownRow("Peak output token throughput (tok/s)",
+		peakOf(r.PeakOutputTokensPerSec, r.OutputTokensPerSec), formatAmount)
 	s.addKnownRow("Peak concurrent requests", toFloat(r.PeakConcurrentRequests), formatInteger)
 	s.addKnownRow("Mean concurrent requests", r.MeanConcurrentRequests, formatAmount)
 	s.addKnownRow("Total token throughput (tok/s)", r.ThroughputTokensPerSec, formatAmount)

@@ -53,7 +53,7 @@ func concludeSpeed(b *builder) string {
 	}
 
 	now, then := b.run.Results, b.Baseline.Results
-	tokens := relativeChange(now.OutputTokensPerSec, then.OutputTokensPerSec)
+	tokens := relativeChange(outputRate(now), outputRate(then))
 	requests := relativeChange(now.ThroughputRequestsPerSec, then.ThroughputRequestsPerSec)
 	if tokens == nil && requests == nil || now.SuccessCount == 0 || then.SuccessCount == 0 {
 		return ""

@@ -38,14 +38,24 @@ func answeredTile(b *builder) (name string, figure, detail Cell) {
 
 func requestRateTile(b *builder) (name string, figure, detail Cell) {
 	r := b.run.Results
-	if r.PeakRequestsPerSec != nil {
-		detail = textCell("peak " + formatAmount(*r.PeakRequestsPerSec))
+	if r.SuccessCount == 0 { // how soon requests fail is no speed
+		return "", unknown, Cell{}
 	}
+
+	if peak := peakOf(r.PeakRequestsPerSec, r.ThroughputRequestsPerSec); peak != nil {
+		detail = textCell("peak " + formatAmount(*peak))
+	}
+
 	return "Requests/s", figureCell(r.ThroughputRequestsPerSec, formatAmount), detail
 }
 
+// outputRateTile is the rate of output tokens, or, where answers have none, that of input tokens.
 func outputRateTile(b *builder) (name string, figure, detail Cell) {
 	r := b.run.Results
+	if outputRate(r) == nil {
+		return "Input tokens/s", figureCell(r.InputTokensPerSec, formatAmount), Cell{}
+	}
+
 	if r.InputTokensPerSec != nil {
 		detail = textCell(formatAmount(*r.InputTokensPerSec) + " input tokens/s")
 	}
@@ -111,9 +121,9 @@ func wasteTile(b *builder) (name string, figure, detail Cell) {
 	w := b.run.Results.Wasted
 	switch {
 	case w == nil:
-	case w.TokenShare != nil && *w.TokenShare > 0:
-		return "Wasted", percentCell(*w.TokenShare), textCell("of the output tokens")
-	case w.TimeShare != nil && *w.TimeShare > 0:
+	case valueOrZero(w.TokenShare) > 0:
+		return "Wasted", lostTokensCell(b.run.Results), textCell("of the output tokens")
+	case valueOrZero(w.TimeShare) > 0:
 		return "Wasted", percentCell(*w.TimeShare), textCell("of the time of all attempts")
 	}
 
@@ -200,7 +210,7 @@ func buildComparison(b *builder) Section {
 	}
 
 	n, m := countRequests(b.run), countRequests(b.Baseline)
-	row("Output tokens/s", now.OutputTokensPerSec, then.OutputTokensPerSec, formatAmount)
+	row("Output tokens/s", outputRate(now), outputRate(then), formatAmount)
 	row("Requests/s", now.ThroughputRequestsPerSec, then.ThroughputRequestsPerSec, formatAmount)
 	row("Input tokens/s", now.InputTokensPerSec, then.InputTokensPerSec, formatAmount)
 	row("Total tokens/s", now.ThroughputTokensPerSec, then.ThroughputTokensPerSec, formatAmount)
@@ -239,6 +249,24 @@ func buildComparison(b *builder) Section {
 	}
 
 	return s
+}
+
+// outputRate is the rate of output tokens; nil if it is not known, or if the answers have none, as
+// embeddings do.
+func outputRate(r metadata.Results) *float64 {
+	if r.CompletionTokens != nil && *r.CompletionTokens == 0 || valueOrZero(r.OutputTokensPerSec) == 0 {
+		return nil
+	}
+	return r.OutputTokensPerSec
+}
+
+// peakOf is the rate of the fullest interval; nil if the mean is above it. Such a run was over within
+// an interval or two, whose rest had no work.
+func peakOf(peak, mean *float64) *float64 {
+	if peak == nil || mean != nil && *peak < *mean {
+		return nil
+	}
+	return peak
 }
 
 // relativeChange returns the change from then to now, as a fraction of then.

@@ -1,6 +1,12 @@
 package report
 
-// buildWasted shows the work of the model servers whose results are not in the output.
+import (
+	"strings"
+
+	"github.com/promptmill/promptmill/collector/metadata"
+)
+
+// buildWasted shows the work of the model servers whose results are not in the output, if there was any.
 func buildWasted(b *builder) Section {
 	s := Section{ID: "wasted", Title: "Wasted work", Form: FormPairs, Columns: newColumns("")}
 	w := b.run.Results.Wasted
@@ -8,11 +14,11 @@ func buildWasted(b *builder) Section {
 		return s
 	}
 
-	if w.TokenShare != nil {
-		s.addRow("Output tokens that are not in the results", percentCell(*w.TokenShare))
+	if valueOrZero(w.TokenShare) > 0 {
+		s.addRow("Output tokens that are not in the results", lostTokensCell(b.run.Results))
 	}
 
-	if w.TimeShare != nil {
+	if valueOrZero(w.TimeShare) > 0 {
 		s.addRow("Time of attempts that were thrown away", percentCell(*w.TimeShare))
 	}
 
@@ -27,7 +33,9 @@ func buildWasted(b *builder) Section {
 	}
 
 	if w.RepeatedRequests > 0 {
-		s.addRow("Requests sent again after a worker died", countCell(w.RepeatedRequests))
+		cell := countCell(w.RepeatedRequests) // without what the worker sent in its last second
+		cell.Text = "at least " + cell.Text
+		s.addRow("Requests sent again after a worker died", cell)
 	}
 
 	if w.DuplicateTokens > 0 {
@@ -44,6 +52,27 @@ func buildWasted(b *builder) Section {
 
 	return s
 }
+
+// lostTokensCell is the share of the output tokens that are not in the results. An attempt without an
+// answer reports no tokens, and neither does a worker that died: the share is at least that.
+func lostTokensCell(r metadata.Results) Cell {
+	cell := percentCell(*r.Wasted.TokenShare)
+	unreported := r.Wasted.RepeatedRequests
+	for cause, n := range r.AttemptFailures {
+		if !isRefusal(cause) {
+			unreported += n
+		}
+	}
+
+	if unreported > 0 {
+		cell.Text = "at least " + cell.Text
+	}
+
+	return cell
+}
+
+// isRefusal reports whether a cause is a status of HTTP, for which a model server generates no tokens.
+func isRefusal(cause string) bool { return strings.HasPrefix(describeCause(cause), "HTTP ") }
 
 // percentCell is the cell of a fraction, in percent.
 func percentCell(fraction float64) Cell {
