@@ -179,10 +179,11 @@ type search struct {
 	w        io.Writer
 	control  *http.ResponseController
 
-	failed   bool // the lines that are read are of failed requests
-	scan     jsonscan.Scanner
-	rest     []byte // the beginning of a line
-	reported time.Time
+	failed    bool // the lines that are read are of failed requests
+	isExample bool // the custom_id is a shortened one, of a failure
+	scan      jsonscan.Scanner
+	rest      []byte // the beginning of a line
+	reported  time.Time
 }
 
 // errFound ends a search.
@@ -216,8 +217,13 @@ func (s *search) searchOutput(ctx context.Context) error {
 
 	for i, c := range contents {
 		s.failed, s.rest = i == 0, s.rest[:0]
-		if err := c.CopyRange(ctx, s, 0, c.Size()); err != nil && !errors.Is(err, errFound) {
+		err := c.CopyRange(ctx, s, 0, c.Size())
+		if err != nil && !errors.Is(err, errFound) {
 			return err
+		}
+
+		if err != nil && s.isExample {
+			return nil // other requests may have the same beginning
 		}
 	}
 
@@ -244,7 +250,7 @@ func (s *search) Write(p []byte) (int, error) {
 
 		if s.isWanted(line) {
 			s.add(line)
-			if !s.failed || len(s.result.Lines) >= mostFound {
+			if !s.failed || s.isExample || len(s.result.Lines) >= mostFound {
 				return n, errFound
 			}
 		}
@@ -273,7 +279,13 @@ func (s *search) isWanted(line []byte) bool {
 
 // isWantedID reports whether a custom_id is the one that is looked for.
 func (s *search) isWantedID(id string) bool {
-	return id == s.result.CustomID || journal.ShortenID(id) == s.result.CustomID
+	if id == s.result.CustomID {
+		return true
+	}
+
+	s.isExample = journal.ShortenID(id) == s.result.CustomID
+
+	return s.isExample
 }
 
 // add adds a line to the result.

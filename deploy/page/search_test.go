@@ -48,6 +48,10 @@ func TestSearchFindsCustomID(t *testing.T) {
 				t.Fatalf("found = %t (%v), want %t", found, err, tc.found)
 			}
 
+			if isExample := tc.wanted == journal.ShortenID(long); s.isExample != isExample {
+				t.Errorf("isExample = %t, want %t", s.isExample, isExample)
+			}
+
 			if tc.found && !strings.Contains(string(s.result.Lines[0].Line), `"id":"2"`) {
 				t.Errorf("found %s, want the line with the id 2", s.result.Lines[0].Line)
 			}
