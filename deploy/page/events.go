@@ -20,11 +20,12 @@ const (
 // serveEvents answers with the events of all runs, and of one that the request names.
 func (h *head) serveEvents(w http.ResponseWriter, r *http.Request, v viewer) *refusal {
 	run := r.URL.Query().Get("run")
-	if refused := h.checkSight(v, run); refused != nil {
-		return refused
+	stream, begin := eventStream{owner: v.owner(), run: run}, []byte(retryLine)
+	if h.checkSight(v, run) != nil { // as if it were not on the bus: after a refusal the page would ask again for ever
+		stream.run, begin = "", append(begin, goneEvent(run)...)
 	}
 
-	leave := h.hub.join(v.owner(), run)
+	leave := h.hub.join(stream.owner, stream.run)
 	defer leave()
 
 	header := w.Header()
@@ -32,26 +33,26 @@ func (h *head) serveEvents(w http.ResponseWriter, r *http.Request, v viewer) *re
 	header.Set("X-Accel-Buffering", "no") // nginx sends each event at once then
 	w.WriteHeader(http.StatusOK)
 
-	h.sendEvents(w, r, v, run)
+	h.sendEvents(w, r, v, stream, begin)
 
 	return nil
 }
 
-// sendEvents sends events until the viewer has gone, the key is revoked or the head stops.
-func (h *head) sendEvents(w http.ResponseWriter, r *http.Request, v viewer, run string) {
+// sendEvents sends the beginning of a stream, and its events until the viewer has gone, the key is revoked or the head
+// stops.
+func (h *head) sendEvents(w http.ResponseWriter, r *http.Request, v viewer, stream eventStream, begin []byte) {
 	control := http.NewResponseController(w)
 	send := func(text []byte) bool {
 		_, err := w.Write(text)
 		return err == nil && control.Flush() == nil
 	}
-	if !send([]byte(retryLine)) {
+	if !send(begin) {
 		return
 	}
 
 	heartbeat := time.NewTicker(heartbeatEvery)
 	defer heartbeat.Stop()
 
-	stream := eventStream{owner: v.owner(), run: run}
 	for {
 		latest, next := h.hub.now()
 		if text := stream.nextEvents(latest); len(text) > 0 {

@@ -164,7 +164,7 @@ func TestKeysOfThePage(t *testing.T) {
 		{"GET", "/page/api/overview", 401, 401, 200, 200, 200},
 		{"GET", "/page/events", 401, 401, 200, 200, 200},
 		{"GET", "/page/events?run=mine", 401, 401, 200, 200, 200},
-		{"GET", "/page/events?run=other", 401, 401, 200, 404, 200},
+		{"GET", "/page/events?run=other", 401, 401, 200, 200, 200},
 		{"GET", "/page/api/runs/mine", 401, 401, 200, 200, 200},
 		{"GET", "/page/api/runs/other", 401, 401, 200, 404, 200},
 		{"GET", "/page/api/runs/nosuch", 401, 401, 404, 404, 404},
@@ -352,6 +352,34 @@ func TestEvents(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second): // shorter than the time for which a stop waits for answers
 		t.Error("a stream holds the head up")
+	}
+}
+
+// An address with a run that the viewer does not see, or that no run can have, is that of a run that is gone: all else
+// goes on.
+func TestEventsOfAHiddenRun(t *testing.T) {
+	t.Parallel()
+
+	p := startPage(t)
+	own := p.create("own", apikey.Rights{OwnOnly: true})
+
+	for _, run := range []string{"other", "no such", "<b>"} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.url+"/page/events?run="+url.QueryEscape(run), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header = own
+
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+
+		events := bufio.NewScanner(answer.Body)
+		events.Buffer(nil, 1<<20)
+		awaitEvent(t, events, "gone", `"code":"no_run"`)
+		awaitEvent(t, events, "state", `"id":"mine"`)
 	}
 }
 
