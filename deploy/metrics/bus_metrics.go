@@ -89,6 +89,14 @@ func (s sink) putBus(b *busState) {
 	}
 }
 
+// putLastBus puts the state that a bus has now, and nothing if it does not answer any more.
+func (s sink) putLastBus(v *busView) {
+	v.forget()
+	if state := v.look(); state != nil {
+		s.putBus(state)
+	}
+}
+
 // putBusWorkers puts the workers that have announced themselves.
 func (s sink) putBusWorkers(workers []status.Worker) {
 	labels := proto.Labels(len(workers), func(i int) (name, id string) { return workers[i].Name, workers[i].ID })

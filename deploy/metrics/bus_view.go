@@ -88,6 +88,14 @@ func (v *busView) look() *busState {
 	return state
 }
 
+// forget makes the next look ask the bus.
+func (v *busView) forget() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+
+	v.at = time.Time{}
+}
+
 // read asks the bus: four requests, and one for each stream of a run that has not ended.
 func (v *busView) read(ctx context.Context) (*busState, error) {
 	found, err := status.Look(ctx, v.bus, v.wanted)

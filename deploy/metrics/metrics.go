@@ -41,6 +41,9 @@ type Exporter struct {
 	events  *webhook.Stats    // nil: nothing gets events
 	bus     *busView          // nil: the bus is not exported
 	folders map[string]string // paths, by what the folders are for
+
+	// last has the last values of parts that were taken out, until they are pushed; nil: nothing is pushed.
+	last map[part][]prometheus.Metric
 }
 
 var _ prometheus.Collector = (*Exporter)(nil)
@@ -54,17 +57,19 @@ func (e *Exporter) AddWorker(w progress.LocalWorker) (remove func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 
+	p := part{partWorker, w.Name}
 	e.workers = append(e.workers, w)
+	delete(e.last, p)
 
 	return func() {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		e.workers = slices.DeleteFunc(e.workers, func(other progress.LocalWorker) bool { return other == w })
+		e.takeOut(p, func(s sink) { s.putWorker(w) }, func() {
+			e.workers = slices.DeleteFunc(e.workers, func(other progress.LocalWorker) bool { return other == w })
+		})
 	}
 }
 
 // AddRun adds a run until the returned function is called.
-func (e *Exporter) AddRun(id string, p *producer.Producer, c *collector.Collector) (remove func()) {
+func (e *Exporter) AddRun(id string, from *producer.Producer, to *collector.Collector) (remove func()) {
 	if e == nil {
 		return func() {}
 	}
@@ -72,13 +77,14 @@ func (e *Exporter) AddRun(id string, p *producer.Producer, c *collector.Collecto
 	e.mu.Lock()
 	defer e.mu.Unlock()
 
-	r := namedRun{id, p, c}
+	p, r := part{partRun, id}, namedRun{id, from, to}
 	e.runs = append(e.runs, r)
+	delete(e.last, p)
 
 	return func() {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		e.runs = slices.DeleteFunc(e.runs, func(other namedRun) bool { return other == r })
+		e.takeOut(p, func(s sink) { s.putRun(r) }, func() {
+			e.runs = slices.DeleteFunc(e.runs, func(other namedRun) bool { return other == r })
+		})
 	}
 }
 
@@ -104,15 +110,16 @@ func (e *Exporter) SetBus(js jetstream.JetStream, wanted func(proto.Manifest) bo
 	e.mu.Lock()
 	defer e.mu.Unlock()
 
-	view := newBusView(js, wanted)
+	p, view := part{kind: partBus}, newBusView(js, wanted)
 	e.bus = view
+	delete(e.last, p)
 
 	return func() {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		if e.bus == view {
-			e.bus = nil
-		}
+		e.takeOut(p, func(s sink) { s.putLastBus(view) }, func() {
+			if e.bus == view {
+				e.bus = nil
+			}
+		})
 	}
 }
 
@@ -143,36 +150,64 @@ func (e *Exporter) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
 func (e *Exporter) Collect(out chan<- prometheus.Metric) {
-	s := sink{out}
+	s, _ := e.snapshot(false)
+	s.put(sink{out})
+}
 
-	// The parts come and go while the bus or a disk is asked, which may take seconds.
+// snapshot is what an exporter has at a time. The parts come and go while the bus or a disk is asked, which may take
+// seconds.
+type snapshot struct {
+	version string
+	workers []progress.LocalWorker
+	runs    []namedRun
+	events  *webhook.Stats
+	bus     *busView
+	folders map[string]string
+}
+
+// snapshot returns what there is, and takes the last values of what is gone if these are pushed.
+func (e *Exporter) snapshot(takesLast bool) (s snapshot, last map[part][]prometheus.Metric) {
 	e.mu.Lock()
-	workers, runs, events := slices.Clone(e.workers), slices.Clone(e.runs), e.events
-	view, folders := e.bus, maps.Clone(e.folders)
-	e.mu.Unlock()
+	defer e.mu.Unlock()
 
-	if e.Version != "" {
-		s.gauge(metricBuild, 1, e.Version, runtime.Version())
+	if takesLast {
+		last, e.last = e.last, map[part][]prometheus.Metric{}
 	}
 
-	for _, w := range workers {
+	return snapshot{
+		version: e.Version,
+		workers: slices.Clone(e.workers),
+		runs:    slices.Clone(e.runs),
+		events:  e.events,
+		bus:     e.bus,
+		folders: maps.Clone(e.folders),
+	}, last
+}
+
+// put puts all metrics.
+func (e snapshot) put(s sink) {
+	if e.version != "" {
+		s.gauge(metricBuild, 1, e.version, runtime.Version())
+	}
+
+	for _, w := range e.workers {
 		s.putWorker(w)
 	}
-	s.putCards(workers)
+	s.putCards(e.workers)
 
-	for _, r := range runs {
+	for _, r := range e.runs {
 		s.putRun(r)
 	}
 
-	if events != nil {
-		s.putEvents(events)
+	if e.events != nil {
+		s.putEvents(e.events)
 	}
 
-	if view != nil {
-		s.putBus(view.look())
+	if e.bus != nil {
+		s.putBus(e.bus.look())
 	}
 
-	for use, path := range folders {
+	for use, path := range e.folders {
 		if free, size, err := files.MeasureDisk(path); err == nil {
 			s.gauge(metricDiskFree, float64(free), use)
 			s.gauge(metricDiskSize, float64(size), use)

@@ -15,6 +15,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/telemetry/otlptest"
+	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
@@ -96,6 +97,8 @@ func TestOTLPOfRun(t *testing.T) {
 		}
 	}
 
+	testLastMetrics(t, r, c.meta("out").TestID, n)
+
 	indexes, spans := map[string]bool{}, map[string]bool{}
 	for _, s := range r.Spans() {
 		if s.Parent == "" {
@@ -117,6 +120,51 @@ func TestOTLPOfRun(t *testing.T) {
 	}
 	if got := r.Resource()["deployment.environment.name"]; got != "test" {
 		t.Errorf("resource %v", r.Resource())
+	}
+}
+
+// testLastMetrics checks that the receiver has the metrics of a run and of its bus at its end: the run is far shorter
+// than the minute between two exports.
+func testLastMetrics(t *testing.T, r *otlptest.Receiver, run string, answered float64) {
+	t.Helper()
+
+	for metric, want := range map[string]map[string]float64{
+		"promptmill_collector_requests":        {"": answered},
+		"promptmill_collector_lines_total":     {"answered": answered, "failed": 0},
+		"promptmill_collector_durable_lines":   {"": answered},
+		"promptmill_collector_stopped":         {"": 0},
+		"promptmill_run_requests":              {"": answered},
+		"promptmill_run_lines":                 {"answered": answered, "failed": 0},
+		"promptmill_run_durable_lines":         {"": answered},
+		"promptmill_producer_waiting":          {"": 0},
+		"promptmill_collector_tokens_total":    nil, // have their values in other tests
+		"promptmill_run_state":                 nil,
+		"promptmill_bus_workers":               nil,
+		"promptmill_worker_shards_acked_total": nil,
+	} {
+		points := r.Points(metric)
+		if len(points) == 0 {
+			t.Errorf("the receiver has no %s", metric)
+		}
+		if want == nil {
+			continue
+		}
+
+		got := map[string]float64{}
+		for _, p := range points {
+			if got[p.Attributes["outcome"]] = p.Sum; p.Attributes["run"] != run {
+				t.Errorf("%s is of the run %q, want %q", metric, p.Attributes["run"], run)
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", metric, diff)
+		}
+	}
+
+	for _, p := range r.Points("promptmill_run_state") {
+		if want := p.Attributes["state"] == string(proto.StateCompleted); (p.Sum == 1) != want {
+			t.Errorf("the state of the run %+v", p)
+		}
 	}
 }
 

@@ -102,7 +102,7 @@ func (c *activeCommand) startTelemetry(ctx context.Context, cfg *telemetry.Confi
 		return nil, nil
 	}
 
-	cfg.Metrics, cfg.Log = metrics.NewRegistry(c.metrics), c.log
+	cfg.Metrics, cfg.Log = metrics.NewRegistry(nil, c.metrics.Pushed()), c.log
 
 	return telemetry.Start(ctx, *cfg)
 }
