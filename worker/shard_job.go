@@ -104,7 +104,8 @@ func (j *shardJob) queueRequests(requests []proto.Request, history deliveryHisto
 	for _, t := range tasks {
 		switch {
 		case t.Refused != "":
-			t.finish(proto.Result{Err: &proto.ResultError{Code: proto.CodeInvalidRequest, Message: t.Refused}}, attemptCost{})
+			refused := &proto.ResultError{Code: proto.CodeInvalidRequest, Message: t.Refused}
+			t.finish(proto.Result{Err: refused}, attemptCost{})
 		case history.isPoison(t.Index):
 			t.failPoisoned("the worker", max(history.unacked, history.isolated[t.Index]))
 		case t.crashes > 0:
