@@ -169,6 +169,34 @@ func TestARunIsAnsweredInASentence(t *testing.T) {
 	}
 }
 
+// A run that stands still since another one has the workers says so, and is not called healthy.
+func TestARunWaitsForOneOfHigherPriority(t *testing.T) {
+	b := openTab(t, startBrowser(t), screen{390, false}, startCannedHead(t).url(), "#/")
+
+	waiting, first := working("a"), working("b")
+	waiting.Progress.RequestsPerS, first.Label, first.Priority = nil, "evals", 1
+	describe := func(run, other page.Run) string {
+		call := fmt.Sprintf("describeRun(%s, null, new Date(0), [%s])", marshal(t, run), marshal(t, other))
+		return called(b, "health", call+".tone") + ": " + called(b, "health", call+".text")
+	}
+
+	if got, want := describe(waiting, first),
+		"calm: Waiting: evals has a higher priority, so workers take its requests first."; got != want {
+		t.Errorf("the answer is %q, want %q", got, want)
+	}
+
+	slower, elsewhere := first, first
+	slower.Progress.RequestsPerS, elsewhere.Models = nil, []string{"another model"}
+	for _, other := range []page.Run{slower, elsewhere, waiting} {
+		if got := describe(waiting, other); strings.Contains(got, "Waiting") {
+			t.Errorf("beside %+v the answer is %q", other, got)
+		}
+	}
+	if got := describe(first, first); strings.Contains(got, "Waiting") {
+		t.Errorf("a run that works: %q", got)
+	}
+}
+
 // A worker is late when it has missed two announcements.
 func TestALateWorkerIsMarked(t *testing.T) {
 	b := openTab(t, startBrowser(t), screen{390, false}, startCannedHead(t).url(), "#/")

@@ -135,9 +135,28 @@ function joinClauses(...clauses) {
   return clauses.filter((c) => c !== "").join(", ")
 }
 
-/** describeRun answers for one run: {tone, text, done}, where done says when, or is empty. */
-export function describeRun(run, results, now) {
+/**
+ * describeRun answers for one run: {tone, text, done}, where done says when, or is empty. Among all runs are those
+ * that may be before it.
+ */
+export function describeRun(run, results, now, runs = []) {
+  const before = findRunBefore(run, runs)
+  if (before) {
+    return {tone: "calm", text: `Waiting: ${nameShortly(before)} has a higher priority, so workers take its requests first.`, done: ""}
+  }
+
   return {tone: judgeRun(run), text: describeState(run, results, now), done: describeEnd(run, now)}
+}
+
+/** findRunBefore returns the run that has the workers of one that stands still; undefined: there is none. */
+function findRunBefore(run, runs) {
+  const works = (r) => r.state === "in_progress" && !r.problem
+  if (!works(run) || run.progress.requests_per_s > 0) {
+    return undefined
+  }
+
+  return runs.find((r) => works(r) && r.priority > run.priority && r.progress.requests_per_s > 0 &&
+    r.models.some((m) => run.models.includes(m)))
 }
 
 function judgeRun(run) {

@@ -57,7 +57,7 @@ export class RunView {
       return
     }
 
-    this.#updateHeading(run, known, now)
+    this.#updateHeading(run, known, overview?.runs, now)
     this.actions.update(run, session.may_change)
     this.tiles.update(run, known, now)
     setText(this.note, known?.note ?? "")
@@ -82,10 +82,10 @@ export class RunView {
     this.find.stop()
   }
 
-  #updateHeading(run, known, now) {
+  #updateHeading(run, known, runs, now) {
     const {done, durable, total} = run.progress
     const name = nameRun(run)
-    const answer = describeRun(run, known?.results, now)
+    const answer = describeRun(run, known?.results, now, runs)
 
     this.heading.update(answer)
     this.title = hasEnded(run) || total === 0 ? `${nameState(run)} · ${name}` : `${formatShare(done, total)} · ${name}`
