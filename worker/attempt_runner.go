@@ -21,6 +21,9 @@ const (
 	// maxSpared is the number of attempts of a request that cost nothing since a proxy may have
 	// had no server for them.
 	maxSpared = 20
+
+	// reasonDoubted is why a request was sent again whose answer may have been that of another one.
+	reasonDoubted = "doubted"
 )
 
 // attemptRunner makes the attempts: it sends a request to the model server, classifies the answer,
@@ -90,8 +93,8 @@ func (a *attemptRunner) run(job attemptJob) {
 	a.decideNext(t, c, begin, took)
 }
 
-// send posts a task's request, classifies the answer, and records the attempt. It returns how long
-// that took.
+// send posts a task's request, classifies the answer, and records the attempt, or both if the request was
+// sent again since its answer was doubted. It returns how long the last one took.
 func (a *attemptRunner) send(
 	ctx context.Context, t *task, timeout time.Duration,
 ) (c classification, took time.Duration) {
@@ -108,13 +111,34 @@ func (a *attemptRunner) send(
 	a.sampler.begin(t.shard.run.id)
 	defer a.sampler.end(t.shard.run.id)
 
-	c = classify(t.URL, t.countedBody(), a.server.Post(ctx, t.URL, t.Body))
+	answer := a.server.Post(ctx, t.URL, t.Body)
 	end := time.Now()
+	if answer.Doubted != nil {
+		a.countDoubted(t, answer.Doubted, begin)
+		begin = answer.Doubted.Resent
+	}
+
+	c = classify(t.URL, t.countedBody(), answer)
 	took = end.Sub(begin)
 	t.recordAttempt(costOf(c, took), begin, end)
 	a.endObserved(t, c, Attempt{Begin: begin, Took: took, TraceParent: traceParent}, parent.Err() != nil)
 
 	return c, took
+}
+
+// countDoubted counts an attempt whose answer may have been that of another request. It uses up none of the
+// attempts of the task, which has done nothing for it.
+func (a *attemptRunner) countDoubted(t *task, d *modelserver.DoubtedAnswer, begin time.Time) {
+	content, _ := openai.ReadAnswer(t.URL, t.countedBody(), d.Body)
+	cost := attemptCost{attempts: 1, time: d.Took, tokens: content.Usage.Completion}
+	t.recordAttempt(cost, begin, begin.Add(d.Took))
+
+	t.attempts++
+	t.doubted++
+	t.reasons = append(t.reasons, reasonDoubted)
+
+	a.stats.recordAttempt(d.Took, reasonDoubted)
+	a.stats.Retries.Add(1)
 }
 
 // decideNext decides the next step after an attempt that reached the server.

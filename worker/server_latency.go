@@ -100,5 +100,6 @@ func (m *histogramMeter) snapshot() *proto.Histogram {
 		Bounds: slices.Clone(m.total.Bounds),
 		Counts: slices.Clone(m.total.Counts),
 		Sum:    m.total.Sum,
+		Source: m.last.Source,
 	}
 }

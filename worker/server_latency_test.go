@@ -94,6 +94,10 @@ func TestServerLatencyOfAWorker(t *testing.T) {
 		return got != nil && count(got.TimePerOutputToken) == n*(tokens-1)
 	})
 
+	if source := got.TimeToFirstToken.Source; source != "vllm:time_to_first_token_seconds" {
+		t.Errorf("the time to the first token is of %q", source)
+	}
+
 	if c, mean := count(got.TimeToFirstToken), got.TimeToFirstToken.Sum/n; c != n || mean < 0.06 {
 		t.Errorf("%d first tokens after %g s in the mean, want %d and 0.06 s", c, mean, n)
 	}

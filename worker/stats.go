@@ -80,7 +80,7 @@ func (s *Stats) recordAttempt(took time.Duration, reason string) {
 }
 
 // Reasons returns how many attempts failed, by reason: the status of a refusal, a code of an error such as
-// "timeout", "length", "server_died" or "stall".
+// "timeout", "length", "server_died", "stall" or "doubted".
 func (s *Stats) Reasons() map[string]int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -31,10 +31,11 @@ type task struct {
 	// cost is the cost of all attempts so far.
 	cost attemptCost
 
-	// attempts is the number of attempts so far; overloads of them were refused by a server
-	// that has too many requests.
+	// attempts is the number of attempts so far; overloads of them were refused by a server that has
+	// too many requests, and doubted had an answer that may have been that of another request.
 	attempts  int
 	overloads int
+	doubted   int
 
 	// reasons has the reason of each failed attempt.
 	reasons []string
@@ -98,7 +99,9 @@ func (t *task) countedBody() []byte {
 const overloadsPerAttempt = 4
 
 // attemptsUsed returns how many of its attempts the task has used up.
-func (t *task) attemptsUsed() int { return t.attempts - t.overloads + t.overloads/overloadsPerAttempt }
+func (t *task) attemptsUsed() int {
+	return t.attempts - t.doubted - t.overloads + t.overloads/overloadsPerAttempt
+}
 
 // recordAttempt records an attempt that has ended.
 func (t *task) recordAttempt(cost attemptCost, begin, end time.Time) {

@@ -49,7 +49,7 @@ var (
 var knownReasons = []string{
 	"400", "401", "403", "404", "408", "413", "422", "429", "500", "502", "503", "504",
 	proto.CodeAborted, proto.CodeConnection, proto.CodeCutOff, proto.CodeInvalidResponse, proto.CodeSchemaMismatch,
-	proto.CodeTimeout, "length", "server_died", "stall",
+	proto.CodeTimeout, "doubted", "length", "server_died", "stall",
 }
 
 // putWorker puts the counts of a worker.

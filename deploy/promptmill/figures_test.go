@@ -183,9 +183,14 @@ func (f figures) compareWaste(t *testing.T, meta *metadata.Run) {
 	t.Helper()
 
 	r := meta.Results
-	if w := r.Wasted; w.DiscardedAttempts != r.Attempts-int64(f.requests) || w.DiscardedTokens != f.wastedTokens {
-		t.Errorf("%d attempts and %d tokens were thrown away; %d and %d by the attempts and the servers' log",
-			w.DiscardedAttempts, w.DiscardedTokens, r.Attempts-int64(f.requests), f.wastedTokens)
+	if r.Attempts != int64(f.attempts) {
+		t.Errorf("%d attempts were made, and %d by the servers' log", r.Attempts, f.attempts)
+	}
+
+	w, discarded := r.Wasted, int64(f.attempts-f.requests)
+	if w.DiscardedAttempts != discarded || w.DiscardedTokens != f.wastedTokens {
+		t.Errorf("%d attempts and %d tokens were thrown away; %d and %d by the servers' log",
+			w.DiscardedAttempts, w.DiscardedTokens, discarded, f.wastedTokens)
 	}
 
 	want := float64(f.wastedTokens) / float64(f.wastedTokens+f.answeredTokens)

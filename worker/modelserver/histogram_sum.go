@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/promptmill/promptmill/proto"
 )
@@ -14,9 +15,17 @@ const maxHistogramBounds = 100
 // histogramSum is the sum of a histogram over the engines and the models of a page. Its buckets are
 // cumulative, as Prometheus has them.
 type histogramSum struct {
+	name   string    // of the metric
 	bounds []float64 // ascending
 	counts []float64
 	sum    float64
+}
+
+// setName takes the name of the metric from that of its first line.
+func (h *histogramSum) setName(line []byte) {
+	if h.name == "" {
+		h.name = strings.TrimSuffix(strings.TrimSuffix(string(line), "_bucket"), "_sum")
+	}
 }
 
 // add adds a line of the histogram: a bucket with its bound, or a sum.
@@ -49,7 +58,13 @@ func (p *metricsPage) histogram(f metricField) *proto.Histogram {
 		return nil
 	}
 
-	out := &proto.Histogram{Bounds: h.bounds[:last], Counts: make([]int64, last+1), Sum: h.sum}
+	out := &proto.Histogram{
+		Bounds: h.bounds[:last],
+		Counts: make([]int64, last+1),
+		Sum:    h.sum,
+		Source: h.name,
+	}
+
 	before := 0.0
 	for i, n := range h.counts {
 		out.Counts[i] = int64(max(0, n-before))

@@ -22,7 +22,9 @@ func histogramLines(name, labels string, low, middle, high int, sum float64) str
 func TestReadHistograms(t *testing.T) {
 	t.Parallel()
 
-	bounds := []float64{0.1, 1}
+	histogram := func(source string, sum float64, counts ...int64) *proto.Histogram {
+		return &proto.Histogram{Bounds: []float64{0.1, 1}, Counts: counts, Sum: sum, Source: source}
+	}
 	zero, one := `engine="0",model_name="m"`, `engine="1",model_name="m"`
 
 	for _, tt := range []struct {
@@ -36,24 +38,24 @@ func TestReadHistograms(t *testing.T) {
 				histogramLines("vllm:time_to_first_token_seconds", one, 10, 20, 30, 95) +
 				histogramLines("vllm:inter_token_latency_seconds", zero, 7, 0, 0, 0.25),
 			&vllmGauges,
-			&proto.Histogram{Bounds: bounds, Counts: []int64{11, 22, 33}, Sum: 104.5},
-			&proto.Histogram{Bounds: bounds, Counts: []int64{7, 0, 0}, Sum: 0.25},
+			histogram("vllm:time_to_first_token_seconds", 104.5, 11, 22, 33),
+			histogram("vllm:inter_token_latency_seconds", 0.25, 7, 0, 0),
 		},
 		{
 			"the older name", histogramLines("vllm:time_per_output_token_seconds", zero, 4, 5, 6, 8), &vllmGauges,
-			nil, &proto.Histogram{Bounds: bounds, Counts: []int64{4, 5, 6}, Sum: 8},
+			nil, histogram("vllm:time_per_output_token_seconds", 8, 4, 5, 6),
 		},
 		{
 			"both names",
 			histogramLines("vllm:time_per_output_token_seconds", zero, 4, 5, 6, 8) +
 				histogramLines("vllm:inter_token_latency_seconds", zero, 4, 5, 6, 8),
-			&vllmGauges, nil, &proto.Histogram{Bounds: bounds, Counts: []int64{4, 5, 6}, Sum: 8},
+			&vllmGauges, nil, histogram("vllm:inter_token_latency_seconds", 8, 4, 5, 6),
 		},
 		{
 			"SGLang's time to the first report is left out",
 			histogramLines("sglang:time_to_first_token_seconds", `model_name="m"`, 1, 2, 3, 9) +
 				histogramLines("sglang:inter_token_latency_seconds", `model_name="m"`, 3, 2, 1, 4),
-			&sglangGauges, nil, &proto.Histogram{Bounds: bounds, Counts: []int64{3, 2, 1}, Sum: 4},
+			&sglangGauges, nil, histogram("sglang:inter_token_latency_seconds", 4, 3, 2, 1),
 		},
 		{
 			"no last bucket",

@@ -207,7 +207,9 @@ func parsePage(text []byte, names *gaugeNames) metricsPage {
 		}
 
 		if f >= firstTokenBucket {
-			p.histograms[(f-firstTokenBucket)/2].add(f, labelValue(labels, `le="`), value)
+			h := &p.histograms[(f-firstTokenBucket)/2]
+			h.setName(line[:end])
+			h.add(f, labelValue(labels, `le="`), value)
 			continue
 		}
 

@@ -181,7 +181,13 @@ type Answer struct {
 	Header http.Header
 	Body   []byte
 	Err    error
+
+	// Doubted is the answer that came before, to the same request; nil: there was none.
+	Doubted *DoubtedAnswer
 }
+
+// DoubtedAnswer is an answer that may have been that of another request, so the request was sent again.
+type DoubtedAnswer = http1.DoubtedAnswer
 
 // Location returns the target of a redirect that was not followed; empty for other answers.
 func (a Answer) Location() string {
@@ -227,10 +233,11 @@ func (s *Server) postOnce(ctx context.Context, b *baseURL, path, target string, 
 	if b.client.CanPost(path, body) {
 		res, err := b.client.Post(ctx, target, body)
 		a := Answer{
-			Status: res.Status,
-			Header: res.Header,
-			Body:   res.Body,
-			Err:    describeConnectionError(err),
+			Status:  res.Status,
+			Header:  res.Header,
+			Body:    res.Body,
+			Err:     describeConnectionError(err),
+			Doubted: res.Doubted,
 		}
 
 		a.decodeBody(maxAnswer)

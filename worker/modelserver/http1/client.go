@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -175,14 +176,24 @@ func (c *Client) CanPost(path string, body []byte) bool {
 	return c != nil && len(body) <= MaxPostBody && isPlain(path)
 }
 
-// Post posts a JSON body to a path, with its query, and reads the answer. With an error, the
-// Response has the status of the answer if that came. The error is a [url.Error].
+// Post posts a JSON body to a path, with its query, and reads the answer. If that may be the answer of
+// another request, it posts once more. With an error, the Response has the status of the answer if that
+// came, and Doubted. The error is a [url.Error].
 func (c *Client) Post(ctx context.Context, path string, body []byte) (Response, error) {
+	begin := time.Now()
 	res, isOwn, err := c.postOnce(ctx, path, body, c.singleUse.Load())
-	if !isOwn && ctx.Err() == nil {
-		if res, isOwn, err = c.postOnce(ctx, path, body, true); !isOwn && err == nil {
-			res, err = Response{}, ErrOtherRequest
+	if !isOwn && err == nil && ctx.Err() == nil {
+		var doubted *DoubtedAnswer
+		if res.Status != http.StatusRequestTimeout { // the server reports that no request came
+			doubted = &DoubtedAnswer{Took: time.Since(begin), Resent: time.Now(), Body: res.Body}
 		}
+
+		res, isOwn, err = c.postOnce(ctx, path, body, true)
+		res.Doubted = doubted
+	}
+
+	if !isOwn && err == nil { // also if there was no time to post once more
+		res, err = Response{Doubted: res.Doubted}, ErrOtherRequest
 	}
 
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 )
 
 // ErrTooLong is returned for an answer that is longer than the bound.
@@ -15,6 +16,20 @@ type Response struct {
 	Status int
 	Header http.Header
 	Body   []byte
+
+	// Doubted is the answer that came before, to the same request; nil: there was none.
+	Doubted *DoubtedAnswer
+}
+
+// DoubtedAnswer is an answer that may have been that of another request. The request was sent again, so
+// the server has worked on it twice.
+type DoubtedAnswer struct {
+	// Took is the time from the request to the end of the answer.
+	Took time.Duration
+	// Resent is the time at which the request was sent again.
+	Resent time.Time
+	// Body is the body of the answer.
+	Body []byte
 }
 
 // ReadBody reads an answer's body, of at most limit bytes, into a buffer of its size if the

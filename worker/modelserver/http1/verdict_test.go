@@ -161,6 +161,51 @@ func TestOutOfStep(t *testing.T) {
 	}
 }
 
+// An answer that is doubted is reported with the answer that the request got when it was sent again.
+func TestDoubtedAnswer(t *testing.T) {
+	t.Parallel()
+
+	synctest.Test(t, func(t *testing.T) {
+		const slow = 100 * time.Millisecond
+		const known = 30 // answers after which the client knows the server as slow
+		var served atomic.Int64
+		client := listenInBubble(t, 0, 0, func(c net.Conn, in *bufio.Reader) {
+			for k := 1; ; k++ {
+				body, ok := rawserver.ReadRequest(in)
+				if !ok {
+					return
+				}
+
+				served.Add(1)
+				if k <= known {
+					time.Sleep(slow)
+				}
+				io.WriteString(c, httpAnswer(200, sumOf(body)))
+			}
+		})
+
+		body := []byte(`{"n":"1"}`)
+		for range known {
+			if a := post(t.Context(), client, "/", body); a.Err != nil || a.Doubted != nil {
+				t.Fatalf("%+v", a)
+			}
+		}
+
+		begin := time.Now()
+		a := post(t.Context(), client, "/", body)
+		if a.Err != nil || a.Doubted == nil || served.Load() != known+2 {
+			t.Fatalf("%d requests were served, the last with %+v", served.Load(), a)
+		}
+
+		d := a.Doubted
+		if string(d.Body) != sumOf(body) || d.Took != 0 || d.Resent != begin || time.Since(d.Resent) < slow {
+			t.Errorf("%s took %v, and the next answer %v", d.Body, d.Took, time.Since(d.Resent))
+		}
+
+		client.Close()
+	})
+}
+
 // A server that sends something before it is asked gives every answer to the next request, also
 // on new connections: no answer of it is accepted, be it near or far away.
 func TestGreeting(t *testing.T) {
