@@ -46,7 +46,7 @@ func describeStop(run *metadata.Run) string {
 // describePace is the time of the work and its rates, as far as they are known.
 func describePace(r metadata.Results) string {
 	var rates []string
-	if v := r.ThroughputRequestsPerSec; v != nil {
+	if v := requestRate(r); v != nil {
 		rates = append(rates, formatAmount(*v)+" requests/s")
 	}
 	if v := outputRate(r); v != nil {

@@ -78,6 +78,8 @@ type line struct {
 	Name   string   `json:"name"`
 	Values []figure `json:"values"` // by interval; NaN: unknown
 	Dashed bool     `json:"dashed,omitempty"`
+	// Mean is that of the time worked, which the other figures of the report are of; nil: that of Values.
+	Mean *float64 `json:"-"`
 	// Gaps are the times in which this line is broken, where they are not the spans of the chart set.
 	Gaps []span `json:"gaps,omitempty"`
 }
@@ -110,11 +112,13 @@ func buildCharts(run *metadata.Run) *chartSet {
 		set.Start, set.Step = run.Series.Start.Unix(), float64(max(1, run.Series.IntervalSeconds))
 		gaps := findGaps(run.Series)
 		set.Spans = findSpans(run, gaps)
-		set.addCourse(run.Series, gaps)
+		set.addCourse(run, gaps)
 	}
 
 	set.addHistogram("latency-histogram", "Latency, end to end (s)", run.Results.LatencyHistogram)
-	set.addHistogram("tokens-histogram", "Output tokens per answer", run.Results.CompletionTokensHistogram)
+	if outputRate(run.Results) != nil { // embeddings have none
+		set.addHistogram("tokens-histogram", "Output tokens per answer", run.Results.CompletionTokensHistogram)
+	}
 
 	if len(set.Charts) == 0 {
 		return nil
@@ -124,7 +128,8 @@ func buildCharts(run *metadata.Run) *chartSet {
 }
 
 // addCourse adds the charts over time.
-func (set *chartSet) addCourse(s *metadata.Series, gaps []bool) {
+func (set *chartSet) addCourse(run *metadata.Run, gaps []bool) {
+	s := run.Series
 	column := func(of func(i int) float64) []figure {
 		values := make([]figure, s.Len())
 		for i := range values {
@@ -144,8 +149,10 @@ func (set *chartSet) addCourse(s *metadata.Series, gaps []bool) {
 		return column(func(i int) float64 { return valueAt(list, i, unit) })
 	}
 
-	set.addChart("output-rate", "Output tokens/s", chartLines, line{Name: "output tokens/s", Values: rate(s.CompletionTokens)})
-	set.addChart("request-rate", "Requests/s", chartLines, line{Name: "requests/s", Values: rate(s.Requests)})
+	set.addChart("output-rate", "Output tokens/s", chartLines,
+		line{Name: "output tokens/s", Values: rate(s.CompletionTokens), Mean: outputRate(run.Results)})
+	set.addChart("request-rate", "Requests/s", chartLines,
+		line{Name: "requests/s", Values: rate(s.Requests), Mean: run.Results.ThroughputRequestsPerSec})
 	set.addChart("in-flight", "Requests in flight", chartLines,
 		line{Name: "in flight", Values: counts(s.InFlight, 1)},
 		line{Name: "limit", Values: counts(s.Limit, 1), Dashed: true})
@@ -170,7 +177,7 @@ func valueAt[N int64 | float64](list []*N, i int, unit float64) float64 {
 func (set *chartSet) addChart(id, title string, kind chartKind, lines ...line) {
 	c := chart{ID: id, Title: title, Kind: kind}
 	for _, l := range lines {
-		if _, most, _, ok := describeRange(l.Values); ok && most > 0 {
+		if most, _, ok := describeRange(l); ok && most > 0 {
 			c.Lines = append(c.Lines, l)
 		}
 	}
@@ -186,7 +193,7 @@ func (set *chartSet) addChart(id, title string, kind chartKind, lines ...line) {
 // summariseLines says the range of the lines of a chart.
 func summariseLines(c chart) (text string) {
 	for i, l := range c.Lines {
-		least, most, mean, ok := describeRange(l.Values)
+		most, mean, ok := describeRange(l)
 		if !ok {
 			continue
 		}
@@ -204,7 +211,10 @@ func summariseLines(c chart) (text string) {
 		case len(c.Lines) > 1:
 			text += "up to " + formatAmount(most)
 		default:
-			text += fmt.Sprintf("mean %s, %s to %s", formatAmount(mean), formatAmount(least), formatAmount(most))
+			text += "mean " + formatAmount(mean)
+			if peak := peakOf(&most, &mean); peak != nil {
+				text += ", up to " + formatAmount(most)
+			}
 		}
 	}
 
@@ -220,17 +230,22 @@ func sumFigures(values []figure) (sum float64) {
 	return sum
 }
 
-// describeRange returns the range of what is known of values, if anything is.
-func describeRange(values []figure) (least, most, mean float64, ok bool) {
-	least, most = math.Inf(1), math.Inf(-1)
+// describeRange returns the highest and the mean of what is known of a line, if anything is.
+func describeRange(l line) (most, mean float64, ok bool) {
+	most = math.Inf(-1)
 	n := 0
-	for _, v := range values {
+	for _, v := range l.Values {
 		if f := float64(v); !math.IsNaN(f) {
-			least, most, mean, n = min(least, f), max(most, f), mean+f, n+1
+			most, mean, n = max(most, f), mean+f, n+1
 		}
 	}
 
-	return least, most, mean / float64(max(n, 1)), n > 0
+	mean /= float64(max(n, 1))
+	if l.Mean != nil {
+		mean = *l.Mean
+	}
+
+	return most, mean, n > 0
 }
 
 // addHistogram adds the chart of a distribution.

@@ -64,8 +64,7 @@ func Compare(runs []Named, o Options) *Report {
 	runs = slices.Clone(runs)
 	slices.SortStableFunc(runs, func(a, b Named) int {
 		return cmp.Or(cmp.Compare(valueOrNaN(outputRate(b.Run.Results)), valueOrNaN(outputRate(a.Run.Results))),
-			cmp.Compare(valueOrNaN(b.Run.Results.ThroughputRequestsPerSec),
-				valueOrNaN(a.Run.Results.ThroughputRequestsPerSec)))
+			cmp.Compare(valueOrNaN(requestRate(b.Run.Results)), valueOrNaN(requestRate(a.Run.Results))))
 	})
 
 	r := &Report{
@@ -119,12 +118,30 @@ func (c *comparison) warning() string {
 		strings.Join(others[:len(others)-1], ", ")+" and "+others[len(others)-1], c.names[0])
 }
 
+// explainUnknownInputs says of which runs it is not known whether they had the input of the first one;
+// empty: of none.
+func (c *comparison) explainUnknownInputs() string {
+	var unknown []string
+	for i, n := range c.runs[1:] {
+		if known, _ := compareInputs(n.Run, c.runs[0].Run); !known {
+			unknown = append(unknown, c.names[i+1])
+		}
+	}
+
+	if len(unknown) == 0 {
+		return ""
+	}
+
+	return fmt.Sprintf("It is not known whether %s ran on the same input as %s.",
+		strings.Join(unknown, " or "), c.names[0])
+}
+
 // answer names the fastest run, with its lead over the next one.
 func (c *comparison) answer() string {
 	first := c.runs[0].Run.Results
 	quantity, rate := "output tokens", outputRate
 	if outputRate(first) == nil {
-		quantity, rate = "requests", func(r metadata.Results) *float64 { return r.ThroughputRequestsPerSec }
+		quantity, rate = "requests", requestRate
 	}
 
 	if rate(first) == nil {
@@ -137,7 +154,7 @@ func (c *comparison) answer() string {
 	}
 
 	text := fmt.Sprintf("%s is %s: %s %s/s", c.names[0], rank, formatAmount(*rate(first)), quantity)
-	if v := first.ThroughputRequestsPerSec; v != nil && quantity != "requests" {
+	if v := requestRate(first); v != nil && quantity != "requests" {
 		text += " and " + formatAmount(*v) + " requests/s"
 	}
 
@@ -156,7 +173,7 @@ func (c *comparison) answer() string {
 	}
 
 	text += fmt.Sprintf(", against %s", formatAmount(*rate(next)))
-	if v := next.ThroughputRequestsPerSec; v != nil && quantity != "requests" {
+	if v := requestRate(next); v != nil && quantity != "requests" {
 		text += " and " + formatAmount(*v)
 	}
 
@@ -201,8 +218,7 @@ func (c *comparison) buildSpeeds() Section {
 		tokens, requests, interval := textCell("first"), textCell("first"), Cell{}
 		if n.Run != first {
 			tokens = figureCell(relativeChange(outputRate(r), outputRate(first.Results)), formatChange)
-			requests = figureCell(relativeChange(r.ThroughputRequestsPerSec, first.Results.ThroughputRequestsPerSec),
-				formatChange)
+			requests = figureCell(relativeChange(requestRate(r), requestRate(first.Results)), formatChange)
 
 			interval = unknown
 			if low, high, ok := speedInterval(n.Run, first); ok {
@@ -212,11 +228,14 @@ func (c *comparison) buildSpeeds() Section {
 
 		return []Cell{
 			figureCell(outputRate(r), formatAmount), tokens,
-			figureCell(r.ThroughputRequestsPerSec, formatAmount), requests, interval,
+			figureCell(requestRate(r), formatAmount), requests, interval,
 			figureCell(r.InputTokensPerSec, formatAmount), inputCell(n.Run, first),
 		}
 	})
 
+	if text := c.explainUnknownInputs(); text != "" {
+		s.addNote("%s", text)
+	}
 	s.addNote("Differences are from the first run. The 90%% interval is that of the difference in requests/s if both ran again; short runs have none.")
 
 	return s

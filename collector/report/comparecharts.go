@@ -19,14 +19,14 @@ const (
 // fewer than two have one.
 func buildComparedCharts(runs []Named, names []string) *chartSet {
 	set := &chartSet{Spans: []span{}}
-	var drawn []*metadata.Series
+	var drawn []*metadata.Run
 	longest := 0.0
 	for i, n := range runs {
 		if n.Run.Series.Len() < shortestSeries || len(drawn) == comparedRuns {
 			continue
 		}
 
-		drawn = append(drawn, n.Run.Series)
+		drawn = append(drawn, n.Run)
 		set.Runs = append(set.Runs, joinLines(names[i]))
 		longest = max(longest, float64(n.Run.Series.Len()*max(1, n.Run.Series.IntervalSeconds)))
 		set.Step = max(set.Step, float64(max(1, n.Run.Series.IntervalSeconds)))
@@ -44,12 +44,15 @@ func buildComparedCharts(runs []Named, names []string) *chartSet {
 	}
 
 	set.addCompared("output-rate", "Output tokens/s", drawn,
-		rate(func(s *metadata.Series) []int64 { return s.CompletionTokens }))
-	set.addCompared("request-rate", "Requests/s", drawn, rate(func(s *metadata.Series) []int64 { return s.Requests }))
+		rate(func(s *metadata.Series) []int64 { return s.CompletionTokens }), outputRate)
+	set.addCompared("request-rate", "Requests/s", drawn,
+		rate(func(s *metadata.Series) []int64 { return s.Requests }), requestRate)
 	set.addCompared("in-flight", "Requests in flight", drawn,
-		func(s *metadata.Series, i int) float64 { return valueAt(s.InFlight, i, 1) })
+		func(s *metadata.Series, i int) float64 { return valueAt(s.InFlight, i, 1) },
+		func(r metadata.Results) *float64 { return r.MeanConcurrentRequests })
 	set.addCompared("latency", "Median latency of answers (s)", drawn,
-		func(s *metadata.Series, i int) float64 { return valueAt(s.LatencyP50Seconds, i, 1) })
+		func(s *metadata.Series, i int) float64 { return valueAt(s.LatencyP50Seconds, i, 1) },
+		func(metadata.Results) *float64 { return nil })
 
 	set.Note = "Each run begins at 0."
 	if left := len(runs) - len(drawn); left > 0 {
@@ -60,22 +63,32 @@ func buildComparedCharts(runs []Named, names []string) *chartSet {
 	return set
 }
 
-// addCompared adds a chart with a line for each run, or none if too little is known.
-func (set *chartSet) addCompared(id, title string, runs []*metadata.Series, of func(*metadata.Series, int) float64) {
+// addCompared adds a chart with a line for each run, or none if too little is known. The means are those
+// of the time worked, where they are known.
+func (set *chartSet) addCompared(
+	id, title string, runs []*metadata.Run, of func(*metadata.Series, int) float64,
+	mean func(metadata.Results) *float64,
+) {
 	c := chart{ID: id, Title: title, Kind: chartLines}
 	known := 0
-	for i, s := range runs {
-		gaps := findGaps(s)
-		values := resample(s, set.Step, func(s *metadata.Series, i int) float64 {
+	for i, run := range runs {
+		s, gaps := run.Series, findGaps(run.Series)
+		l := line{Name: set.Runs[i], Gaps: findSpans(run, gaps)}
+		l.Values = resample(s, set.Step, func(s *metadata.Series, i int) float64 {
 			if gaps[i] {
 				return math.NaN()
 			}
 			return of(s, i)
 		})
-		if _, most, _, ok := describeRange(values); ok && most > 0 {
-			known++
+
+		if most, _, ok := describeRange(l); ok {
+			l.Mean = mean(run.Results)
+			if most > 0 {
+				known++
+			}
 		}
-		c.Lines = append(c.Lines, line{Name: set.Runs[i], Values: values, Gaps: spansOf(gaps, s, spanQuiet)})
+
+		c.Lines = append(c.Lines, l)
 	}
 
 	if known == 0 {
@@ -91,7 +104,7 @@ func joinMeans(lines []line) string {
 	var means []string
 	for _, l := range lines {
 		text := unknown.Text
-		if _, _, mean, ok := describeRange(l.Values); ok {
+		if _, mean, ok := describeRange(l); ok {
 			text = formatAmount(mean)
 		}
 		means = append(means, text)

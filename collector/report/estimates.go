@@ -219,10 +219,16 @@ func intervalCell(e estimated) Cell {
 
 // formatRange is a range of times, whose unit stands once if it is that of both.
 func formatRange(low, high float64) string {
+	const minute = 60.0
 	from, to := formatDuration(low), formatDuration(high)
+	if low < minute && high < 2*minute { // a range across a minute, in seconds
+		to = formatShort(high)
+	}
+
 	if number, unit, ok := strings.Cut(from, " "); ok && strings.HasSuffix(to, " "+unit) {
 		from = number
 	}
+
 	return from + " to " + to
 }
 

@@ -170,8 +170,10 @@ func formatPlain(v float64) string { return trimZeros(formatFixed(v, 3)) }
 
 // formatMoney writes an amount of money to the hundredth, or to two digits if it is less.
 func formatMoney(v float64) string {
-	if v != 0 && math.Abs(v) < 0.1 {
-		return strconv.FormatFloat(v, 'g', 2, 64)
+	const digits = 2
+	if a := math.Abs(v); v != 0 && a < 0.1 {
+		return formatFixed(v, digits-1-int(math.Floor(math.Log10(a))))
 	}
-	return formatFixed(v, 2)
+
+	return formatFixed(v, digits)
 }

@@ -186,7 +186,7 @@
       width: element.clientWidth || element.parentElement.clientWidth,
       height: 176,
       legend: { show: false },
-      padding: [8, 26, 0, 0],
+      padding: [8, 34, 0, 0],
       cursor: { y: false, drag: { x: true, y: false, dist: 4 }, sync: isHistogram ? undefined : { key: "time", setSeries: false },
         points: { size: 7 }, bind: { dblclick: () => () => { zoomOut(); return null } } },
       scales: { x: { time: false, min: whole[0], max: whole[1], range: (_, min, max) => [min ?? whole[0], max ?? whole[1]] },

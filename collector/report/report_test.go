@@ -390,6 +390,70 @@ func TestCompareIsSortedAndMarksOtherInputs(t *testing.T) {
 	}
 }
 
+// A run that failed throughout has no rate to win by, and a run of an unknown input is named.
+func TestCompareWithRunsThatSayLittle(t *testing.T) {
+	t.Parallel()
+
+	run := func(id, sha string, change func(*metadata.Results)) Named {
+		return Named{id, some(func(r *metadata.Run) {
+			r.Model, r.Test.InputSHA256 = id, sha
+			change(&r.Results)
+		})}
+	}
+
+	r := Compare([]Named{
+		run("failed", "a", func(r *metadata.Results) {
+			r.SuccessCount, r.FailureCount, r.ThroughputRequestsPerSec = 0, 100, new(1304.0)
+		}),
+		run("embeddings", "", func(r *metadata.Results) {
+			r.CompletionTokens, r.OutputTokensPerSec, r.ThroughputRequestsPerSec = new(int64(0)), new(0.0), new(220.0)
+		}),
+		run("answered", "a", func(r *metadata.Results) { r.OutputTokensPerSec = new(20.0) }),
+	}, Options{})
+
+	var got [][]string
+	for _, row := range r.Sections[0].Rows {
+		got = append(got, []string{
+			row[0].Text, cellOf(t, r.Sections[0], row, "Output tokens/s"), cellOf(t, r.Sections[0], row, "Requests/s"),
+			cellOf(t, r.Sections[0], row, "Difference in requests"),
+		})
+	}
+
+	want := [][]string{
+		{"answered", "20.0", "10.0", "first"}, {"embeddings", "–", "220", "x22.0"}, {"failed", "–", "–", "–"},
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+
+	const note = "It is not known whether embeddings ran on the same input as answered."
+	if !slices.Contains(r.Sections[0].Notes, note) {
+		t.Errorf("the notes are %q", r.Sections[0].Notes)
+	}
+}
+
+// The mean beside a chart is that of the time worked, as in the tiles and tables.
+func TestChartsHaveTheMeansOfTheReport(t *testing.T) {
+	t.Parallel()
+
+	run := some(func(r *metadata.Run) {
+		r.Results.CompletionTokens, r.Results.OutputTokensPerSec = new(int64(900)), new(90.0)
+		r.Series = &metadata.Series{Start: r.Timestamp, IntervalSeconds: 1}
+		for i, tokens := range []int64{100, 0, 0, 200} { // of which two are an interruption
+			r.Series.Add(r.Timestamp.Add(time.Duration(i)*time.Second), metadata.Point{CompletionTokens: tokens})
+		}
+	})
+
+	for what, set := range map[string]*chartSet{
+		"mean 90.0, up to 200": buildCharts(run),
+		"mean 90.0, 90.0":      buildComparedCharts([]Named{{"a", run}, {"b", run}}, []string{"a", "b"}),
+	} {
+		if got := set.Charts[0]; got.ID != "output-rate" || got.Summary != what {
+			t.Errorf("%s: %q, want %q", got.ID, got.Summary, what)
+		}
+	}
+}
+
 // Two runs of one speed differ by nothing, give or take; one of half the speed does.
 func TestSpeedInterval(t *testing.T) {
 	t.Parallel()

@@ -54,7 +54,7 @@ func concludeSpeed(b *builder) string {
 
 	now, then := b.run.Results, b.Baseline.Results
 	tokens := relativeChange(outputRate(now), outputRate(then))
-	requests := relativeChange(now.ThroughputRequestsPerSec, then.ThroughputRequestsPerSec)
+	requests := relativeChange(requestRate(now), requestRate(then))
 	if tokens == nil && requests == nil || now.SuccessCount == 0 || then.SuccessCount == 0 {
 		return ""
 	}

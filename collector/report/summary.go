@@ -38,15 +38,11 @@ func answeredTile(b *builder) (name string, figure, detail Cell) {
 
 func requestRateTile(b *builder) (name string, figure, detail Cell) {
 	r := b.run.Results
-	if r.SuccessCount == 0 { // how soon requests fail is no speed
-		return "", unknown, Cell{}
-	}
-
 	if peak := peakOf(r.PeakRequestsPerSec, r.ThroughputRequestsPerSec); peak != nil {
 		detail = textCell("peak " + formatAmount(*peak))
 	}
 
-	return "Requests/s", figureCell(r.ThroughputRequestsPerSec, formatAmount), detail
+	return "Requests/s", figureCell(requestRate(r), formatAmount), detail
 }
 
 // outputRateTile is the rate of output tokens, or, where answers have none, that of input tokens.
@@ -59,6 +55,7 @@ func outputRateTile(b *builder) (name string, figure, detail Cell) {
 	if r.InputTokensPerSec != nil {
 		detail = textCell(formatAmount(*r.InputTokensPerSec) + " input tokens/s")
 	}
+
 	return "Output tokens/s", figureCell(r.OutputTokensPerSec, formatAmount), detail
 }
 
@@ -211,7 +208,7 @@ func buildComparison(b *builder) Section {
 
 	n, m := countRequests(b.run), countRequests(b.Baseline)
 	row("Output tokens/s", outputRate(now), outputRate(then), formatAmount)
-	row("Requests/s", now.ThroughputRequestsPerSec, then.ThroughputRequestsPerSec, formatAmount)
+	row("Requests/s", requestRate(now), requestRate(then), formatAmount)
 	row("Input tokens/s", now.InputTokensPerSec, then.InputTokensPerSec, formatAmount)
 	row("Total tokens/s", now.ThroughputTokensPerSec, then.ThroughputTokensPerSec, formatAmount)
 	if n == m {
@@ -258,6 +255,15 @@ func outputRate(r metadata.Results) *float64 {
 		return nil
 	}
 	return r.OutputTokensPerSec
+}
+
+// requestRate is the rate of requests; nil if it is not known, or if all failed: how soon requests fail
+// is no speed.
+func requestRate(r metadata.Results) *float64 {
+	if r.SuccessCount == 0 {
+		return nil
+	}
+	return r.ThroughputRequestsPerSec
 }
 
 // peakOf is the rate of the fullest interval; nil if the mean is above it. Such a run was over within

@@ -31,7 +31,8 @@ func TestWastedWork(t *testing.T) {
 		},
 		"answers without content": {
 			metadata.Wasted{
-				DiscardedAttempts: 1, DiscardedSeconds: 2, DiscardedTokens: 20, TokenShare: new(0.02), TimeShare: new(0.03),
+				DiscardedAttempts: 1, DiscardedSeconds: 2, DiscardedTokens: 20,
+				TokenShare: new(0.02), TimeShare: new(0.03),
 			},
 			map[string]int64{"http_500": 1},
 			[][]string{
