@@ -58,16 +58,6 @@ func (t *activityTimer) noteWork(now time.Time) {
 	t.lastWork = laterOf(t.lastWork, now)
 }
 
-// noteTime accounts for the time until now, without a sign of work.
-func (t *activityTimer) noteTime(now time.Time) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-
-	if !t.isOverdue(now) {
-		t.account(now)
-	}
-}
-
 // promptAnswer is the longest time that the bus takes to answer, unless it is away or has
 // no leader.
 const promptAnswer = 3 * time.Second

@@ -49,9 +49,18 @@ func (b *loadBook) add(key string, w proto.WorkerInfo, now time.Time, changed ma
 		shift = w.ReceivedAt.Sub(w.SentAt)
 	}
 
+	received := w.ReceivedAt
+	if received.IsZero() {
+		received = now
+	}
+
 	known := b.newest[key]
 	for _, s := range w.Samples {
 		at, own := s.At.Add(shift), s.Runs[b.run]
+		if at.Before(received.Add(-loadWindow)) || at.After(received.Add(loadGap)) {
+			continue // the clock was set meanwhile, or the worker is wrong; the whole series would be stretched
+		}
+
 		if s.Runs == nil {
 			own = s.InFlight // the worker does not tell runs apart
 		}

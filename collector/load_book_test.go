@@ -116,3 +116,28 @@ func TestLoadOfOlderWorkers(t *testing.T) {
 		t.Errorf("in flight (-want +got):\n%s", diff)
 	}
 }
+
+// A reading that cannot be of the last minutes would stretch the series to its time. It is left out.
+func TestLoadOfAWrongClock(t *testing.T) {
+	t.Parallel()
+
+	r := newWorkerRegistry("r", nil)
+	w := sampled("a", 0, 0, 7, 9)
+	for _, at := range []time.Time{{}, fixture.Created.Add(-time.Hour), fixture.Created.AddDate(100, 0, 0)} {
+		w.Samples = append(w.Samples, proto.LoadSample{
+			At:       at,
+			InFlight: 99,
+			Limit:    99,
+			Runs:     map[string]int64{"r": 99},
+		})
+	}
+	r.sampleLoad(fixture.Created, []proto.WorkerInfo{w})
+
+	series := r.takeSeries()
+	if series.Len() != 2 || series.IntervalSeconds != 1 || *series.InFlight[0] != 7 || *series.InFlight[1] != 9 {
+		t.Errorf("%+v", series)
+	}
+	if n := len(r.book.seconds); n != 2 {
+		t.Errorf("%d seconds are kept", n)
+	}
+}

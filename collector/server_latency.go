@@ -110,7 +110,12 @@ func quantileOf(list []proto.Histogram, bounds []float64, rank float64) float64 
 		}
 
 		if n >= rank && i > 0 {
-			return bounds[i-1] + (bound-bounds[i-1])*(rank-before)/(n-before)
+			share := 0.0 // those up to the bound before, which may be 0, are enough
+			if before < rank {
+				share = (rank - before) / (n - before)
+			}
+
+			return bounds[i-1] + (bound-bounds[i-1])*share
 		}
 		before = n
 	}

@@ -55,6 +55,9 @@ func TestServerLatency(t *testing.T) {
 			&metadata.ServerDistribution{Count: 100, Mean: 1.4, P50: 1, P90: 2, P99: 3.8, Source: "vLLM 0.32.0"}},
 		{"above the last bound", []journal.WorkerSession{session(histogram("m", bounds, 900, 0, 0, 0, 100), nil)},
 			&metadata.ServerDistribution{Count: 100, Mean: 9, P50: 4, P90: 4, P99: 4, Source: "m"}},
+		{"all of them 0", []journal.WorkerSession{
+			session(histogram("m", []float64{0, 1}, 0, 100, 0, 0), nil)},
+			&metadata.ServerDistribution{Count: 100, Source: "m"}},
 		{"two of one kind", []journal.WorkerSession{
 			session(histogram("m", bounds, 50, 50, 0, 0, 0), nil),
 			session(histogram("m", bounds, 90, 0, 40, 10, 0), nil)},

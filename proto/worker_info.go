@@ -242,6 +242,7 @@ const (
 	maxRate         = 1e9     // requests a second
 	maxSamples      = 600     // readings of ten minutes
 	maxBuckets      = 200     // of a histogram
+	maxDurations    = 1 << 42 // in a bucket: the tokens of a server in ten years
 	maxJoules       = 1e15    // the energy of a thousand cards in thirty years
 )
 
@@ -351,14 +352,14 @@ func (h *Histogram) isPossible() bool {
 		return true
 	}
 
-	for i := 1; i < len(h.Bounds); i++ {
-		if h.Bounds[i] <= h.Bounds[i-1] {
+	for i, bound := range h.Bounds {
+		if !isAmount(&bound, maxSeconds) || i > 0 && bound <= h.Bounds[i-1] {
 			return false
 		}
 	}
 
-	return len(h.Bounds) <= maxBuckets && len(h.Counts) == len(h.Bounds)+1 &&
-		!slices.ContainsFunc(h.Counts, func(n int64) bool { return n < 0 }) && isAmount(&h.Sum, maxJoules)
+	return len(h.Bounds) <= maxBuckets && len(h.Counts) == len(h.Bounds)+1 && isAmount(&h.Sum, maxJoules) &&
+		!slices.ContainsFunc(h.Counts, func(n int64) bool { return n < 0 || n > maxDurations })
 }
 
 // isPossible reports whether counts of a run can be true.

@@ -180,7 +180,8 @@ func TestFailureMessages(t *testing.T) {
 			t.Parallel()
 
 			var stats FrameStats
-			stats.Merge(statsOfLines(t, fixture.ResultLine(0, func(*proto.Result) {}), fixture.ResultLine(7, tt.change)))
+			answered := fixture.ResultLine(0, func(*proto.Result) {})
+			stats.Merge(statsOfLines(t, answered, fixture.ResultLine(7, tt.change)))
 			stats.Merge(statsOfLines(t, fixture.ResultLine(9, func(r *proto.Result) {
 				tt.change(r)
 				if r.Err == nil {

@@ -20,7 +20,10 @@ type Follower struct {
 	offset int64
 	// failures are the latest frames with lines of failed requests.
 	failures []frameRef
-	// stalls counts the looks in a row that found more bytes and no frame in them.
+	// looked is the file as of the last look, and changed reports that it was another one before.
+	looked  os.FileInfo
+	changed bool
+	// stalls counts the looks in a row that found a changed file and no frame in what it has more.
 	stalls int
 }
 
@@ -59,6 +62,9 @@ func (f *Follower) Refresh() (changed bool, err error) {
 		return false, fmt.Errorf("follow journal: %w", err)
 	}
 
+	f.changed = f.looked == nil || info.Size() != f.looked.Size() || !info.ModTime().Equal(f.looked.ModTime())
+	f.looked = info
+
 	reopened := f.file == nil
 	if !reopened {
 		open, err := f.file.Stat()
@@ -76,7 +82,7 @@ func (f *Follower) Refresh() (changed bool, err error) {
 	return grown || reopened, err
 }
 
-// reopen opens the file that is at the path now, and begins anew.
+// reopen opens the file that is at the path now, and begins at its start.
 func (f *Follower) reopen() (err error) {
 	f.Close()
 	f.failures, f.stalls = nil, 0
@@ -118,7 +124,7 @@ func (f *Follower) readOn() (grown bool, err error) {
 	for f.offset < f.read.frames.size {
 		h, length, err := f.read.frames.readHeader(f.offset)
 		if isCorruption(err) { // mostly a frame that is being written
-			if !grown {
+			if !grown && f.changed { // else it is what a dead process has left
 				f.stalls++
 			}
 			return grown, nil
@@ -169,12 +175,13 @@ func (f *Follower) FailedLines(most int) (list [][]byte, err error) {
 	for _, ref := range slices.Backward(f.failures) {
 		var of [][]byte
 		if ref.header, _, err = f.read.frames.readHeader(ref.offset); err == nil {
-			err = f.read.frames.yieldLines(ref, lines, 0, math.MaxUint32, func(_ uint32, failed bool, line []byte) error {
+			keep := func(_ uint32, failed bool, line []byte) error {
 				if failed {
 					of = append(of, bytes.Clone(line))
 				}
 				return nil
-			})
+			}
+			err = f.read.frames.yieldLines(ref, lines, 0, math.MaxUint32, keep)
 		}
 		if err != nil && !isCorruption(err) {
 			return list, err

@@ -55,7 +55,8 @@ func bucketLatency(bucket uint16) float64 {
 
 // add adds n latencies of a bucket.
 func (c *latencyCounts) add(bucket uint16, n uint32) {
-	i, found := slices.BinarySearchFunc(*c, bucket, func(e latencyCount, b uint16) int { return int(e.bucket) - int(b) })
+	compare := func(e latencyCount, b uint16) int { return int(e.bucket) - int(b) }
+	i, found := slices.BinarySearchFunc(*c, bucket, compare)
 	if !found {
 		*c = slices.Insert(*c, i, latencyCount{bucket, 0})
 	}

@@ -74,8 +74,8 @@ func TestLatenciesOfParts(t *testing.T) {
 				if len(list) == 0 || got == nil {
 					t.Fatalf("%s: interval %d of %d latencies has %v", length, i, len(list), got)
 				}
-				if true := list[int(q*float64(len(list)-1))]; math.Abs(*got-true) > 0.001+0.02*true {
-					t.Errorf("%s: quantile %v of interval %d is %v, want %v", length, q, i, *got, true)
+				if exact := list[int(q*float64(len(list)-1))]; math.Abs(*got-exact) > 0.001+0.02*exact {
+					t.Errorf("%s: quantile %v of interval %d is %v, want %v", length, q, i, *got, exact)
 				}
 			}
 		}

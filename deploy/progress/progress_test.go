@@ -337,8 +337,8 @@ func TestRatesWhileWaiting(t *testing.T) {
 
 	for second := 22; second < 40; second++ {
 		got := sample(second, 210, "waiting for the model server")
-		if got.RequestsPerS != nil || got.InputTokPerS != nil || got.OutputTokPerS != nil ||
-			got.RemainingS != nil || got.RemainingLowS != nil || got.RemainingHighS != nil || got.ByWorker[0].RequestsPerS != nil {
+		if got.RequestsPerS != nil || got.InputTokPerS != nil || got.OutputTokPerS != nil || got.RemainingS != nil ||
+			got.RemainingLowS != nil || got.RemainingHighS != nil || got.ByWorker[0].RequestsPerS != nil {
 			t.Fatalf("rates while it waits: %+v", got)
 		}
 	}
