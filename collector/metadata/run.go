@@ -197,7 +197,8 @@ type Wasted struct {
 	DiscardedSeconds  float64 `json:"discarded_seconds"`
 	// DiscardedTokens are the tokens that they generated, as far as answers report them.
 	DiscardedTokens int64 `json:"discarded_tokens"`
-	// RepeatedRequests were sent again because a worker died before their results were stored.
+	// RepeatedRequests were sent again because a worker died before their results were stored. It is a lower
+	// bound: what the worker had sent in its last second is not counted, since it notes that once a second.
 	RepeatedRequests int64 `json:"repeated_requests"`
 	// DuplicateTokens are the generated tokens of answers that came twice and were dropped.
 	DuplicateTokens int64 `json:"duplicate_tokens"`

@@ -209,6 +209,7 @@ func TestFigures(t *testing.T) {
 		"a short run":     testFiguresOfShortRun,
 		"collected later": testFiguresOfLateCollecting,
 		"a pause":         testFiguresOfPause,
+		"a schema":        testFiguresOfSchema,
 	})
 }
 
@@ -232,6 +233,35 @@ func testFiguresOfRetries(t *testing.T) {
 
 	if f.attempts == f.requests || f.latency < f.lastAttempt+0.01 {
 		t.Errorf("no request was tried again: %+v", f)
+	}
+}
+
+// An answer that does not match the schema is thrown away with its tokens, and requested once more.
+func testFiguresOfSchema(t *testing.T) {
+	const requests, slots = 40, 10
+	c := newCommand(t)
+	var log truth
+	m := log.newModel(t, sim.Config{Slots: slots, TTFT: 100 * time.Millisecond, Tokens: 10})
+
+	in := c.input("in.jsonl", requests)
+	schema := `{"type":"object","properties":{"a":{"type":"string","pattern":"^[0-9]{40}$"}},"required":["a"]}`
+	must(t, os.WriteFile(filepath.Join(c.dir, "schema.json"), []byte(schema), 0o644)) // the server ignores patterns
+	text, code := c.run("run", in, "-o", "out.jsonl.zst", "--url", m.url, "--concurrency", fmt.Sprint(slots),
+		"--schema", "schema.json", "--progress", "none")
+	if code != exit.CodeFailed {
+		t.Fatalf("exit code %d:\n%s", code, text)
+	}
+
+	f, meta := log.figures(), c.meta("out")
+	f.compareWaste(t, meta)
+
+	const source = "vllm:time_to_first_token_seconds"
+	if d := meta.Results.TimeToFirstTokenSeconds; d == nil || d.Source != source {
+		t.Errorf("the time to the first token is %+v, want one of %s", d, source)
+	}
+
+	if f.wastedTokens == 0 || f.attempts != 2*requests {
+		t.Errorf("%d tokens of %d attempts were thrown away", f.wastedTokens, f.attempts)
 	}
 }
 
@@ -347,6 +377,40 @@ func testFiguresOfPause(t *testing.T) {
 		t.Errorf("%.1f s are idle, and %.1f by the servers' log", got, idle)
 	}
 	near(t, "worked time", meta.Results.InferenceTimeSeconds, f.worked, 8)
+}
+
+// The requests that a worker had at its server when it was killed count as repeated.
+func TestFiguresOfKill(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes proto.AckWait")
+	}
+
+	t.Parallel()
+
+	const requests, slots = 60, 10
+	c := newCommand(t)
+	c.serve()
+	var log truth
+
+	dying := log.newModel(t, sim.Config{Slots: slots, TTFT: time.Hour})
+	victim, _ := c.start("worker", "--url", dying.url, "--name", "victim", "--concurrency", fmt.Sprint(slots))
+	c.workers(1)
+	c.must("submit", c.input("in.jsonl", requests), "--model", "sim", "--run", "out")
+	poll(t, patience, "requests at the server", func() bool { return dying.sim.Engine().Load().Running == slots })
+
+	sent := time.Now() // a worker notes once a second what it has sent
+	poll(t, patience, "a note", func() bool { return time.Since(sent) > 3*time.Second })
+	victim.Process.Kill()
+	victim.Wait()
+
+	other := log.newModel(t, sim.Config{Slots: slots, TTFT: 100 * time.Millisecond, Tokens: 10})
+	c.start("worker", "--url", other.url, "--name", "other", "--concurrency", fmt.Sprint(slots))
+
+	meta := c.ended("out", bus.AckWait+time.Minute)
+	f := log.figures()
+	if got := meta.Results.Wasted; got == nil || got.RepeatedRequests != slots || f.attempts-f.requests != slots {
+		t.Errorf("the waste is %+v; %d requests were sent twice by the servers' log", got, f.attempts-f.requests)
+	}
 }
 
 // Three boxes have the requests in flight of all, also if one is killed.
