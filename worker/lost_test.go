@@ -186,8 +186,10 @@ func TestLostWorkersShardIsRunByAnother(t *testing.T) {
 			len(got), fromLost, n, answered)
 	}
 
-	if got := w.jobs.usage.snapshot(nil)["r"].Rerun; got != slots {
-		t.Errorf("%d requests were sent again, want the %d that were at the server", got, slots)
+	rerun, counted := w.jobs.usage.snapshot(nil)["r"].Rerun, w.Stats().Rerun.Load()
+	if rerun != slots || counted != slots {
+		t.Errorf("%d requests were sent again, and %d by the stats; want the %d that were at the server",
+			rerun, counted, slots)
 	}
 
 	if w.Stats().Redelivered.Load() == 0 {

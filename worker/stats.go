@@ -26,6 +26,16 @@ type Stats struct {
 	// Redelivered is the number of shards that a worker had had before.
 	Redelivered atomic.Int64
 
+	// Rerun is the number of requests that were sent to the model server although a worker which has
+	// died since had sent them before.
+	Rerun atomic.Int64
+
+	// DiscardedAttempts is the number of attempts whose answers were thrown away, also those at
+	// requests that were returned unfinished, and DiscardedTokens the number of tokens that they
+	// generated, as far as their answers report them.
+	DiscardedAttempts atomic.Int64
+	DiscardedTokens   atomic.Int64
+
 	// TokensIn and TokensOut are the tokens of prompts and of completions, as the answers count
 	// them.
 	TokensIn  atomic.Int64
@@ -54,6 +64,12 @@ type Histogram struct {
 // LatencyBounds are the upper bounds of a histogram's counts, in seconds. An attempt that took
 // longer than the last bound is in Count alone.
 var LatencyBounds = [...]float64{0.01, 0.03, 0.1, 0.3, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800}
+
+// addDiscarded counts the cost of attempts whose answers were thrown away.
+func (s *Stats) addDiscarded(c attemptCost) {
+	s.DiscardedAttempts.Add(c.attempts)
+	s.DiscardedTokens.Add(c.tokens)
+}
 
 // recordAttempt counts an attempt at the model server. reason explains why another
 // attempt follows; empty: it is the last.

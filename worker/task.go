@@ -113,6 +113,7 @@ func (t *task) recordAttempt(cost attemptCost, begin, end time.Time) {
 		t.firstBegin = begin
 		if t.rerun {
 			t.shard.jobs.usage.countRerun(t.shard.run.id)
+			t.shard.jobs.stats.Rerun.Add(1)
 		}
 	}
 
@@ -136,6 +137,7 @@ func (t *task) finish(r proto.Result, used attemptCost) {
 
 	wasted := t.cost.without(used)
 	r.Discarded = wasted.discarded()
+	jobs.stats.addDiscarded(wasted)
 
 	if r.Err != nil || r.Status < 200 || r.Status >= 300 {
 		jobs.stats.Failed.Add(1)
@@ -154,5 +156,6 @@ func (t *task) handBack() {
 	t.shard.jobs.endTask(t)
 	t.endObserved(nil)
 	t.shard.jobs.usage.countDiscarded(t.shard.run.id, t.cost)
+	t.shard.jobs.stats.addDiscarded(t.cost)
 	t.shard.outcomes <- outcome{index: t.Index, crashes: t.crashes}
 }

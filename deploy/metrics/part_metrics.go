@@ -24,6 +24,12 @@ var (
 	metricAcks        = newDesc("worker_shards_acked_total", "Shards acknowledged.", "worker")
 	metricRedelivered = newDesc("worker_shards_redelivered_total",
 		"Shards that another worker had before.", "worker")
+	metricRerun = newDesc("worker_rerun_requests_total",
+		"Requests that were sent again, since a worker that died had sent them before.", "worker")
+	metricDiscarded = newDesc("worker_discarded_attempts_total",
+		"Attempts whose answers were thrown away.", "worker")
+	metricDiscardedTokens = newDesc("worker_discarded_tokens_total",
+		"Tokens that discarded attempts generated, as far as their answers report them.", "worker")
 
 	metricPublished = newDesc("producer_shards_published_total", "Shards published by this process.", "run")
 	metricFull      = newDesc("producer_waiting", "1 while the work stream is full.", "run")
@@ -78,6 +84,9 @@ func (s sink) putWorker(w progress.LocalWorker) {
 	s.counter(metricTokens, float64(stats.TokensOut.Load()), w.Name, "out")
 	s.counter(metricAcks, float64(stats.Shards.Load()), w.Name)
 	s.counter(metricRedelivered, float64(stats.Redelivered.Load()), w.Name)
+	s.counter(metricRerun, float64(stats.Rerun.Load()), w.Name)
+	s.counter(metricDiscarded, float64(stats.DiscardedAttempts.Load()), w.Name)
+	s.counter(metricDiscardedTokens, float64(stats.DiscardedTokens.Load()), w.Name)
 }
 
 // latencyMetric returns the histogram of attempts.

@@ -130,6 +130,9 @@ func TestMetricsOfRun(t *testing.T) {
 		`worker_tokens_total{direction="out",` + name + `}`:      lines.out,
 		`worker_shards_acked_total{` + name + `}`:                shards - 1,
 		`worker_shards_redelivered_total{` + name + `}`:          0,
+		`worker_rerun_requests_total{` + name + `}`:              0,
+		`worker_discarded_attempts_total{` + name + `}`:          0,
+		`worker_discarded_tokens_total{` + name + `}`:            0,
 		`producer_shards_published_total{run="r"}`:               shards,
 		`producer_waiting{run="r"}`:                              0,
 		`collector_requests{run="r"}`:                            requests,
@@ -167,6 +170,7 @@ func TestMetricsOfRun(t *testing.T) {
 // sums are the sums of lines.
 type sums struct {
 	answered, failed, attempts, in, out float64
+	discarded                           float64            // tokens
 	reasons                             map[string]float64 // of attempts that were followed by another
 }
 
@@ -191,8 +195,9 @@ func sum(t *testing.T, lines map[string][]byte, worker string) sums {
 				Status int `json:"status_code"`
 			}
 			Promptmill struct {
-				Attempts float64
-				Retried  string
+				Attempts  float64
+				Retried   string
+				Discarded float64 `json:"discarded_tokens"`
 			}
 		}
 		if err := json.Unmarshal(text, &line); err != nil {
@@ -206,6 +211,7 @@ func sum(t *testing.T, lines map[string][]byte, worker string) sums {
 		}
 
 		s.attempts += line.Promptmill.Attempts
+		s.discarded += line.Promptmill.Discarded
 		s.in += line.Response.Body.Usage.In
 		s.out += line.Response.Body.Usage.Out
 
@@ -323,6 +329,8 @@ func TestMetricsOfBoxes(t *testing.T) {
 		`worker_attempt_seconds_count{worker="two"}`:             want.attempts,
 		`worker_tokens_total{direction="in",worker="two"}`:       want.in,
 		`worker_tokens_total{direction="out",worker="two"}`:      want.out,
+		`worker_discarded_attempts_total{worker="two"}`:          want.attempts - want.answered - want.failed,
+		`worker_discarded_tokens_total{worker="two"}`:            want.discarded,
 		`worker_in_flight{worker="two"}`:                         0,
 		`worker_limit{worker="two"}`:                             8,
 	} {
