@@ -65,7 +65,8 @@ func TestCollectionGap(t *testing.T) {
 			}
 
 			want := [3]float64{tt.worked, tt.idle, tt.lost}
-			if diff := cmp.Diff(want, [3]float64{got.worked.Seconds(), got.idle.Seconds(), got.lost.Seconds()}); diff != "" {
+			seconds := [3]float64{got.worked.Seconds(), got.idle.Seconds(), got.lost.Seconds()}
+			if diff := cmp.Diff(want, seconds); diff != "" {
 				t.Errorf("worked, idle and lost (-want +got):\n%s", diff)
 			}
 
