@@ -267,7 +267,7 @@ func TestUpdatesTouchOnlyWhatChanged(t *testing.T) {
 
 	head.change(func() {})
 	head.change(func() { head.overview.Runs[50].Progress.Done = 34_999 })
-	b.await("[...document.querySelectorAll('.run')].some((r) => r.querySelector('progress').value > 0.69)")
+	b.await("[...document.querySelectorAll('.run')].some((r) => r.textContent.includes('-080047-') && r.querySelector('progress').value > 0.69)")
 
 	if touched := b.text("[...touched].join()"); touched != "-080047-" {
 		t.Errorf("the update has touched %q, want the run 47 alone", touched)
