@@ -172,7 +172,7 @@ func TestOneThread(t *testing.T) {
 	begin := time.Now()
 
 	for index, lines := range b.finishRun(w, stop, 40) {
-		if !strings.Contains(lines[0], `"status_code":200`) || !strings.Contains(lines[0], `"attempts":1,`) {
+		if !strings.Contains(lines[0], `"status_code":200`) || !isFirstTry(lines[0]) {
 			t.Errorf("request %d: %s", index, lines[0])
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -155,4 +156,11 @@ func startServer(t *testing.T, h http.Handler) string {
 	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
 	return s.URL
+}
+
+// isFirstTry reports whether a line is from the first attempt that counts. The client may doubt an answer
+// that comes very soon after another, and then it sends the request again.
+func isFirstTry(line string) bool {
+	return strings.Contains(line, `"attempts":1,`) ||
+		strings.Contains(line, `"attempts":2,`) && strings.Contains(line, `doubted`)
 }

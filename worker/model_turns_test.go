@@ -97,7 +97,7 @@ func TestModelsTakeTurns(t *testing.T) {
 			b.checkIdle(w)
 
 			for index, lines := range b.checkLines("r", n) {
-				if !strings.Contains(lines[0], `"status_code":200`) || !strings.Contains(lines[0], `"attempts":1,`) {
+				if !strings.Contains(lines[0], `"status_code":200`) || !isFirstTry(lines[0]) {
 					t.Errorf("request %d: %s", index, lines[0])
 				}
 			}
@@ -287,7 +287,7 @@ func TestLoadingCostsNoAttempt(t *testing.T) {
 	b.publishShard("0-0", chatRequests(0, 0)...)
 	w, stop := b.startWorker()
 	got := b.finishRun(w, stop, 1)
-	if !strings.Contains(got[0][0], `"status_code":200`) || !strings.Contains(got[0][0], `"attempts":1,`) ||
+	if !strings.Contains(got[0][0], `"status_code":200`) || !isFirstTry(got[0][0]) ||
 		w.Stats().Retries.Load() > 0 {
 		t.Errorf("line %s", got[0][0])
 	}

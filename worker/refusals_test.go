@@ -278,7 +278,7 @@ func TestSomeNotSupported(t *testing.T) {
 
 	w, stop := b.startWorker()
 	for index, lines := range b.finishRun(w, stop, 40) {
-		if !strings.Contains(lines[0], `"attempts":1,`) {
+		if !isFirstTry(lines[0]) {
 			t.Errorf("request %d: %s", index, lines[0])
 		}
 	}
@@ -316,7 +316,7 @@ func TestSomeRefused(t *testing.T) {
 				got := b.finishRun(w, stop, 40)
 				failed := 0
 				for index, lines := range got {
-					if !strings.Contains(lines[0], `"attempts":1,`) {
+					if !isFirstTry(lines[0]) {
 						t.Errorf("request %d: %s", index, lines[0])
 					}
 					if !strings.Contains(lines[0], `"status_code":200`) {
@@ -367,7 +367,7 @@ func TestRefusedForAWhile(t *testing.T) {
 
 	g.shut.Store(false)
 	for index, lines := range b.finishRun(w, stop, 200) {
-		if !strings.Contains(lines[0], `"status_code":200`) || !strings.Contains(lines[0], `"attempts":1,`) {
+		if !strings.Contains(lines[0], `"status_code":200`) || !isFirstTry(lines[0]) {
 			t.Errorf("request %d: %s", index, lines[0])
 		}
 	}
