@@ -37,7 +37,7 @@ type renderer interface {
 	render(ctx context.Context, owners, runs []string) (overviews, details map[string]*message)
 }
 
-// hub makes frames while somebody looks: one loop for all viewers. A viewer takes the latest frame when it is ready
+// hub makes frames while there are viewers: one loop for all viewers. A viewer takes the latest frame when it is ready
 // for one, so a slow one skips frames, and no viewer waits for another.
 type hub struct {
 	renderer renderer

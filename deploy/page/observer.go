@@ -79,7 +79,7 @@ func (o *observer) keep(runs map[string]proto.Manifest) {
 	o.runs = runs
 }
 
-// forget forgets the runs: they are old when somebody looks again.
+// forget forgets the runs: they are old when the next viewer comes.
 func (o *observer) forget() {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -27,7 +27,7 @@ const (
 	mostFailures = 20
 )
 
-// runFiles reads the files of the runs that somebody looks at.
+// runFiles reads the files of the runs that have viewers.
 type runFiles struct {
 	host string // of this machine
 	runs map[string]*runFile

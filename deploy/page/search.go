@@ -33,9 +33,9 @@ const (
 	// mostFound is the most lines of a result, and mostLine the most bytes of one.
 	mostFound = 5
 	mostLine  = 256 << 10
-	// mostCustomID is the most bytes of a custom_id that is looked for. The header of a request has 1 MiB at most,
+	// mostCustomID is the most bytes of a custom_id that is looked for. The header of a request has 64 KiB at most,
 	// in which a byte takes up to three.
-	mostCustomID = 256 << 10
+	mostCustomID = 16 << 10
 )
 
 // searches has room for the searches that go on at once.

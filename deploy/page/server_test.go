@@ -292,6 +292,19 @@ func TestUnreadableKeys(t *testing.T) {
 	}
 }
 
+// A custom_id of 16 KiB can be searched for, also where each byte of it takes three in the URL.
+func TestLongestSearch(t *testing.T) {
+	t.Parallel()
+
+	p := startPage(t)
+	for n, want := range map[int]int{16 << 10: http.StatusConflict, 16<<10 + 1: http.StatusBadRequest} {
+		path := "/page/api/runs/mine/find?custom_id=" + strings.Repeat("%41", n)
+		if status, body := p.send(http.MethodGet, path, nil); status != want {
+			t.Errorf("%d bytes: %d %s", n, status, body)
+		}
+	}
+}
+
 // Without keys, only programs of this machine get an answer.
 func TestForeignRequestsWithoutKeys(t *testing.T) {
 	t.Parallel()
