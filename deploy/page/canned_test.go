@@ -6,15 +6,12 @@ import (
 	"math"
 	"net"
 	"net/http"
-	"os"
-	"path"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/promptmill/promptmill/collector/metadata"
-	"github.com/promptmill/promptmill/collector/report/uplot"
 	"github.com/promptmill/promptmill/deploy/page"
 	"github.com/promptmill/promptmill/proto"
 )
@@ -33,10 +30,6 @@ type cannedHead struct {
 	posts    []string      // the paths of the requests that change something
 	found    string        // what a search answers, one FindResult a line
 }
-
-// policy is the Content-Security-Policy of the head.
-const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
-	"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
 // startCannedHead starts a head without runs whose viewers may do everything.
 func startCannedHead(t *testing.T) *cannedHead {
@@ -93,8 +86,6 @@ func (h *cannedHead) change(f func()) {
 
 func (h *cannedHead) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { h.serveAsset(w, "index.html") })
-	mux.HandleFunc("GET /assets/{name}", func(w http.ResponseWriter, r *http.Request) { h.serveAsset(w, r.PathValue("name")) })
 	mux.HandleFunc("GET /page/api/session", func(w http.ResponseWriter, r *http.Request) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -112,26 +103,12 @@ func (h *cannedHead) routes() http.Handler {
 		json.NewEncoder(w).Encode(page.Changed{Run: r.PathValue("run"), Text: "Done: " + r.PathValue("action") + "."})
 	})
 
-	return mux
-}
-
-func (h *cannedHead) serveAsset(w http.ResponseWriter, name string) {
-	types := map[string]string{".js": "text/javascript", ".css": "text/css", ".html": "text/html; charset=utf-8", ".svg": "image/svg+xml"}
-	w.Header().Set("Content-Type", types[path.Ext(name)])
-	w.Header().Set("Content-Security-Policy", policy)
-
-	switch name {
-	case "uPlot.iife.min.js":
-		fmt.Fprint(w, uplot.Script)
-	case "uPlot.min.css":
-		fmt.Fprint(w, uplot.Style)
-	default:
-		text, err := os.ReadFile("assets/" + name)
-		if err != nil {
-			h.t.Error(err)
-		}
-		w.Write(text)
+	handler, err := page.AddFiles(mux)
+	if err != nil {
+		h.t.Fatal(err)
 	}
+
+	return handler
 }
 
 // login takes the key "right".

@@ -42,11 +42,6 @@ type head struct {
 // routes returns the handler of all requests.
 func (h *head) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", h.serveFile("index.html"))
-	mux.HandleFunc("GET /assets/{name}", func(w http.ResponseWriter, r *http.Request) {
-		h.serveFile(r.PathValue("name"))(w, r)
-	})
-
 	mux.HandleFunc("GET /page/api/session", h.serveSession)
 	mux.HandleFunc("POST /page/login", h.signIn)
 	mux.HandleFunc("POST /page/logout", h.signOut)
@@ -60,6 +55,16 @@ func (h *head) routes() http.Handler {
 	} {
 		mux.HandleFunc(pattern, h.forViewers(serve))
 	}
+
+	return h.addFiles(mux)
+}
+
+// addFiles adds the files of the page to a handler, and the headers to all answers.
+func (h *head) addFiles(mux *http.ServeMux) http.Handler {
+	mux.HandleFunc("GET /{$}", h.serveFile("index.html"))
+	mux.HandleFunc("GET /assets/{name}", func(w http.ResponseWriter, r *http.Request) {
+		h.serveFile(r.PathValue("name"))(w, r)
+	})
 
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header())
