@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -146,6 +147,88 @@ func TestPage(t *testing.T) {
 	if len(failures) != 1 || failures[0].CustomID != "r-1" || failures[0].Message == "" ||
 		v.find("r", "r-1").State != page.FindFailed {
 		t.Errorf("the last failures are %+v", failures)
+	}
+}
+
+// openEvents opens the stream of a page, and returns it once it has the state of a run.
+func (v pageViewer) openEvents(header http.Header, run string) *bufio.Reader {
+	v.t.Helper()
+
+	r, err := http.NewRequestWithContext(v.t.Context(), http.MethodGet, v.url+"page/events?run="+run, nil)
+	must(v.t, err)
+	r.Header = header
+
+	answer, err := http.DefaultClient.Do(r)
+	must(v.t, err)
+	v.t.Cleanup(func() { answer.Body.Close() })
+	if answer.StatusCode != http.StatusOK {
+		v.t.Fatalf("the stream is refused: %s", answer.Status)
+	}
+
+	lines := bufio.NewReader(answer.Body)
+	for event := ""; ; {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			v.t.Fatalf("the stream ends before it has the run: %v", err)
+		}
+
+		if name, ok := strings.CutPrefix(line, "event: "); ok {
+			event = strings.TrimSpace(name)
+		}
+
+		var detail page.RunDetail
+		if data, ok := strings.CutPrefix(line, "data: "); ok && event == page.EventRun {
+			must(v.t, json.Unmarshal([]byte(data), &detail))
+			if detail.Run.ID == run {
+				return lines
+			}
+		}
+	}
+}
+
+// A stream breaks with a head that is killed. The cookie and the key of a viewer are good for the head that comes after
+// it: the secret of the sessions and the keys are in the state folder.
+func TestSessionsOutliveAKilledHead(t *testing.T) {
+	t.Parallel()
+
+	c := newCommand(t)
+	key := strings.TrimSpace(c.must("key", "create", "--read-only"))
+	address := lastingAddress(t)
+	serve := []string{"serve", "--listen", lastingAddress(t), "--dir", "out", "--page", address}
+	head, out := c.start(serve...)
+	awaitText(t, out, "page: http://"+address+"/\n")
+	v := pageViewer{t, "http://" + address + "/"}
+	c.must("submit", c.input("in.jsonl", 3), "--run", "watched", "--model", "sim")
+
+	answer, err := http.Post(v.url+"page/login", "application/json", strings.NewReader(`{"key":"`+key+`"}`))
+	must(t, err)
+	answer.Body.Close()
+	if len(answer.Cookies()) != 1 {
+		t.Fatalf("signing in: %s, %v", answer.Status, answer.Cookies())
+	}
+
+	session := answer.Cookies()[0]
+	viewers := map[string]http.Header{
+		"cookie": {"Cookie": {session.Name + "=" + session.Value}},
+		"key":    {"Authorization": {"Bearer " + key}},
+	}
+	streams := map[string]*bufio.Reader{}
+	for name, header := range viewers {
+		streams[name] = v.openEvents(header, "watched")
+	}
+
+	must(t, head.Process.Kill())
+	head.Wait()
+	for name, stream := range streams {
+		if rest, err := io.ReadAll(stream); err == nil || strings.Contains(string(rest), "event: "+page.EventStopping) {
+			t.Errorf("the stream with a %s ends in order when its head is killed: %v, %s", name, err, rest)
+		}
+	}
+
+	_, out = c.start(serve...)
+	awaitText(t, out, "page: http://"+address+"/\n")
+	for _, header := range viewers {
+		v.openEvents(header, "watched")
 	}
 }
 
