@@ -3,25 +3,26 @@ package page
 import (
 	"context"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
 // countingRenderer counts its rounds.
-type countingRenderer struct{ rounds, watching int }
+type countingRenderer struct{ rounds, watching atomic.Int64 }
 
 func (r *countingRenderer) watch(ctx context.Context) {
-	r.watching++
+	r.watching.Add(1)
 	<-ctx.Done()
-	r.watching--
+	r.watching.Add(-1)
 }
 
 func (r *countingRenderer) render(_ context.Context, owners, runs []string) (overviews, details map[string]*message) {
-	r.rounds++
+	round := strconv.FormatInt(r.rounds.Add(1), 10)
 	overviews, details = map[string]*message{}, map[string]*message{}
 	for _, owner := range owners {
-		overviews[owner] = &message{data: []byte(strconv.Itoa(r.rounds))}
+		overviews[owner] = &message{data: []byte(round)}
 	}
 	for _, run := range runs {
 		details[run] = nil
@@ -43,8 +44,8 @@ func TestRoundsOfTheHub(t *testing.T) {
 
 		synctest.Wait()
 		time.Sleep(time.Minute)
-		if r.rounds != 0 || r.watching != 0 {
-			t.Errorf("without a viewer: %d rounds", r.rounds)
+		if r.rounds.Load() != 0 || r.watching.Load() != 0 {
+			t.Errorf("without a viewer: %d rounds", r.rounds.Load())
 		}
 
 		var leave []func()
@@ -55,17 +56,17 @@ func TestRoundsOfTheHub(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		before := r.rounds
+		before := r.rounds.Load()
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if n := r.rounds - before; n < 59 || n > 61 || r.watching != 1 {
-			t.Errorf("ten viewers: %d rounds in a minute, %d watches", n, r.watching)
+		if n := r.rounds.Load() - before; n < 59 || n > 61 || r.watching.Load() != 1 {
+			t.Errorf("ten viewers: %d rounds in a minute, %d watches", n, r.watching.Load())
 		}
 
 		// One that was slow gets the latest frame, and a new one does not wait for the next round.
 		latest, _ := h.now()
-		if text := string(latest.overviews[""].data); text != strconv.Itoa(r.rounds) {
-			t.Errorf("the latest frame is of round %s of %d", text, r.rounds)
+		if text := string(latest.overviews[""].data); text != strconv.FormatInt(r.rounds.Load(), 10) {
+			t.Errorf("the latest frame is of round %s of %d", text, r.rounds.Load())
 		}
 		leave = append(leave, h.join("key", ""))
 		time.Sleep(leastRest)
@@ -79,10 +80,10 @@ func TestRoundsOfTheHub(t *testing.T) {
 		}
 		time.Sleep(linger + 2*time.Second)
 		synctest.Wait()
-		before = r.rounds
+		before = r.rounds.Load()
 		time.Sleep(time.Minute)
-		if r.rounds != before || r.watching != 0 {
-			t.Errorf("after the last viewer: %d rounds", r.rounds-before)
+		if r.rounds.Load() != before || r.watching.Load() != 0 {
+			t.Errorf("after the last viewer: %d rounds", r.rounds.Load()-before)
 		}
 
 		stop()
@@ -131,8 +132,8 @@ func TestRoundsOfAScript(t *testing.T) {
 			leave()
 		}
 
-		if most := int(time.Since(begun)/leastRest) + 1; r.rounds > most {
-			t.Errorf("%d rounds in %s", r.rounds, time.Since(begun))
+		if most := int(time.Since(begun)/leastRest) + 1; int(r.rounds.Load()) > most {
+			t.Errorf("%d rounds in %s", r.rounds.Load(), time.Since(begun))
 		}
 
 		stop()
