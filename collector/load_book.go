@@ -62,7 +62,7 @@ func (b *loadBook) add(key string, w proto.WorkerInfo, now time.Time, changed ma
 		}
 
 		if s.Runs == nil {
-			own = s.InFlight // the worker does not tell runs apart
+			own = s.InFlight // the worker does not count by run
 		}
 
 		// The shift varies by the time that an announcement travels.

@@ -69,8 +69,8 @@ func roundBounds(lowest, highest float64) []float64 {
 	return steppedBounds(lowest, highest, []float64{1})
 }
 
-// linearBounds returns bounds at multiples of 1, 2 or 5 times a power of 10. A sketch cannot tell values
-// apart that differ by 1%.
+// linearBounds returns bounds at multiples of 1, 2 or 5 times a power of 10. A sketch has
+// one bucket for values that differ by less than 1%.
 func linearBounds(lowest, highest float64) []float64 {
 	const most = 30 // a first and a last bound come on top
 

@@ -127,7 +127,7 @@ func TestUnknownAtFirst(t *testing.T) {
 	}
 }
 
-// No time is left to be told of a run that has never had an answer, and of one that waits.
+// The remaining time is unknown for a run without an answer so far, and for one that waits.
 func TestUnknownWithoutWork(t *testing.T) {
 	t.Parallel()
 

@@ -474,7 +474,7 @@ func TestThePageWithoutScripts(t *testing.T) {
 	}
 }
 
-// TestThePolicyIsKept: what somebody puts into the page is not run.
+// A script that is put into the page does not run.
 func TestThePolicyIsKept(t *testing.T) {
 	t.Parallel()
 

@@ -11,7 +11,7 @@ import (
 const (
 	// comparedPoints are as many intervals as the charts of a comparison have.
 	comparedPoints = 400
-	// comparedRuns are as many runs as one can tell apart in a chart.
+	// comparedRuns is the number of runs whose lines can be distinguished in a chart.
 	comparedRuns = 6
 )
 

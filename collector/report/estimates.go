@@ -118,7 +118,7 @@ var fleets = []int{1, 2, 4}
 // listFleets returns the numbers of workers to estimate for, in order.
 func (b *builder) listFleets() []int {
 	had := len(b.run.Workers)
-	if had == 0 { // other numbers cannot be told from it
+	if had == 0 { // the rate of one worker is unknown
 		return []int{b.Workers}
 	}
 

@@ -76,7 +76,7 @@ type Form string
 
 // Forms. The zero value is a table.
 const (
-	FormTiles Form = "tiles" // rows of a name, a figure and what it is to be seen beside
+	FormTiles Form = "tiles" // rows of a name, a figure and the context of the figure
 	FormPairs Form = "pairs" // rows of a name and a value
 )
 

@@ -9,8 +9,8 @@ import (
 // mostTiles are as many figures as one takes in at a glance.
 const mostTiles = 6
 
-// buildSummary has the most important figures that are known, each with what it is to be seen
-// beside.
+// buildSummary has the most important figures that are known, each with its context, such
+// as the peak beside the mean.
 func buildSummary(b *builder) Section {
 	s := Section{ID: "summary", Title: "Summary", Form: FormTiles, Columns: newColumns("", "")}
 	s.Columns[2].Number = false
