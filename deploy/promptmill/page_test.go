@@ -158,9 +158,14 @@ func (v pageViewer) openEvents(header http.Header, run string) *bufio.Reader {
 	must(v.t, err)
 	r.Header = header
 
-	answer, err := http.DefaultClient.Do(r)
-	must(v.t, err)
-	v.t.Cleanup(func() { answer.Body.Close() })
+	var answer *http.Response
+	poll(v.t, pollTime, "the head to have its bus", func() bool {
+		answer, err = http.DefaultClient.Do(r)
+		must(v.t, err)
+		v.t.Cleanup(func() { answer.Body.Close() })
+		return answer.StatusCode != http.StatusServiceUnavailable // it asks viewers to come again
+	})
+
 	if answer.StatusCode != http.StatusOK {
 		v.t.Fatalf("the stream is refused: %s", answer.Status)
 	}

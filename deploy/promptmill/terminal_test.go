@@ -136,7 +136,7 @@ func TestTerminal(t *testing.T) {
 	term.tmux("resize-window", "-x", "200", "-y", "24")
 	term.whole(term.see(`in\.jsonl  [█░]{100,}  .*\n  failed .* in flight\n.* tok/s\s*$`), 200, 3)
 	term.tmux("resize-window", "-x", "80", "-y", "24")
-	term.whole(term.see(`left \d+s(-\d+s)?\n  failed .*\n.* tok/s\s*$`), 80, 3)
+	term.whole(term.see(`left \d+(-\d+)? s\n  failed .*\n.* tok/s\s*$`), 80, 3)
 
 	text, err := os.ReadFile(filepath.Join(term.dir, "pid"))
 	if err != nil {
