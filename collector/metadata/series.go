@@ -123,6 +123,35 @@ func (s *Series) Clone() *Series {
 	return c
 }
 
+// Gaps reports for each interval whether it is in a time without results in which no
+// request was seen at a model server. That needs readings, at least at other
+// times.
+func (s *Series) Gaps() []bool {
+	gaps := make([]bool, s.Len())
+	looked := false
+	for i := range gaps {
+		p := s.At(i)
+		some := p.InFlight != nil && *p.InFlight > 0
+		looked = looked || some
+		gaps[i] = p.Requests == 0 && !some
+	}
+
+	for i := 0; i < len(gaps); {
+		end := i
+		for end < len(gaps) && gaps[end] == gaps[i] {
+			end++
+		}
+
+		if gaps[i] && (!looked || time.Duration((end-i)*s.IntervalSeconds)*time.Second < Quiet) {
+			clear(gaps[i:end])
+		}
+
+		i = end
+	}
+
+	return gaps
+}
+
 // Merge adds another series. Where its intervals are longer than this one's, each
 // counts at its beginning.
 func (s *Series) Merge(other *Series) {

@@ -6,7 +6,6 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/promptmill/promptmill/collector/metadata"
 )
@@ -110,7 +109,7 @@ func buildCharts(run *metadata.Run) *chartSet {
 	set := &chartSet{Step: 1, Spans: []span{}}
 	if run.Series.Len() >= shortestSeries {
 		set.Start, set.Step = run.Series.Start.Unix(), float64(max(1, run.Series.IntervalSeconds))
-		gaps := findGaps(run.Series)
+		gaps := run.Series.Gaps()
 		set.Spans = findSpans(run, gaps)
 		set.addCourse(run, gaps)
 	}
@@ -357,33 +356,4 @@ func (set *chartSet) Kinds() (kinds []spanKind) {
 func (set *chartSet) encode() (string, error) {
 	text, err := json.Marshal(set)
 	return string(text), err
-}
-
-// findGaps reports for each interval whether it is in a time without results in which no
-// request was seen at a model server. That needs readings, at least at other
-// times.
-func findGaps(s *metadata.Series) []bool {
-	gaps := make([]bool, s.Len())
-	looked := false
-	for i := range gaps {
-		p := s.At(i)
-		some := p.InFlight != nil && *p.InFlight > 0
-		looked = looked || some
-		gaps[i] = p.Requests == 0 && !some
-	}
-
-	for i := 0; i < len(gaps); {
-		end := i
-		for end < len(gaps) && gaps[end] == gaps[i] {
-			end++
-		}
-
-		if gaps[i] && (!looked || time.Duration((end-i)*s.IntervalSeconds)*time.Second < metadata.Quiet) {
-			clear(gaps[i:end])
-		}
-
-		i = end
-	}
-
-	return gaps
 }

@@ -303,7 +303,7 @@ func (c *comparison) buildEstimates() Section {
 
 	for j, e := range of[0].estimates {
 		for i, b := range of {
-			run := newEstimateRun(b.run)
+			run := estimate.FromMetadata(b.run)
 			cells := []Cell{textCell(c.names[i])}
 			for _, n := range counts {
 				if b.run.Results.SuccessCount == 0 || len(b.run.Workers) == 0 {

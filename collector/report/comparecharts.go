@@ -72,7 +72,7 @@ func (set *chartSet) addCompared(
 	c := chart{ID: id, Title: title, Kind: chartLines}
 	known := 0
 	for i, run := range runs {
-		s, gaps := run.Series, findGaps(run.Series)
+		s, gaps := run.Series, run.Series.Gaps()
 		l := line{Name: set.Runs[i], Gaps: findSpans(run, gaps)}
 		l.Values = resample(s, set.Step, func(s *metadata.Series, i int) float64 {
 			if gaps[i] {

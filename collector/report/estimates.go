@@ -5,7 +5,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/promptmill/promptmill/collector/estimate"
 	"github.com/promptmill/promptmill/collector/metadata"
@@ -21,87 +20,10 @@ func (b *builder) addEstimate() {
 		counts = DefaultEstimates
 	}
 
-	run := newEstimateRun(b.run)
+	run := estimate.FromMetadata(b.run)
 	for _, n := range counts {
 		b.estimates = append(b.estimates, estimate.Of(run, n, b.Workers))
 	}
-}
-
-// newEstimateRun returns the input of the estimates.
-func newEstimateRun(m *metadata.Run) estimate.Run {
-	run := estimate.Run{Requests: countRequests(m), Seconds: m.Results.InferenceTimeSeconds, Workers: len(m.Workers)}
-	for _, w := range m.Workers {
-		if w.Requests == nil || m.Results.InferenceTimeSeconds <= 0 {
-			run.WorkerRates = nil
-			break
-		}
-		run.WorkerRates = append(run.WorkerRates, float64(*w.Requests)/m.Results.InferenceTimeSeconds)
-	}
-
-	if d := m.Results.LatencySeconds; d != nil {
-		run.MeanLatency, run.MaxLatency = d.Mean, d.Max
-	}
-
-	if mean := m.Results.MeanConcurrentRequests; mean != nil {
-		run.Concurrency = *mean
-	}
-
-	if peak := m.Results.PeakConcurrentRequests; peak != nil {
-		run.Concurrency = max(run.Concurrency, float64(*peak))
-	}
-
-	if m.Series.Len() == 0 {
-		return run
-	}
-
-	gaps, inFlight := findGaps(m.Series), 1.0
-	for i := range m.Series.Len() {
-		p := m.Series.At(i)
-		point := estimate.Point{Seconds: float64(m.Series.IntervalSeconds), Done: float64(p.Requests)}
-		if p.InFlight != nil && *p.InFlight > 0 {
-			inFlight = float64(*p.InFlight)
-		}
-		if !gaps[i] { // not each interval has a reading: the last one holds
-			point.InFlight = inFlight
-		}
-
-		run.Points = append(run.Points, point)
-	}
-
-	trimPoints(run.Points, m)
-
-	return run
-}
-
-// trimPoints shortens the first interval and the last by their parts before the run and
-// after it. Intervals begin at whole seconds, and runs do not. The time of the work
-// leaves out the seconds before it, so that too much may seem to be after the run: the
-// rest of the last interval is no faster than the fastest of the others.
-func trimPoints(points []estimate.Point, m *metadata.Run) {
-	first, last := &points[0], &points[len(points)-1]
-	if before := m.Timestamp.Sub(m.Series.Start).Seconds(); before > 0 && before < first.Seconds {
-		first.Seconds -= before
-	}
-
-	r := m.Results
-	end := m.Timestamp.Add(time.Duration((r.InferenceTimeSeconds + valueOrZero(r.IdleTimeSeconds) +
-		valueOrZero(r.LostTimeSeconds)) * float64(time.Second)))
-	over := m.Series.Start.Add(time.Duration(len(points)*m.Series.IntervalSeconds) * time.Second).Sub(end).Seconds()
-	if over <= 0 || over >= last.Seconds {
-		return
-	}
-
-	fastest := 0.0
-	for _, p := range points[:len(points)-1] {
-		fastest = max(fastest, p.Done/p.Seconds)
-	}
-
-	left := last.Seconds - over
-	if fastest > 0 {
-		left = max(left, min(last.Seconds, last.Done/fastest))
-	}
-
-	last.Seconds = left
 }
 
 func valueOrZero(v *float64) float64 {
@@ -151,7 +73,7 @@ func buildEstimates(b *builder) Section {
 	}
 	s.Columns = append(s.Columns, costColumns()...)
 
-	run := newEstimateRun(b.run)
+	run := estimate.FromMetadata(b.run)
 	for _, known := range b.estimates {
 		var cells []Cell
 		for _, n := range fleets {
@@ -309,8 +231,8 @@ func isOrAre(n int64) string {
 // known if both runs are long enough to be estimated. The errors of the two estimates
 // are independent, so their logarithms add as squares do.
 func speedInterval(run, baseline *metadata.Run) (low, high float64, ok bool) {
-	a := estimate.Of(newEstimateRun(run), countRequests(run), 0)
-	b := estimate.Of(newEstimateRun(baseline), countRequests(baseline), 0)
+	a := estimate.Of(estimate.FromMetadata(run), countRequests(run), 0)
+	b := estimate.Of(estimate.FromMetadata(baseline), countRequests(baseline), 0)
 	if run.Results.SuccessCount == 0 || baseline.Results.SuccessCount == 0 || a.Problem != estimate.NoProblem ||
 		b.Problem != estimate.NoProblem || min(a.Low, b.Low) <= 0 {
 		return 0, 0, false
