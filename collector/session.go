@@ -276,10 +276,10 @@ func (s *session) handleMessage(msg jetstream.Msg) error {
 	s.notePosition(meta.Sequence.Stream, meta.Timestamp)
 	s.ledger.addReceived(fresh, s.frame.Position)
 
-	if err == nil {
+	if err == nil { // a request that was never sent shows nothing of the speed
 		s.frame.Series.Add(meta.Timestamp, metadata.Point{
-			Requests:         int64(fresh.Done),
-			Failed:           int64(fresh.Failed),
+			Requests:         int64(fresh.Done - fresh.Skipped),
+			Failed:           int64(fresh.Failed - fresh.Skipped),
 			PromptTokens:     fresh.PromptTokens,
 			CompletionTokens: fresh.CompletionTokens,
 		})

@@ -101,6 +101,14 @@ func TestCancelGoesOn(t *testing.T) {
 	if c := meta.Manifest.Counts; c.Skipped != 1197 || c.Failed != 1198 || c.Duplicates != 0 {
 		t.Errorf("counts %+v", c)
 	}
+
+	var ended, failed int64
+	for i := range meta.Series.Len() {
+		ended, failed = ended+meta.Series.Requests[i], failed+meta.Series.Failed[i]
+	}
+	if ended != 3 || failed != 1 {
+		t.Errorf("the series has %d ended and %d failed requests, want those that ran: 3 and 1", ended, failed)
+	}
 }
 
 // The results stream need not have room for all lines of the rest at once: it is

@@ -16,7 +16,7 @@ const MaxPoints = 2000
 type Series struct {
 	Start            time.Time `json:"start"`            // of the first interval
 	IntervalSeconds  int       `json:"interval_seconds"` // a power of two
-	Requests         []int64   `json:"requests"`         // that ended, answered or failed
+	Requests         []int64   `json:"requests"`         // that ended, answered or failed; those that were never sent are left out
 	Failed           []int64   `json:"failed"`
 	PromptTokens     []int64   `json:"prompt_tokens"`
 	CompletionTokens []int64   `json:"completion_tokens"`
