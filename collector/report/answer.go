@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/promptmill/promptmill/collector/internal/figures"
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 )
@@ -16,17 +17,17 @@ func (b *builder) answer() string {
 	case ended == 0:
 		return "No request has ended" + describeStop(b.run) + "."
 	case failed > 0:
-		return fmt.Sprintf("%s of %s were answered%s; %s.", formatCount(int64(r.SuccessCount)),
-			formatPlural(max(ended, int64(b.run.Test.NumRequests)), "request"), describeStop(b.run),
+		return fmt.Sprintf("%s of %s were answered%s; %s.", figures.Count(int64(r.SuccessCount)),
+			figures.Plural(max(ended, int64(b.run.Test.NumRequests)), "request"), describeStop(b.run),
 			describeFailed(b.run))
 	case ended < int64(b.run.Test.NumRequests):
-		return fmt.Sprintf("%s of %s were answered%s%s.", formatCount(ended),
-			formatPlural(int64(b.run.Test.NumRequests), "request"), describePace(r), describeStop(b.run))
+		return fmt.Sprintf("%s of %s were answered%s%s.", figures.Count(ended),
+			figures.Plural(int64(b.run.Test.NumRequests), "request"), describePace(r), describeStop(b.run))
 	case ended == 1:
 		return "The one request was answered" + describePace(r) + "."
 	}
 
-	return fmt.Sprintf("All %s requests were answered%s.", formatCount(ended), describePace(r))
+	return fmt.Sprintf("All %s requests were answered%s.", figures.Count(ended), describePace(r))
 }
 
 // describeStop is how a run ended that did not end with its last request.
@@ -47,15 +48,15 @@ func describeStop(run *metadata.Run) string {
 func describePace(r metadata.Results) string {
 	var rates []string
 	if v := requestRate(r); v != nil {
-		rates = append(rates, formatAmount(*v)+" requests/s")
+		rates = append(rates, figures.Amount(*v)+" requests/s")
 	}
 	if v := outputRate(r); v != nil {
-		rates = append(rates, formatAmount(*v)+" output tokens/s")
+		rates = append(rates, figures.Amount(*v)+" output tokens/s")
 	}
 
 	text := ""
 	if r.InferenceTimeSeconds > 0 {
-		text = " in " + formatDuration(r.InferenceTimeSeconds)
+		text = " in " + figures.Duration(r.InferenceTimeSeconds)
 	}
 	if len(rates) > 0 {
 		text += " at " + strings.Join(rates, " and ")
@@ -70,14 +71,14 @@ const longestMessage = 160
 // describeFailed counts the failed requests, with their most frequent cause.
 func describeFailed(run *metadata.Run) string {
 	failed := int64(run.Results.FailureCount)
-	text := formatCount(failed) + " failed"
+	text := figures.Count(failed) + " failed"
 	causes := sortedByCount(run.Results.Failures)
 	switch {
 	case len(causes) == 0:
 		return text
 	case len(causes) > 1:
 		text += fmt.Sprintf(", mostly with %s (%s)", describeCause(causes[0]),
-			formatCount(run.Results.Failures[causes[0]]))
+			figures.Count(run.Results.Failures[causes[0]]))
 	case failed == 1:
 		text += " with " + describeCause(causes[0])
 	default:

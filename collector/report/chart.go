@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/promptmill/promptmill/collector/internal/figures"
 	"github.com/promptmill/promptmill/collector/metadata"
 )
 
@@ -206,13 +207,13 @@ func summariseLines(c chart) (text string) {
 
 		switch {
 		case c.Kind == chartBars:
-			text += formatCount(int64(sumFigures(l.Values))) + " in all"
+			text += figures.Count(int64(sumFigures(l.Values))) + " in all"
 		case len(c.Lines) > 1:
-			text += "up to " + formatAmount(most)
+			text += "up to " + figures.Amount(most)
 		default:
-			text += "mean " + formatAmount(mean)
+			text += "mean " + figures.Amount(mean)
 			if peak := peakOf(&most, &mean); peak != nil {
-				text += ", up to " + formatAmount(most)
+				text += ", up to " + figures.Amount(most)
 			}
 		}
 	}
@@ -287,8 +288,8 @@ func (set *chartSet) addHistogram(id, title string, h *metadata.Histogram) {
 	} else {
 		below = 0
 	}
-	c.Summary = fmt.Sprintf("%s requests, most often %s to %s", formatCount(int64(sumFigures(bars.Values))),
-		formatAmount(below), formatAmount(h.Bounds[fullest]))
+	c.Summary = fmt.Sprintf("%s requests, most often %s to %s", figures.Count(int64(sumFigures(bars.Values))),
+		figures.Amount(below), figures.Amount(h.Bounds[fullest]))
 	set.Charts = append(set.Charts, c)
 }
 

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/promptmill/promptmill/collector/estimate"
+	"github.com/promptmill/promptmill/collector/internal/figures"
 	"github.com/promptmill/promptmill/collector/metadata"
 )
 
@@ -69,7 +70,7 @@ func Compare(runs []Named, o Options) *Report {
 
 	r := &Report{
 		SchemaVersion: Version,
-		Title:         fmt.Sprintf("Comparison of %s", formatPlural(int64(len(runs)), "run")),
+		Title:         fmt.Sprintf("Comparison of %s", figures.Plural(int64(len(runs)), "run")),
 		Verdict:       VerdictCompared,
 		Conclusions:   []Conclusion{},
 		Sections:      []Section{},
@@ -84,7 +85,7 @@ func Compare(runs []Named, o Options) *Report {
 	r.charts = buildComparedCharts(runs, c.names)
 
 	for _, s := range []Section{c.buildSpeeds(), c.buildLoads(), c.buildEstimates(), c.buildMachines()} {
-		r.addSection(s)
+		r.AddSection(s)
 	}
 
 	for i, n := range runs[1:] {
@@ -153,9 +154,9 @@ func (c *comparison) answer() string {
 		rank = "faster"
 	}
 
-	text := fmt.Sprintf("%s is %s: %s %s/s", c.names[0], rank, formatAmount(*rate(first)), quantity)
+	text := fmt.Sprintf("%s is %s: %s %s/s", c.names[0], rank, figures.Amount(*rate(first)), quantity)
 	if v := requestRate(first); v != nil && quantity != "requests" {
-		text += " and " + formatAmount(*v) + " requests/s"
+		text += " and " + figures.Amount(*v) + " requests/s"
 	}
 
 	if len(c.runs) < 2 {
@@ -169,12 +170,12 @@ func (c *comparison) answer() string {
 		return text + "."
 	case *d <= alike:
 		return fmt.Sprintf("%s and %s are equally fast: %s and %s %s/s.", c.names[0], c.names[1],
-			formatAmount(*rate(first)), formatAmount(*rate(next)), quantity)
+			figures.Amount(*rate(first)), figures.Amount(*rate(next)), quantity)
 	}
 
-	text += fmt.Sprintf(", against %s", formatAmount(*rate(next)))
+	text += fmt.Sprintf(", against %s", figures.Amount(*rate(next)))
 	if v := requestRate(next); v != nil && quantity != "requests" {
-		text += " and " + formatAmount(*v)
+		text += " and " + figures.Amount(*v)
 	}
 
 	return text + " for " + c.names[1] + "."
@@ -198,7 +199,7 @@ func valueOrNaN(v *float64) float64 {
 func (c *comparison) buildSideBySide(id, title string, columns []Column, cells func(Named) []Cell) Section {
 	s := Section{ID: id, Title: title, Columns: append([]Column{{Name: "Run"}}, columns...)}
 	for i, n := range c.runs {
-		s.addRow(c.names[i], cells(n)...)
+		s.AddRow(c.names[i], cells(n)...)
 	}
 	return s
 }
@@ -215,28 +216,28 @@ func (c *comparison) buildSpeeds() Section {
 		{Name: "Input"},
 	}, func(n Named) []Cell {
 		r := n.Run.Results
-		tokens, requests, interval := textCell("first"), textCell("first"), Cell{}
+		tokens, requests, interval := TextCell("first"), TextCell("first"), Cell{}
 		if n.Run != first {
-			tokens = figureCell(relativeChange(outputRate(r), outputRate(first.Results)), formatChange)
-			requests = figureCell(relativeChange(requestRate(r), requestRate(first.Results)), formatChange)
+			tokens = FigureCell(relativeChange(outputRate(r), outputRate(first.Results)), figures.Change)
+			requests = FigureCell(relativeChange(requestRate(r), requestRate(first.Results)), figures.Change)
 
 			interval = unknown
 			if low, high, ok := speedInterval(n.Run, first); ok {
-				interval = textCell(formatChange(low) + " to " + formatChange(high))
+				interval = TextCell(figures.Change(low) + " to " + figures.Change(high))
 			}
 		}
 
 		return []Cell{
-			figureCell(outputRate(r), formatAmount), tokens,
-			figureCell(requestRate(r), formatAmount), requests, interval,
-			figureCell(r.InputTokensPerSec, formatAmount), inputCell(n.Run, first),
+			FigureCell(outputRate(r), figures.Amount), tokens,
+			FigureCell(requestRate(r), figures.Amount), requests, interval,
+			FigureCell(r.InputTokensPerSec, figures.Amount), inputCell(n.Run, first),
 		}
 	})
 
 	if text := c.explainUnknownInputs(); text != "" {
-		s.addNote("%s", text)
+		s.AddNote("%s", text)
 	}
-	s.addNote("Differences are from the first run. The 90%% interval is that of the difference in requests/s if both ran again; short runs have none.")
+	s.AddNote("Differences are from the first run. The 90%% interval is that of the difference in requests/s if both ran again; short runs have none.")
 
 	return s
 }
@@ -244,17 +245,17 @@ func (c *comparison) buildSpeeds() Section {
 // inputCell says whether a run had the input of the first one.
 func inputCell(run, first *metadata.Run) Cell {
 	if run == first {
-		return textCell("the same")
+		return TextCell("the same")
 	}
 
 	switch known, same := compareInputs(run, first); {
 	case !known:
 		return unknown
 	case same:
-		return textCell("the same")
+		return TextCell("the same")
 	}
 
-	return textCell("ANOTHER INPUT")
+	return TextCell("ANOTHER INPUT")
 }
 
 func (c *comparison) buildLoads() Section {
@@ -271,12 +272,12 @@ func (c *comparison) buildLoads() Section {
 		r := n.Run.Results
 
 		return []Cell{
-			countCell(countRequests(n.Run)), answeredCell(n.Run), figureCell(&r.InferenceTimeSeconds, formatDuration),
-			figureCell(medianOf(r.LatencySeconds), formatMilliseconds),
-			figureCell(p99Of(r.LatencySeconds), formatMilliseconds),
-			figureCell(toFloat(r.PromptTokens), formatInteger),
-			figureCell(toFloat(r.CachedPromptTokens), formatInteger),
-			figureCell(toFloat(r.CompletionTokens), formatInteger),
+			CountCell(countRequests(n.Run)), answeredCell(n.Run), FigureCell(&r.InferenceTimeSeconds, figures.Duration),
+			FigureCell(medianOf(r.LatencySeconds), figures.Milliseconds),
+			FigureCell(p99Of(r.LatencySeconds), figures.Milliseconds),
+			FigureCell(toFloat(r.PromptTokens), figures.Integer),
+			FigureCell(toFloat(r.CachedPromptTokens), figures.Integer),
+			FigureCell(toFloat(r.CompletionTokens), figures.Integer),
 		}
 	})
 }
@@ -297,14 +298,14 @@ func (c *comparison) buildEstimates() Section {
 	}
 
 	for _, n := range counts {
-		s.Columns = append(s.Columns, Column{Name: formatPlural(int64(n), "worker"), Number: true})
+		s.Columns = append(s.Columns, Column{Name: figures.Plural(int64(n), "worker"), Number: true})
 	}
 	s.Columns = append(s.Columns, costColumns()...)
 
 	for j, e := range of[0].estimates {
 		for i, b := range of {
 			run := estimate.FromMetadata(b.run)
-			cells := []Cell{textCell(c.names[i])}
+			cells := []Cell{TextCell(c.names[i])}
 			for _, n := range counts {
 				if b.run.Results.SuccessCount == 0 || len(b.run.Workers) == 0 {
 					cells = append(cells, unknown)
@@ -313,7 +314,7 @@ func (c *comparison) buildEstimates() Section {
 				cells = append(cells, intervalCell(estimate.Of(run, b.estimates[j].Requests, n)))
 			}
 
-			s.addRow(formatCount(int64(e.Requests)), append(cells, estimateCosts(b.run, c.Prices, e.Requests)...)...)
+			s.AddRow(figures.Count(int64(e.Requests)), append(cells, estimateCosts(b.run, c.Prices, e.Requests)...)...)
 		}
 	}
 
@@ -325,9 +326,9 @@ func (c *comparison) buildEstimates() Section {
 		return Section{}
 	}
 
-	s.addNote("Each time is followed by its 90%% interval. Loading the model is left out. A worker is one model server with its GPUs; several are assumed to share no bottleneck.")
+	s.AddNote("Each time is followed by its 90%% interval. Loading the model is left out. A worker is one model server with its GPUs; several are assumed to share no bottleneck.")
 	if note := c.Prices.unitNote(); note != "" {
-		s.addNote("%s", note)
+		s.AddNote("%s", note)
 	}
 
 	return s
@@ -347,17 +348,17 @@ func (c *comparison) buildMachines() Section {
 	}, func(n Named) []Cell {
 		workers := unknown
 		if n.Run.Workers != nil {
-			workers = countCell(len(n.Run.Workers))
+			workers = CountCell(len(n.Run.Workers))
 		}
 
 		r := n.Run.Results
 
 		return []Cell{
-			workers, knownCell(listGPUs(n.Run)), figureCell(r.ModelLoadTimeSeconds, formatShort),
-			figureCell(toFloat(maxWeights(n.Run)), formatSize),
-			figureCell(toFloat(maxMemoryUsed(n.Run)), formatSize),
-			figureCell(r.JoulesPer1000OutputTokens, formatAmount), knownCell(n.Run.Platform),
-			textCell(formatDate(n.Run.Timestamp)), textCell(n.displayName()),
+			workers, KnownCell(listGPUs(n.Run)), FigureCell(r.ModelLoadTimeSeconds, figures.Short),
+			FigureCell(toFloat(maxWeights(n.Run)), figures.Size),
+			FigureCell(toFloat(maxMemoryUsed(n.Run)), figures.Size),
+			FigureCell(r.JoulesPer1000OutputTokens, figures.Amount), KnownCell(n.Run.Platform),
+			TextCell(formatDate(n.Run.Timestamp)), TextCell(n.displayName()),
 		}
 	})
 }

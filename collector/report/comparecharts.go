@@ -5,6 +5,7 @@ import (
 	"math"
 	"strings"
 
+	"github.com/promptmill/promptmill/collector/internal/figures"
 	"github.com/promptmill/promptmill/collector/metadata"
 )
 
@@ -57,7 +58,7 @@ func buildComparedCharts(runs []Named, names []string) *chartSet {
 	set.Note = "Each run begins at 0."
 	if left := len(runs) - len(drawn); left > 0 {
 		set.Note += fmt.Sprintf(" Not drawn: %s, without a time series or beyond the first %d.",
-			formatPlural(int64(left), "run"), comparedRuns)
+			figures.Plural(int64(left), "run"), comparedRuns)
 	}
 
 	return set
@@ -105,7 +106,7 @@ func joinMeans(lines []line) string {
 	for _, l := range lines {
 		text := unknown.Text
 		if _, mean, ok := describeRange(l); ok {
-			text = formatAmount(mean)
+			text = figures.Amount(mean)
 		}
 		means = append(means, text)
 	}

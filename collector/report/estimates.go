@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 
 	"github.com/promptmill/promptmill/collector/estimate"
+	"github.com/promptmill/promptmill/collector/internal/figures"
 	"github.com/promptmill/promptmill/collector/metadata"
 )
 
@@ -84,18 +84,18 @@ func buildEstimates(b *builder) Section {
 			cells = append(cells, intervalCell(e))
 		}
 
-		s.addRow(formatCount(int64(known.Requests)),
+		s.AddRow(figures.Count(int64(known.Requests)),
 			append(cells, estimateCosts(b.run, b.Prices, known.Requests)...)...)
 	}
 
-	s.addNote("Each time is followed by its 90%% interval. Loading the model is left out.")
+	s.AddNote("Each time is followed by its 90%% interval. Loading the model is left out.")
 	if len(fleets) > 1 {
-		s.addNote("A worker is one model server with its GPUs. Other numbers of workers than the run's %s assume that they share no bottleneck.",
-			formatCount(int64(len(b.run.Workers))))
+		s.AddNote("A worker is one model server with its GPUs. Other numbers of workers than the run's %s assume that they share no bottleneck.",
+			figures.Count(int64(len(b.run.Workers))))
 	}
 
 	if note := b.Prices.unitNote(); note != "" {
-		s.addNote("%s", note)
+		s.AddNote("%s", note)
 	}
 
 	return s
@@ -134,24 +134,9 @@ func intervalCell(e estimated) Cell {
 		return unknown
 	}
 	return Cell{
-		Text:  formatDuration(e.Median) + " (" + formatRange(e.Low, e.High) + ")",
+		Text:  figures.Duration(e.Median) + " (" + figures.Range(e.Low, e.High) + ")",
 		Value: new(e.Median),
 	}
-}
-
-// formatRange is a range of times, whose unit stands once if it is that of both.
-func formatRange(low, high float64) string {
-	const minute = 60.0
-	from, to := formatDuration(low), formatDuration(high)
-	if low < minute && high < 2*minute { // a range across a minute, in seconds
-		to = formatShort(high)
-	}
-
-	if number, unit, ok := strings.Cut(from, " "); ok && strings.HasSuffix(to, " "+unit) {
-		from = number
-	}
-
-	return from + " to " + to
 }
 
 // nameFleet names a number of workers at the head of a column.
@@ -160,9 +145,9 @@ func (b *builder) nameFleet(n int) string {
 	case n == 0:
 		return "Workers of the run"
 	case n == had:
-		return formatPlural(int64(n), "worker") + ", as in the run"
+		return figures.Plural(int64(n), "worker") + ", as in the run"
 	}
-	return formatPlural(int64(n), "worker")
+	return figures.Plural(int64(n), "worker")
 }
 
 // stretchEstimates shows, where the run gives no estimate, what its mean rate would make of other
@@ -172,15 +157,15 @@ func (b *builder) stretchEstimates(s Section) Section {
 	for _, e := range b.estimates {
 		naive := unknown
 		if e.Naive > 0 {
-			naive = figureCell(&e.Naive, formatDuration)
+			naive = FigureCell(&e.Naive, figures.Duration)
 		}
-		s.addRow(formatCount(int64(e.Requests)),
+		s.AddRow(figures.Count(int64(e.Requests)),
 			append([]Cell{naive}, estimateCosts(b.run, b.Prices, e.Requests)...)...)
 	}
 
-	s.addNote("%s", explainNoEstimate(b))
+	s.AddNote("%s", explainNoEstimate(b))
 	if len(s.Rows) > 0 {
-		s.addNote("The times assume that the mean rate of this run holds: they are no estimates, and leave out how it starts and ends.")
+		s.AddNote("The times assume that the mean rate of this run holds: they are no estimates, and leave out how it starts and ends.")
 	}
 
 	return s
@@ -205,7 +190,7 @@ func explainNoEstimate(b *builder) string {
 	}
 
 	if e.Needed > 0 {
-		text += fmt.Sprintf(": a run of %s would be enough", formatPlural(int64(e.Needed), "request"))
+		text += fmt.Sprintf(": a run of %s would be enough", figures.Plural(int64(e.Needed), "request"))
 	}
 
 	return text + "."
@@ -223,7 +208,7 @@ func isOrAre(n int64) string {
 		return small[n] + " requests are"
 	}
 
-	return formatCount(n) + " requests are"
+	return figures.Count(n) + " requests are"
 }
 
 // speedInterval returns how much faster run is than the baseline, in requests per second:

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/promptmill/promptmill/collector/internal/figures"
 	"github.com/promptmill/promptmill/collector/metadata"
 )
 
@@ -25,8 +26,8 @@ func buildFailures(b *builder) Section {
 	}}
 	for i, cause := range sortedByCount(r.Failures) {
 		n, detail := r.Failures[cause], findFailure(b.run, cause)
-		s.addRow(describeCause(cause), countCell(n), shareCell(n, int64(countRequests(b.run))),
-			knownCell(detail.Message), knownCell(detail.CustomID))
+		s.AddRow(describeCause(cause), CountCell(n), shareCell(n, int64(countRequests(b.run))),
+			KnownCell(detail.Message), KnownCell(detail.CustomID))
 
 		if file := b.run.Test.ErrorFile; file != nil && *file != "" && i < shownCommands {
 			s.Commands = append(s.Commands, Command{
@@ -44,7 +45,7 @@ func formatFailedCount(n int64) string {
 	if n == 1 {
 		return "the request that failed"
 	}
-	return "the " + formatCount(n) + " requests that failed"
+	return "the " + figures.Count(n) + " requests that failed"
 }
 
 // findFailure returns what is known of a cause of failures.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/promptmill/promptmill/collector/internal/figures"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -17,7 +18,7 @@ func buildAbout(b *builder) Section {
 	run := b.run
 	row := func(name, text string) {
 		if text != "" {
-			s.addRow(name, textCell(text))
+			s.AddRow(name, TextCell(text))
 		}
 	}
 
@@ -29,15 +30,15 @@ func buildAbout(b *builder) Section {
 	row("SHA-256 of the input", run.Test.InputSHA256)
 
 	if n := run.Test.InputBytes; n != nil {
-		row("Size of the input", formatSize(float64(*n)))
+		row("Size of the input", figures.Size(float64(*n)))
 	}
 
 	if n := run.Config.MaxModelLen; n != nil {
-		row("Context length", formatPlural(int64(*n), "token"))
+		row("Context length", figures.Plural(int64(*n), "token"))
 	}
 
 	if u := run.Config.GPUMemoryUtilization; u != nil {
-		row("GPU memory utilisation", formatAmount(*u))
+		row("GPU memory utilisation", figures.Amount(*u))
 	}
 
 	for _, name := range slices.Sorted(maps.Keys(run.Config.Sampling)) {
@@ -45,10 +46,10 @@ func buildAbout(b *builder) Section {
 	}
 
 	if r := run.Results; r.OutputBytes > 0 {
-		text := formatSize(float64(r.OutputBytes))
+		text := figures.Size(float64(r.OutputBytes))
 		if r.OutputBytesUncompressed > 0 {
-			text += fmt.Sprintf(", %s unpacked (%s : 1)", formatSize(float64(r.OutputBytesUncompressed)),
-				formatAmount(float64(r.OutputBytesUncompressed)/float64(r.OutputBytes)))
+			text += fmt.Sprintf(", %s unpacked (%s : 1)", figures.Size(float64(r.OutputBytesUncompressed)),
+				figures.Amount(float64(r.OutputBytesUncompressed)/float64(r.OutputBytes)))
 		}
 		row("Size of the output", text)
 	}
@@ -72,7 +73,7 @@ func formatParameter(p proto.Parameter, all int) string {
 		text += ", ..."
 	}
 	if p.Requests < all {
-		text += fmt.Sprintf(" (in %s)", formatPlural(int64(p.Requests), "request"))
+		text += fmt.Sprintf(" (in %s)", figures.Plural(int64(p.Requests), "request"))
 	}
 
 	return text
@@ -102,15 +103,15 @@ func buildFiles(b *builder) Section {
 	s := Section{ID: "files", Title: "Files", Form: FormPairs, Columns: []Column{{}, {}}}
 	t := b.run.Test
 	if t.OutputFile != "" {
-		s.addRow("Results", textCell(t.OutputFile))
+		s.AddRow("Results", TextCell(t.OutputFile))
 	}
 
 	if t.ErrorFile != nil {
-		s.addRow("Errors", textCell(*t.ErrorFile))
+		s.AddRow("Errors", TextCell(*t.ErrorFile))
 	}
 
 	if b.Path != "" {
-		s.addRow("Metadata", textCell(b.Path))
+		s.AddRow("Metadata", TextCell(b.Path))
 	}
 
 	return s

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/promptmill/promptmill/collector/internal/figures"
 	"github.com/promptmill/promptmill/collector/metadata"
 )
 
@@ -118,16 +119,16 @@ type Prices struct {
 // any reports whether a price is known.
 func (p Prices) any() bool { return p.In != nil || p.Out != nil || p.KWh != nil }
 
-// format writes an amount of money, with its currency.
-func (p Prices) format(v float64) string {
+// Format writes an amount of money, with its currency.
+func (p Prices) Format(v float64) string {
 	if p.Currency == "" {
-		return formatMoney(v)
+		return figures.Money(v)
 	}
-	return p.Currency + " " + formatMoney(v)
+	return p.Currency + " " + figures.Money(v)
 }
 
 // moneyCell is the cell of an amount of money, or unknown.
-func (p Prices) moneyCell(v *float64) Cell { return figureCell(v, p.format) }
+func (p Prices) moneyCell(v *float64) Cell { return FigureCell(v, p.Format) }
 
 // unitNote says in which unit costs are that have no currency; empty if they have one.
 func (p Prices) unitNote() string {
@@ -175,7 +176,7 @@ func Build(run *metadata.Run, o Options) *Report {
 	for _, section := range []func(*builder) Section{
 		buildSummary, buildFailures, buildWasted, buildComparison, buildEstimates, buildCosts, buildWorkers,
 	} {
-		r.addSection(section(b))
+		r.AddSection(section(b))
 	}
 
 	for _, section := range []func(*builder) Section{
@@ -184,14 +185,14 @@ func Build(run *metadata.Run, o Options) *Report {
 	} {
 		s := section(b)
 		s.Folded = true
-		r.addSection(s)
+		r.AddSection(s)
 	}
 
 	return r
 }
 
-// addSection adds what is known of a section, if there is any.
-func (r *Report) addSection(s Section) {
+// AddSection adds what is known of a section, if there is any.
+func (r *Report) AddSection(s Section) {
 	s.leaveOutUnknown()
 	if len(s.Rows)+len(s.Notes) == 0 {
 		return
@@ -253,7 +254,7 @@ func (b *builder) baselineName() string {
 }
 
 func buildTitle(run *metadata.Run) string {
-	title := fmt.Sprintf("%s: %s", modelName(run), formatPlural(int64(run.Test.NumRequests), "request"))
+	title := fmt.Sprintf("%s: %s", modelName(run), figures.Plural(int64(run.Test.NumRequests), "request"))
 	if run.Label != "" {
 		return run.Label + ", " + title
 	}
@@ -294,33 +295,33 @@ func newColumns(names ...string) []Column {
 	return list
 }
 
-// textCell is a cell of text.
-func textCell(s string) Cell { return Cell{Text: s} }
+// TextCell is a cell of text.
+func TextCell(s string) Cell { return Cell{Text: s} }
 
 // unknown is the cell of an unknown value, in a column where others are known.
 var unknown = Cell{Text: "–"}
 
 func (c Cell) isUnknown() bool { return c.Value == nil && (c.Text == "" || c.Text == unknown.Text) }
 
-// knownCell is the cell of a text, unknown if it is empty.
-func knownCell(s string) Cell {
+// KnownCell is the cell of a text, unknown if it is empty.
+func KnownCell(s string) Cell {
 	if s == "" {
 		return unknown
 	}
-	return textCell(s)
+	return TextCell(s)
 }
 
-// figureCell is the cell of a number, or unknown.
-func figureCell(v *float64, format func(float64) string) Cell {
+// FigureCell is the cell of a number, or unknown.
+func FigureCell(v *float64, format func(float64) string) Cell {
 	if v == nil {
 		return unknown
 	}
 	return Cell{Text: format(*v), Value: v}
 }
 
-// countCell is the cell of a count.
-func countCell[N int | int64](n N) Cell {
-	return Cell{Text: formatCount(int64(n)), Value: new(float64(n))}
+// CountCell is the cell of a count.
+func CountCell[N int | int64](n N) Cell {
+	return Cell{Text: figures.Count(int64(n)), Value: new(float64(n))}
 }
 
 // shareCell is the cell of a share in percent.
@@ -328,22 +329,22 @@ func shareCell(n, whole int64) Cell {
 	if whole <= 0 {
 		return unknown
 	}
-	return Cell{Text: formatShare(n, whole), Value: new(100 * float64(n) / float64(whole))}
+	return Cell{Text: figures.Share(n, whole), Value: new(100 * float64(n) / float64(whole))}
 }
 
-// addRow adds a row.
-func (s *Section) addRow(name string, cells ...Cell) {
-	s.Rows = append(s.Rows, append([]Cell{textCell(name)}, cells...))
+// AddRow adds a row.
+func (s *Section) AddRow(name string, cells ...Cell) {
+	s.Rows = append(s.Rows, append([]Cell{TextCell(name)}, cells...))
 }
 
 // addKnownRow adds a row if its figure is known.
 func (s *Section) addKnownRow(name string, v *float64, format func(float64) string) {
 	if v != nil {
-		s.addRow(name, figureCell(v, format))
+		s.AddRow(name, FigureCell(v, format))
 	}
 }
 
-func (s *Section) addNote(format string, args ...any) {
+func (s *Section) AddNote(format string, args ...any) {
 	s.Notes = append(s.Notes, fmt.Sprintf(format, args...))
 }
 

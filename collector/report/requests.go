@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/promptmill/promptmill/collector/internal/figures"
 	"github.com/promptmill/promptmill/collector/metadata"
 )
 
@@ -45,8 +46,8 @@ func buildOutliers(b *builder) Section {
 	s.Columns[0].Name = "custom_id"
 	add := func(why string, list []metadata.Outlier) {
 		for _, o := range list {
-			s.addRow(o.CustomID, figureCell(&o.LatencySeconds, formatMilliseconds),
-				figureCell(toFloat(o.CompletionTokens), formatInteger), textCell(why))
+			s.AddRow(o.CustomID, FigureCell(&o.LatencySeconds, figures.Milliseconds),
+				FigureCell(toFloat(o.CompletionTokens), figures.Integer), TextCell(why))
 		}
 	}
 
@@ -61,7 +62,7 @@ func buildFinishReasons(b *builder) Section {
 	counts := b.run.Results.FinishReasons
 	s := Section{ID: "finish_reasons", Title: "Finish reasons", Columns: newColumns("Answers", "Share")}
 	for _, reason := range sortedByCount(counts) {
-		s.addRow(reason, countCell(counts[reason]), shareCell(counts[reason], sumCounts(counts)))
+		s.AddRow(reason, CountCell(counts[reason]), shareCell(counts[reason], sumCounts(counts)))
 	}
 	return s
 }
@@ -72,20 +73,20 @@ func buildAttempts(b *builder) Section {
 	s := Section{ID: "attempts", Title: "Attempts", Columns: newColumns("Number", "Share")}
 	total := sumCounts(r.AttemptsHistogram)
 	for _, n := range slices.SortedFunc(maps.Keys(r.AttemptsHistogram), compareNumbers) {
-		s.addRow("Requests that ended at attempt "+n, countCell(r.AttemptsHistogram[n]),
+		s.AddRow("Requests that ended at attempt "+n, CountCell(r.AttemptsHistogram[n]),
 			shareCell(r.AttemptsHistogram[n], total))
 	}
 
 	for _, why := range sortedByCount(r.AttemptFailures) {
-		s.addRow("Attempts repeated after "+describeCause(why), countCell(r.AttemptFailures[why]),
+		s.AddRow("Attempts repeated after "+describeCause(why), CountCell(r.AttemptFailures[why]),
 			shareCell(r.AttemptFailures[why], max(r.Attempts, r.AttemptFailures[why])))
 	}
 
 	if isOurs(b.run) {
 		if r.Redeliveries != nil {
-			s.addRow("Shards delivered again", countCell(*r.Redeliveries), Cell{})
+			s.AddRow("Shards delivered again", CountCell(*r.Redeliveries), Cell{})
 		}
-		s.addRow("Duplicate answers dropped", countCell(r.DuplicatesDropped), Cell{})
+		s.AddRow("Duplicate answers dropped", CountCell(r.DuplicatesDropped), Cell{})
 	}
 
 	return s

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/promptmill/promptmill/collector/internal/figures"
 	"github.com/promptmill/promptmill/collector/metadata"
 )
 
@@ -11,38 +12,38 @@ import (
 func buildResult(b *builder) Section {
 	s := Section{ID: "result", Title: "Benchmark figures", Form: FormPairs, Columns: newColumns("")}
 	r := b.run.Results
-	s.addRow("Successful requests", countCell(r.SuccessCount))
-	s.addRow("Failed requests", countCell(r.FailureCount))
+	s.AddRow("Successful requests", CountCell(r.SuccessCount))
+	s.AddRow("Failed requests", CountCell(r.FailureCount))
 
 	if c := b.run.Config.Concurrency; c != nil {
-		s.addRow("Maximum request concurrency", countCell(*c))
+		s.AddRow("Maximum request concurrency", CountCell(*c))
 	}
 
-	s.addRow("Benchmark duration (s)", figureCell(&r.InferenceTimeSeconds, formatAmount))
-	s.addKnownRow("Total input tokens", toFloat(r.PromptTokens), formatInteger)
+	s.AddRow("Benchmark duration (s)", FigureCell(&r.InferenceTimeSeconds, figures.Amount))
+	s.addKnownRow("Total input tokens", toFloat(r.PromptTokens), figures.Integer)
 
 	if in, cached := r.PromptTokens, r.CachedPromptTokens; in != nil && cached != nil && *in > 0 {
-		s.addRow("Input tokens from a prefix cache", Cell{
-			Text:  formatCount(*cached) + " (" + formatShare(*cached, *in) + ")",
+		s.AddRow("Input tokens from a prefix cache", Cell{
+			Text:  figures.Count(*cached) + " (" + figures.Share(*cached, *in) + ")",
 			Value: new(float64(*cached)),
 		})
-		s.addNote("The prefix cache served at least these tokens: not every model server reports them.")
+		s.AddNote("The prefix cache served at least these tokens: not every model server reports them.")
 	}
 
-	s.addKnownRow("Total generated tokens", toFloat(r.CompletionTokens), formatInteger)
-	s.addKnownRow("Request throughput (req/s)", r.ThroughputRequestsPerSec, formatAmount)
+	s.addKnownRow("Total generated tokens", toFloat(r.CompletionTokens), figures.Integer)
+	s.addKnownRow("Request throughput (req/s)", r.ThroughputRequestsPerSec, figures.Amount)
 	s.addKnownRow("Peak request throughput (req/s)",
-		peakOf(r.PeakRequestsPerSec, r.ThroughputRequestsPerSec), formatAmount)
-	s.addKnownRow("Input token throughput (tok/s)", r.InputTokensPerSec, formatAmount)
-	s.addKnownRow("Output token throughput (tok/s)", r.OutputTokensPerSec, formatAmount)
+		peakOf(r.PeakRequestsPerSec, r.ThroughputRequestsPerSec), figures.Amount)
+	s.addKnownRow("Input token throughput (tok/s)", r.InputTokensPerSec, figures.Amount)
+	s.addKnownRow("Output token throughput (tok/s)", r.OutputTokensPerSec, figures.Amount)
 	s.addKnownRow("Peak output token throughput (tok/s)",
-		peakOf(r.PeakOutputTokensPerSec, r.OutputTokensPerSec), formatAmount)
-	s.addKnownRow("Peak concurrent requests", toFloat(r.PeakConcurrentRequests), formatInteger)
-	s.addKnownRow("Mean concurrent requests", r.MeanConcurrentRequests, formatAmount)
-	s.addKnownRow("Total token throughput (tok/s)", r.ThroughputTokensPerSec, formatAmount)
+		peakOf(r.PeakOutputTokensPerSec, r.OutputTokensPerSec), figures.Amount)
+	s.addKnownRow("Peak concurrent requests", toFloat(r.PeakConcurrentRequests), figures.Integer)
+	s.addKnownRow("Mean concurrent requests", r.MeanConcurrentRequests, figures.Amount)
+	s.addKnownRow("Total token throughput (tok/s)", r.ThroughputTokensPerSec, figures.Amount)
 
 	if text := concludeTokensUnknown(b); text != "" {
-		s.addNote("%s", text)
+		s.AddNote("%s", text)
 	}
 
 	return s
@@ -54,14 +55,14 @@ func buildPerRequest(b *builder) Section {
 	in, out := b.run.Results.PromptTokensPerRequest, b.run.Results.CompletionTokensPerRequest
 	if in == nil && out == nil {
 		s.Columns = newColumns("Mean")
-		s.addKnownRow("Input tokens", meanPerRequest(b.run.Results.PromptTokens, b.run), formatAmount)
-		s.addKnownRow("Output tokens", meanPerRequest(b.run.Results.CompletionTokens, b.run), formatAmount)
+		s.addKnownRow("Input tokens", meanPerRequest(b.run.Results.PromptTokens, b.run), figures.Amount)
+		s.addKnownRow("Output tokens", meanPerRequest(b.run.Results.CompletionTokens, b.run), figures.Amount)
 		return s
 	}
 
 	s.Columns = newColumns("Mean", "Median", "p90", "p99", "Max")
-	s.addDistribution("Input tokens", in, formatInteger)
-	s.addDistribution("Output tokens", out, formatInteger)
+	s.addDistribution("Input tokens", in, figures.Integer)
+	s.addDistribution("Output tokens", out, figures.Integer)
 
 	return s
 }
@@ -71,8 +72,8 @@ func (s *Section) addDistribution(name string, d *metadata.Distribution, format 
 	if d == nil {
 		return
 	}
-	s.addRow(name, figureCell(&d.Mean, formatAmount), figureCell(&d.P50, format), figureCell(&d.P90, format),
-		figureCell(&d.P99, format), figureCell(&d.Max, format))
+	s.AddRow(name, FigureCell(&d.Mean, figures.Amount), FigureCell(&d.P50, format), FigureCell(&d.P90, format),
+		FigureCell(&d.P99, format), FigureCell(&d.Max, format))
 }
 
 // buildTiming shows how the time was spent.
@@ -80,18 +81,18 @@ func buildTiming(b *builder) Section {
 	s := Section{ID: "timing", Title: "Time", Form: FormPairs, Columns: newColumns("")}
 	r := b.run.Results
 	if r.TotalTimeSeconds > 0 {
-		s.addKnownRow("Wall time", &r.TotalTimeSeconds, formatSeconds)
+		s.addKnownRow("Wall time", &r.TotalTimeSeconds, figures.Seconds)
 	}
 
-	s.addKnownRow("Time worked", &r.InferenceTimeSeconds, formatSeconds)
-	s.addKnownRow("Idle: paused, or no worker or model server", r.IdleTimeSeconds, formatSeconds)
+	s.addKnownRow("Time worked", &r.InferenceTimeSeconds, figures.Seconds)
+	s.addKnownRow("Idle: paused, or no worker or model server", r.IdleTimeSeconds, figures.Seconds)
 
 	if isOurs(b.run) || r.Interruptions > 0 {
-		s.addKnownRow("Lost to interruptions", r.LostTimeSeconds, formatSeconds)
-		s.addRow("Interruptions", countCell(r.Interruptions))
+		s.addKnownRow("Lost to interruptions", r.LostTimeSeconds, figures.Seconds)
+		s.AddRow("Interruptions", CountCell(r.Interruptions))
 	}
 
-	s.addKnownRow("Model load time", r.ModelLoadTimeSeconds, formatSeconds)
+	s.addKnownRow("Model load time", r.ModelLoadTimeSeconds, figures.Seconds)
 
 	return s
 }
@@ -114,11 +115,11 @@ func buildLatency(b *builder) Section {
 		}
 	}
 
-	s.addDistribution("End to end (ms)", inMilliseconds(r.LatencySeconds), formatAmount)
-	s.addDistribution("Last attempt (ms)", inMilliseconds(r.LastAttemptSeconds), formatAmount)
+	s.addDistribution("End to end (ms)", inMilliseconds(r.LatencySeconds), figures.Amount)
+	s.addDistribution("Last attempt (ms)", inMilliseconds(r.LastAttemptSeconds), figures.Amount)
 
 	if r.LastAttemptSeconds != nil {
-		s.addNote("End to end is from the start of the first attempt to the end of the last one.")
+		s.AddNote("End to end is from the start of the first attempt to the end of the last one.")
 	}
 
 	for _, row := range []struct {
@@ -129,9 +130,9 @@ func buildLatency(b *builder) Section {
 		{"Time per output token (ms)", r.TimePerOutputTokenSeconds},
 	} {
 		if d := row.of; d != nil {
-			s.addRow(row.name, figureCell(new(d.Mean*1000), formatAmount), figureCell(new(d.P50*1000), formatAmount),
-				figureCell(new(d.P90*1000), formatAmount), figureCell(new(d.P99*1000), formatAmount), unknown)
-			s.addNote("%s is what the model servers measured, over all that they ran at the time: %s.",
+			s.AddRow(row.name, FigureCell(new(d.Mean*1000), figures.Amount), FigureCell(new(d.P50*1000), figures.Amount),
+				FigureCell(new(d.P90*1000), figures.Amount), FigureCell(new(d.P99*1000), figures.Amount), unknown)
+			s.AddNote("%s is what the model servers measured, over all that they ran at the time: %s.",
 				strings.TrimSuffix(row.name, " (ms)"), d.Source)
 		}
 	}
@@ -143,31 +144,29 @@ func buildLatency(b *builder) Section {
 func buildCosts(b *builder) Section {
 	s := Section{ID: "cost", Title: "Energy and cost", Form: FormPairs, Columns: newColumns("")}
 	r, p := b.run.Results, b.Prices
-	s.addKnownRow("Energy", r.EnergyJoules, formatEnergy)
-	s.addKnownRow("Energy per 1,000 output tokens (J)", r.JoulesPer1000OutputTokens, formatAmount)
+	s.addKnownRow("Energy", r.EnergyJoules, figures.Energy)
+	s.addKnownRow("Energy per 1,000 output tokens (J)", r.JoulesPer1000OutputTokens, figures.Amount)
 	if p.KWh != nil {
-		s.addRow(fmt.Sprintf("Energy at %s per kWh", p.format(*p.KWh)), p.moneyCell(energyCost(r.EnergyJoules, *p.KWh)))
+		s.AddRow(fmt.Sprintf("Energy at %s per kWh", p.Format(*p.KWh)), p.moneyCell(energyCost(r.EnergyJoules, *p.KWh)))
 	}
 
 	if p.In != nil || p.Out != nil {
-		s.addRow("The same tokens at an API", p.moneyCell(tokenCost(r, p)))
-		s.addNote("API prices per million tokens: %s for input, %s for output.", p.formatPrice(p.In), p.formatPrice(p.Out))
+		s.AddRow("The same tokens at an API", p.moneyCell(tokenCost(r, p)))
+		s.AddNote("API prices per million tokens: %s for input, %s for output.", p.formatPrice(p.In), p.formatPrice(p.Out))
 	}
 
 	if note := p.unitNote(); note != "" && len(s.Rows) > 0 {
-		s.addNote("%s", note)
+		s.AddNote("%s", note)
 	}
 
 	return s
 }
 
-const joulesPerKWh = 3.6e6
-
 func energyCost(joules *float64, perKWh float64) *float64 {
 	if joules == nil {
 		return nil
 	}
-	return new(*joules / joulesPerKWh * perKWh)
+	return new(*joules / figures.JoulesPerKWh * perKWh)
 }
 
 // tokenCost returns the price of the tokens. An unknown price counts as 0.
@@ -192,7 +191,7 @@ func (p Prices) formatPrice(v *float64) string {
 	if v == nil {
 		return "nothing"
 	}
-	return p.format(*v)
+	return p.Format(*v)
 }
 
 // buildMemory shows how the model servers use the cards' memory.
@@ -209,9 +208,9 @@ func buildMemory(b *builder) Section {
 			continue
 		}
 
-		s.addRow(w.DisplayName(), figureCell(toFloat(m.Weights), formatSize),
-			figureCell(toFloat(m.KVCache), formatSize), figureCell(toFloat(m.Graphs), formatSize),
-			figureCell(toFloat(used), formatSize), figureCell(toFloat(total), formatSize))
+		s.AddRow(w.DisplayName(), FigureCell(toFloat(m.Weights), figures.Size),
+			FigureCell(toFloat(m.KVCache), figures.Size), FigureCell(toFloat(m.Graphs), figures.Size),
+			FigureCell(toFloat(used), figures.Size), FigureCell(toFloat(total), figures.Size))
 	}
 
 	return s

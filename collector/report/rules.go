@@ -7,6 +7,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/promptmill/promptmill/collector/internal/figures"
 	"github.com/promptmill/promptmill/collector/metadata"
 )
 
@@ -68,8 +69,8 @@ func concludeSpeed(b *builder) string {
 	}
 
 	text := strings.Join(parts, " and ") + " " + linkTo(tokens, requests) + " " + b.baselineName()
-	mine := formatShare(int64(now.SuccessCount), int64(countRequests(b.run)))
-	its := formatShare(int64(then.SuccessCount), int64(countRequests(b.Baseline)))
+	mine := figures.Share(int64(now.SuccessCount), int64(countRequests(b.run)))
+	its := figures.Share(int64(then.SuccessCount), int64(countRequests(b.Baseline)))
 	if mine == its {
 		text += ", with the same share answered"
 	} else {
@@ -87,9 +88,9 @@ func concludeSpeed(b *builder) string {
 func formatDifference(d float64, quantity string) string {
 	switch {
 	case math.Abs(d) <= alike:
-		return fmt.Sprintf("as many %s (%s)", quantity, formatChange(d))
+		return fmt.Sprintf("as many %s (%s)", quantity, figures.Change(d))
 	case d >= 1:
-		return formatTimes(d+1) + " as many " + quantity
+		return figures.Times(d+1) + " as many " + quantity
 	case d > 0:
 		return fmt.Sprintf("%.0f%% more %s", 100*d, quantity)
 	}
@@ -124,7 +125,7 @@ func concludeDropped(b *builder) string {
 		return ""
 	}
 	return fmt.Sprintf("%s of results, or lines in them, did not fit the run and were dropped. They came from a worker of another version, from another program, or from an intruder on the bus; the collector's log has the first of each kind.",
-		formatPlural(n, "message"))
+		figures.Plural(n, "message"))
 }
 
 // concludeEnergy: there is a baseline, and the energy of a token differs by 5% or more.
@@ -171,7 +172,7 @@ func concludeTruncated(b *builder) string {
 		return ""
 	}
 	return fmt.Sprintf("%s of the answers were cut off at their token limit: raise the limit in the requests, or run with --retry-truncated 4.",
-		formatShare(cut, all))
+		figures.Share(cut, all))
 }
 
 // concludeIdle applies where no worker was at work for 5% of the time, and at least a second.
@@ -181,7 +182,7 @@ func concludeIdle(b *builder) string {
 		return ""
 	}
 	return fmt.Sprintf("No worker was working for %s of %s.",
-		formatDuration(*r.IdleTimeSeconds), formatDuration(max(r.TotalTimeSeconds, *r.IdleTimeSeconds)))
+		figures.Duration(*r.IdleTimeSeconds), figures.Duration(max(r.TotalTimeSeconds, *r.IdleTimeSeconds)))
 }
 
 // concludeStops: a limit stopped the run. Of many stops the latest ones are named.
@@ -196,7 +197,7 @@ func concludeStops(b *builder) string {
 	text := "A limit stopped the run once: "
 	switch n := len(stops); {
 	case n > named:
-		text = fmt.Sprintf("Limits stopped the run %s times, most recently: ", formatCount(int64(n)))
+		text = fmt.Sprintf("Limits stopped the run %s times, most recently: ", figures.Count(int64(n)))
 	case n > 1:
 		text = fmt.Sprintf("Limits stopped the run %d times: ", n)
 	}
@@ -204,11 +205,11 @@ func concludeStops(b *builder) string {
 	var list []string
 	for _, s := range stops[max(0, len(stops)-named):] {
 		if s.MaxTokens > 0 {
-			list = append(list, formatCount(s.MaxTokens)+" tokens")
+			list = append(list, figures.Count(s.MaxTokens)+" tokens")
 			continue
 		}
 
-		list = append(list, fmt.Sprintf("%s (%s of %s)", s.Limit, formatCount(int64(s.Count)), formatCount(int64(s.Ended))))
+		list = append(list, fmt.Sprintf("%s (%s of %s)", s.Limit, figures.Count(int64(s.Count)), figures.Count(int64(s.Ended))))
 	}
 
 	return text + strings.Join(list, ", ") + "."
@@ -222,9 +223,9 @@ func concludeInterruptions(b *builder) string {
 	}
 
 	text := fmt.Sprintf("The run was interrupted %s",
-		map[bool]string{true: "once", false: formatCount(int64(r.Interruptions)) + " times"}[r.Interruptions == 1])
+		map[bool]string{true: "once", false: figures.Count(int64(r.Interruptions)) + " times"}[r.Interruptions == 1])
 	if r.LostTimeSeconds != nil {
-		text += fmt.Sprintf(", which cost %s", formatDuration(*r.LostTimeSeconds))
+		text += fmt.Sprintf(", which cost %s", figures.Duration(*r.LostTimeSeconds))
 	}
 
 	return text + "."
@@ -238,7 +239,7 @@ func concludeRepeatedAttempts(b *builder) string {
 		return ""
 	}
 	return fmt.Sprintf("%s of the attempts had to be repeated, mostly after %s.",
-		formatShare(again, r.Attempts), describeCause(sortedByCount(r.AttemptFailures)[0]))
+		figures.Share(again, r.Attempts), describeCause(sortedByCount(r.AttemptFailures)[0]))
 }
 
 // concludeLoadTime: loading the model took longer than the requests.
@@ -248,7 +249,7 @@ func concludeLoadTime(b *builder) string {
 		return ""
 	}
 	return fmt.Sprintf("Loading the model took longer (%s) than all the requests (%s): for runs this small, keep the server running.",
-		formatShort(*r.ModelLoadTimeSeconds), formatShort(r.InferenceTimeSeconds))
+		figures.Short(*r.ModelLoadTimeSeconds), figures.Short(r.InferenceTimeSeconds))
 }
 
 // concludeSlowTail: one request in a hundred took ten times the median or longer.
@@ -258,7 +259,7 @@ func concludeSlowTail(b *builder) string {
 		return ""
 	}
 	return fmt.Sprintf("One request in a hundred took at least %s as long as the median.",
-		formatTimes(math.Round(d.P99/d.P50)))
+		figures.Times(math.Round(d.P99/d.P50)))
 }
 
 // manySlots is less than most cards have room for. llama.cpp and LM Studio have 4 by default.
@@ -293,11 +294,11 @@ func concludeFewSlots(b *builder) string {
 		}
 
 		text = fmt.Sprintf("The model server of %s runs %s at once and was full for most of the run: %s.",
-			w.DisplayName(), formatPlural(int64(w.Slots.Count), "request"), hint)
+			w.DisplayName(), figures.Plural(int64(w.Slots.Count), "request"), hint)
 	}
 
 	if others > 0 {
-		text += fmt.Sprintf(" The server of %s was full as well.", formatPlural(others, "other worker"))
+		text += fmt.Sprintf(" The server of %s was full as well.", figures.Plural(others, "other worker"))
 	}
 
 	return text
@@ -340,7 +341,7 @@ func concludeMemoryFull(b *builder) string {
 			if used, total := g.MemoryUsedBytesMax, g.MemoryBytes; used != nil && total != nil && *total > 0 &&
 				*used*100 >= *total*98 {
 				return fmt.Sprintf("GPU %d of %s had %s of its memory in use, so a longer request might not fit.",
-					g.Index, w.DisplayName(), formatShare(*used, *total))
+					g.Index, w.DisplayName(), figures.Share(*used, *total))
 			}
 		}
 	}
@@ -372,5 +373,5 @@ func concludeUneven(b *builder) string {
 	}
 
 	return fmt.Sprintf("%s handled %s, fewer than half as many as %s (%s).",
-		slow, formatPlural(*least, "request"), fast, formatCount(*most))
+		slow, figures.Plural(*least, "request"), fast, figures.Count(*most))
 }

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 
+	"github.com/promptmill/promptmill/collector/internal/figures"
 	"github.com/promptmill/promptmill/collector/metadata"
 )
 
@@ -22,7 +23,7 @@ func buildSummary(b *builder) Section {
 			continue
 		}
 
-		s.addRow(name, figure, detail)
+		s.AddRow(name, figure, detail)
 		if len(s.Rows) == mostTiles {
 			break
 		}
@@ -32,31 +33,31 @@ func buildSummary(b *builder) Section {
 }
 
 func answeredTile(b *builder) (name string, figure, detail Cell) {
-	return "Answered", answeredCell(b.run), textCell(fmt.Sprintf("%s of %s",
-		formatCount(int64(b.run.Results.SuccessCount)), formatCount(int64(countRequests(b.run)))))
+	return "Answered", answeredCell(b.run), TextCell(fmt.Sprintf("%s of %s",
+		figures.Count(int64(b.run.Results.SuccessCount)), figures.Count(int64(countRequests(b.run)))))
 }
 
 func requestRateTile(b *builder) (name string, figure, detail Cell) {
 	r := b.run.Results
 	if peak := peakOf(r.PeakRequestsPerSec, r.ThroughputRequestsPerSec); peak != nil {
-		detail = textCell("peak " + formatAmount(*peak))
+		detail = TextCell("peak " + figures.Amount(*peak))
 	}
 
-	return "Requests/s", figureCell(requestRate(r), formatAmount), detail
+	return "Requests/s", FigureCell(requestRate(r), figures.Amount), detail
 }
 
 // outputRateTile is the rate of output tokens, or, where answers have none, that of input tokens.
 func outputRateTile(b *builder) (name string, figure, detail Cell) {
 	r := b.run.Results
 	if outputRate(r) == nil {
-		return "Input tokens/s", figureCell(r.InputTokensPerSec, formatAmount), Cell{}
+		return "Input tokens/s", FigureCell(r.InputTokensPerSec, figures.Amount), Cell{}
 	}
 
 	if r.InputTokensPerSec != nil {
-		detail = textCell(formatAmount(*r.InputTokensPerSec) + " input tokens/s")
+		detail = TextCell(figures.Amount(*r.InputTokensPerSec) + " input tokens/s")
 	}
 
-	return "Output tokens/s", figureCell(r.OutputTokensPerSec, formatAmount), detail
+	return "Output tokens/s", FigureCell(r.OutputTokensPerSec, figures.Amount), detail
 }
 
 func latencyTile(b *builder) (name string, figure, detail Cell) {
@@ -64,7 +65,7 @@ func latencyTile(b *builder) (name string, figure, detail Cell) {
 	if d == nil {
 		return "", unknown, Cell{}
 	}
-	return "Median latency", figureCell(&d.P50, formatShort), textCell("p99 " + formatShort(d.P99) + ", end to end")
+	return "Median latency", FigureCell(&d.P50, figures.Short), TextCell("p99 " + figures.Short(d.P99) + ", end to end")
 }
 
 func workTile(b *builder) (name string, figure, detail Cell) {
@@ -74,10 +75,10 @@ func workTile(b *builder) (name string, figure, detail Cell) {
 	}
 
 	if r.TotalTimeSeconds > 0 {
-		detail = textCell("of " + formatDuration(r.TotalTimeSeconds) + " wall time")
+		detail = TextCell("of " + figures.Duration(r.TotalTimeSeconds) + " wall time")
 	}
 
-	return "Time worked", figureCell(&r.InferenceTimeSeconds, formatDuration), detail
+	return "Time worked", FigureCell(&r.InferenceTimeSeconds, figures.Duration), detail
 }
 
 // costTile is the cost of the energy, beside that of the same tokens at an API, or else that.
@@ -93,11 +94,11 @@ func costTile(b *builder) (name string, figure, detail Cell) {
 
 	switch {
 	case energy != nil && api != nil:
-		return "Energy cost", p.moneyCell(energy), textCell(p.format(*api) + " at an API")
+		return "Energy cost", p.moneyCell(energy), TextCell(p.Format(*api) + " at an API")
 	case energy != nil:
-		return "Energy cost", p.moneyCell(energy), textCell(formatEnergy(*b.run.Results.EnergyJoules))
+		return "Energy cost", p.moneyCell(energy), TextCell(figures.Energy(*b.run.Results.EnergyJoules))
 	case api != nil:
-		return "Cost at an API", p.moneyCell(api), textCell("for the same tokens")
+		return "Cost at an API", p.moneyCell(api), TextCell("for the same tokens")
 	}
 
 	return "", unknown, Cell{}
@@ -109,9 +110,9 @@ func energyTile(b *builder) (name string, figure, detail Cell) {
 		return "", unknown, Cell{}
 	}
 	if r.JoulesPer1000OutputTokens != nil {
-		detail = textCell(formatAmount(*r.JoulesPer1000OutputTokens) + " J per 1,000 output tokens")
+		detail = TextCell(figures.Amount(*r.JoulesPer1000OutputTokens) + " J per 1,000 output tokens")
 	}
-	return "Energy", figureCell(r.EnergyJoules, formatEnergy), detail
+	return "Energy", FigureCell(r.EnergyJoules, figures.Energy), detail
 }
 
 func wasteTile(b *builder) (name string, figure, detail Cell) {
@@ -119,9 +120,9 @@ func wasteTile(b *builder) (name string, figure, detail Cell) {
 	switch {
 	case w == nil:
 	case valueOrZero(w.TokenShare) > 0:
-		return "Wasted", lostTokensCell(b.run.Results), textCell("of the output tokens")
+		return "Wasted", lostTokensCell(b.run.Results), TextCell("of the output tokens")
 	case valueOrZero(w.TimeShare) > 0:
-		return "Wasted", percentCell(*w.TimeShare), textCell("of the time of all attempts")
+		return "Wasted", percentCell(*w.TimeShare), TextCell("of the time of all attempts")
 	}
 
 	return "", unknown, Cell{}
@@ -130,9 +131,9 @@ func wasteTile(b *builder) (name string, figure, detail Cell) {
 func peakTile(b *builder) (name string, figure, detail Cell) {
 	r := b.run.Results
 	if r.MeanConcurrentRequests != nil {
-		detail = textCell("mean " + formatAmount(*r.MeanConcurrentRequests))
+		detail = TextCell("mean " + figures.Amount(*r.MeanConcurrentRequests))
 	}
-	return "Peak in flight", figureCell(toFloat(r.PeakConcurrentRequests), formatInteger), detail
+	return "Peak in flight", FigureCell(toFloat(r.PeakConcurrentRequests), figures.Integer), detail
 }
 
 // answeredCell is the part of the requests that were answered.
@@ -198,51 +199,51 @@ func buildComparison(b *builder) Section {
 	}
 
 	now, then := b.run.Results, b.Baseline.Results
-	s.addRow("Answered", answeredCell(b.run), answeredCell(b.Baseline), Cell{})
+	s.AddRow("Answered", answeredCell(b.run), answeredCell(b.Baseline), Cell{})
 	row := func(name string, now, then *float64, format func(float64) string) {
 		if now != nil && then != nil {
-			s.addRow(name, figureCell(now, format), figureCell(then, format),
-				figureCell(relativeChange(now, then), formatChange))
+			s.AddRow(name, FigureCell(now, format), FigureCell(then, format),
+				FigureCell(relativeChange(now, then), figures.Change))
 		}
 	}
 
 	n, m := countRequests(b.run), countRequests(b.Baseline)
-	row("Output tokens/s", outputRate(now), outputRate(then), formatAmount)
-	row("Requests/s", requestRate(now), requestRate(then), formatAmount)
-	row("Input tokens/s", now.InputTokensPerSec, then.InputTokensPerSec, formatAmount)
-	row("Total tokens/s", now.ThroughputTokensPerSec, then.ThroughputTokensPerSec, formatAmount)
+	row("Output tokens/s", outputRate(now), outputRate(then), figures.Amount)
+	row("Requests/s", requestRate(now), requestRate(then), figures.Amount)
+	row("Input tokens/s", now.InputTokensPerSec, then.InputTokensPerSec, figures.Amount)
+	row("Total tokens/s", now.ThroughputTokensPerSec, then.ThroughputTokensPerSec, figures.Amount)
 	if n == m {
-		row("Time worked", &now.InferenceTimeSeconds, &then.InferenceTimeSeconds, formatSeconds)
+		row("Time worked", &now.InferenceTimeSeconds, &then.InferenceTimeSeconds, figures.Seconds)
 	} else {
-		s.addRow("Time worked", figureCell(&now.InferenceTimeSeconds, formatSeconds),
-			figureCell(&then.InferenceTimeSeconds, formatSeconds), Cell{})
+		s.AddRow("Time worked", FigureCell(&now.InferenceTimeSeconds, figures.Seconds),
+			FigureCell(&then.InferenceTimeSeconds, figures.Seconds), Cell{})
 	}
 
-	row("Model load time", now.ModelLoadTimeSeconds, then.ModelLoadTimeSeconds, formatShort)
+	row("Model load time", now.ModelLoadTimeSeconds, then.ModelLoadTimeSeconds, figures.Short)
 	row("Mean output tokens per request", meanPerRequest(now.CompletionTokens, b.run),
-		meanPerRequest(then.CompletionTokens, b.Baseline), formatAmount)
-	row("Median latency, end to end (ms)", medianOf(now.LatencySeconds), medianOf(then.LatencySeconds), formatMilliseconds)
-	row("p99 latency, end to end (ms)", p99Of(now.LatencySeconds), p99Of(then.LatencySeconds), formatMilliseconds)
+		meanPerRequest(then.CompletionTokens, b.Baseline), figures.Amount)
+	row("Median latency, end to end (ms)", medianOf(now.LatencySeconds), medianOf(then.LatencySeconds), figures.Milliseconds)
+	row("p99 latency, end to end (ms)", p99Of(now.LatencySeconds), p99Of(then.LatencySeconds), figures.Milliseconds)
 	row("Energy per 1,000 output tokens (J)",
-		now.JoulesPer1000OutputTokens, then.JoulesPer1000OutputTokens, formatAmount)
-	row("Model size", toFloat(maxWeights(b.run)), toFloat(maxWeights(b.Baseline)), formatSize)
-	row("GPU memory", toFloat(maxMemoryUsed(b.run)), toFloat(maxMemoryUsed(b.Baseline)), formatSize)
+		now.JoulesPer1000OutputTokens, then.JoulesPer1000OutputTokens, figures.Amount)
+	row("Model size", toFloat(maxWeights(b.run)), toFloat(maxWeights(b.Baseline)), figures.Size)
+	row("GPU memory", toFloat(maxMemoryUsed(b.run)), toFloat(maxMemoryUsed(b.Baseline)), figures.Size)
 
 	switch known, same := compareInputs(b.run, b.Baseline); {
 	case !known:
-		s.addNote("It is not known whether both ran on the same input.")
+		s.AddNote("It is not known whether both ran on the same input.")
 	case !same:
-		s.addNote("The baseline ran on another input, so the two cannot be compared request for request.")
+		s.AddNote("The baseline ran on another input, so the two cannot be compared request for request.")
 	}
 
 	if low, high, ok := speedInterval(b.run, b.Baseline); ok {
-		s.addNote("If both ran again, the difference in requests/s would lie between %s and %s (90%% interval).",
-			formatChange(low), formatChange(high))
+		s.AddNote("If both ran again, the difference in requests/s would lie between %s and %s (90%% interval).",
+			figures.Change(low), figures.Change(high))
 	}
 
 	if n != m {
-		s.addNote("The baseline had %s and this run %s: compare rates, not times.",
-			formatPlural(int64(m), "request"), formatCount(int64(n)))
+		s.AddNote("The baseline had %s and this run %s: compare rates, not times.",
+			figures.Plural(int64(m), "request"), figures.Count(int64(n)))
 	}
 
 	return s

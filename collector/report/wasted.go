@@ -3,6 +3,7 @@ package report
 import (
 	"strings"
 
+	"github.com/promptmill/promptmill/collector/internal/figures"
 	"github.com/promptmill/promptmill/collector/metadata"
 )
 
@@ -15,39 +16,39 @@ func buildWasted(b *builder) Section {
 	}
 
 	if valueOrZero(w.TokenShare) > 0 {
-		s.addRow("Output tokens that are not in the results", lostTokensCell(b.run.Results))
+		s.AddRow("Output tokens that are not in the results", lostTokensCell(b.run.Results))
 	}
 
 	if valueOrZero(w.TimeShare) > 0 {
-		s.addRow("Time of attempts that were thrown away", percentCell(*w.TimeShare))
+		s.AddRow("Time of attempts that were thrown away", percentCell(*w.TimeShare))
 	}
 
 	if w.DiscardedAttempts > 0 {
-		cell := countCell(w.DiscardedAttempts)
-		cell.Text += " (" + formatDuration(w.DiscardedSeconds)
+		cell := CountCell(w.DiscardedAttempts)
+		cell.Text += " (" + figures.Duration(w.DiscardedSeconds)
 		if w.DiscardedTokens > 0 {
-			cell.Text += ", " + formatPlural(w.DiscardedTokens, "output token")
+			cell.Text += ", " + figures.Plural(w.DiscardedTokens, "output token")
 		}
 		cell.Text += ")"
-		s.addRow("Attempts that were thrown away", cell)
+		s.AddRow("Attempts that were thrown away", cell)
 	}
 
 	if w.RepeatedRequests > 0 {
-		cell := countCell(w.RepeatedRequests) // without what the worker sent in its last second
+		cell := CountCell(w.RepeatedRequests) // without what the worker sent in its last second
 		cell.Text = "at least " + cell.Text
-		s.addRow("Requests sent again after a worker died", cell)
+		s.AddRow("Requests sent again after a worker died", cell)
 	}
 
 	if w.DuplicateTokens > 0 {
-		s.addRow("Output tokens of duplicate answers", countCell(w.DuplicateTokens))
+		s.AddRow("Output tokens of duplicate answers", CountCell(w.DuplicateTokens))
 	}
 
 	if n := w.CutOffAnswers; n > 0 {
-		cell := countCell(n)
+		cell := CountCell(n)
 		if all := int64(b.run.Results.SuccessCount); all >= n {
-			cell.Text += " (" + formatShare(n, all) + " of the answers)"
+			cell.Text += " (" + figures.Share(n, all) + " of the answers)"
 		}
-		s.addRow("Answers cut off at their token limit", cell)
+		s.AddRow("Answers cut off at their token limit", cell)
 	}
 
 	return s
@@ -76,5 +77,5 @@ func isRefusal(cause string) bool { return strings.HasPrefix(describeCause(cause
 
 // percentCell is the cell of a fraction, in percent.
 func percentCell(fraction float64) Cell {
-	return Cell{Text: formatFraction(fraction), Value: new(100 * fraction)}
+	return Cell{Text: figures.Fraction(fraction), Value: new(100 * fraction)}
 }

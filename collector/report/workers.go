@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/promptmill/promptmill/collector/internal/figures"
 	"github.com/promptmill/promptmill/collector/metadata"
 )
 
@@ -32,19 +33,19 @@ func buildWorkers(b *builder) Section {
 		done, rate := unknown, unknown
 		if w.Requests != nil {
 			done = shareCell(*w.Requests, all)
-			rate = figureCell(metadata.Per(float64(*w.Requests), b.run.Results.InferenceTimeSeconds), formatAmount)
+			rate = FigureCell(metadata.Per(float64(*w.Requests), b.run.Results.InferenceTimeSeconds), figures.Amount)
 		}
 
-		s.addRow(w.DisplayName(), figureCell(toFloat(w.Requests), formatInteger), done, rate,
-			figureCell(w.EnergyJoules, formatEnergy),
-			figureCell(meanPower(w), func(p float64) string { return formatInteger(p) + " W" }),
-			figureCell(w.ModelLoadTimeSeconds, formatShort), textCell(gpuNames(w)), textCell(textOrUnknown(w.Platform)))
+		s.AddRow(w.DisplayName(), FigureCell(toFloat(w.Requests), figures.Integer), done, rate,
+			FigureCell(w.EnergyJoules, figures.Energy),
+			FigureCell(meanPower(w), func(p float64) string { return figures.Integer(p) + " W" }),
+			FigureCell(w.ModelLoadTimeSeconds, figures.Short), TextCell(gpuNames(w)), TextCell(textOrUnknown(w.Platform)))
 	}
 
 	if several := listWorkers(b.run.Workers, func(w metadata.Worker) bool {
 		return w.SeveralServers
 	}); len(several) > 0 {
-		s.addNote("The URL of %s leads to more than one server: the memory, slots and load time that one of them reports are left out. Give each with --url to have these.",
+		s.AddNote("The URL of %s leads to more than one server: the memory, slots and load time that one of them reports are left out. Give each with --url to have these.",
 			joinNames(several))
 	}
 
