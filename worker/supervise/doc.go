@@ -1,6 +1,6 @@
 // Package supervise starts a model server and keeps it running: it knows when the server is
-// ready, reads from the log how much memory it has, starts it again when it dies, and leaves
-// none of its processes behind, not even when this process is killed.
+// ready, reads from the log how much memory it has and what its start took so long for, starts it
+// again when it dies, and leaves none of its processes behind, not even when this process is killed.
 //
 //	        Run
 //	         │
@@ -19,5 +19,5 @@
 // A [Process] owns one serverProcess at a time: the leader, which becomes the server, and a
 // guard that kills the server's process group when this process dies. It owns the log file,
 // too, which the server writes by its own descriptor, and from which a memoryReader picks the
-// sizes of weights and cache while the server loads.
+// sizes of weights and cache, and a loadReader the times of the phases, while the server loads.
 package supervise

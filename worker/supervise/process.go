@@ -260,11 +260,17 @@ func (p *Process) runOnce(ctx context.Context) outcome {
 // awaitReady reads the log of the server that was started at begun, until the server is ready
 // or ctx ends.
 func (p *Process) awaitReady(ctx context.Context, log *logFile, begun time.Time) {
-	var reader memoryReader
+	var memory memoryReader
+	var load loadReader
 	for every := p.tuning.poll; ; {
 		err := p.checkReady(ctx)
-		log.readNewLines(reader.parseLine)
-		p.updateStatus(func(s *Status) { s.Memory = reader.Memory })
+		read := time.Since(begun)
+		log.readNewLines(func(line []byte) {
+			memory.parseLine(line)
+			load.parseLine(line, read)
+		})
+		p.updateStatus(func(s *Status) { s.Memory, s.Load = memory.Memory, load.load() })
+
 		if err == nil {
 			took := time.Since(begun)
 			p.updateStatus(func(s *Status) { s.Phase, s.LoadTime = Ready, took })
@@ -328,7 +334,8 @@ func (p *Process) recordStart() {
 		case <-p.restart:
 		default:
 		}
-		s.Phase, s.Starts, s.LoadTime, s.Memory = Loading, s.Starts+1, 0, Memory{}
+		s.Phase, s.Starts = Loading, s.Starts+1
+		s.LoadTime, s.Load, s.Memory = 0, Load{}, Memory{}
 	})
 }
 

@@ -19,6 +19,7 @@ func TestReadyAfterAMoment(t *testing.T) {
 	b := newSupervisedScript(t, `echo "INFO [gpu_model_runner.py:4879] Model loading took 2.5 GiB memory and 60.297843 seconds"
 		sleep 0.1
 		echo "INFO [kv_cache_utils.py:1708] GPU KV cache size: 20,992 tokens" >&2
+		printf 'Fetching 3 files: 100%%|###| 3/3 [00:07<00:00, 2.3s/it]\r'
 		touch up
 		exec sleep 1000`)
 	if got := b.Status(); got.Phase != Stopped || got.Since.IsZero() {
@@ -34,6 +35,10 @@ func TestReadyAfterAMoment(t *testing.T) {
 
 	if want := (Memory{Weights: 5 << 29, KVTokens: 20992}); status.Memory != want {
 		t.Errorf("memory %+v, want %+v", status.Memory, want)
+	}
+
+	if diff := cmp.Diff(newLoad(7, 53.297843, -1, -1, -1), status.Load); diff != "" {
+		t.Errorf("load (-want +got):\n%s", diff)
 	}
 
 	b.cancel()

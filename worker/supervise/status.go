@@ -28,6 +28,8 @@ type Status struct {
 	Starts int
 	// LastExit is the last exit of the server, such as "exit status 1"; empty if it never did.
 	LastExit string
+	// Load has the parts of LoadTime that the last start has logged.
+	Load Load
 	// Memory has the sizes that the last start has logged.
 	Memory Memory
 }
