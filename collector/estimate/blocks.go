@@ -48,10 +48,9 @@ func (s *series) measureSpread() {
 	}
 
 	if k := s.countBlocks(); k >= fewestBlocks {
-		var spread float64
-		spread, s.memory = s.fitSpread()
-		s.noise = spread * math.Sqrt(done/float64(n)*float64(s.block))
-		s.unsure = min(1, spread*tFactor(k)*math.Sqrt((1+s.memory)/(1-s.memory)/float64(k)))
+		s.spread, s.memory = s.fitSpread()
+		s.noise = s.spread * math.Sqrt(done/float64(n)*float64(s.block))
+		s.unsure = min(1, s.spread*tFactor(k)*math.Sqrt((1+s.memory)/(1-s.memory)/float64(k)))
 	}
 }
 
@@ -102,16 +101,18 @@ func (s *series) fitSpread() (spread, memory float64) {
 }
 
 // tFactor makes up for the few blocks that the spread is judged by: the degree of
-// freedom that went into the mean, and Student's 95% point over the normal one
-// (Abramowitz and Stegun 26.7.5). Blocks that overlap are worth half as many again
-// (Meketon and Schmeiser 1984).
+// freedom that went into the mean, and Student's 95% point over the normal one, as the first
+// terms of [StudentT] have it.
 func tFactor(blocks int) float64 {
 	const z = 1.6449
-	k := float64(blocks)
-	v := 1.5 * (k - 1)
+	k, v := float64(blocks), freedom(blocks)
 	t := z + (z*z*z+z)/(4*v) + (5*math.Pow(z, 5)+16*z*z*z+3*z)/(96*v*v)
 	return t / z * math.Sqrt(k/(k-1))
 }
+
+// freedom is the number of degrees of freedom of the spread of blocks. Blocks that overlap are worth half as
+// many again (Meketon and Schmeiser 1984).
+func freedom(blocks int) float64 { return 1.5 * float64(blocks-1) }
 
 // blockWalk draws blocks one after the other, and the same one again as often as they
 // remember.

@@ -6,7 +6,7 @@
 // the tail from when the last request was sent off until the last answer; both
 // cost every job the same, however long it is, but for one that is over within the
 // start-up. What lies between is the steady
-// part, and only its rate is stretched to the length of the job. How far that
+// part, and only its rate, which [RateOf] returns, is stretched to the length of the job. How far that
 // rate is to be trusted is found by resampling blocks of it (see blocks.go), how
 // far the tail is by the longest requests of the one that was seen (see
 // drain.go).
@@ -55,6 +55,10 @@ type Run struct {
 
 	MeanLatency float64 // seconds a request was at the server
 	MaxLatency  float64 // seconds the longest one was
+
+	// CutOff reports that there were more requests to send at the end, as in a run so far or one that was cancelled:
+	// the last points are those of full servers, not of a tail.
+	CutOff bool
 }
 
 // Problem is the reason why no interval can be given.

@@ -234,6 +234,14 @@ func FuzzOf(f *testing.F) {
 			t.Fatalf("not in order: %+v", e)
 		}
 
+		for _, confidence := range []float64{0.9, 0.999} {
+			r := RateOf(run, confidence)
+			if !(0 <= r.Low && r.Low <= r.Median && r.Median <= r.High) || math.IsInf(r.Median, 0) ||
+				r.Problem != e.Problem || (r.Problem != NoProblem) != (r.Median == 0) {
+				t.Fatalf("rate %+v, and estimate %+v", r, e)
+			}
+		}
+
 		if e.Problem != NoProblem && (e.High != 0 || e.Problem != NoSeries && e.Needed <= min(requests, most)) {
 			t.Fatalf("a problem with an interval, or a problem that such a run would solve: %+v", e)
 		}

@@ -31,3 +31,19 @@ func ExampleOf() {
 	// within the interval: true
 	// from 10 requests: too few requests, 100 would do
 }
+
+// A server answers 50 requests/s, a few more in one second and fewer in the next.
+func ExampleRateOf() {
+	run := estimate.Run{Requests: 3000, Concurrency: 100, MeanLatency: 2}
+	for i := range 60 {
+		run.Points = append(run.Points, estimate.Point{Seconds: 1, Done: float64(45 + 10*(i%2)), InFlight: 100})
+	}
+
+	r := estimate.RateOf(run, 0.9)
+	fmt.Printf("about %.0f requests/s\n", r.Median)
+	fmt.Println("within the interval:", r.Low <= r.Median && r.Median <= r.High)
+
+	// Output:
+	// about 50 requests/s
+	// within the interval: true
+}

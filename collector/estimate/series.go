@@ -19,6 +19,7 @@ type series struct {
 
 	rate   float64 // of the steady part, requests per second
 	length float64 // of the steady part, in seconds
+	spread float64 // by how much blocks differ, over their mean
 	unsure float64 // standard deviation of the log of rate
 	noise  float64 // the same of the requests done in a time, times their root
 	block  int     // points that are drawn together
@@ -42,7 +43,7 @@ func newSeries(run Run) *series {
 
 	// All have been sent off once no more are left than can be in flight.
 	end := len(active)
-	for left := 0.0; end > 0 && left+active[end-1].Done <= min(s.concurrency, total); end-- {
+	for left := 0.0; !run.CutOff && end > 0 && left+active[end-1].Done <= min(s.concurrency, total); end-- {
 		left += active[end-1].Done
 	}
 
