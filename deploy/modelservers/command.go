@@ -2,6 +2,7 @@ package modelservers
 
 import (
 	"cmp"
+	"errors"
 	"net"
 	"os"
 	"path"
@@ -173,28 +174,13 @@ func readScript(script string) (list []simpleCommand) {
 		return []simpleCommand{{words: strings.Fields(script)}}
 	}
 
-	cfg := &expand.Config{Env: expand.ListEnviron(os.Environ()...)}
 	syntax.Walk(file, func(node syntax.Node) bool {
 		call, ok := node.(*syntax.CallExpr)
 		if !ok {
 			return true
 		}
 
-		c := simpleCommand{set: map[string]string{}}
-		for _, a := range call.Assigns {
-			if value, err := expand.Literal(cfg, a.Value); err == nil && a.Name != nil {
-				c.set[a.Name.Value] = value
-			}
-		}
-
-		for _, word := range call.Args {
-			fields, err := expand.Fields(cfg, word)
-			if err != nil { // the output of a command, for example
-				continue
-			}
-			c.words = append(c.words, fields...)
-		}
-
+		c := readCall(call)
 		if inner := c.shellScript(); inner != "" {
 			list = append(list, readScript(inner)...)
 		} else if len(c.words) > 0 {
@@ -205,6 +191,33 @@ func readScript(script string) (list []simpleCommand) {
 	})
 
 	return list
+}
+
+// readCall returns a simple command of a script, expanded as the shell would.
+func readCall(call *syntax.CallExpr) simpleCommand {
+	cfg := &expand.Config{
+		Env: expand.ListEnviron(os.Environ()...),
+		ProcSubst: func(*syntax.ProcSubst) (string, error) {
+			return "", errors.New("no process is started to read a command")
+		},
+	}
+
+	c := simpleCommand{set: map[string]string{}}
+	for _, a := range call.Assigns {
+		if value, err := expand.Literal(cfg, a.Value); err == nil && a.Name != nil {
+			c.set[a.Name.Value] = value
+		}
+	}
+
+	for _, word := range call.Args {
+		fields, err := expand.Fields(cfg, word)
+		if err != nil { // the output of a command, for example
+			continue
+		}
+		c.words = append(c.words, fields...)
+	}
+
+	return c
 }
 
 // shellScript returns the script that a shell gets with -c, or "".

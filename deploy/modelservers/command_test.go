@@ -55,6 +55,7 @@ func TestCommandURL(t *testing.T) {
 		"docker run -p 127.0.0.1:8001:8000 vllm/vllm-openai --port 8000":          "8001",
 		"docker run --network host vllm/vllm-openai --port 8004":                  "8004",
 		"vllm serve m --port $(cat port)":                                         "8000",
+		"vllm serve m --config <(cat config.yaml) --port 8123":                    "8123",
 		"vllm serve 'm --port 8123":                                               "8123", // the shell will refuse it
 		"promptmill sim --sim-flavour ollama --listen 127.0.0.1:11434 --model m ": "11434",
 	} {
