@@ -23,6 +23,9 @@ type Parser struct {
 	endpoint string
 	// override reports that the model replaces the model that a line names.
 	override bool
+	// asGiven reports that bodies stay as they are: the model and the fields are not added, and a line need not
+	// name a model.
+	asGiven bool
 	// modelMember is `"model":"NAME"`.
 	modelMember []byte
 	set         []setMember
@@ -157,6 +160,10 @@ func (p *Parser) Parse(line []byte) (r proto.Request, model string, err *LineErr
 
 	if jsonscan.TooDeep(r.Body) {
 		return r, "", &LineError{Fault: FaultTooDeep}
+	}
+
+	if p.asGiven {
+		return r, string(jsonscan.Text(f.model)), nil
 	}
 
 	model, r.Body, err = p.completeBody(r.Body, f.model)

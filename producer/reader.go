@@ -63,6 +63,8 @@ type Reader struct {
 	at      proto.Checkpoint
 	in      io.Closer
 	lines   *jsonl.Reader
+	// line is the line that was read last, as it stands in the file; of rows it is not set.
+	line []byte
 	// filler bounds the text of lines. Nil: nothing does.
 	filler *fillerReader
 	idBuf  []byte
@@ -262,7 +264,7 @@ func (r *Reader) nextLine(item *Item) error {
 		return r.selection.checkContext(r.ctx)
 	}
 
-	item.File, item.Line = file, number
+	item.File, item.Line, r.line = file, number, line
 	if err != nil {
 		item.Err = &LineError{Fault: FaultTooLong}
 	} else {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 
-	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
@@ -92,11 +91,9 @@ func formatPlace(file string, number, textLine int, isRow bool) string {
 }
 
 // findEarlierLines completes the duplicates with the lines that had their custom_ids first.
-// repeated are the custom_ids of those among Lines, by their index there. It reads the input
+// repeated are the custom_ids of those among Lines, by their index there. lines reads the input
 // again, up to the last of these.
-func (r *Report) findEarlierLines(
-	ctx context.Context, source Source, s proto.Settings, repeated map[int][16]byte,
-) error {
+func (r *Report) findEarlierLines(ctx context.Context, lines *Reader, repeated map[int][16]byte) error {
 	type duplicates struct {
 		examples []*Problem
 		lines    []*RefusedLine
@@ -126,12 +123,6 @@ func (r *Report) findEarlierLines(
 		d := find(key)
 		d.lines = append(d.lines, &r.Lines[i])
 	}
-
-	lines, err := NewReader(ctx, source, s, nil)
-	if err != nil {
-		return err
-	}
-	defer lines.Close()
 
 	for len(wanted) > 0 {
 		item, err := lines.Next()

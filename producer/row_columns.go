@@ -24,7 +24,7 @@ func RowColumns(ctx context.Context, source Source, m proto.Manifest) ([]table.C
 	var set columnSet
 
 	for i := range source.Files {
-		t, err := source.openTable(ctx, i, m.Settings.Rows.Table)
+		t, err := source.OpenTable(ctx, i, m.Settings.Rows.Table)
 		if err != nil {
 			return nil, err
 		}

@@ -20,6 +20,8 @@ type rowReader struct {
 	columns []string
 	// table is the current file. Nil: none is open.
 	table table.Reader
+	// row is the row that was read last.
+	row table.Row
 	// renderer is nil if the file has no columns, and so no rows.
 	renderer *prompt.Renderer
 	// unseen are the errors of columns that no row of the files so far has. Nil: no file was read.
@@ -47,7 +49,7 @@ func describeTemplate(ctx context.Context, source Source, s proto.Settings, othe
 		return otherwise
 	}
 
-	t, err := source.openTable(ctx, 0, s.Rows.Table)
+	t, err := source.OpenTable(ctx, 0, s.Rows.Table)
 	if err != nil {
 		return otherwise
 	}
@@ -140,7 +142,7 @@ func (r *Reader) nextRow(item *Item) error {
 		isRow:    true,
 	}
 
-	rows.line = rows.line[:0]
+	rows.line, rows.row = rows.line[:0], row
 	if isWrong {
 		item.Line, item.TextLine = wrong.Number, wrong.Line
 		item.Err = &LineError{Fault: FaultRow, Detail: wrong.Message}

@@ -101,7 +101,7 @@ func (r *RowReader) Next() (Row, error) {
 		}
 
 		r.row++
-		if hashRow(r.row) > r.most {
+		if HashRow(r.row) > r.most {
 			continue
 		}
 
@@ -154,13 +154,13 @@ func (r *RowReader) openFile() (err error) {
 		return fmt.Errorf("%w: it has %d requests, and had %d", proto.ErrInputChanged, r.index, r.run.Input.Requests)
 	}
 
-	r.table, err = r.source.openTable(r.ctx, r.file, r.run.Settings.Rows.Table)
+	r.table, err = r.source.OpenTable(r.ctx, r.file, r.run.Settings.Rows.Table)
 
 	return err
 }
 
-// openTable opens the i-th file of the source as a table.
-func (s Source) openTable(ctx context.Context, i int, t proto.Table) (table.Reader, error) {
+// OpenTable opens the i-th file of the source as a table.
+func (s Source) OpenTable(ctx context.Context, i int, t proto.Table) (table.Reader, error) {
 	return table.Open(ctx, s.tableConfig(i, t))
 }
 

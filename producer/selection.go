@@ -44,7 +44,7 @@ func (s *selection) next() bool {
 	if s.isCounting {
 		return false
 	}
-	return s.sample == 0 || hashRow(s.passed) <= s.most
+	return s.sample == 0 || HashRow(s.passed) <= s.most
 }
 
 // checkContext returns the error of ctx once in a while: many rows may not be chosen.
@@ -55,9 +55,9 @@ func (s *selection) checkContext(ctx context.Context) error {
 	return nil
 }
 
-// hashRow returns the hash by which a row, counted from 1, is chosen: the finalizer of
-// SplitMix64 (Steele, Lea and Flood, 2014). No two rows have the same.
-func hashRow(row int) uint64 {
+// HashRow returns the hash by which a row, counted from 1, is chosen for a sample: the rows with the smallest
+// hashes are. It is the finalizer of SplitMix64 (Steele, Lea and Flood, 2014). No two rows have the same.
+func HashRow(row int) uint64 {
 	z := uint64(row) * 0x9e3779b97f4a7c15
 	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
 	z = (z ^ z>>27) * 0x94d049bb133111eb
@@ -74,7 +74,7 @@ func findLargestHash(sample, rows int) uint64 {
 	const bits = 16
 	var counts [1 << bits]int
 	for row := range rows {
-		counts[hashRow(row+1)>>(64-bits)]++
+		counts[HashRow(row+1)>>(64-bits)]++
 	}
 
 	bucket, left := 0, sample
@@ -84,7 +84,7 @@ func findLargestHash(sample, rows int) uint64 {
 
 	var hashes []uint64
 	for row := range rows {
-		if h := hashRow(row + 1); int(h>>(64-bits)) == bucket {
+		if h := HashRow(row + 1); int(h>>(64-bits)) == bucket {
 			hashes = append(hashes, h)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/promptmill/promptmill/producer/inputfile"
 	"github.com/promptmill/promptmill/producer/table"
@@ -35,121 +36,220 @@ var ErrNoRows = errors.New("no rows in the input")
 func Validate(
 	ctx context.Context, source Source, s proto.Settings, progress func(requests int, bytes int64),
 ) (in proto.Input, report Report, err error) {
-	in.Models = map[string]int{}
-	if in.Files, err = source.Describe(ctx); err != nil {
-		return in, report, err
+	v := newValidation(source, s, progress)
+	err = v.run(ctx)
+
+	return v.in, v.report, err
+}
+
+// validation reads an input once and checks each of its lines or rows.
+type validation struct {
+	source   Source
+	settings proto.Settings
+	progress func(requests int, bytes int64)
+	// columns are columns that are read besides those of the templates.
+	columns []string
+	// visit is called with each good request, which is as it stands in the input then. Nil: the requests are
+	// described as they will be sent.
+	visit func(Original) error
+
+	reader  *Reader
+	counted *countingWriter
+
+	// hasIDs reports that custom_ids may be there twice, and seen has those that were there.
+	hasIDs bool
+	seen   map[[16]byte]struct{}
+	// repeated are the requests that have the custom_id of an earlier one, and repeatedLines their custom_ids, by
+	// their index in report.Lines.
+	repeated      []uint32
+	repeatedLines map[int][16]byte
+
+	sampling parameters
+	in       proto.Input
+	report   Report
+}
+
+// newValidation returns a validation of an input.
+func newValidation(source Source, s proto.Settings, progress func(requests int, bytes int64)) *validation {
+	return &validation{
+		source:        source,
+		settings:      s,
+		progress:      progress,
+		hasIDs:        s.Rows == nil || s.Rows.CustomID != "",
+		seen:          map[[16]byte]struct{}{},
+		repeatedLines: map[int][16]byte{},
+		in:            proto.Input{Models: map[string]int{}},
+	}
+}
+
+// run reads the input.
+func (v *validation) run(ctx context.Context) (err error) {
+	if v.in.Files, err = v.source.Describe(ctx); err != nil {
+		return err
 	}
 
-	source.Validated = in.Files // what is read again must be the same
+	v.source.Validated = v.in.Files // what is read again must be the same
 
 	sum := sha256.New()
-	counted := &countingWriter{ctx: ctx, w: sum}
-	r, err := NewReader(ctx, source, s, counted)
+	v.counted = &countingWriter{ctx: ctx, w: sum}
+	if v.reader, err = v.openReader(ctx, v.counted); err != nil {
+		return err
+	}
+	defer v.reader.Close()
+
+	if v.settings.Rows != nil {
+		v.reader.noteTables(v.in.Files, v.counted)
+	}
+
+	if err := v.readRequests(ctx); err != nil {
+		return err
+	}
+
+	if err := v.checkEnd(ctx); err != nil {
+		return err
+	}
+
+	v.in.Bytes = v.counted.n
+	v.in.SHA256 = hex.EncodeToString(sum.Sum(nil))
+	v.in.Invalid = v.report.Count
+	v.in.DuplicateIDs = proto.FormatIndexes(v.repeated)
+	v.in.Parameters = v.sampling.byName()
+
+	return nil
+}
+
+// openReader opens a reader of the input.
+func (v *validation) openReader(ctx context.Context, tee io.Writer) (*Reader, error) {
+	r, err := NewReader(ctx, v.source, v.settings, tee)
 	if err != nil {
-		return in, report, err
-	}
-	defer r.Close()
-
-	if s.Rows != nil {
-		r.noteTables(in.Files, counted)
+		return nil, err
 	}
 
-	hasIDs := s.Rows == nil || s.Rows.CustomID != ""
-	seen := map[[16]byte]struct{}{}
-	var repeated []uint32
-	repeatedLines := map[int][16]byte{} // the custom_ids of duplicates, by their index in report.Lines
-	var sampling parameters
+	r.parser.asGiven = v.visit != nil
+	if r.rows != nil && r.rows.columns != nil {
+		r.rows.columns = append(slices.Clip(r.rows.columns), v.columns...)
+	}
+
+	return r, nil
+}
+
+// readRequests reads and checks the requests, until there are too many bad ones.
+func (v *validation) readRequests(ctx context.Context) error {
 	for {
-		item, err := r.Next()
+		item, err := v.reader.Next()
 		if errors.Is(err, io.EOF) {
-			break
+			return nil
 		}
 		if err != nil {
-			return in, report, err
+			return err
 		}
 
-		if hasIDs {
-			key := HashID(item.CustomID)
-			if _, ok := seen[key]; ok && item.Err == nil {
-				item.Err = &LineError{
-					Fault:    FaultDuplicateID,
-					Param:    FaultDuplicateID.member(),
-					IsRow:    item.isRow,
-					TextLine: item.TextLine,
-				}
-
-				item.refuse()
-				repeated = append(repeated, item.Index)
-
-				if len(report.Lines) < MaxLines {
-					repeatedLines[len(report.Lines)] = key
-				}
-			}
-
-			if item.Err == nil || s.SkipInvalid { // else nothing will be sent
-				seen[key] = struct{}{}
-			}
+		if v.hasIDs {
+			v.checkID(&item)
 		}
 
-		in.Requests++
-		in.Digest.Add(item.Index, item.CustomID, item.Hash())
+		v.in.Requests++
 
 		if item.Err != nil {
-			report.add(item)
-			if report.Count == MaxBad && !s.SkipInvalid {
-				break
+			v.report.add(item)
+			if v.report.Count == MaxBad && !v.settings.SkipInvalid {
+				return nil
 			}
-		} else {
-			in.Models[item.Model]++
-			if len(in.Models) > MaxModels {
-				return in, report, fmt.Errorf("%s: the input names more than %d models",
-					item.Place(), MaxModels)
-			}
-			sampling.countRequest(r.parser.parameters)
 		}
 
-		if in.Requests%4096 == 0 {
+		if err := v.takeRequest(item); err != nil {
+			return err
+		}
+
+		if v.in.Requests%4096 == 0 {
 			if err := ctx.Err(); err != nil {
-				return in, report, err
+				return err
 			}
-			if progress != nil {
-				progress(in.Requests, counted.n)
+			if v.progress != nil {
+				v.progress(v.in.Requests, v.counted.n)
 			}
 		}
 	}
+}
+
+// checkID refuses an item with the custom_id of an earlier one.
+func (v *validation) checkID(item *Item) {
+	key := HashID(item.CustomID)
+	if _, ok := v.seen[key]; ok && item.Err == nil {
+		item.Err = &LineError{
+			Fault:    FaultDuplicateID,
+			Param:    FaultDuplicateID.member(),
+			IsRow:    item.isRow,
+			TextLine: item.TextLine,
+		}
+
+		item.refuse()
+		v.repeated = append(v.repeated, item.Index)
+
+		if len(v.report.Lines) < MaxLines {
+			v.repeatedLines[len(v.report.Lines)] = key
+		}
+	}
+
+	if item.Err == nil || v.settings.SkipInvalid { // else nothing will be sent
+		v.seen[key] = struct{}{}
+	}
+}
+
+// takeRequest visits a good request, or counts any request in the description of the input.
+func (v *validation) takeRequest(item Item) error {
+	isGood := item.Err == nil
+	switch {
+	case v.visit != nil && isGood:
+		return v.visit(v.reader.original(item))
+	case v.visit != nil:
+		return nil
+	}
+
+	v.in.Digest.Add(item.Index, item.CustomID, item.Hash())
+
+	if isGood {
+		v.sampling.countRequest(v.reader.parser.parameters)
+		v.in.Models[item.Model]++
+	}
+
+	if len(v.in.Models) > MaxModels {
+		return fmt.Errorf("%s: the input names more than %d models", item.Place(), MaxModels)
+	}
+
+	return nil
+}
+
+// checkEnd checks what can be known only once all requests were read.
+func (v *validation) checkEnd(ctx context.Context) (err error) {
+	s := v.settings
 
 	switch {
-	case in.Requests == 0 && s.Rows != nil:
-		return in, report, ErrNoRows
-	case in.Requests == 0:
-		return in, report, ErrEmpty
+	case v.in.Requests == 0 && s.Rows != nil:
+		return ErrNoRows
+	case v.in.Requests == 0:
+		return ErrEmpty
 	}
 
-	if len(repeated) > 0 && !s.SkipInvalid {
-		if err := report.findEarlierLines(ctx, source, s, repeatedLines); err != nil {
-			return in, report, err
+	if len(v.repeated) > 0 && !s.SkipInvalid {
+		lines, err := v.openReader(ctx, nil)
+		if err != nil {
+			return err
+		}
+		defer lines.Close()
+
+		if err := v.report.findEarlierLines(ctx, lines, v.repeatedLines); err != nil {
+			return err
 		}
 	}
 
 	if s.Limit == 0 && s.Sample == 0 { // else other rows may have it
-		if err := r.checkSeen(); err != nil {
-			return in, report, err
-		}
+		return v.reader.checkSeen()
 	}
 
-	if s.Limit > 0 || s.Sample > 0 {
-		if in.Rows, err = r.countAll(); err != nil {
-			return in, report, err
-		}
-	}
+	v.in.Rows, err = v.reader.countAll()
 
-	in.Bytes = counted.n
-	in.SHA256 = hex.EncodeToString(sum.Sum(nil))
-	in.Invalid = report.Count
-	in.DuplicateIDs = proto.FormatIndexes(repeated)
-	in.Parameters = sampling.byName()
-
-	return in, report, nil
+	return err
 }
 
 // noteTables notes in files, while they are read, how they are read and how much text each has.
@@ -246,7 +346,7 @@ func sumFiles(ctx context.Context, source Source, s proto.Settings) (string, []i
 // hasParquet reports whether one of the files is Parquet.
 func hasParquet(ctx context.Context, source Source, s proto.Settings) (bool, error) {
 	for i := range source.Files {
-		t, err := source.openTable(ctx, i, s.Rows.Table)
+		t, err := source.OpenTable(ctx, i, s.Rows.Table)
 		if err != nil {
 			return false, err
 		}

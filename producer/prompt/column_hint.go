@@ -42,7 +42,7 @@ func namesOf(columns []table.Column) (names []string) {
 // hintForColumn returns the hint for the name of a column that the table does not have. format
 // formats the name of a column in the hint.
 func hintForColumn(name string, names []string, format func(name string) string) string {
-	nearest := nearestName(name, names, max(1, len(name)/3))
+	nearest := NearestName(name, names)
 	switch {
 	case nearest != "":
 		return fmt.Sprintf("did you mean %s?", format(nearest))
@@ -189,6 +189,12 @@ func newSameError(text string, names []string) *TemplateError {
 	}
 
 	return e
+}
+
+// NearestName returns the one of the names that was probably meant with a name that is none of them; empty if none
+// is near.
+func NearestName(name string, names []string) string {
+	return nearestName(name, names, max(1, len(name)/3))
 }
 
 // nearestName returns the name that is most like a name, empty if none is as near as most edits.
