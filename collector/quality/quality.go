@@ -47,6 +47,9 @@ type Quality struct {
 	// Characters is the mean length of the answers in characters, and Empty the number of answers without text.
 	Characters float64 `json:"characters"`
 	Empty      int     `json:"empty"`
+	// Data is the number of answers that are embeddings or rankings: they have no text, and count nowhere else but in
+	// Requests.
+	Data int `json:"data,omitempty"`
 }
 
 // Share is a part of a number of requests, with its 90 % interval (Wilson 1927).
@@ -70,11 +73,15 @@ type Score struct {
 type Comparison struct {
 	// Common is the number of these requests.
 	Common int `json:"common"`
-	// Agreement is the share of them whose answers are the same; nil: unknown.
+	// Agreement is the share of those that both have answered with a text whose answers are the same: the same text but
+	// for white space around it, of runs with a schema the same JSON value, and with [Number] the same number. Nil:
+	// there are none.
 	Agreement *Share `json:"agreement,omitempty"`
-	// Difference is the mean right or score of the first run less that of the second, by the same requests, with its
-	// 90 % interval; nil: neither is known.
+	// Difference is the mean of the first run less that of the second, by the same requests, with its 90 % interval;
+	// nil: the answers were not judged. By says of what: of right answers, else of scores, else of matches of the
+	// schema.
 	Difference *Difference `json:"difference,omitempty"`
+	By         Measure     `json:"by,omitempty"`
 }
 
 // Difference is a difference of two means over the same requests, with its 90 % interval.

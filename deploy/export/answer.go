@@ -70,15 +70,11 @@ func (p *answerParser) parse(line outputLine) ([]table.Value, error) {
 
 // answerValue returns the value of an answer.
 func answerValue(o openai.Output) table.Value {
-	switch {
-	case len(o.Text) > 0:
-		return textValue(o.Text)
-	case o.Calls != nil:
-		return textValue(o.Calls)
-	case o.Data != nil:
+	switch answer := o.Answer(); {
+	case len(answer) == 0 && o.Data != nil:
 		return table.Value{Kind: table.KindJSON, Text: o.Data}
-	case o.Text != nil: // a model may end at once
-		return textValue(o.Text)
+	case answer != nil:
+		return textValue(answer)
 	}
 
 	return table.Value{}

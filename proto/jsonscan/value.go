@@ -133,3 +133,14 @@ func Count(raw []byte) int64 {
 
 	return max(0, n)
 }
+
+// Canonical returns a JSON value in the one form that all its spellings have: without white space, members in the order
+// of their names (RFC 8785). Integers keep all their digits. Errors are of the syntax; a name that an object has twice
+// is one.
+func Canonical(value []byte) ([]byte, error) {
+	v := jsontext.Value(bytes.Clone(value))
+	if err := v.Canonicalize(jsontext.CanonicalizeRawInts(false)); err != nil {
+		return nil, err
+	}
+	return v, nil
+}

@@ -23,6 +23,15 @@ type Output struct {
 	Usage Usage
 }
 
+// Answer returns the text of the output or, without one, its tool calls; nil if it has neither. A model may end at once:
+// then the text is empty.
+func (o Output) Answer() []byte {
+	if len(o.Text) == 0 && o.Calls != nil {
+		return o.Calls
+	}
+	return o.Text
+}
+
 // ReadOutput reads the output out of the body of an answer of any endpoint. Members of a wrong form
 // count as missing. The parts may be parts of the body. Errors are the scanner's.
 func ReadOutput(s *jsonscan.Scanner, body []byte) (Output, error) {

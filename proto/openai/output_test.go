@@ -61,6 +61,26 @@ func TestReadOutput(t *testing.T) {
 	}
 }
 
+// Calls stand for a text that is not there or empty.
+func TestAnswerOfOutput(t *testing.T) {
+	t.Parallel()
+
+	for _, tt := range []struct {
+		output openai.Output
+		want   []byte
+	}{
+		{openai.Output{}, nil},
+		{openai.Output{Text: []byte{}}, []byte{}},
+		{openai.Output{Text: []byte("a")}, []byte("a")},
+		{openai.Output{Text: []byte{}, Calls: []byte("[1]")}, []byte("[1]")},
+		{openai.Output{Data: []byte("[1]")}, nil},
+	} {
+		if diff := cmp.Diff(tt.want, tt.output.Answer()); diff != "" {
+			t.Errorf("%+v (-want +got):\n%s", tt.output, diff)
+		}
+	}
+}
+
 // Whatever a server sends: an output that is read out of JSON is JSON, and the text of a plain chat completion is
 // the one that encoding/json reads.
 func FuzzReadOutput(f *testing.F) {
