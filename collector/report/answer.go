@@ -77,12 +77,12 @@ func describeFailed(run *metadata.Run) string {
 	case len(causes) == 0:
 		return text
 	case len(causes) > 1:
-		text += fmt.Sprintf(", mostly with %s (%s)", describeCause(causes[0]),
+		text += fmt.Sprintf(", mostly with %s (%s)", DescribeCause(causes[0]),
 			figures.Count(run.Results.Failures[causes[0]]))
 	case failed == 1:
-		text += " with " + describeCause(causes[0])
+		text += " with " + DescribeCause(causes[0])
 	default:
-		text += ", all with " + describeCause(causes[0])
+		text += ", all with " + DescribeCause(causes[0])
 	}
 
 	if message := firstSentence(findFailure(run, causes[0]).Message); message != "" {

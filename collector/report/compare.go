@@ -354,17 +354,17 @@ func (c *comparison) buildMachines() Section {
 		r := n.Run.Results
 
 		return []Cell{
-			workers, KnownCell(listGPUs(n.Run)), FigureCell(r.ModelLoadTimeSeconds, figures.Short),
-			FigureCell(toFloat(maxWeights(n.Run)), figures.Size),
-			FigureCell(toFloat(maxMemoryUsed(n.Run)), figures.Size),
+			workers, KnownCell(ListCards(n.Run)), FigureCell(r.ModelLoadTimeSeconds, figures.Short),
+			FigureCell(toFloat(ModelSize(n.Run)), figures.Size),
+			FigureCell(toFloat(PeakMemory(n.Run)), figures.Size),
 			FigureCell(r.JoulesPer1000OutputTokens, figures.Amount), KnownCell(n.Run.Platform),
 			TextCell(formatDate(n.Run.Timestamp)), TextCell(n.displayName()),
 		}
 	})
 }
 
-// listGPUs are the cards of all workers of a run.
-func listGPUs(run *metadata.Run) string {
+// ListCards are the cards of all workers of a run.
+func ListCards(run *metadata.Run) string {
 	var all metadata.Worker
 	seen := map[string]bool{} // several workers may see a card
 	for _, w := range run.Workers {

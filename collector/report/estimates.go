@@ -122,7 +122,7 @@ func estimateCosts(run *metadata.Run, p Prices, requests int) []Cell {
 		energy = p.moneyCell(scale(energyCost(run.Results.EnergyJoules, *p.KWh)))
 	}
 	if p.In != nil || p.Out != nil {
-		api = p.moneyCell(scale(tokenCost(run.Results, p)))
+		api = p.moneyCell(scale(p.OfTokens(run.Results)))
 	}
 
 	return []Cell{energy, api}
@@ -198,17 +198,10 @@ func explainNoEstimate(b *builder) string {
 
 // isOrAre begins a sentence about a number of requests; small numbers are words there.
 func isOrAre(n int64) string {
-	small := []string{
-		"No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten", "Eleven", "Twelve",
-	}
-	switch {
-	case n == 1:
+	if n == 1 {
 		return "One request is"
-	case n < int64(len(small)):
-		return small[n] + " requests are"
 	}
-
-	return figures.Count(n) + " requests are"
+	return upperFirst(figures.Word(n)) + " requests are"
 }
 
 // speedInterval returns how much faster run is than the baseline, in requests per second:

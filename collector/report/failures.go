@@ -26,12 +26,12 @@ func buildFailures(b *builder) Section {
 	}}
 	for i, cause := range sortedByCount(r.Failures) {
 		n, detail := r.Failures[cause], findFailure(b.run, cause)
-		s.AddRow(describeCause(cause), CountCell(n), shareCell(n, int64(countRequests(b.run))),
+		s.AddRow(DescribeCause(cause), CountCell(n), shareCell(n, int64(countRequests(b.run))),
 			KnownCell(detail.Message), KnownCell(detail.CustomID))
 
 		if file := b.run.Test.ErrorFile; file != nil && *file != "" && i < shownCommands {
 			s.Commands = append(s.Commands, Command{
-				Why:  fmt.Sprintf("Show %s with %s", formatFailedCount(n), describeCause(cause)),
+				Why:  fmt.Sprintf("Show %s with %s", formatFailedCount(n), DescribeCause(cause)),
 				Line: showFailures(*file, cause),
 			})
 		}

@@ -32,7 +32,9 @@ func (r *Report) Markdown(w io.Writer) error {
 	}
 
 	for _, s := range r.Sections {
-		s.writeMarkdown(&b)
+		if len(s.Rows)+len(s.Commands) > 0 || s.Picture == "" {
+			s.writeMarkdown(&b)
+		}
 	}
 
 	if len(r.Next) > 0 {

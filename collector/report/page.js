@@ -4,6 +4,27 @@
   // A folded part that is not printed would be lost.
   addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((d) => { d.open = true }))
 
+  // Each command line can be copied. Pages from another machine without TLS have no clipboard: there it is selected.
+  document.querySelectorAll("pre").forEach((pre) => {
+    const copy = document.createElement("button")
+    copy.type = "button"
+    copy.className = "copy"
+    copy.textContent = "Copy"
+    copy.setAttribute("aria-label", "Copy the command")
+    copy.addEventListener("click", async () => {
+      let done = false
+      try {
+        await navigator.clipboard.writeText(pre.textContent)
+        done = true
+      } catch {
+        getSelection().selectAllChildren(pre)
+      }
+      copy.textContent = done ? "Copied" : "Selected"
+      copy.setAttribute("aria-label", done ? "Copied" : "Selected: copy it by keyboard")
+    })
+    pre.before(copy)
+  })
+
   const source = document.getElementById("data")
   if (!source) return
 

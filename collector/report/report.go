@@ -7,6 +7,7 @@ package report
 import (
 	"cmp"
 	"fmt"
+	"html/template"
 	"slices"
 	"strings"
 	"time"
@@ -70,6 +71,9 @@ type Section struct {
 
 	Form   Form `json:"-"` // how the page shows the table
 	Folded bool `json:"-"` // on the page, until one opens it
+	// Picture is a drawing that the page shows above the table: elements of SVG without styles of their own. A section
+	// of a picture alone is on no other form of the report.
+	Picture template.HTML `json:"-"`
 }
 
 // Form is the way in which a page shows a table.
@@ -194,7 +198,7 @@ func Build(run *metadata.Run, o Options) *Report {
 // AddSection adds what is known of a section, if there is any.
 func (r *Report) AddSection(s Section) {
 	s.leaveOutUnknown()
-	if len(s.Rows)+len(s.Notes) == 0 {
+	if len(s.Rows)+len(s.Notes)+len(s.Commands) == 0 && s.Picture == "" {
 		return
 	}
 

@@ -25,9 +25,9 @@ func sumCounts(counts map[string]int64) (n int64) {
 	return n
 }
 
-// describeCause is a cause in words: that which is a number, or http_ and a number, is a
+// DescribeCause is a cause in words: that which is a number, or http_ and a number, is a
 // status of HTTP.
-func describeCause(cause string) string {
+func DescribeCause(cause string) string {
 	status := strings.TrimPrefix(cause, "http_")
 	if n, err := strconv.Atoi(status); err == nil && n >= 100 && n <= 599 {
 		return "HTTP " + status
@@ -78,7 +78,7 @@ func buildAttempts(b *builder) Section {
 	}
 
 	for _, why := range sortedByCount(r.AttemptFailures) {
-		s.AddRow("Attempts repeated after "+describeCause(why), CountCell(r.AttemptFailures[why]),
+		s.AddRow("Attempts repeated after "+DescribeCause(why), CountCell(r.AttemptFailures[why]),
 			shareCell(r.AttemptFailures[why], max(r.Attempts, r.AttemptFailures[why])))
 	}
 

@@ -151,7 +151,7 @@ func buildCosts(b *builder) Section {
 	}
 
 	if p.In != nil || p.Out != nil {
-		s.AddRow("The same tokens at an API", p.moneyCell(tokenCost(r, p)))
+		s.AddRow("The same tokens at an API", p.moneyCell(p.OfTokens(r)))
 		s.AddNote("API prices per million tokens: %s for input, %s for output.", p.formatPrice(p.In), p.formatPrice(p.Out))
 	}
 
@@ -169,8 +169,9 @@ func energyCost(joules *float64, perKWh float64) *float64 {
 	return new(*joules / figures.JoulesPerKWh * perKWh)
 }
 
-// tokenCost returns the price of the tokens. An unknown price counts as 0.
-func tokenCost(r metadata.Results, p Prices) *float64 {
+// OfTokens returns the price of the tokens of a run at an API; nil: their number is not known. An unknown price counts
+// as 0.
+func (p Prices) OfTokens(r metadata.Results) *float64 {
 	if r.PromptTokens == nil || r.CompletionTokens == nil {
 		return nil
 	}

@@ -239,7 +239,7 @@ func concludeRepeatedAttempts(b *builder) string {
 		return ""
 	}
 	return fmt.Sprintf("%s of the attempts had to be repeated, mostly after %s.",
-		figures.Share(again, r.Attempts), describeCause(sortedByCount(r.AttemptFailures)[0]))
+		figures.Share(again, r.Attempts), DescribeCause(sortedByCount(r.AttemptFailures)[0]))
 }
 
 // concludeLoadTime: loading the model took longer than the requests.

@@ -89,7 +89,7 @@ func costTile(b *builder) (name string, figure, detail Cell) {
 		energy = energyCost(b.run.Results.EnergyJoules, *p.KWh)
 	}
 	if p.In != nil || p.Out != nil {
-		api = tokenCost(b.run.Results, p)
+		api = p.OfTokens(b.run.Results)
 	}
 
 	switch {
@@ -141,16 +141,16 @@ func answeredCell(run *metadata.Run) Cell {
 	return shareCell(int64(run.Results.SuccessCount), int64(countRequests(run)))
 }
 
-// maxWeights returns the memory of the model's weights, at the worker with the most.
-func maxWeights(run *metadata.Run) (most *int64) {
+// ModelSize returns the memory of the model's weights, at the worker with the most.
+func ModelSize(run *metadata.Run) (most *int64) {
 	for _, w := range run.Workers {
 		most = metadata.Most(most, w.MemoryBytes.Weights)
 	}
 	return most
 }
 
-// maxMemoryUsed is the most memory that was in use on all cards together.
-func maxMemoryUsed(run *metadata.Run) (most *int64) {
+// PeakMemory is the most memory that was in use on all cards together.
+func PeakMemory(run *metadata.Run) (most *int64) {
 	if run.Series != nil {
 		for _, m := range run.Series.MemoryUsedBytes {
 			most = metadata.Most(most, m)
@@ -226,8 +226,8 @@ func buildComparison(b *builder) Section {
 	row("p99 latency, end to end (ms)", p99Of(now.LatencySeconds), p99Of(then.LatencySeconds), figures.Milliseconds)
 	row("Energy per 1,000 output tokens (J)",
 		now.JoulesPer1000OutputTokens, then.JoulesPer1000OutputTokens, figures.Amount)
-	row("Model size", toFloat(maxWeights(b.run)), toFloat(maxWeights(b.Baseline)), figures.Size)
-	row("GPU memory", toFloat(maxMemoryUsed(b.run)), toFloat(maxMemoryUsed(b.Baseline)), figures.Size)
+	row("Model size", toFloat(ModelSize(b.run)), toFloat(ModelSize(b.Baseline)), figures.Size)
+	row("GPU memory", toFloat(PeakMemory(b.run)), toFloat(PeakMemory(b.Baseline)), figures.Size)
 
 	switch known, same := compareInputs(b.run, b.Baseline); {
 	case !known:

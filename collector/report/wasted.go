@@ -73,7 +73,7 @@ func lostTokensCell(r metadata.Results) Cell {
 }
 
 // isRefusal reports whether a cause is a status of HTTP, for which a model server generates no tokens.
-func isRefusal(cause string) bool { return strings.HasPrefix(describeCause(cause), "HTTP ") }
+func isRefusal(cause string) bool { return strings.HasPrefix(DescribeCause(cause), "HTTP ") }
 
 // percentCell is the cell of a fraction, in percent.
 func percentCell(fraction float64) Cell {

@@ -38,6 +38,17 @@ func Plural(n int64, thing string) string {
 	return Count(n) + " " + thing + "s"
 }
 
+// Word writes a whole number as a sentence has it: small ones as words.
+func Word(n int64) string {
+	small := []string{
+		"no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+	}
+	if n >= 0 && n < int64(len(small)) {
+		return small[n]
+	}
+	return Count(n)
+}
+
 // Fixed writes a number with a fixed count of decimals.
 func Fixed(v float64, decimals int) string {
 	return groupDigits(strconv.FormatFloat(v, 'f', decimals, 64))
