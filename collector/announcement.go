@@ -35,6 +35,7 @@ func observeAnnouncement(s journal.WorkerSession, w proto.WorkerInfo, run string
 		Models:         w.Models,
 		Since:          w.Since,
 		LoadSeconds:    w.LoadSeconds,
+		ModelLoad:      w.ModelLoad,
 		MemoryBytes:    w.MemoryBytes,
 		SeveralServers: w.SeveralServers,
 		Usage:          s.Usage,
@@ -58,7 +59,10 @@ func observeAnnouncement(s journal.WorkerSession, w proto.WorkerInfo, run string
 	next.MemoryBytes.Weights = latest(w.MemoryBytes.Weights, before.MemoryBytes.Weights)
 	next.MemoryBytes.KVCache = latest(w.MemoryBytes.KVCache, before.MemoryBytes.KVCache)
 	next.MemoryBytes.Graphs = latest(w.MemoryBytes.Graphs, before.MemoryBytes.Graphs)
-	next.LoadSeconds = latest(w.LoadSeconds, before.LoadSeconds)
+	if w.LoadSeconds == nil {
+		next.LoadSeconds, next.ModelLoad = before.LoadSeconds, before.ModelLoad
+	}
+
 	next.GPUMemoryUtilization = latest(w.GPUMemoryUtilization, before.GPUMemoryUtilization)
 
 	// Ollama reports those of loaded models only.

@@ -90,6 +90,26 @@ func TestSessionShare(t *testing.T) {
 	}
 }
 
+// The parts of a load time stay with it while the server is down, and are replaced with it.
+func TestModelLoadOfSession(t *testing.T) {
+	t.Parallel()
+
+	loaded, again := workerOn("w", nil), workerOn("w", nil)
+	loaded.LoadSeconds, loaded.ModelLoad = new(60.0), &proto.ModelLoad{WeightsSeconds: new(30.5)}
+	again.LoadSeconds = new(20.0)
+
+	s := observeAnnouncement(journal.WorkerSession{}, loaded, "r")
+	s = observeAnnouncement(s, workerOn("w", nil), "r")
+	if s.LoadSeconds == nil || *s.LoadSeconds != 60 || s.ModelLoad == nil || *s.ModelLoad.WeightsSeconds != 30.5 {
+		t.Errorf("while it is down: %v, %+v", s.LoadSeconds, s.ModelLoad)
+	}
+
+	s = observeAnnouncement(s, again, "r")
+	if *s.LoadSeconds != 20 || s.ModelLoad != nil {
+		t.Errorf("after a start whose log has no phases: %v, %+v", *s.LoadSeconds, s.ModelLoad)
+	}
+}
+
 // Figures of one of several servers behind a load balancer are forgotten.
 func TestSessionOfSeveralServers(t *testing.T) {
 	t.Parallel()
@@ -97,12 +117,13 @@ func TestSessionOfSeveralServers(t *testing.T) {
 	one := workerOn("w", nil)
 	one.GPUMemoryUtilization, one.LoadSeconds, one.MemoryBytes.Weights, one.Slots = new(0.9), new(60.0),
 		new(int64(1<<30)), 4
+	one.ModelLoad = &proto.ModelLoad{WeightsSeconds: new(30.5)}
 	several := workerOn("w", nil)
 	several.SeveralServers = true
 
 	got := observeAnnouncement(observeAnnouncement(journal.WorkerSession{}, one, "r"), several, "r")
 	if got.GPUMemoryUtilization != nil || got.LoadSeconds != nil || got.MemoryBytes != (proto.ServerMemory{}) ||
-		got.Slots != nil {
+		got.Slots != nil || got.ModelLoad != nil {
 		t.Errorf("it is remembered: %v, %v, %+v, %+v",
 			got.GPUMemoryUtilization, got.LoadSeconds, got.MemoryBytes, got.Slots)
 	}

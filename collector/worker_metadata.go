@@ -28,7 +28,7 @@ func addWorkers(m *metadata.Run, sessions []journal.WorkerSession, s *journal.St
 	energy := new(0.0)
 	for _, w := range m.Workers {
 		if load := w.ModelLoadTimeSeconds; metadata.OrZero(load) > metadata.OrZero(m.Results.ModelLoadTimeSeconds) {
-			m.Results.ModelLoadTimeSeconds = load
+			m.Results.ModelLoadTimeSeconds, m.Results.ModelLoad = load, w.ModelLoad
 		}
 
 		for _, session := range w.Sessions {
@@ -265,10 +265,14 @@ func mergeSessions(w *metadata.Worker, sessions []journal.WorkerSession) (total 
 		}
 
 		if w.SeveralServers = s.SeveralServers; w.SeveralServers { // earlier reports are from one of them
-			w.ModelLoadTimeSeconds, w.MemoryBytes, w.Slots = nil, proto.ServerMemory{}, nil
+			w.ModelLoadTimeSeconds, w.ModelLoad = nil, nil
+			w.MemoryBytes, w.Slots = proto.ServerMemory{}, nil
 		}
 
-		w.ModelLoadTimeSeconds = latest(s.LoadSeconds, w.ModelLoadTimeSeconds)
+		if s.LoadSeconds != nil {
+			w.ModelLoadTimeSeconds, w.ModelLoad = s.LoadSeconds, s.ModelLoad
+		}
+
 		w.Slots = addSlots(w.Slots, s.Slots)
 		w.MemoryBytes.Weights = latest(s.MemoryBytes.Weights, w.MemoryBytes.Weights)
 		w.MemoryBytes.KVCache = latest(s.MemoryBytes.KVCache, w.MemoryBytes.KVCache)

@@ -133,6 +133,7 @@ func TestMetaWorkerJSON(t *testing.T) {
 
 	s := sessionOf("gpu1", 4, 40)
 	s.Models, s.LoadSeconds = []string{"m"}, new(81.5)
+	s.ModelLoad = &proto.ModelLoad{DownloadSeconds: new(0.0), WeightsSeconds: new(30.5)}
 	s.MemoryBytes = proto.ServerMemory{Weights: new(int64(14)), KVCache: new(int64(100))}
 	s.GPUs = []metadata.GPU{{Name: "H200", MemoryBytes: new(int64(139)), PowerWattsMean: new(612.5), PowerReadings: 3}}
 	got, err := json.MarshalIndent(buildWorkers([]journal.WorkerSession{s}, map[string]int64{"gpu1": 4, "gpu2": 1}),
@@ -162,6 +163,13 @@ func TestMetaWorkerJSON(t *testing.T) {
     ],
     "energy_joules": 40,
     "model_load_time_seconds": 81.5,
+    "model_load": {
+      "download_seconds": 0,
+      "weights_seconds": 30.5,
+      "compile_seconds": null,
+      "graphs_seconds": null,
+      "warm_up_seconds": null
+    },
     "memory_bytes": {
       "weights": 14,
       "kv_cache": 100,
@@ -209,7 +217,7 @@ func TestMetaWorkersGoOn(t *testing.T) {
 	second.Since, second.Platform, second.EarlierUsage = fixture.Created.Add(time.Hour), "vLLM 0.12", usageOf(1, 2)
 
 	for i, s := range []*journal.WorkerSession{&first, &second} {
-		s.LoadSeconds = new(float64(80 + i))
+		s.LoadSeconds, s.ModelLoad = new(float64(80+i)), &proto.ModelLoad{GraphsSeconds: new(float64(5 + i))}
 		s.GPUs[0].MemoryUsedBytesMax, s.GPUs[0].EnergyJoules = new(int64(100-i)), new(10.5)
 		addPower(&s.GPUs[0], float64(400+100*i), int64(1+2*i))
 	}
@@ -251,6 +259,7 @@ func TestMetaWorkersOfSeveralServers(t *testing.T) {
 
 	first, second := sessionOf("w", 3, 30), sessionOf("w", 4, 40)
 	second.Since, second.SeveralServers = fixture.Created.Add(time.Hour), true
+	first.ModelLoad = &proto.ModelLoad{WeightsSeconds: new(30.5)}
 	first.LoadSeconds, first.MemoryBytes.Weights, first.Slots = new(60.0), new(int64(1<<30)), &metadata.Slots{
 		Count:    4,
 		Readings: 1,
@@ -258,9 +267,37 @@ func TestMetaWorkersOfSeveralServers(t *testing.T) {
 
 	got := buildWorkers([]journal.WorkerSession{first, second}, map[string]int64{"w": 7})[0]
 	if !got.SeveralServers || got.ModelLoadTimeSeconds != nil || got.MemoryBytes != (proto.ServerMemory{}) ||
-		got.Slots != nil {
+		got.Slots != nil || got.ModelLoad != nil {
 		t.Errorf("several servers: %t, with %v, %+v, %+v",
 			got.SeveralServers, got.ModelLoadTimeSeconds, got.MemoryBytes, got.Slots)
+	}
+}
+
+// The parts of the load time are those of the start that took it.
+func TestMetaWorkersHaveTheLoadOfTheLongestStart(t *testing.T) {
+	t.Parallel()
+
+	slow, fast, again := sessionOf("slow", 3, 30), sessionOf("fast", 4, 40), sessionOf("slow", 1, 10)
+	again.Since, again.LoadSeconds = fixture.Created.Add(time.Hour), new(70.0)
+	slow.LoadSeconds, slow.ModelLoad = new(90.0), &proto.ModelLoad{WeightsSeconds: new(80.0)}
+	fast.LoadSeconds, fast.ModelLoad = new(20.0), &proto.ModelLoad{WeightsSeconds: new(10.0)}
+
+	for _, tt := range []struct {
+		sessions []journal.WorkerSession
+		load     float64
+		weights  *float64
+	}{
+		{[]journal.WorkerSession{fast, slow}, 90, new(80.0)},
+		{[]journal.WorkerSession{fast, slow, again}, 70, nil}, // the log of the later start has no phases
+	} {
+		var meta metadata.Run
+		addWorkers(&meta, tt.sessions, &journal.State{Stats: statsOf(fixture.Indexes(8)...)})
+
+		got := meta.Results
+		if *got.ModelLoadTimeSeconds != tt.load ||
+			!cmp.Equal(metadata.OrZero(got.ModelLoad).WeightsSeconds, tt.weights) {
+			t.Errorf("a load of %v s with %+v, want %v s", *got.ModelLoadTimeSeconds, got.ModelLoad, tt.load)
+		}
 	}
 }
 

@@ -49,7 +49,9 @@ type WorkerInfo struct {
 	GPUMemoryUtilization *float64 `json:"gpu_memory_utilization"`
 	// LoadSeconds is the time in seconds that the model server took to load its model; null:
 	// unknown.
-	LoadSeconds *float64     `json:"load_seconds"`
+	LoadSeconds *float64 `json:"load_seconds"`
+	// ModelLoad has the parts of LoadSeconds; null: unknown.
+	ModelLoad   *ModelLoad   `json:"model_load,omitempty"`
 	MemoryBytes ServerMemory `json:"memory_bytes"`
 	// Slots are the requests that the model server runs at once, while others wait; 0: unknown.
 	Slots int `json:"slots,omitempty"`
@@ -292,6 +294,8 @@ func (w WorkerInfo) checkFields(key string) error {
 		return NewFieldError("shards", "%d", *w.Shards)
 	case w.PerSecond < 0 || w.PerSecond > maxRate || w.LatencySeconds < 0 || w.LatencySeconds > maxSeconds:
 		return NewFieldError("requests_per_second", "%g, of %g s each", w.PerSecond, w.LatencySeconds)
+	case !isAmount(w.LoadSeconds, maxSeconds) || !w.ModelLoad.isPossible():
+		return NewFieldError("load_seconds", "a time below zero, or above %g s", maxSeconds)
 	}
 
 	if err := w.checkSamples(); err != nil {

@@ -12,7 +12,7 @@ func TestReadWorker(t *testing.T) {
 	t.Parallel()
 
 	const good = `{"id":"abcd2345","name":"gpu1","host":"h","models":["m"],"slots":4,"concurrency":8,"in_flight":3,"done":5,"requests_per_second":1.5,"latency_seconds":2,
-		"gpu":[{"index":0,"name":"H200","uuid":"GPU-1","memory_bytes":1,"energy_joules":5}],"runs":{"r":{"requests":5,"energy_joules":4,"rerun":6,"discarded_attempts":7,"discarded_tokens":8,"discarded_seconds":9.5}},"context_length":{"m":4096},
+		"gpu":[{"index":0,"name":"H200","uuid":"GPU-1","memory_bytes":1,"energy_joules":5}],"load_seconds":92,"model_load":{"download_seconds":0,"weights_seconds":30.5},"runs":{"r":{"requests":5,"energy_joules":4,"rerun":6,"discarded_attempts":7,"discarded_tokens":8,"discarded_seconds":9.5}},"context_length":{"m":4096},
 		"sent_at":"2026-01-02T03:04:05Z","samples":[{"at":"2026-01-02T03:04:04Z","in_flight":11,"limit":12,"runs":{"s":13}}],
 		"server_latency":{"time_to_first_token":{"bounds":[0.5,2],"counts":[1,20,3],"sum":14.5}}}`
 	for _, tt := range []struct{ name, old, new string }{
@@ -31,6 +31,9 @@ func TestReadWorker(t *testing.T) {
 		{"an impossible rate", `1.5`, `1e300`},
 		{"no number", `1.5`, `NaN`},
 		{"latency below zero", `"latency_seconds":2`, `"latency_seconds":-2`},
+		{"a load time below zero", `"load_seconds":92`, `"load_seconds":-92`},
+		{"a part of the load time below zero", `30.5`, `-30.5`},
+		{"a part of the load time without end", `"download_seconds":0`, `"download_seconds":1e300`},
 		{"an impossible run id", `"r":`, `"a.b":`},
 		{"requests below zero", `"requests":5`, `"requests":-5`},
 		{"energy of a run below zero", `"energy_joules":4`, `"energy_joules":-4`},

@@ -1,6 +1,8 @@
 package worker
 
 import (
+	"time"
+
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/gpu"
 	"github.com/promptmill/promptmill/worker/modelserver"
@@ -56,6 +58,7 @@ func (w *Worker) describe() proto.WorkerInfo {
 func addProcess(info *proto.WorkerInfo, s supervise.Status) {
 	if s.LoadTime > 0 {
 		info.LoadSeconds = nonZero(s.LoadTime.Seconds())
+		info.ModelLoad = newModelLoad(s.Load)
 	}
 
 	for _, measured := range []struct {
@@ -69,6 +72,28 @@ func addProcess(info *proto.WorkerInfo, s supervise.Status) {
 		if measured.bytes > 0 {
 			*measured.into = nonZero(measured.bytes)
 		}
+	}
+}
+
+// newModelLoad returns the parts of a load time; nil if all are unknown.
+func newModelLoad(l supervise.Load) *proto.ModelLoad {
+	if l == (supervise.Load{}) {
+		return nil
+	}
+
+	seconds := func(d *time.Duration) *float64 {
+		if d == nil {
+			return nil
+		}
+		return new(d.Seconds())
+	}
+
+	return &proto.ModelLoad{
+		DownloadSeconds: seconds(l.Download),
+		WeightsSeconds:  seconds(l.Weights),
+		CompileSeconds:  seconds(l.Compile),
+		GraphsSeconds:   seconds(l.Graphs),
+		WarmUpSeconds:   seconds(l.WarmUp),
 	}
 }
 

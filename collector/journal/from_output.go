@@ -185,6 +185,7 @@ func SessionsOf(meta *metadata.Run) (sessions []WorkerSession) {
 				Models:         w.Models,
 				Since:          of.Since,
 				LoadSeconds:    w.ModelLoadTimeSeconds,
+				ModelLoad:      w.ModelLoad,
 				MemoryBytes:    w.MemoryBytes,
 				SeveralServers: w.SeveralServers,
 			}

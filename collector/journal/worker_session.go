@@ -22,10 +22,12 @@ type WorkerSession struct {
 	// ContextLength is in tokens, by model.
 	ContextLength map[string]int `json:"context_length,omitempty"`
 	// GPUMemoryUtilization is from 0 to 1.
-	GPUMemoryUtilization *float64           `json:"gpu_memory_utilization"`
-	Since                time.Time          `json:"since"`
-	LoadSeconds          *float64           `json:"load_seconds"`
-	MemoryBytes          proto.ServerMemory `json:"memory_bytes"`
+	GPUMemoryUtilization *float64  `json:"gpu_memory_utilization"`
+	Since                time.Time `json:"since"`
+	LoadSeconds          *float64  `json:"load_seconds"`
+	// ModelLoad has the parts of LoadSeconds; nil: unknown.
+	ModelLoad   *proto.ModelLoad   `json:"model_load,omitempty"`
+	MemoryBytes proto.ServerMemory `json:"memory_bytes"`
 	// Slots are the model server's slots; nil unless it reports them.
 	Slots *metadata.Slots `json:"slots,omitempty"`
 	// SeveralServers reports that the worker's URL leads to more than one model server.

@@ -16,6 +16,16 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
+// load has the phases of a load of 48.2 s.
+func load() *proto.ModelLoad {
+	return &proto.ModelLoad{
+		DownloadSeconds: new(0.0),
+		WeightsSeconds:  new(21.5),
+		CompileSeconds:  new(12.25),
+		GraphsSeconds:   new(4.0),
+	}
+}
+
 // rich is a run that has all there is: two workers, failures, retries, an interruption.
 func rich() *metadata.Run {
 	began := time.Date(2026, 11, 3, 8, 30, 0, 0, time.UTC)
@@ -104,6 +114,7 @@ func rich() *metadata.Run {
 			SuccessCount:             int(requests) - failed,
 			FailureCount:             failed,
 			ModelLoadTimeSeconds:     new(48.2),
+			ModelLoad:                load(),
 			InferenceTimeSeconds:     worked,
 			TotalTimeSeconds:         520,
 			IdleTimeSeconds:          new(5.0),
@@ -220,6 +231,7 @@ func rich() *metadata.Run {
 				GPUs:                 []metadata.GPU{gpu(0, "NVIDIA H100 80GB HBM3", 540, 250_000)},
 				EnergyJoules:         new(250_000.0),
 				ModelLoadTimeSeconds: new(48.2),
+				ModelLoad:            load(),
 				MemoryBytes: proto.ServerMemory{
 					Weights: new(int64(15 << 30)),
 					KVCache: new(int64(52 << 30)),

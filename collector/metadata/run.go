@@ -83,6 +83,8 @@ type Results struct {
 	SuccessCount         int      `json:"success_count"`
 	FailureCount         int      `json:"failure_count"`
 	ModelLoadTimeSeconds *float64 `json:"model_load_time_seconds"` // the longest
+	// ModelLoad has the parts of ModelLoadTimeSeconds, of the worker that took so long; null: unknown.
+	ModelLoad *proto.ModelLoad `json:"model_load,omitempty"`
 	// InferenceTimeSeconds is the time in which workers worked on the run. Of the TotalTimeSeconds
 	// from its beginning to its end, IdleTimeSeconds were spent without work (it
 	// was paused, or there was no worker, or no model server), and LostTimeSeconds with
@@ -248,9 +250,11 @@ type Worker struct {
 	GPUs     []GPU    `json:"gpus"`
 	// EnergyJoules is the energy of its cards for the run. It is as good as the last
 	// announcement, and null where the announcements cover less than 95% of the requests.
-	EnergyJoules         *float64           `json:"energy_joules"`
-	ModelLoadTimeSeconds *float64           `json:"model_load_time_seconds"`
-	MemoryBytes          proto.ServerMemory `json:"memory_bytes"`
+	EnergyJoules         *float64 `json:"energy_joules"`
+	ModelLoadTimeSeconds *float64 `json:"model_load_time_seconds"`
+	// ModelLoad has the parts of ModelLoadTimeSeconds; null: unknown.
+	ModelLoad   *proto.ModelLoad   `json:"model_load,omitempty"`
+	MemoryBytes proto.ServerMemory `json:"memory_bytes"`
 	// Slots are the slots of its model server; null: it does not report them.
 	Slots *Slots `json:"slots,omitempty"`
 	// SeveralServers reports that its URL led to more than one server, as behind a load balancer.

@@ -93,8 +93,45 @@ func buildTiming(b *builder) Section {
 	}
 
 	s.addKnownRow("Model load time", r.ModelLoadTimeSeconds, figures.Seconds)
+	if phases := listLoadPhases(r); phases != "" {
+		s.AddRow("Model load, by phase", TextCell(phases))
+	}
 
 	return s
+}
+
+// listLoadPhases lists the parts of the load time that are known, and the rest of it; empty: none is.
+func listLoadPhases(r metadata.Results) string {
+	load := r.ModelLoad
+	if load == nil {
+		return ""
+	}
+
+	var phases []string
+	rest := metadata.OrZero(r.ModelLoadTimeSeconds)
+	for _, phase := range []struct {
+		name string
+		took *float64
+	}{
+		{"download", load.DownloadSeconds},
+		{"weights", load.WeightsSeconds},
+		{"compile", load.CompileSeconds},
+		{"graphs", load.GraphsSeconds},
+		{"warm-up", load.WarmUpSeconds},
+	} {
+		if phase.took == nil {
+			continue
+		}
+
+		rest -= *phase.took
+		phases = append(phases, phase.name+" "+figures.Short(*phase.took))
+	}
+
+	if len(phases) > 0 && rest >= 0.1 {
+		phases = append(phases, "other "+figures.Short(rest))
+	}
+
+	return strings.Join(phases, ", ")
 }
 
 // buildLatency shows how long requests took, as the workers saw it and as model servers did.

@@ -90,6 +90,7 @@ func TestWorkerRoundTrip(t *testing.T) {
 		Flavour:       "vLLM",
 		ServerVersion: "0.11.0",
 		LoadSeconds:   new(81.5),
+		ModelLoad:     &proto.ModelLoad{DownloadSeconds: new(0.0), WeightsSeconds: new(30.25)},
 		Waiting:       new(int64(0)),
 		MemoryBytes:   proto.ServerMemory{Weights: new(int64(14 << 30)), KVCache: new(int64(100 << 30))},
 		GPU: []proto.GPU{
