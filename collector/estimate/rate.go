@@ -10,6 +10,8 @@ type Rate struct {
 
 	Problem Problem
 	Needed  int // requests of a run that would do, where there is a Problem and one would
+
+	spread, freedom float64 // the standard error of the log of the rate, and its degrees of freedom
 }
 
 // RateOf returns the steady rate of a run at a confidence between 0 and 1, such as 0.9. It needs the same of a run as
@@ -23,9 +25,17 @@ func RateOf(run Run, confidence float64) Rate {
 		return r
 	}
 
-	off := StudentT(NormalPoint(confidence), freedom(s.countBlocks())) * s.rateError()
-	r.Low, r.Median, r.High = s.rate*math.Exp(-off), s.rate, s.rate*math.Exp(off)
+	r.Median, r.spread, r.freedom = s.rate, s.rateError(), freedom(s.countBlocks())
 
+	return r.At(confidence)
+}
+
+// At returns the same rate at another confidence.
+func (r Rate) At(confidence float64) Rate {
+	if r.Problem == NoProblem {
+		off := StudentT(NormalPoint(confidence), r.freedom) * r.spread
+		r.Low, r.High = r.Median*math.Exp(-off), r.Median*math.Exp(off)
+	}
 	return r
 }
 

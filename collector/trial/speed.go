@@ -1,6 +1,20 @@
 package trial
 
-import "github.com/promptmill/promptmill/collector/estimate"
+import (
+	"slices"
+	"time"
+
+	"github.com/promptmill/promptmill/collector/estimate"
+	"github.com/promptmill/promptmill/collector/metadata"
+)
+
+const (
+	// usual is the confidence of the intervals that people see.
+	usual = 0.9
+	// certain is the confidence of what ends a variant early. It is looked at each second, and a wrong look would drop
+	// the best for good.
+	certain = 0.999
+)
 
 // Speed is what is known of the speed of a variant, in answered requests per second.
 type Speed struct {
@@ -15,4 +29,201 @@ type Speed struct {
 	// Problem is the reason why there is no interval, and Needed the number of requests that would give one.
 	Problem estimate.Problem `json:"problem,omitempty"`
 	Needed  int              `json:"needed,omitempty"`
+
+	least, most float64 // the interval at the certain level; zero: unknown, as in a speed that was read from a file
+}
+
+// MeasureSpeed returns the speed of the steady part of a run, ended or so far. With rounds, only what was measured in
+// them counts. Without, the times count in which the server was full.
+func MeasureSpeed(run *metadata.Run, rounds []Round) Speed {
+	if run == nil {
+		run = &metadata.Run{}
+	}
+
+	var s Speed
+	if worked := run.Results.InferenceTimeSeconds; worked > 0 {
+		s.Mean = float64(run.Results.SuccessCount) / worked
+	}
+
+	r := estimate.RateOf(measuredPart(run, rounds), usual)
+	s.Rate, s.Low, s.High, s.Problem, s.Needed = r.Median, r.Low, r.High, r.Problem, r.Needed
+
+	surely := r.At(certain)
+	s.least, s.most = surely.Low, surely.High
+
+	return s
+}
+
+// IsPrecise reports whether the interval is narrower than a part of the rate, such as 0.05.
+func (s Speed) IsPrecise(precision float64) bool {
+	return s.Problem == estimate.NoProblem && s.Rate > 0 && s.High-s.Low <= precision*s.Rate
+}
+
+// IsBeaten reports whether the speed is below that of the best for certain: the intervals at 99.9 % do not touch. A speed
+// that was read from a file is neither beaten nor beats another.
+func (s Speed) IsBeaten(best Speed) bool { return s.most > 0 && s.most < best.least }
+
+// measuredPart returns the part of a run that shows the speed of its full server, with the answered requests.
+func measuredPart(run *metadata.Run, rounds []Round) estimate.Run {
+	in := estimate.FromMetadata(run)
+	if len(in.Points) == 0 {
+		in.Requests = run.Results.SuccessCount
+		return in
+	}
+
+	var points []estimate.Point
+	for _, spell := range listSpells(run, in, rounds) {
+		points = append(points, spell.points...)
+	}
+
+	in.Points, in.Seconds, in.Requests, in.CutOff = points, 0, 0, true
+	for _, p := range points {
+		in.Requests += int(p.Done)
+	}
+
+	return in
+}
+
+// spell is a time in which the server was kept full.
+type spell struct {
+	round  int // 0: none
+	points []estimate.Point
+}
+
+// settle leaves out the points of the beginning, in which the requests that were sent at once end together: as many as
+// a request takes, and at most half.
+func (s *spell) settle(latency float64) {
+	_, seconds := s.sum()
+	left := min(latency, seconds/2)
+	for len(s.points) > 0 && left >= s.points[0].Seconds/2 {
+		left -= s.points[0].Seconds
+		s.points = s.points[1:]
+	}
+}
+
+func (s *spell) sum() (done, seconds float64) {
+	for _, p := range s.points {
+		done, seconds = done+p.Done, seconds+p.Seconds
+	}
+	return done, seconds
+}
+
+// listSpells returns the times in which the server was full: in the rounds, or between pauses.
+func listSpells(run *metadata.Run, in estimate.Run, rounds []Round) []spell {
+	points, full := in.Points, findFull(run, in)
+	for i := range points {
+		points[i].Done = max(0, points[i].Done-float64(run.Series.Failed[i]))
+	}
+
+	var spells []spell
+	for _, r := range rounds {
+		spells = append(spells, spell{r.Number, pointsOf(r, run.Series, points, full)})
+	}
+
+	for i, p := range points {
+		if !full[i] || len(rounds) > 0 {
+			continue
+		}
+
+		if i == 0 || !full[i-1] {
+			spells = append(spells, spell{})
+		}
+
+		last := &spells[len(spells)-1]
+		last.points = append(last.points, p)
+	}
+
+	for i := range spells {
+		spells[i].settle(in.MeanLatency)
+	}
+
+	return spells
+}
+
+// pointsOf returns the points that are wholly in a round. In a round that has none it is the one with the largest part
+// in it, as if its requests had been spread evenly.
+func pointsOf(r Round, s *metadata.Series, points []estimate.Point, full []bool) []estimate.Point {
+	width := time.Duration(s.IntervalSeconds) * time.Second
+
+	var whole []estimate.Point
+	var most time.Duration
+	var part estimate.Point
+	for i, p := range points {
+		from := s.Start.Add(time.Duration(i) * width)
+		inside := min(from.Add(width).Sub(r.From), r.To.Sub(from), r.To.Sub(r.From), width)
+		switch {
+		case !full[i] || inside <= 0:
+		case inside == width:
+			whole = append(whole, p)
+		case inside > most:
+			share := inside.Seconds() / width.Seconds()
+			most, part = inside, estimate.Point{Seconds: p.Seconds * share, Done: p.Done * share, InFlight: p.InFlight}
+		}
+	}
+
+	if len(whole) == 0 && most > 0 {
+		return []estimate.Point{part}
+	}
+
+	return whole
+}
+
+// lowest is the part of the usual number of requests in flight below which the server is not full.
+const lowest = 0.5
+
+// findFull reports for each point whether the server was full: there was neither a pause nor an interruption, the
+// requests in flight were not far fewer than usual, and there were more to send.
+func findFull(run *metadata.Run, in estimate.Run) []bool {
+	s := run.Series
+	full := make([]bool, s.Len())
+	gaps, level := s.Gaps(), lowest*usualLoad(s)
+	load := level
+	for i := range full {
+		if n := s.InFlight[i]; n != nil {
+			load = float64(*n)
+		}
+		full[i] = !gaps[i] && load >= level
+	}
+
+	width := time.Duration(s.IntervalSeconds) * time.Second
+	for _, gone := range run.Results.InterruptedAt {
+		for i := range full {
+			from := s.Start.Add(time.Duration(i) * width)
+			if from.Before(gone.To) && from.Add(width).After(gone.From) {
+				full[i] = false
+			}
+		}
+	}
+
+	clearTail(run, in, full)
+
+	return full
+}
+
+// clearTail clears the points in which fewer requests were left than fit at once.
+func clearTail(run *metadata.Run, in estimate.Run, full []bool) {
+	fit := max(in.Concurrency, usualLoad(run.Series))
+	left := float64(max(0, run.Test.NumRequests-in.Requests))
+	for i := len(full) - 1; i >= 0 && left < fit; i-- {
+		full[i] = false
+		left += float64(run.Series.Requests[i])
+	}
+}
+
+// usualLoad is the median of the requests in flight where there were any; 0: unknown.
+func usualLoad(s *metadata.Series) float64 {
+	var loads []int64
+	for _, n := range s.InFlight {
+		if n != nil && *n > 0 {
+			loads = append(loads, *n)
+		}
+	}
+
+	if len(loads) == 0 {
+		return 0
+	}
+
+	slices.Sort(loads)
+
+	return float64(loads[len(loads)/2])
 }

@@ -1,0 +1,115 @@
+package trial
+
+import (
+	"math"
+	"slices"
+
+	"github.com/promptmill/promptmill/collector/estimate"
+)
+
+// fewestPairs is the number of common rounds from which on two variants are compared round by round.
+const fewestPairs = 5
+
+// Difference is how the speeds of two variants compare.
+type Difference struct {
+	// Ratio is how many times the rate of the second the first one has; 0: unknown. Low and High hold it nine times in
+	// ten; they are zero where there is a Problem.
+	Ratio float64 `json:"ratio"`
+	Low   float64 `json:"low"`
+	High  float64 `json:"high"`
+	// Real reports that the interval leaves out 1: chance alone makes such a difference at most once in ten times.
+	Real bool `json:"real"`
+	// Paired reports that rounds were compared in pairs, so that a drift of the machine hits both alike.
+	Paired bool `json:"paired,omitempty"`
+
+	// Problem is the reason why there is no interval: then Ratio is that of the mean rates. Needed is the number of
+	// requests that would give one; 0: unknown.
+	Problem estimate.Problem `json:"problem,omitempty"`
+	Needed  int              `json:"needed,omitempty"`
+}
+
+// CompareSpeeds compares the speed of a with that of b: by their common rounds if there are at least five, else as two
+// rates with independent errors.
+func CompareSpeeds(a, b Variant) Difference {
+	mine, its := MeasureSpeed(a.Run, a.Rounds), MeasureSpeed(b.Run, b.Rounds)
+	if logs := pairRounds(a, b); len(logs) >= fewestPairs {
+		return comparePairs(logs)
+	}
+
+	if mine.Problem == estimate.NoProblem && its.Problem == estimate.NoProblem {
+		off := math.Hypot(math.Log(mine.High/mine.Rate), math.Log(its.High/its.Rate))
+		return newDifference(math.Log(mine.Rate/its.Rate), off)
+	}
+
+	d := Difference{Problem: mine.Problem, Needed: max(mine.Needed, its.Needed)}
+	if d.Problem == estimate.NoProblem {
+		d.Problem = its.Problem
+	}
+	if its.Mean > 0 {
+		d.Ratio = mine.Mean / its.Mean
+	}
+
+	return d
+}
+
+// newDifference returns a difference of which the log is known up to off.
+func newDifference(log, off float64) Difference {
+	d := Difference{Ratio: math.Exp(log), Low: math.Exp(log - off), High: math.Exp(log + off)}
+	d.Real = d.Low > 1 || d.High < 1
+
+	return d
+}
+
+// comparePairs returns the difference from the logs of the ratios of rounds, by Student's interval of their mean.
+func comparePairs(logs []float64) Difference {
+	n := float64(len(logs))
+	var sum, squares float64
+	for _, x := range logs {
+		sum += x
+	}
+
+	for _, x := range logs {
+		squares += (x - sum/n) * (x - sum/n)
+	}
+
+	off := estimate.StudentT(estimate.NormalPoint(usual), n-1) * math.Sqrt(squares/(n-1)/n)
+	d := newDifference(sum/n, off)
+	d.Paired = true
+
+	return d
+}
+
+// pairRounds returns the log of the ratio of the rates of two variants in each of their common rounds.
+func pairRounds(a, b Variant) (logs []float64) {
+	rates := rateRounds(b)
+	for number, rate := range rateRounds(a) {
+		if its, ok := rates[number]; ok {
+			logs = append(logs, math.Log(rate/its))
+		}
+	}
+
+	slices.Sort(logs) // maps have no order, and sums of floats depend on it
+
+	return logs
+}
+
+// rateRounds returns the rates of the rounds in which anything was answered.
+func rateRounds(v Variant) map[int]float64 {
+	if v.Run == nil || len(v.Rounds) == 0 {
+		return nil
+	}
+
+	rates := map[int]float64{}
+	in := estimate.FromMetadata(v.Run)
+	if len(in.Points) == 0 {
+		return nil
+	}
+
+	for _, s := range listSpells(v.Run, in, v.Rounds) {
+		if done, seconds := s.sum(); done > 0 {
+			rates[s.round] = done / seconds
+		}
+	}
+
+	return rates
+}
