@@ -225,6 +225,8 @@ func (v *validation) checkEnd(ctx context.Context) (err error) {
 	s := v.settings
 
 	switch {
+	case ctx.Err() != nil: // which ends the text as well
+		return ctx.Err()
 	case v.in.Requests == 0 && s.Rows != nil:
 		return ErrNoRows
 	case v.in.Requests == 0:

@@ -390,6 +390,19 @@ func TestReaderSeek(t *testing.T) {
 	}
 }
 
+// The end of the context is no end of the input, however short that is.
+func TestValidateEnded(t *testing.T) {
+	t.Parallel()
+
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+
+	_, _, err := Validate(ended, Source{Files: []string{writeFile(t, "in", good("a", "m"))}}, proto.Settings{}, nil)
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v, want %v", err, context.Canceled)
+	}
+}
+
 func BenchmarkValidate(b *testing.B) {
 	const lines = 5000
 	var text strings.Builder
