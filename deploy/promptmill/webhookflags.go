@@ -16,6 +16,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/onend"
 	"github.com/promptmill/promptmill/deploy/pipeline"
+	"github.com/promptmill/promptmill/deploy/usershell"
 	"github.com/promptmill/promptmill/deploy/webhook"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
@@ -59,7 +60,7 @@ func parseOnEnd(c *cli.Command) (*onend.Command, error) {
 		return nil, nil
 	}
 
-	if err := onend.Check(script); err != nil {
+	if err := usershell.Check(script); err != nil {
 		return nil, exit.Usage(`for example --on-end 'notify-send "$PROMPTMILL_END_RUN is $PROMPTMILL_END_STATE"'`,
 			"--on-end: %w", err)
 	}

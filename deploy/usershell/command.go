@@ -1,0 +1,62 @@
+// Package usershell runs commands of the user in the shell.
+//
+// [Command] prepares one: it runs in a process group of its own, so that it is stopped with all its processes when its
+// context ends, and a Ctrl-C at the terminal is for promptmill alone. [Wait] waits for its end. [Lines] splits what it
+// prints.
+package usershell
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"mvdan.cc/sh/v3/syntax"
+)
+
+// Grace is the time from SIGTERM to SIGKILL, and how long the output of a command is read that leaves processes
+// behind.
+const Grace = 5 * time.Second
+
+// Check returns an error that says what is wrong with a script, if the shell would refuse it.
+func Check(script string) error {
+	if strings.TrimSpace(script) == "" {
+		return errors.New("the command is empty")
+	}
+
+	_, err := syntax.NewParser().Parse(strings.NewReader(script), "")
+	if parse, ok := errors.AsType[syntax.ParseError](err); ok {
+		return fmt.Errorf("the shell cannot read it at character %d: %s", parse.Pos.Offset()+1, parse.Text)
+	}
+
+	return err
+}
+
+// Command returns a command that runs a script. All its processes get SIGTERM when ctx ends, and SIGKILL after [Grace].
+// [Wait] must wait for it.
+func Command(ctx context.Context, script string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", script)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C is for promptmill, which stops all of it
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.WaitDelay = Grace
+
+	return cmd
+}
+
+// Wait waits for the end of a command that was started, and kills what is left of it if ctx, which it was made with,
+// has ended. A process that it leaves behind on purpose is no error.
+func Wait(ctx context.Context, cmd *exec.Cmd) error {
+	err := cmd.Wait()
+	if ctx.Err() != nil {
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what has outlived the shell
+	}
+
+	if errors.Is(err, exec.ErrWaitDelay) && cmd.ProcessState.Success() {
+		return nil
+	}
+
+	return err
+}
