@@ -94,11 +94,11 @@ func readLaunch(script string, call *syntax.CallExpr) (*Launch, error) {
 		return l, nil
 	}
 
-	at := -1
-	if l.Program, at = c.findProgram(); at < 0 {
+	program, at := c.findProgram()
+	if program == "" {
 		return nil, nil
 	}
-	l.flags = c.words[at+1:]
+	l.Program, l.flags = program, c.words[at+1:]
 
 	return l, nil
 }
@@ -124,7 +124,7 @@ func findLiteral(call *syntax.CallExpr, text string) *syntax.Word {
 	return nil
 }
 
-// findProgram returns the known program that can have flags, and the last of the words that name it; -1: none.
+// findProgram returns the known program that can have flags, and the last of the words that name it; empty: none.
 func (c simpleCommand) findProgram() (program string, at int) {
 	for i, word := range c.words {
 		next := ""
@@ -165,6 +165,7 @@ func (l *Launch) Sets(names ...string) bool {
 		if !strings.HasPrefix(name, "-") {
 			return l.command.setsVariable(name)
 		}
+
 		return slices.ContainsFunc(l.flags, func(word string) bool {
 			flag, _, _ := strings.Cut(word, "=")
 			if !strings.HasPrefix(flag, "--") {
@@ -210,12 +211,8 @@ func (l *Launch) Add(words ...string) string {
 
 // quoteWord returns a text as a word of the shell.
 func quoteWord(text string) string {
-	isPlain := func(r rune) bool {
-		return r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || strings.ContainsRune("-_./:=,+@%", r)
-	}
-	if text != "" && !strings.ContainsFunc(text, func(r rune) bool { return !isPlain(r) }) {
+	if isPlainWord(text) {
 		return text
 	}
-
 	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
