@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
+	"strconv"
+	"syscall"
 	"testing"
 )
 
@@ -43,4 +45,31 @@ func TestKillLeavesNoProcess(t *testing.T) {
 	cmd.Process.Kill()
 	cmd.Wait()
 	awaitTrue(t, "it outlives the process that started it", func() bool { return hasEnded(pid) })
+}
+
+// A terminal sends a Ctrl-C to a whole process group.
+func TestRunKeepsCtrlCFromNvidiaSMI(t *testing.T) {
+	t.Parallel()
+
+	path := writeFakeSMI(t, "cat $dir/two.csv; exec sleep 600")
+	stop := startWatch(t, newWatch(path))
+	awaitTrue(t, "not started", func() bool { return len(readStarts(t, path)) == 1 })
+
+	pid, err := strconv.Atoi(readStarts(t, path)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	group, err := syscall.Getpgid(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if group == syscall.Getpgrp() {
+		t.Error("nvidia-smi is in the process group of its parent")
+	}
+
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	awaitTrue(t, "it outlives the watch", func() bool { return hasEnded(strconv.Itoa(pid)) })
 }
