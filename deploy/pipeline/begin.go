@@ -191,7 +191,7 @@ func (r *runner) validateInput(ctx context.Context, m *proto.Manifest) error {
 			"set PROMPTMILL_API_KEY to a key that the server takes, or name a model with --model")
 	}
 
-	return rejectInput(r.cfg.Hooks, r.describeInput(), problems, m.Input.Requests, r.nameModel())
+	return RejectInput(r.cfg.Hooks, r.describeInput(), problems, m.Input.Requests, r.nameModel())
 }
 
 // describeInput describes the input for the texts of its faults.
@@ -275,9 +275,9 @@ func listNames(names []string) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }
 
-// rejectInput prints why lines cannot be sent, and returns the error. nameModel is the hint for
+// RejectInput prints why lines cannot be sent, and returns the error. nameModel is the hint for
 // lines that name no model.
-func rejectInput(hooks Hooks, in inputerror.Input, p producer.Report, requests int, nameModel string) error {
+func RejectInput(hooks Hooks, in inputerror.Input, p producer.Report, requests int, nameModel string) error {
 	in.PrintReasons(hooks.printf, p)
 
 	err := &InputError{
@@ -302,7 +302,9 @@ func (r *runner) openServers(ctx context.Context, simulated []string) (err error
 		server.Models, cfg.Sim = simulated, &server
 	}
 
-	r.servers, err = modelservers.Open(ctx, cfg)
+	if r.servers = r.cfg.Opened; r.servers == nil {
+		r.servers, err = modelservers.Open(ctx, cfg)
+	}
 	if errors.Is(err, modelservers.ErrNone) && r.cfg.Shared {
 		return nil // workers of other processes run the requests
 	}
@@ -310,13 +312,19 @@ func (r *runner) openServers(ctx context.Context, simulated []string) (err error
 		return err
 	}
 
-	if found := r.servers.Servers; len(found) > 1 && len(cfg.URLs) == 0 {
+	return r.awaitServers(ctx)
+}
+
+// awaitServers waits until the model servers are loaded.
+func (r *runner) awaitServers(ctx context.Context) error {
+	if found := r.servers.Servers; len(found) > 1 && len(r.cfg.Servers.URLs) == 0 &&
+		r.cfg.Opened == nil {
 		r.cfg.Hooks.printf("found %d model servers, using %s; --url names another, or several",
 			len(found), found[0].URL())
 		r.servers.KeepFirst()
 	}
 
-	if r.servers.Process != nil {
+	if r.servers.Process != nil && r.cfg.Opened == nil {
 		r.cfg.Hooks.printf("starting the model server of --exec, and waiting for it at %s; --url names another place",
 			r.servers.Servers[0].URL())
 	}

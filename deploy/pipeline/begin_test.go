@@ -24,7 +24,7 @@ func TestRejectedLineIsPrintable(t *testing.T) {
 	})
 
 	fault := &producer.LineError{Fault: producer.FaultURL, Detail: hostile}
-	rejectInput(Hooks{Printf: screen.Printf}, inputerror.Input{}, producer.Report{Reasons: []producer.Reason{{
+	RejectInput(Hooks{Printf: screen.Printf}, inputerror.Input{}, producer.Report{Reasons: []producer.Reason{{
 		LineError: fault,
 		Count:     1,
 		Examples: []producer.Problem{{

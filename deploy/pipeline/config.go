@@ -51,6 +51,9 @@ type Config struct {
 	// Servers selects the model servers and their settings. Defaults to the servers found at the
 	// usual ports of this machine.
 	Servers modelservers.Config
+	// Opened, if not nil, are model servers that the caller has opened, and closes when it wants to.
+	// It excludes ServerURL and Servers. Run waits until they are loaded.
+	Opened *modelservers.Set
 	// Workers has the settings of the workers.
 	Workers WorkerConfig
 
@@ -275,6 +278,9 @@ func (c Config) Validate() error {
 		return errors.New("pipeline: Config.Output is required")
 	case c.ServerURL != "" && (len(c.Servers.URLs) > 0 || c.Servers.Command != "" || c.Servers.Sim != nil):
 		return errors.New("pipeline: Config.ServerURL excludes Config.Servers.URLs, Command and Sim")
+	case c.Opened != nil && (c.ServerURL != "" || c.Servers.Sim != nil || c.Servers.Command != "" ||
+		len(c.Servers.URLs) > 0):
+		return errors.New("pipeline: Config.Opened excludes Config.ServerURL and Config.Servers")
 	case c.FlushInterval < 0:
 		return fmt.Errorf("pipeline: Config.FlushInterval is %s, must not be negative", c.FlushInterval)
 	case c.Settings.ShardSize < 0 || c.Settings.ShardSize > proto.MaxShardSize:

@@ -64,7 +64,7 @@ func DryRun(ctx context.Context, cfg DryRunConfig) (*dryrun.Preview, error) {
 	}
 
 	if problems.Count > 0 && !cfg.Settings.SkipInvalid {
-		return nil, rejectInput(cfg.Hooks, fault, problems, in.Requests, "name it with --model NAME")
+		return nil, RejectInput(cfg.Hooks, fault, problems, in.Requests, "name it with --model NAME")
 	}
 
 	p, err := previewRequests(ctx, in, cfg.Settings, source, cfg.Inputs)

@@ -124,7 +124,7 @@ func (r *runner) run(ctx context.Context) (*Result, error) {
 	if r.journal != nil {
 		defer r.journal.Close()
 	}
-	if r.servers != nil {
+	if r.servers != nil && r.cfg.Opened == nil {
 		defer r.servers.Close()
 	}
 

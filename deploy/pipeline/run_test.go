@@ -11,9 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/modelservers"
 	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/sim"
@@ -108,6 +111,34 @@ func TestRunResumes(t *testing.T) {
 	}
 }
 
+// Servers that the caller has opened stay open, and two runs use them one after the other. With
+// Forget, a run does not begin with the number of requests in flight that the one before has found.
+func TestRunOnOpenedServers(t *testing.T) {
+	t.Parallel()
+
+	cfg := newConfig(t, 300, sim.Config{Slots: 8, TTFT: 5 * time.Millisecond})
+	servers, err := modelservers.Open(t.Context(), modelservers.Config{URLs: []string{cfg.ServerURL}})
+	must(t, err)
+	defer servers.Close()
+
+	cfg.Opened, cfg.ServerURL = servers, ""
+	for _, forget := range []bool{true, false} {
+		cfg.Output = filepath.Join(t.TempDir(), "out.jsonl.zst")
+		cfg.Workers.Forget = forget
+		res, err := Run(t.Context(), cfg)
+		must(t, err)
+
+		if res.Answered != 300 {
+			t.Errorf("%d answered, want 300", res.Answered)
+		}
+
+		w := cfg.Workers.newConfig(servers, servers.Servers[0], cfg.State, zerolog.Nop())
+		if forgets := w.Memory == nil; forgets != forget {
+			t.Errorf("forget %t: the worker forgets: %t", forget, forgets)
+		}
+	}
+}
+
 // A second run for the same output is refused while the first is at work.
 func TestRunLocksItsOutput(t *testing.T) {
 	t.Parallel()
@@ -148,6 +179,9 @@ func TestConfigValidate(t *testing.T) {
 		"Config.Output is required": func(c *Config) { c.Output = "" },
 		"Config.ServerURL excludes": func(c *Config) {
 			c.ServerURL, c.Servers.URLs = "http://a:1", []string{"http://b:1"}
+		},
+		"Config.Opened excludes": func(c *Config) {
+			c.Opened, c.ServerURL = &modelservers.Set{}, "http://a:1"
 		},
 		"Config.URLs":   func(c *Config) { c.ServerURL = "ftp://a" },
 		"Config.APIKey": func(c *Config) { c.Servers.APIKey = "a\nb" },

@@ -292,7 +292,7 @@ func (s *submission) prepare(ctx context.Context, cfg SubmitConfig) (proto.Manif
 	}
 
 	if problems.Count > 0 && !settings.SkipInvalid {
-		return m, rejectInput(s.hooks, input, problems, m.Input.Requests, nameModelOf(workers))
+		return m, RejectInput(s.hooks, input, problems, m.Input.Requests, nameModelOf(workers))
 	}
 
 	if text := describeUnusedModel(m.Input, prompt.LineSettings(cfg.Settings).Model); text != "" {

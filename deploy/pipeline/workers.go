@@ -33,6 +33,9 @@ type WorkerConfig struct {
 	Concurrency int
 	// MaxConcurrency is the largest number that a worker tries. Defaults to limit.DefaultMax.
 	MaxConcurrency int
+	// Forget has each worker find the number of requests in flight from the start, as at a server that
+	// it has not met. Defaults to false: it begins with the number that was found at the URL before.
+	Forget bool
 	// Attempts is the maximum number of tries per request. A 429, 503 or 529 counts as a
 	// quarter. Defaults to 5.
 	Attempts int
@@ -131,7 +134,7 @@ func (c WorkerConfig) newConfig(
 	servers *modelservers.Set, server *modelserver.Server, state string, log zerolog.Logger,
 ) worker.Config {
 	var memory *limit.Memory
-	if !servers.Simulated() { // its URL differs each time
+	if !servers.Simulated() && !c.Forget { // the URL of a simulated one differs each time
 		memory = limit.NewMemory(filepath.Join(state, memoryFile))
 	}
 
