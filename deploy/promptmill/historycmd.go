@@ -3,34 +3,68 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/terminal"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/collector/history"
+	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/proto"
 )
 
 func historyCommand(env environment) *cli.Command {
 	return &cli.Command{
 		Name:  "history",
-		Usage: "list the runs that have ended",
+		Usage: "list the runs that have ended, or write the page of all models tried here",
+		Description: "--format md writes a page to keep in a repository: all runs in the order of time, with model, GPUs, " +
+			"server and figures, compared with the run before and with the best on the same input.",
 		Flags: append(busFlags(), jsonFlag(),
+			&cli.StringFlag{
+				Name:        "format",
+				Category:    groupOutput,
+				Usage:       "`FORMAT`: table, md or json",
+				DefaultText: "by the name of -o, or table",
+			},
+			&cli.StringFlag{
+				Name:     "output",
+				Category: groupOutput,
+				Aliases:  []string{"o"},
+				Usage:    "`FILE`: write to this file instead of standard output",
+			},
+			&cli.StringSliceFlag{
+				Name:     "add",
+				Category: groupInput,
+				Usage:    "`META`: first note a run of another tool or machine by its metadata file; repeatable",
+			},
 			&cli.BoolFlag{
 				Name:     "bus",
 				Category: groupBus,
 				Usage:    "list the ended runs that the bus still has, instead of those of this machine",
 			}),
 		Action: func(ctx context.Context, c *cli.Command) error {
+			format, err := parseHistoryFormat(c)
+			if err != nil {
+				return err
+			}
+
+			if err := addToHistory(env, c); err != nil {
+				return err
+			}
+
 			var list []history.Entry
-			var err error
 			if c.Bool("bus") {
 				list, err = listEndedRuns(ctx, env, parseBus(env, c))
 			} else {
@@ -40,8 +74,12 @@ func historyCommand(env environment) *cli.Command {
 				return err
 			}
 
-			if c.Bool("json") {
-				return printJSON(env.stdout, list)
+			if path := c.String("output"); path != "" {
+				return files.Write(path, 0o666, func(w io.Writer) error { return writeHistory(w, format, list) })
+			}
+
+			if format != "table" {
+				return writeHistory(env.stdout, format, list)
 			}
 
 			return (&view{out: env.stdout}).show(func(w io.Writer, width int) error {
@@ -49,6 +87,103 @@ func historyCommand(env environment) *cli.Command {
 			})
 		},
 	}
+}
+
+// parseHistoryFormat returns the format of the list: table, md or json.
+func parseHistoryFormat(c *cli.Command) (string, error) {
+	format := c.String("format")
+	switch format {
+	case "", "table", "md", "json":
+	default:
+		return "", exit.Usage("", "--format %q: want table, md or json", format)
+	}
+
+	if c.Bool("json") {
+		if format != "" && format != "json" {
+			return "", exit.Usage("leave out one of them", "--json and --format %s are different formats", format)
+		}
+		return "json", nil
+	}
+
+	ending := strings.TrimPrefix(filepath.Ext(c.String("output")), ".")
+	switch {
+	case format != "":
+		return format, nil
+	case ending == "md" || ending == "json":
+		return ending, nil
+	}
+
+	return "table", nil
+}
+
+// addToHistory notes the runs of --add. If one cannot be read, none is noted.
+func addToHistory(env environment, c *cli.Command) error {
+	names := c.StringSlice("add")
+	if len(names) == 0 {
+		return nil
+	}
+
+	if c.Bool("bus") {
+		return exit.Usage("leave out --bus", "--add notes runs in the history of this machine, which --bus does not list")
+	}
+
+	state, err := stateOf(env, c)
+	if err != nil {
+		return err
+	}
+
+	var entries []history.Entry
+	for _, name := range names {
+		run, err := metadata.Read(name)
+		if errors.Is(err, metadata.ErrFormat) || errors.Is(err, os.ErrNotExist) {
+			return exit.Usage("name the NAME.meta.json of a run", "--add: %w", err)
+		}
+		if err != nil {
+			return err
+		}
+
+		path, err := filepath.Abs(name)
+		if err != nil {
+			return err
+		}
+
+		entries = append(entries, history.Of(path, run))
+	}
+
+	for _, e := range entries {
+		if err := history.Append(state, e); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
+
+// writeHistory writes the runs that have ended in a format, for files and other programs.
+func writeHistory(w io.Writer, format string, list []history.Entry) error {
+	switch format {
+	case "json":
+		return printJSON(w, list)
+	case "md":
+		return report.History(readPast(list)).Markdown(w)
+	}
+	return printHistory(w, list, 0)
+}
+
+// readPast reads the metadata of runs. A file that is gone, that cannot be read or that is of another
+// run by now leaves the entry alone.
+func readPast(list []history.Entry) (past []report.Past) {
+	for _, e := range list {
+		p := report.Past{Entry: e}
+		if e.Meta != "" {
+			if run, err := metadata.Read(e.Meta); err == nil && run.TestID == e.TestID {
+				p.Run = run
+			}
+		}
+		past = append(past, p)
+	}
+
+	return past
 }
 
 // loadHistory returns the runs that have ended on this machine.

@@ -57,7 +57,7 @@ func TestUsageOfFlags(t *testing.T) {
 		{
 			args: "list --output x",
 			err:  "unknown flag --output",
-			hint: "promptmill run, doctor, export and 4 more have it; promptmill list --help lists all flags",
+			hint: "promptmill run, doctor, export and 5 more have it; promptmill list --help lists all flags",
 			code: 2,
 		},
 		{

@@ -417,6 +417,37 @@ func TestUsageOfRuns(t *testing.T) {
 			code:  2,
 		},
 		{
+			args: "history --json --format md",
+			err:  "--json and --format md are different formats",
+			hint: "leave out one of them",
+			code: 2,
+		},
+		{
+			args: "history --format html",
+			err:  `--format "html": want table, md or json`,
+			code: 2,
+		},
+		{
+			args: "history --add nosuch.meta.json",
+			err:  "--add: open nosuch.meta.json: no such file or directory",
+			hint: "name the NAME.meta.json of a run",
+			code: 2,
+		},
+		{
+			args:  "history --add a.meta.json --add odd.meta.json",
+			files: map[string]string{"a.meta.json": oldMetadata, "odd.meta.json": "{}"},
+			err:   "--add: odd.meta.json: not the metadata of a run: it has no results",
+			hint:  "name the NAME.meta.json of a run",
+			code:  2,
+		},
+		{
+			args:  "history --bus --add a.meta.json",
+			files: map[string]string{"a.meta.json": oldMetadata},
+			err:   "--add notes runs in the history of this machine, which --bus does not list",
+			hint:  "leave out --bus",
+			code:  2,
+		},
+		{
 			args: "compare run-completed",
 			err:  "want the metadata of two runs or more, or their ids",
 			hint: "for example: promptmill compare A.meta.json B.meta.json, or two runs of promptmill history",
