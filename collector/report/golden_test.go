@@ -78,7 +78,7 @@ func TestReportsAreAsTheyWere(t *testing.T) {
 
 			text := got.String()
 			if suffix == ".html" { // what all pages share has tests of its own
-				text = strings.NewReplacer(style, "STYLE", script, "SCRIPT").Replace(text)
+				text = strings.NewReplacer(style, "STYLE", script, "SCRIPT", pageStyle, "STYLE", pageScript, "SCRIPT").Replace(text)
 				text = policyOfPage.ReplaceAllString(text, "${1}POLICY${2}")
 			}
 

@@ -20,15 +20,21 @@ var pageStyle string
 //go:embed page.js
 var pageScript string
 
-// style and script are all that a page runs: its policy names their hashes, and allows nothing else.
+// style and script are all that a page with charts runs: its policy names their hashes, and allows nothing else. One
+// without charts does without uPlot.
 var (
 	style  = "\n" + uplot.Style + "\n" + pageStyle
 	script = "\n/* uPlot " + uplot.Version + "\n\n" + uplot.License + "*/\n" + uplot.Script + "\n" + pageScript
+
+	policy      = newPolicy(style, script)
+	plainPolicy = newPolicy(pageStyle, pageScript)
 )
 
-// policy is the content security policy of a page. The network is out of reach.
-var policy = "default-src 'none'; base-uri 'none'; form-action 'none'; connect-src 'none'; style-src " +
-	hashSource(style) + "; script-src " + hashSource(script)
+// newPolicy is the content security policy of a page. The network is out of reach.
+func newPolicy(style, script string) string {
+	return "default-src 'none'; base-uri 'none'; form-action 'none'; connect-src 'none'; style-src " +
+		hashSource(style) + "; script-src " + hashSource(script)
+}
 
 // hashSource is the source of a content security policy that allows one inline text.
 func hashSource(text string) string {
@@ -37,10 +43,7 @@ func hashSource(text string) string {
 }
 
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
-	"style":  func() template.CSS { return template.CSS(style) },
-	"script": func() template.JS { return template.JS(script) },
-	"policy": func() string { return policy },
-	"line":   joinLines,
+	"line": joinLines,
 }).Parse(pageText))
 
 // HTML writes the report as one page that needs nothing else.
@@ -51,6 +54,30 @@ type pageData struct{ *Report }
 
 // Charts are the charts; nil if there are none.
 func (p pageData) Charts() *chartSet { return p.charts }
+
+// Style is the style of the page.
+func (p pageData) Style() template.CSS {
+	if p.charts == nil {
+		return template.CSS(pageStyle)
+	}
+	return template.CSS(style)
+}
+
+// Script is the script of the page.
+func (p pageData) Script() template.JS {
+	if p.charts == nil {
+		return template.JS(pageScript)
+	}
+	return template.JS(script)
+}
+
+// Policy is the content security policy of the page.
+func (p pageData) Policy() string {
+	if p.charts == nil {
+		return plainPolicy
+	}
+	return policy
+}
 
 // ChartData is the JSON of the charts.
 func (p pageData) ChartData() (template.JS, error) {

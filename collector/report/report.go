@@ -348,6 +348,7 @@ func (s *Section) addKnownRow(name string, v *float64, format func(float64) stri
 	}
 }
 
+// AddNote adds a sentence below the table.
 func (s *Section) AddNote(format string, args ...any) {
 	s.Notes = append(s.Notes, fmt.Sprintf(format, args...))
 }

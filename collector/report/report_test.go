@@ -92,6 +92,7 @@ func TestThePageNeedsNothingElse(t *testing.T) {
 		"none":    Compare(nil, Options{}),
 	} {
 		_, page, _ := written(t, r)
+		style, script := string(pageData{r}.Style()), string(pageData{r}.Script())
 		for what, text := range map[string]string{"the style": style, "the script": script} {
 			if strings.Count(page, text) != 1 {
 				t.Errorf("%s: %s is not as the policy of the page allows it", name, what)
@@ -172,7 +173,8 @@ func TestForeignTextStaysText(t *testing.T) {
 		}, Options{}),
 	} {
 		md, page, _ := written(t, r)
-		page = strings.NewReplacer(`<script type="application/json" id="data">`, "", "<script>"+script, "").Replace(page)
+		page = strings.NewReplacer(`<script type="application/json" id="data">`, "",
+			"<script>"+string(pageData{r}.Script()), "").Replace(page)
 		for _, bad := range []string{"<script", "<!--", "\u202e", "\x00", "ZgotmplZ"} {
 			if strings.Contains(page, bad) {
 				t.Errorf("the page has %q", bad)

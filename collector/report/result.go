@@ -167,8 +167,8 @@ func buildLatency(b *builder) Section {
 		{"Time per output token (ms)", r.TimePerOutputTokenSeconds},
 	} {
 		if d := row.of; d != nil {
-			s.AddRow(row.name, FigureCell(new(d.Mean*1000), figures.Amount), FigureCell(new(d.P50*1000), figures.Amount),
-				FigureCell(new(d.P90*1000), figures.Amount), FigureCell(new(d.P99*1000), figures.Amount), unknown)
+			s.AddRow(row.name, FigureCell(new(d.Mean*1000), figures.Amount),
+				FigureCell(new(d.P50*1000), figures.Amount), FigureCell(new(d.P90*1000), figures.Amount), FigureCell(new(d.P99*1000), figures.Amount), unknown)
 			s.AddNote("%s is what the model servers measured, over all that they ran at the time: %s.",
 				strings.TrimSuffix(row.name, " (ms)"), d.Source)
 		}

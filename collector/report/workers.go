@@ -39,7 +39,8 @@ func buildWorkers(b *builder) Section {
 		s.AddRow(w.DisplayName(), FigureCell(toFloat(w.Requests), figures.Integer), done, rate,
 			FigureCell(w.EnergyJoules, figures.Energy),
 			FigureCell(meanPower(w), func(p float64) string { return figures.Integer(p) + " W" }),
-			FigureCell(w.ModelLoadTimeSeconds, figures.Short), TextCell(gpuNames(w)), TextCell(textOrUnknown(w.Platform)))
+			FigureCell(w.ModelLoadTimeSeconds, figures.Short), TextCell(gpuNames(w)),
+			TextCell(textOrUnknown(w.Platform)))
 	}
 
 	if several := listWorkers(b.run.Workers, func(w metadata.Worker) bool {
