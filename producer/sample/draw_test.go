@@ -306,6 +306,46 @@ func TestTables(t *testing.T) {
 	}
 }
 
+// A column that one of several tables lacks is null in its rows, as for templates, and a folder of the path is a column.
+func TestSeveralTables(t *testing.T) {
+	t.Parallel()
+
+	folder := filepath.Join(t.TempDir(), "lang=de")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+
+	third := filepath.Join(folder, "c.csv")
+	if err := os.WriteFile(third, []byte("text,label\nc,l3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	files := []string{
+		writeFile(t, "a.csv", "text,id\na,1\n"),
+		writeFile(t, "b.jsonl", `{"text":"b","label":"l2"}`),
+		third,
+	}
+	rows := proto.Settings{Rows: &proto.Rows{Prompt: "{{.text}}"}}
+	for _, tt := range []struct {
+		expect string
+		want   map[string]string
+	}{
+		{"label", map[string]string{`"request-1"`: `null`, `"request-2"`: `"l2"`, `"request-3"`: `"l3"`}},
+		{"lang", map[string]string{`"request-1"`: `null`, `"request-2"`: `null`, `"request-3"`: `"de"`}},
+	} {
+		d := mustDraw(t, 10, tt.expect, rows, files...)
+		answers := strings.Split(d.expected, "\n")
+		got := map[string]string{}
+		for i, line := range strings.Split(strings.TrimSuffix(d.lines, "\n"), "\n") {
+			got[idsOf(t, line)[0]] = answers[i]
+		}
+
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.expect, diff)
+		}
+	}
+}
+
 // normalize returns a JSON text with its members in the order of their names.
 func normalize(t *testing.T, text string) string {
 	t.Helper()
