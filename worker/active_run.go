@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 
@@ -106,6 +107,24 @@ func (r *activeRun) readBatch(
 	lines, err = batch.SplitLines(payload)
 
 	return batch, lines, err
+}
+
+// checkSchema returns the error of an answer that does not match the schema of the run; nil if it does, or if the run
+// has none.
+func (r *activeRun) checkSchema(c classification) *proto.ResultError {
+	if r.schema == nil {
+		return nil
+	}
+
+	err := errors.New("the answer has no text")
+	if c.content.Text != nil {
+		err = r.schema.Check(c.content.Text)
+	}
+	if err == nil {
+		return nil
+	}
+
+	return &proto.ResultError{Code: proto.CodeSchemaMismatch, Message: err.Error()}
 }
 
 // activeRuns are the runs that this worker works for. They follow the manifests on the bus.

@@ -131,6 +131,48 @@ func TestCostOfAttempts(t *testing.T) {
 	}
 }
 
+// A truncated answer that is kept, since no later one is better, does not count if it does not match the schema.
+func TestTruncatedAnswerOfSchema(t *testing.T) {
+	t.Parallel()
+
+	broken := scriptedAnswer{status: http.StatusInternalServerError, body: `{}`}
+	for _, tt := range []struct {
+		name    string
+		answers []scriptedAnswer
+		want    string // the code of the error
+	}{
+		{"no other answer", []scriptedAnswer{answerOf("{", "length", 4), broken, broken}, proto.CodeSchemaMismatch},
+		{
+			"another that does not match", []scriptedAnswer{answerOf("{", "length", 4), answerOf("no", "stop", 8)},
+			proto.CodeSchemaMismatch,
+		},
+		{"a better one", []scriptedAnswer{answerOf("{", "length", 4), answerOf("{}", "stop", 8)}, ""},
+		{"it matches", []scriptedAnswer{answerOf("{}", "length", 4), broken, broken}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+
+			b := newTestBed(t, startServer(t, &script{answers: tt.answers}))
+			b.cfg.Run, b.cfg.Attempts = "r", 3
+			m := b.createStreams("r", 0, "m")
+			m.Settings = proto.Settings{RetryTruncated: 2, Schema: []byte(`{"type":"object"}`)}
+			b.createRun(m)
+
+			requests := chatRequests(0, 0)
+			requests[0].Body = []byte(`{"model":"m","max_tokens":4,"messages":[]}`)
+			b.publishShard("0-0", requests...)
+
+			w, stop := b.startWorker()
+			lines := b.finishRun(w, stop, 1)
+
+			l, err := proto.ParseLine(new(jsonscan.Scanner), []byte(lines[0][0]))
+			if err != nil || l.ErrorCode != tt.want || l.Status != http.StatusOK {
+				t.Errorf("%v, the line has the error %q, want %q: %s", err, l.ErrorCode, tt.want, lines[0][0])
+			}
+		})
+	}
+}
+
 // checkCost compares a line and the usage of its run with what the server saw: its attempts but the
 // one whose answer was used, tokens of the others, and the time that the test took.
 func checkCost(

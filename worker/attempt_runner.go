@@ -446,26 +446,21 @@ func (a *attemptRunner) checkAnswer(t *task, c classification, took time.Duratio
 	if run.moreTokens > 0 && c.content.Finish == "length" && t.truncated == nil {
 		if body, ok := openai.RaiseTokenLimit(t.Body, run.moreTokens); ok {
 			result := c.result
+			result.Err = run.checkSchema(c) // it is kept if no later answer is better
+
 			t.truncated, t.truncatedCost, t.Body = &result, costOf(c, took), body
 			c.verdict, c.reason = retry, "length"
 			return c
 		}
 	}
 
-	if run.schema == nil {
-		return c
-	}
-
-	err := errors.New("the answer has no text")
-	if c.content.Text != nil {
-		err = run.schema.Check(c.content.Text)
-	}
-	if err == nil {
+	mismatch := run.checkSchema(c)
+	if mismatch == nil {
 		return c
 	}
 
 	c.reason = proto.CodeSchemaMismatch
-	c.result.Err = &proto.ResultError{Code: proto.CodeSchemaMismatch, Message: err.Error()}
+	c.result.Err = mismatch
 
 	if !t.mismatched {
 		t.mismatched = true
