@@ -2,7 +2,13 @@
 package sweep
 
 import (
+	"cmp"
+	"errors"
+	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -11,8 +17,10 @@ import (
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/collector/trial"
 	"github.com/promptmill/promptmill/deploy/modelservers"
+	"github.com/promptmill/promptmill/deploy/objectstore"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/progress"
+	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/producer/inputfile"
 	"github.com/promptmill/promptmill/proto"
 )
@@ -49,6 +57,11 @@ type Config struct {
 	Budget time.Duration
 	// Within ends the trial: no variant starts after that time, loading included. Defaults to no end.
 	Within time.Duration
+	// LoadTimeout fails a variant whose server is not ready after this time. Defaults to an hour.
+	LoadTimeout time.Duration
+	// Round is the length of a turn of variants that take turns; it is longer where requests take long. Defaults to 20
+	// seconds.
+	Round time.Duration
 	// Retry runs the variants again that failed or were skipped. Defaults to false.
 	Retry bool
 
@@ -69,8 +82,8 @@ type Config struct {
 	State string
 	// Version is the version of the program.
 	Version string
-	// Command is how the user typed the trial, and the start of the command for the real run; may be empty.
-	Command []string
+	// RealRun returns the command line that runs the whole input with a variant; nil: the page has none.
+	RealRun func(trial.Variant) []string
 	// Log gets warnings and errors.
 	Log zerolog.Logger
 	// Hooks report the progress.
@@ -84,42 +97,42 @@ const (
 	DefaultPrecision = 0.05
 	// DefaultBudget is the default of Config.Budget.
 	DefaultBudget = 10 * time.Minute
+	// DefaultLoadTimeout is the default of Config.LoadTimeout.
+	DefaultLoadTimeout = time.Hour
+
+	defaultRound = 20 * time.Second
 )
 
 // Spec is a variant to run.
 type Spec struct {
 	// Name names it for people, and is unique in the trial.
-	Name string
+	Name string `json:"name"`
 	// Model is the model to ask for; empty: the only one of the server.
-	Model string
+	Model string `json:"model,omitempty"`
 	// Settings are its values of --vary.
-	Settings []trial.Setting
-	// Command starts the server and may have {port} and {gpu}; empty: it runs at URL.
-	Command string
+	Settings []trial.Setting `json:"settings,omitempty"`
+	// Command starts the server. A free port stands for {port} in it. Empty: the server runs at URL.
+	Command string `json:"command,omitempty"`
 	// URL is where the server answers. Defaults to the port that Command got.
-	URL string
+	URL string `json:"url,omitempty"`
 	// PricePerHour is the price of an hour of its machine; nil: unknown.
-	PricePerHour *float64
+	PricePerHour *float64 `json:"price_per_hour,omitempty"`
 }
 
 // Strategy proposes the variants of a trial.
 type Strategy interface {
-	// Next returns the variants that are still to run, given those that have ended, in their order. It is called at
-	// the start, and again when all that it returned have ended; none ends the trial. The same variants bring about
-	// the same proposals, so that a trial that was killed goes on with the same ones.
+	// Next returns variants to run, given those that have ended, in their order. It is called at the start, and again
+	// when all that it returned have ended. Variants that have ended may be among them, and are not run again; if no
+	// other ones are, the trial ends. The same ended variants bring about the same proposals, so that a trial that was
+	// killed goes on with the same ones.
 	Next(ended []trial.Variant) []Spec
 }
 
 // List is a strategy: all variants of a list.
 type List []Spec
 
-// Next returns the specs that have not ended.
-func (l List) Next(ended []trial.Variant) []Spec {
-	if len(ended) > 0 {
-		return nil
-	}
-	return l
-}
+// Next returns the whole list.
+func (l List) Next([]trial.Variant) []Spec { return l }
 
 // Hooks are functions that report the progress of a trial. Each may be nil.
 type Hooks struct {
@@ -135,4 +148,80 @@ type Hooks struct {
 	Progress func(v trial.Variant, s progress.Sample, speed trial.Speed)
 	// End is called when a variant has ended, and Written when the files of the trial were written after it.
 	End func(v trial.Variant)
+}
+
+// Validate returns an error that names the field of a value that cannot be used.
+func (c Config) Validate() error {
+	switch {
+	case len(c.Inputs) == 0:
+		return errors.New("sweep: Config.Inputs is required")
+	case len(c.Inputs) > 1 && slices.Contains(c.Inputs, "-"):
+		return errors.New(`sweep: Config.Inputs: "-" cannot be mixed with files`)
+	case c.Output == "":
+		return errors.New("sweep: Config.Output is required")
+	case c.Strategy == nil:
+		return errors.New("sweep: Config.Strategy is required")
+	case c.Sample < 0:
+		return fmt.Errorf("sweep: Config.Sample is %d, must not be negative", c.Sample)
+	case c.Precision < 0 || c.Precision >= 1:
+		return fmt.Errorf("sweep: Config.Precision is %g, must be from 0 to 1", c.Precision)
+	case c.Servers.Sim != nil || c.Servers.Command != "" || len(c.Servers.URLs) > 0:
+		return errors.New("sweep: Config.Servers has servers: the strategy names them")
+	}
+
+	for name, d := range map[string]time.Duration{
+		"Budget":      c.Budget,
+		"Within":      c.Within,
+		"LoadTimeout": c.LoadTimeout,
+		"Round":       c.Round,
+	} {
+		if d < 0 {
+			return fmt.Errorf("sweep: Config.%s is %s, must not be negative", name, d)
+		}
+	}
+
+	return c.Workers.Validate()
+}
+
+// withDefaults returns the configuration with its defaults, and with absolute paths.
+func (c Config) withDefaults() (Config, error) {
+	if err := c.Validate(); err != nil {
+		return c, err
+	}
+
+	var err error
+	if c.Output, err = filepath.Abs(c.Output); err != nil {
+		return c, err
+	}
+
+	c.Inputs = slices.Clone(c.Inputs)
+	for i, input := range c.Inputs {
+		if input == "-" || objectstore.IsURL(input) {
+			continue
+		}
+		if c.Inputs[i], err = filepath.Abs(input); err != nil {
+			return c, err
+		}
+	}
+
+	if c.State == "" {
+		if c.State, err = statedir.Default(os.Getenv); err != nil {
+			return c, err
+		}
+	}
+
+	if c.Stdin == nil {
+		c.Stdin = os.Stdin
+	}
+
+	c.Sample = cmp.Or(c.Sample, DefaultSample)
+	c.Precision = cmp.Or(c.Precision, DefaultPrecision)
+	c.Budget = cmp.Or(c.Budget, DefaultBudget)
+	c.LoadTimeout = cmp.Or(c.LoadTimeout, DefaultLoadTimeout)
+	c.Round = cmp.Or(c.Round, defaultRound)
+	c.Goal = cmp.Or(c.Goal, trial.Throughput)
+	c.Match = cmp.Or(c.Match, quality.Exact)
+	c.Settings.Model, c.Settings.OverrideModel = "", ""
+
+	return c, nil
 }

@@ -1,0 +1,141 @@
+package sweep
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/promptmill/promptmill/collector/journal"
+	"github.com/promptmill/promptmill/collector/trial"
+	"github.com/promptmill/promptmill/deploy/pipeline"
+	"github.com/promptmill/promptmill/deploy/progress"
+	"github.com/promptmill/promptmill/proto/bus"
+)
+
+// player is a variant that takes turns with others.
+type player struct {
+	*variant
+
+	server  *server
+	journal *journal.Follower
+	shown   trial.Variant // as it began
+	show    func(trial.Variant, progress.Sample, trial.Speed)
+
+	live  chan pipeline.LiveRun // gets the run once it is on the bus
+	ended chan struct{}         // closed when err is set; nil: not begun
+	err   error                 // of the run
+	runs  *bus.RunStore         // nil: the run is not on the bus
+	run   string
+
+	hasTurn atomic.Bool
+	idle    atomic.Int64 // samples in a row with no request in flight
+	speed   atomic.Pointer[trial.Speed]
+}
+
+var _ follower = (*player)(nil)
+
+// newPlayer returns the player of a variant whose server is open.
+func (t *turns) newPlayer(v *variant, opened *server) *player {
+	return &player{
+		variant: v,
+		server:  opened,
+		journal: journal.Follow(t.folder.output(v.Slug).Journal()),
+		shown:   v.Variant,
+		show:    t.cfg.Hooks.Progress,
+		live:    make(chan pipeline.LiveRun, 1),
+	}
+}
+
+// follow hands the run to the turns, and keeps it on the bus until ctx ends.
+func (p *player) follow(ctx context.Context, run pipeline.LiveRun) error {
+	p.live <- run
+	<-ctx.Done()
+
+	return nil
+}
+
+// progress passes on the progress of the run while the player has its turn.
+func (p *player) progress(sample progress.Sample) {
+	if sample.InFlight == 0 {
+		p.idle.Add(1)
+	} else {
+		p.idle.Store(0)
+	}
+
+	if p.show == nil || !p.hasTurn.Load() {
+		return
+	}
+
+	var speed trial.Speed
+	if known := p.speed.Load(); known != nil {
+		speed = *known
+	}
+
+	p.show(p.shown, sample, speed)
+}
+
+// errEnded means that the run of a player has ended.
+var errEnded = errors.New("the run has ended")
+
+// connect waits until the run of the player is on the bus.
+func (p *player) connect(ctx context.Context) error {
+	select {
+	case run := <-p.live:
+		b, err := bus.Open(ctx, run.Bus.JS)
+		if err != nil {
+			return err
+		}
+		p.runs, p.run = b.Runs, run.Run
+
+		return nil
+	case <-p.ended:
+		return errEnded
+	}
+}
+
+// wait waits for a time. It returns false if ctx or the run ends before.
+func (p *player) wait(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+
+	select {
+	case <-timer.C:
+		return true
+	case <-p.ended:
+	case <-ctx.Done():
+	}
+
+	return false
+}
+
+// awaitIdle waits until no request of a paused run is in flight. It returns false if ctx or the run ends before.
+func (p *player) awaitIdle(ctx context.Context) bool {
+	const samples = 2 // in a row: a worker may be between two requests in one
+
+	for p.idle.Store(0); p.idle.Load() < samples; {
+		if !p.wait(ctx, 100*time.Millisecond) {
+			return false
+		}
+	}
+
+	return true
+}
+
+// meanLatency returns the mean latency of the requests so far; 0: unknown.
+func (p *player) meanLatency() time.Duration {
+	if p.Run == nil || p.Run.Results.LatencySeconds == nil {
+		return 0
+	}
+	return time.Duration(p.Run.Results.LatencySeconds.Mean * float64(time.Second))
+}
+
+// close waits for the end of the run, and stops the server.
+func (p *player) close(ctx context.Context) {
+	if p.ended != nil {
+		<-p.ended
+	}
+
+	p.journal.Close()
+	p.server.close(ctx)
+}

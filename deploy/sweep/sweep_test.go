@@ -1,0 +1,253 @@
+package sweep
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/promptmill/promptmill/collector/trial"
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/pipeline"
+	"github.com/promptmill/promptmill/deploy/progress"
+	"github.com/promptmill/promptmill/proto"
+)
+
+// writeInput writes an input of chat prompts of various lengths.
+func writeInput(t testing.TB, requests int) string {
+	t.Helper()
+
+	var text bytes.Buffer
+	for i := range requests {
+		fmt.Fprintf(&text, `{"custom_id":"r-%d","label":"%d","method":"POST","url":"/v1/chat/completions","body":{"messages":`+
+			`[{"role":"user","content":"%s"}]}}`+"\n", i, i%3, strings.Repeat("word ", 1+i%40))
+	}
+
+	path := filepath.Join(t.TempDir(), "in.jsonl")
+	if err := os.WriteFile(path, text.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	return path
+}
+
+// newConfig returns the configuration of a trial of some specs that takes seconds.
+func newConfig(t testing.TB, input string, specs ...Spec) Config {
+	t.Helper()
+
+	dir := t.TempDir()
+
+	return Config{
+		Inputs:    []string{input},
+		Output:    filepath.Join(dir, "small"),
+		Strategy:  List(specs),
+		Precision: 0.2,
+		Budget:    20 * time.Second,
+		Round:     3 * time.Second,
+		State:     filepath.Join(dir, "state"),
+	}
+}
+
+// runTrial runs a trial that is to succeed.
+func runTrial(t testing.TB, cfg Config) *trial.Result {
+	t.Helper()
+
+	r, err := Run(t.Context(), cfg)
+	if err != nil {
+		t.Fatalf("%v (%s)", err, exit.Hint(err))
+	}
+
+	return r
+}
+
+// findRow returns the row of a variant.
+func findRow(t testing.TB, r *trial.Result, name string) trial.Row {
+	t.Helper()
+
+	for _, row := range r.Variants {
+		if row.Name == name {
+			return row
+		}
+	}
+	t.Fatalf("there is no variant %s in %+v", name, r.Variants)
+
+	return trial.Row{}
+}
+
+// The servers run one after the other. Each variant has the metadata of an ordinary run, and the one with twice the
+// slots is the fastest.
+func TestOneAfterTheOther(t *testing.T) {
+	t.Parallel()
+
+	one := simSettings{Model: "m", Slots: 8, TPOT: 4 * time.Millisecond, Tokens: 20}
+	two := one
+	two.Slots = 16
+	cfg := newConfig(t, writeInput(t, 5000),
+		Spec{Name: "slots=8", Model: "m", Command: one.command(t)},
+		Spec{Name: "slots=16", Model: "m", Command: two.command(t)},
+		Spec{Name: "broken", Model: "m", Command: "sh -c 'echo out of memory; exit 3' " + portName},
+	)
+
+	r := runTrial(t, cfg)
+	if r.Chosen != "slots=16" || !r.Done {
+		t.Errorf("chosen %q, done %t: %s", r.Chosen, r.Done, r.Answer)
+	}
+
+	fast, slow, broken := findRow(t, r, "slots=16"), findRow(t, r, "slots=8"), findRow(t, r, "broken")
+	if ratio := fast.Speed.Rate / slow.Speed.Rate; ratio < 1.6 || ratio > 2.4 {
+		t.Errorf("the rates are %+v (%s) and %+v (%s), want about twice: %+v", fast.Speed, fast.Reason, slow.Speed, slow.Reason, slow.Metadata.Series)
+	}
+
+	if broken.State != trial.Failed || !strings.Contains(broken.Reason, "out of memory") {
+		t.Errorf("the broken server: %s, %q", broken.State, broken.Reason)
+	}
+
+	for _, row := range []trial.Row{fast, slow} {
+		meta := row.Metadata
+		if row.State != trial.Measured || meta == nil || meta.Results.FailureCount != meta.Manifest.Counts.Skipped ||
+			meta.Model != "m" || meta.Results.ModelLoadTimeSeconds == nil {
+			t.Errorf("%s: %s, %+v", row.Name, row.State, meta)
+		}
+	}
+
+	for _, name := range []string{"small.trial.html", "small.trial.md", "small.trial.json"} {
+		if _, err := os.Stat(filepath.Join(filepath.Dir(cfg.Output), name)); err != nil {
+			t.Error(err)
+		}
+	}
+
+	// The same trial again is only shown.
+	cfg.Hooks.Begin = func(v trial.Variant, _, _ int) { t.Errorf("%s began again", v.Name) }
+	if again := runTrial(t, cfg); again.Answer != r.Answer {
+		t.Errorf("the answer was %q, and is %q", r.Answer, again.Answer)
+	}
+}
+
+// Servers that run already take turns, and their rounds are in pairs.
+func TestTurns(t *testing.T) {
+	t.Parallel()
+
+	one := simSettings{Model: "m", Slots: 8, TPOT: 4 * time.Millisecond, Tokens: 20}
+	two := one
+	two.Slots = 16
+	cfg := newConfig(t, writeInput(t, 20_000),
+		Spec{Name: "a", URL: one.start(t)},
+		Spec{Name: "b", URL: two.start(t)},
+		Spec{Name: "none", URL: "http://127.0.0.1:1"},
+	)
+
+	r := runTrial(t, cfg)
+	if r.Chosen != "b" {
+		t.Errorf("chosen %q: %s", r.Chosen, r.Answer)
+	}
+
+	a, b, none := findRow(t, r, "a"), findRow(t, r, "b"), findRow(t, r, "none")
+	if none.State != trial.Failed {
+		t.Errorf("the server that is not there: %s, %s", none.State, none.Reason)
+	}
+
+	if len(a.Rounds) == 0 || len(b.Rounds) < len(a.Rounds) {
+		t.Fatalf("%d and %d rounds", len(a.Rounds), len(b.Rounds))
+	}
+
+	for i := range a.Rounds {
+		one, other := a.Rounds[i], b.Rounds[i]
+		if one.Number != other.Number || one.From.Before(other.To) && other.From.Before(one.To) {
+			t.Errorf("round %d: %v and %v are at one time", i, one, other)
+		}
+	}
+
+	if ratio := b.Speed.Rate / a.Speed.Rate; ratio < 1.6 || ratio > 2.4 {
+		t.Errorf("the rates are %.1f and %.1f, want about twice", b.Speed.Rate, a.Speed.Rate)
+	}
+}
+
+// A trial that is interrupted goes on with the variant it was at, and runs no request twice.
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+
+	one := simSettings{Model: "m", Slots: 8, TPOT: 4 * time.Millisecond, Tokens: 20}
+	cfg := newConfig(t, writeInput(t, 5000),
+		Spec{Name: "a", Model: "m", Command: one.command(t)},
+		Spec{Name: "b", Model: "m", Command: one.command(t)},
+	)
+
+	stop := errors.New("the test stops it")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cfg.Hooks.Progress = func(v trial.Variant, s progress.Sample, _ trial.Speed) {
+		if v.Name == "b" && s.Done > 50 {
+			cancel(stop)
+		}
+	}
+
+	_, err := Run(ctx, cfg)
+	if !errors.Is(err, pipeline.ErrInterrupted) || !errors.Is(err, stop) || exit.Code(err) != exit.CodeInterrupted {
+		t.Fatalf("the interrupted trial: %v", err)
+	}
+
+	var began []string
+	cfg.Hooks.Progress = nil
+	cfg.Hooks.Begin = func(v trial.Variant, _, _ int) { began = append(began, v.Name) }
+	r := runTrial(t, cfg)
+	if len(began) != 1 || began[0] != "b" {
+		t.Errorf("%q began again, want b alone", began)
+	}
+
+	b := findRow(t, r, "b")
+	if n := b.Metadata.Results; n.Interruptions != 1 || int(n.Attempts) > n.SuccessCount+2*one.Slots {
+		t.Errorf("%d interruptions, %d attempts for %d answers", n.Interruptions, n.Attempts, n.SuccessCount)
+	}
+}
+
+// What is taken up again is compared with what it is taken for.
+func TestOtherTrial(t *testing.T) {
+	t.Parallel()
+
+	one := simSettings{Model: "m", Slots: 8, TPOT: time.Millisecond, Tokens: 20}
+	spec := Spec{Name: "a", Model: "m", Command: one.command(t)}
+	input := writeInput(t, 300)
+	cfg := newConfig(t, input, spec)
+	runTrial(t, cfg)
+
+	for name, change := range map[string]func(*Config){
+		"sample":   func(c *Config) { c.Sample = 100 },
+		"expect":   func(c *Config) { c.Expect = "label" },
+		"settings": func(c *Config) { c.Settings.Endpoint = "/v1/completions" },
+		"command":  func(c *Config) { c.Strategy = List{{Name: "a", Model: "m", Command: "other " + portName}} },
+		"input":    func(c *Config) { c.Inputs = []string{writeInput(t, 299)} },
+	} {
+		other := cfg
+		change(&other)
+		if _, err := Run(t.Context(), other); err == nil || exit.Hint(err) == "" {
+			t.Errorf("another %s: %v (%s)", name, err, exit.Hint(err))
+		}
+	}
+
+	// The same input under another name is the same, and a lost sample is drawn again.
+	moved := filepath.Join(t.TempDir(), "moved.jsonl")
+	text, err := os.ReadFile(input)
+	if err == nil {
+		err = os.WriteFile(moved, text, 0o600)
+	}
+	if err == nil {
+		err = os.Remove(filepath.Join(cfg.Output+folderSuffix, "sample.jsonl"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	cfg.Inputs = []string{moved}
+	runTrial(t, cfg)
+
+	if err := os.WriteFile(moved, append(text, text[:bytes.IndexByte(text, '\n')+1]...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Run(t.Context(), cfg); !errors.Is(err, proto.ErrInputChanged) && exit.Code(err) != exit.CodeUsage {
+		t.Errorf("a changed input: %v", err)
+	}
+}

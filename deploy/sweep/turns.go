@@ -1,0 +1,241 @@
+package sweep
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/promptmill/promptmill/collector/trial"
+)
+
+// settleTime is the shortest time from the begin of a turn until its server counts as full again.
+const settleTime = 2 * time.Second
+
+// turns has variants take turns: each works for a round while the runs of the others are paused. So a drift of the
+// machine meets all of them. Every other round goes through them backwards, so that a steady drift meets them alike.
+type turns struct {
+	*sweeper
+
+	players []*player // that have not ended
+}
+
+// runTurns runs variants in turns until all have ended. It returns an error that ends the trial.
+func (s *sweeper) runTurns(ctx context.Context, list []*variant) error {
+	t := &turns{sweeper: s}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+
+	// Round 0 warms the servers up: it finds the number of requests in flight, and is not measured.
+	err := t.open(ctx, list)
+	for number := 0; err == nil && len(t.players) > 0; number++ {
+		err = t.playRound(ctx, number)
+	}
+
+	cancel(err)
+	for _, p := range t.players {
+		p.close(context.WithoutCancel(ctx))
+	}
+
+	return err
+}
+
+// open starts or finds the servers of variants.
+func (t *turns) open(ctx context.Context, list []*variant) error {
+	for _, v := range list {
+		if err := t.start(v); err != nil {
+			return err
+		}
+
+		opened, err := t.openServer(ctx, v)
+		if err == nil {
+			t.players = append(t.players, t.newPlayer(v, opened))
+			continue
+		}
+
+		if err := t.conclude(ctx, v, err); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
+
+// playRound has each player take a turn, and then ends those of which enough is known.
+func (t *turns) playRound(ctx context.Context, number int) error {
+	order := slices.Clone(t.players)
+	if number%2 == 1 {
+		slices.Reverse(order)
+	}
+
+	for _, p := range order {
+		if err := t.playTurn(ctx, p, number > 0); err != nil {
+			return err
+		}
+	}
+
+	if number > 0 {
+		t.record.Rounds++
+	}
+
+	if err := t.record.write(t.folder); err != nil {
+		return err
+	}
+
+	if err := t.endPlayers(ctx, t.decide()); err != nil {
+		return err
+	}
+
+	_, err := t.writePage(false)
+
+	return err
+}
+
+// playTurn has a player work for a round, which may be measured.
+func (t *turns) playTurn(ctx context.Context, p *player, measured bool) error {
+	p.hasTurn.Store(true)
+	defer p.hasTurn.Store(false)
+
+	if err := t.resume(ctx, p); err != nil {
+		return t.endTurn(ctx, p, err)
+	}
+
+	latency := p.meanLatency()
+	if !p.wait(ctx, max(settleTime, latency)) {
+		return t.endTurn(ctx, p, errEnded)
+	}
+
+	round := trial.Round{Number: t.record.Rounds + 1, From: time.Now().UTC()}
+	if !p.wait(ctx, max(t.cfg.Round, 5*latency)) {
+		return t.endTurn(ctx, p, errEnded)
+	}
+	round.To = time.Now().UTC()
+
+	if measured {
+		p.Rounds = append(p.Rounds, round)
+	}
+
+	if err := p.runs.Pause(ctx, p.run); err != nil {
+		return t.endTurn(ctx, p, err)
+	}
+
+	if !p.awaitIdle(ctx) {
+		return t.endTurn(ctx, p, errEnded)
+	}
+
+	return p.readJournal(p.journal)
+}
+
+// resume has the run of a player work. It starts the run at the first turn.
+func (t *turns) resume(ctx context.Context, p *player) error {
+	if p.runs != nil {
+		return p.runs.Resume(ctx, p.run)
+	}
+
+	p.ended = make(chan struct{})
+	go func() {
+		defer close(p.ended)
+		p.err = t.runSample(ctx, p.variant, p.server, p)
+	}()
+
+	if err := p.connect(ctx); err != nil {
+		return err
+	}
+
+	if p.Decided == "" {
+		return p.runs.Resume(ctx, p.run)
+	}
+
+	// An earlier process was killed while the run ended.
+	if err := p.runs.Cancel(ctx, p.run); err != nil {
+		return err
+	}
+
+	<-p.ended
+
+	return errEnded
+}
+
+// endTurn ends the turn of a player whose run has ended, or could not be changed.
+func (t *turns) endTurn(ctx context.Context, p *player, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+
+	select {
+	case <-p.ended:
+		return t.leave(ctx, p)
+	default:
+		return err
+	}
+}
+
+// leave takes a player whose run ends out of the turns.
+func (t *turns) leave(ctx context.Context, p *player) error {
+	t.players = slices.DeleteFunc(t.players, func(other *player) bool { return other == p })
+	p.close(ctx)
+
+	return t.conclude(ctx, p.variant, p.err)
+}
+
+// decide returns the players that end now. A beaten one leaves the turns. The others end together, since their rounds
+// are compared in pairs.
+func (t *turns) decide() (ending []*player) {
+	var measured []*player
+	for _, p := range t.players {
+		if p.Run == nil {
+			continue
+		}
+
+		speed := trial.MeasureSpeed(p.Run, p.Rounds)
+		p.speed.Store(&speed)
+
+		d := trial.Decide(p.Variant, t.record.others(p.variant), t.cfg.Precision, t.cfg.Goal)
+		if !d.End {
+			d = t.decideTime(p.variant)
+		}
+
+		p.Decided, p.Why = d.State, d.Reason
+		switch {
+		case d.State == trial.Beaten:
+			ending = append(ending, p)
+		case d.End:
+			measured = append(measured, p)
+		}
+	}
+
+	if len(ending)+len(measured) == len(t.players) {
+		return append(ending, measured...)
+	}
+
+	for _, p := range measured {
+		p.Decided, p.Why = "", ""
+	}
+
+	return ending
+}
+
+// endPlayers ends the runs of players.
+func (t *turns) endPlayers(ctx context.Context, ending []*player) error {
+	if len(ending) == 0 {
+		return nil
+	}
+
+	// The decisions are on disk before a run ends: else a process that goes on would not know them.
+	if err := t.record.write(t.folder); err != nil {
+		return err
+	}
+
+	for _, p := range ending {
+		if err := p.runs.Cancel(ctx, p.run); err != nil {
+			return err
+		}
+	}
+
+	for _, p := range ending {
+		if err := t.leave(ctx, p); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}

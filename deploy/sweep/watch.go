@@ -1,0 +1,120 @@
+package sweep
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/promptmill/promptmill/collector/journal"
+	"github.com/promptmill/promptmill/collector/trial"
+	"github.com/promptmill/promptmill/deploy/pipeline"
+	"github.com/promptmill/promptmill/deploy/progress"
+	"github.com/promptmill/promptmill/proto/bus"
+)
+
+// watch follows the run of a variant that runs alone, and ends it once enough is known.
+type watch struct {
+	*sweeper
+
+	variant *variant
+	shown   trial.Variant               // as it began
+	speed   atomic.Pointer[trial.Speed] // as measured last
+}
+
+var _ follower = (*watch)(nil)
+
+// follow measures the speed of the run every second, until ctx ends.
+func (w *watch) follow(ctx context.Context, run pipeline.LiveRun) error {
+	b, err := bus.Open(ctx, run.Bus.JS)
+	if err != nil {
+		return err
+	}
+
+	j := journal.Follow(run.Output.Journal())
+	defer j.Close()
+
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+
+		if w.variant.Decided == "" {
+			if err := w.variant.readJournal(j); err != nil {
+				return err
+			}
+			if !w.decide() {
+				continue
+			}
+			if err := w.record.write(w.folder); err != nil { // before the run ends: else no one knows why it did
+				return err
+			}
+		}
+
+		if err := b.Runs.Cancel(ctx, run.Run); err != nil && ctx.Err() == nil {
+			w.cfg.Log.Warn().Err(err).Str("variant", w.variant.Name).Msg("failed to end the run of the variant; retrying")
+			continue
+		}
+
+		<-ctx.Done() // the run writes its files
+
+		return nil
+	}
+}
+
+// decide measures the speed of the variant, and decides whether it ends.
+func (w *watch) decide() (ends bool) {
+	v := w.variant
+	if v.Run == nil {
+		return false
+	}
+
+	speed := trial.MeasureSpeed(v.Run, v.Rounds)
+	w.speed.Store(&speed)
+
+	d := trial.Decide(v.Variant, w.record.others(v), w.cfg.Precision, w.cfg.Goal)
+	if !d.End {
+		d = w.decideTime(v)
+	}
+	if d.End {
+		v.Decided, v.Why = d.State, d.Reason
+	}
+
+	return d.End
+}
+
+// decideTime ends a variant whose time is over.
+func (s *sweeper) decideTime(v *variant) (d trial.Decision) {
+	worked := time.Duration(v.Run.Results.InferenceTimeSeconds * float64(time.Second))
+	switch {
+	case worked >= s.cfg.Budget:
+		d.Reason = fmt.Sprintf("its budget of %s is spent", s.cfg.Budget)
+	case s.isOver():
+		d.Reason = fmt.Sprintf("the %s of the trial were over", s.cfg.Within)
+	default:
+		return d
+	}
+
+	d.End, d.State = true, trial.Measured
+
+	return d
+}
+
+// progress passes on the progress of the run, with its speed.
+func (w *watch) progress(sample progress.Sample) {
+	if w.cfg.Hooks.Progress == nil {
+		return
+	}
+
+	var speed trial.Speed
+	if known := w.speed.Load(); known != nil {
+		speed = *known
+	}
+
+	w.cfg.Hooks.Progress(w.shown, sample, speed)
+}
