@@ -37,6 +37,7 @@ func FromMetadata(m *metadata.Run) Run {
 		return run
 	}
 
+	run.Points = make([]Point, 0, m.Series.Len())
 	gaps, inFlight := m.Series.Gaps(), 1.0
 	for i := range m.Series.Len() {
 		p := m.Series.At(i)

@@ -7,6 +7,9 @@ type Rate struct {
 	// Low and High hold the rate that a longer run would have as often as the confidence says, and Median is as often
 	// too low as too high. All are zero where there is a Problem.
 	Low, Median, High float64
+	// Growth is how many times the rate of the first half of the steady part the second half has: more than 1 where the
+	// servers still warm up. 0: unknown.
+	Growth float64
 
 	Problem Problem
 	Needed  int // requests of a run that would do, where there is a Problem and one would
@@ -26,6 +29,10 @@ func RateOf(run Run, confidence float64) Rate {
 	}
 
 	r.Median, r.spread, r.freedom = s.rate, s.rateError(), freedom(s.countBlocks())
+	first, then := rateOf(s.steady[:len(s.steady)/2]), rateOf(s.steady[len(s.steady)/2:])
+	if first > 0 {
+		r.Growth = then / first
+	}
 
 	return r.At(confidence)
 }
@@ -39,6 +46,11 @@ func (r Rate) At(confidence float64) Rate {
 	return r
 }
 
+func rateOf(points []Point) float64 {
+	done, seconds := sumPoints(points)
+	return done / seconds
+}
+
 // rateError is the standard error of the log of the rate: that of the mean of blocks that remember.
 func (s *series) rateError() float64 {
 	k := float64(s.countBlocks())
@@ -49,8 +61,8 @@ func (s *series) rateError() float64 {
 // says, which is between 0 and 1.
 func NormalPoint(confidence float64) float64 { return math.Sqrt2 * math.Erfinv(confidence) }
 
-// StudentT is the point of Student's distribution with some degrees of freedom that stands for the point z of the normal
-// distribution (Abramowitz and Stegun 26.7.5). It is within 1.5 % from 4 degrees on up to z = 3.3.
+// StudentT is the point of Student's distribution with some degrees of freedom that stands for the point z of the
+// normal distribution (Abramowitz and Stegun 26.7.5). It is within 1.5 % from 4 degrees on up to z = 3.3.
 func StudentT(z, freedom float64) float64 {
 	z2 := z * z
 	terms := [...]float64{

@@ -46,3 +46,22 @@ func TestARunThatWasCutOffHasNoTail(t *testing.T) {
 		t.Errorf("%+v with the last points, and %+v without", whole, without)
 	}
 }
+
+func TestARateThatGrows(t *testing.T) {
+	t.Parallel()
+
+	run := Run{Requests: 6000, Concurrency: 20, MeanLatency: 1, CutOff: true}
+	for i := range 120 {
+		run.Points = append(run.Points, Point{Seconds: 1, Done: 50 * float64(1+i%2), InFlight: 20})
+	}
+	if r := RateOf(run, 0.9); r.Growth < 0.95 || r.Growth > 1.05 {
+		t.Errorf("steady: %+v, want 1", r)
+	}
+
+	for i := range run.Points {
+		run.Points[i].Done += float64(i)
+	}
+	if r := RateOf(run, 0.9); r.Growth < 1.1 {
+		t.Errorf("growing: %+v, want more than 1", r)
+	}
+}

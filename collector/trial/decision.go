@@ -17,9 +17,9 @@ type Decision struct {
 	Reason string
 }
 
-// Decide says whether a variant ends, given the others of its trial: once the 90 % interval of its rate is narrower than
-// a part of it, such as 0.05, or once it is beaten by the best of the others for certain. Where quality counts, the
-// slower one may be better, so that none is beaten.
+// Decide says whether a variant ends, given the others of its trial: once the 90 % interval of its rate is narrower
+// than a part of it, such as 0.05, or once it is beaten by the best of the others for certain. Where quality counts,
+// the slower one may be better, so that none is beaten.
 func Decide(self Variant, others []Variant, precision float64, goal Goal) Decision {
 	speed := MeasureSpeed(self.Run, self.Rounds)
 	if speed.IsPrecise(precision) {

@@ -20,6 +20,7 @@ func TestDecide(t *testing.T) {
 		if price > 0 {
 			v.PricePerHour = &price
 		}
+
 		return v
 	}
 	slow, fast, faster := variant("slow", 40, 10, 1), variant("fast", 120, 40, 4), variant("faster", 120, 80, 16)

@@ -17,7 +17,8 @@ type Difference struct {
 	Ratio float64 `json:"ratio"`
 	Low   float64 `json:"low"`
 	High  float64 `json:"high"`
-	// Real reports that the interval leaves out 1: chance alone makes such a difference at most once in ten times.
+	// Real reports that even the 99 % interval leaves out 1. It is that strict since a trial compares many variants,
+	// and each was measured until it looked precise.
 	Real bool `json:"real"`
 	// Paired reports that rounds were compared in pairs, so that a drift of the machine hits both alike.
 	Paired bool `json:"paired,omitempty"`
@@ -37,7 +38,10 @@ func CompareSpeeds(a, b Variant) Difference {
 	}
 
 	if mine.Problem == estimate.NoProblem && its.Problem == estimate.NoProblem {
-		off := math.Hypot(math.Log(mine.High/mine.Rate), math.Log(its.High/its.Rate))
+		off := func(confidence float64) float64 {
+			a, b := mine.rate.At(confidence), its.rate.At(confidence)
+			return math.Hypot(math.Log(a.High/a.Median), math.Log(b.High/b.Median))
+		}
 		return newDifference(math.Log(mine.Rate/its.Rate), off)
 	}
 
@@ -52,10 +56,10 @@ func CompareSpeeds(a, b Variant) Difference {
 	return d
 }
 
-// newDifference returns a difference of which the log is known up to off.
-func newDifference(log, off float64) Difference {
-	d := Difference{Ratio: math.Exp(log), Low: math.Exp(log - off), High: math.Exp(log + off)}
-	d.Real = d.Low > 1 || d.High < 1
+// newDifference returns a difference of which the log is known up to off at a confidence.
+func newDifference(log float64, off func(confidence float64) float64) Difference {
+	d := Difference{Ratio: math.Exp(log), Low: math.Exp(log - off(usual)), High: math.Exp(log + off(usual))}
+	d.Real = math.Abs(log) > off(sure)
 
 	return d
 }
@@ -72,8 +76,9 @@ func comparePairs(logs []float64) Difference {
 		squares += (x - sum/n) * (x - sum/n)
 	}
 
-	off := estimate.StudentT(estimate.NormalPoint(usual), n-1) * math.Sqrt(squares/(n-1)/n)
-	d := newDifference(sum/n, off)
+	d := newDifference(sum/n, func(confidence float64) float64 {
+		return estimate.StudentT(estimate.NormalPoint(confidence), n-1) * math.Sqrt(squares/(n-1)/n)
+	})
 	d.Paired = true
 
 	return d

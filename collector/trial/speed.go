@@ -11,6 +11,8 @@ import (
 const (
 	// usual is the confidence of the intervals that people see.
 	usual = 0.9
+	// sure is the confidence of a difference that is called real.
+	sure = 0.99
 	// certain is the confidence of what ends a variant early. It is looked at each second, and a wrong look would drop
 	// the best for good.
 	certain = 0.999
@@ -30,6 +32,7 @@ type Speed struct {
 	Problem estimate.Problem `json:"problem,omitempty"`
 	Needed  int              `json:"needed,omitempty"`
 
+	rate        estimate.Rate
 	least, most float64 // the interval at the certain level; zero: unknown, as in a speed that was read from a file
 }
 
@@ -46,10 +49,14 @@ func MeasureSpeed(run *metadata.Run, rounds []Round) Speed {
 	}
 
 	r := estimate.RateOf(measuredPart(run, rounds), usual)
+	s.rate = r
 	s.Rate, s.Low, s.High, s.Problem, s.Needed = r.Median, r.Low, r.High, r.Problem, r.Needed
 
+	// A rate that has grown, as that of a server that warms up, is taken to be what it has become by now.
 	surely := r.At(certain)
-	s.least, s.most = surely.Low, surely.High
+	if r.Growth > 0 {
+		s.least, s.most = surely.Low*min(1, r.Growth), surely.High*max(1, r.Growth)
+	}
 
 	return s
 }
@@ -59,8 +66,8 @@ func (s Speed) IsPrecise(precision float64) bool {
 	return s.Problem == estimate.NoProblem && s.Rate > 0 && s.High-s.Low <= precision*s.Rate
 }
 
-// IsBeaten reports whether the speed is below that of the best for certain: the intervals at 99.9 % do not touch. A speed
-// that was read from a file is neither beaten nor beats another.
+// IsBeaten reports whether the speed is below that of the best for certain: the intervals at 99.9 % do not touch. A
+// speed that was read from a file is neither beaten nor beats another.
 func (s Speed) IsBeaten(best Speed) bool { return s.most > 0 && s.most < best.least }
 
 // measuredPart returns the part of a run that shows the speed of its full server, with the answered requests.
@@ -71,7 +78,7 @@ func measuredPart(run *metadata.Run, rounds []Round) estimate.Run {
 		return in
 	}
 
-	var points []estimate.Point
+	points := make([]estimate.Point, 0, len(in.Points))
 	for _, spell := range listSpells(run, in, rounds) {
 		points = append(points, spell.points...)
 	}
@@ -120,17 +127,19 @@ func listSpells(run *metadata.Run, in estimate.Run, rounds []Round) []spell {
 		spells = append(spells, spell{r.Number, pointsOf(r, run.Series, points, full)})
 	}
 
-	for i, p := range points {
-		if !full[i] || len(rounds) > 0 {
-			continue
-		}
+	if len(rounds) == 0 {
+		for from := 0; from < len(full); {
+			to := from + 1
+			for to < len(full) && full[to] == full[from] {
+				to++
+			}
 
-		if i == 0 || !full[i-1] {
-			spells = append(spells, spell{})
-		}
+			if full[from] {
+				spells = append(spells, spell{points: points[from:to]})
+			}
 
-		last := &spells[len(spells)-1]
-		last.points = append(last.points, p)
+			from = to
+		}
 	}
 
 	for i := range spells {
@@ -148,11 +157,16 @@ func pointsOf(r Round, s *metadata.Series, points []estimate.Point, full []bool)
 	var whole []estimate.Point
 	var most time.Duration
 	var part estimate.Point
-	for i, p := range points {
-		from := s.Start.Add(time.Duration(i) * width)
+	first := max(0, int(r.From.Sub(s.Start)/width))
+	for i := first; i < len(points); i++ {
+		p, from := points[i], s.Start.Add(time.Duration(i)*width)
+		if !from.Before(r.To) {
+			break
+		}
+
 		inside := min(from.Add(width).Sub(r.From), r.To.Sub(from), r.To.Sub(r.From), width)
 		switch {
-		case !full[i] || inside <= 0:
+		case !full[i]:
 		case inside == width:
 			whole = append(whole, p)
 		case inside > most:

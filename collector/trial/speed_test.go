@@ -136,7 +136,7 @@ func TestWhatIsTooShortHasAMeanRateOnly(t *testing.T) {
 		{"ten requests", newRun(flow{1, 10, 0, 10}), Speed{Mean: 10, Problem: estimate.TooFew, Needed: 100}},
 		{"all failed", newRun(flow{100, 20, 20, 10}), Speed{Mean: 0.5, Problem: estimate.TooFew, Needed: 100}},
 	} {
-		if diff := cmp.Diff(tt.want, MeasureSpeed(tt.run, nil), cmp.AllowUnexported(Speed{})); diff != "" {
+		if diff := cmp.Diff(tt.want, MeasureSpeed(tt.run, nil), cmpopts.IgnoreUnexported(Speed{})); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
 		}
 	}
