@@ -39,7 +39,7 @@ func CompareSpeeds(a, b Variant) Difference {
 
 	if mine.Problem == estimate.NoProblem && its.Problem == estimate.NoProblem {
 		off := func(confidence float64) float64 {
-			a, b := mine.rate.At(confidence), its.rate.At(confidence)
+			a, b := mine.estimated.At(confidence), its.estimated.At(confidence)
 			return math.Hypot(math.Log(a.High/a.Median), math.Log(b.High/b.Median))
 		}
 		return newDifference(math.Log(mine.Rate/its.Rate), off)

@@ -32,7 +32,7 @@ type Speed struct {
 	Problem estimate.Problem `json:"problem,omitempty"`
 	Needed  int              `json:"needed,omitempty"`
 
-	rate        estimate.Rate
+	estimated   estimate.Rate
 	least, most float64 // the interval at the certain level; zero: unknown, as in a speed that was read from a file
 }
 
@@ -49,7 +49,7 @@ func MeasureSpeed(run *metadata.Run, rounds []Round) Speed {
 	}
 
 	r := estimate.RateOf(measuredPart(run, rounds), usual)
-	s.rate = r
+	s.estimated = r
 	s.Rate, s.Low, s.High, s.Problem, s.Needed = r.Median, r.Low, r.High, r.Problem, r.Needed
 
 	// A rate that has grown, as that of a server that warms up, is taken to be what it has become by now.
