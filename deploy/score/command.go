@@ -40,6 +40,9 @@ type Command struct {
 
 var _ quality.Scorer = Command{}
 
+// String returns the script.
+func (c Command) String() string { return c.Script }
+
 // checkAnswer is the answer that Check makes up.
 var checkAnswer = quality.Answer{
 	CustomID: "request-1",

@@ -71,7 +71,8 @@ type Config struct {
 	Expect string
 	// Match is how an answer is compared with the expected one. Defaults to quality.Exact.
 	Match quality.Match
-	// Scorer scores the answers; nil: nothing does.
+	// Scorer scores the answers; nil: nothing does. Its String, if it has one, says how: another one judges all answers
+	// again.
 	Scorer quality.Scorer
 	// Report has the prices and the numbers of requests to estimate.
 	Report report.Options

@@ -42,7 +42,12 @@ func (s *sweeper) judge(ctx context.Context, v *variant) error {
 
 // judgement names the way in which answers are judged.
 func (s *sweeper) judgement() string {
-	return fmt.Sprintf("expect=%s match=%s score=%v", s.cfg.Expect, s.cfg.Match, s.cfg.Scorer)
+	scorer := ""
+	if named, ok := s.cfg.Scorer.(fmt.Stringer); ok {
+		scorer = named.String()
+	}
+
+	return fmt.Sprintf("expect=%s match=%s score=%s", s.cfg.Expect, s.cfg.Match, scorer)
 }
 
 // judgeAgain judges the answers of the variants that an earlier process has judged in another way.

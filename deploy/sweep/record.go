@@ -77,7 +77,8 @@ type variant struct {
 	// Spec is the variant as it was asked for.
 	Spec Spec `json:"spec"`
 
-	number int // from 1
+	number int  // from 1
+	again  bool // its failed requests are to run again
 }
 
 // readRecord reads the record of a trial; nil: it has not begun.
@@ -227,7 +228,14 @@ func newVariant(spec Spec) trial.Variant {
 // begin makes an ended variant one that is still to run. Its run goes on where it was.
 func (v *variant) begin() {
 	v.State, v.Reason, v.Decided, v.Why = trial.Waiting, "", "", ""
-	v.EndedAt = time.Time{}
+	v.EndedAt, v.again = time.Time{}, true
+}
+
+// isComplete reports whether the run of a variant is complete, and nothing of it is to run again: an earlier process
+// was killed before it had noted that.
+func (v *variant) isComplete(f folder) bool {
+	out := f.output(v.Slug)
+	return !v.again && files.Exists(out.Meta()) && !files.Exists(out.Journal())
 }
 
 // decided returns how the variant ended.

@@ -10,6 +10,7 @@ import (
 	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/progress"
+	"github.com/promptmill/promptmill/producer/sample"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -22,7 +23,7 @@ const shardSize = 8
 // runSample runs the sample at the server of a variant, or goes on with that. The run is on the bus while follow
 // works, which decides when it ends.
 func (s *sweeper) runSample(ctx context.Context, v *variant, opened *server, follow follower) error {
-	settings := s.record.Settings
+	settings := sample.LineSettings(s.record.Settings)
 	settings.Model, settings.OverrideModel = "", opened.model
 	settings.ShardSize = shardSize
 
@@ -37,6 +38,7 @@ func (s *sweeper) runSample(ctx context.Context, v *variant, opened *server, fol
 		Output:        string(out),
 		Opened:        opened.Set,
 		Workers:       workers,
+		Retry:         v.again,
 		Settings:      settings,
 		Label:         newLabel(v.Name),
 		State:         s.cfg.State,
@@ -45,7 +47,7 @@ func (s *sweeper) runSample(ctx context.Context, v *variant, opened *server, fol
 		Version:       s.cfg.Version,
 		Log:           s.cfg.Log.With().Str("variant", v.Name).Logger(),
 		Hooks: pipeline.Hooks{
-			Progress: func(sample progress.Sample) { follow.progress(sample) },
+			Progress: follow.progress,
 		},
 		API: follow.follow,
 	})

@@ -167,6 +167,10 @@ func (s *sweeper) runAlone(ctx context.Context, v *variant) error {
 		return err
 	}
 
+	if v.isComplete(s.folder) {
+		return s.conclude(ctx, v, nil)
+	}
+
 	server, err := s.openServer(ctx, v)
 	if err == nil {
 		err = s.runSample(ctx, v, server, &watch{sweeper: s, variant: v, shown: v.Variant})

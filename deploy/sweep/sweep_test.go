@@ -5,12 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/promptmill/promptmill/collector/quality"
 	"github.com/promptmill/promptmill/collector/trial"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/pipeline"
@@ -249,5 +252,72 @@ func TestOtherTrial(t *testing.T) {
 	}
 	if _, err := Run(t.Context(), cfg); !errors.Is(err, proto.ErrInputChanged) && exit.Code(err) != exit.CodeUsage {
 		t.Errorf("a changed input: %v", err)
+	}
+}
+
+// scorer scores answers by their length, and notes what it got.
+type scorer struct {
+	name string
+	got  *[]quality.Answer
+}
+
+func (s scorer) String() string { return s.name }
+
+func (s scorer) Score(_ context.Context, answers iter.Seq2[quality.Answer, error]) (scores []float64, err error) {
+	for a, err := range answers {
+		if err != nil {
+			return nil, err
+		}
+		*s.got = append(*s.got, a)
+		scores = append(scores, 0.25)
+	}
+	return scores, nil
+}
+
+// A table with a template is an input, too. Its answers are compared with a column and scored, and scored again by
+// another scorer without another run.
+func TestTable(t *testing.T) {
+	t.Parallel()
+
+	text := "id,text,label\n"
+	for i := range 200 {
+		text += fmt.Sprintf("%d,some words,answer %d\n", i, i)
+	}
+
+	input := filepath.Join(t.TempDir(), "rows.csv")
+	if err := os.WriteFile(input, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	one := simSettings{Model: "m", Slots: 8, TPOT: time.Millisecond, Tokens: 20}
+	var answers []quality.Answer
+	cfg := newConfig(t, input, Spec{Name: "a", URL: one.start(t)})
+	cfg.Settings.Rows = &proto.Rows{Prompt: "Say {{.text}}"}
+	cfg.Sample, cfg.Expect, cfg.Scorer = 50, "label", scorer{"first", &answers}
+
+	r := runTrial(t, cfg)
+	q := findRow(t, r, "a").Quality
+	if q == nil || q.Requests != 50 || q.Expected == nil || q.Expected.Of != 50 || q.Score == nil ||
+		math.Abs(q.Score.Mean-0.25) > 1e-9 {
+		t.Fatalf("the quality: %+v", q)
+	}
+
+	first := answers[0]
+	if len(answers) != 50 || first.Expected == nil || !strings.HasPrefix(*first.Expected, "answer ") ||
+		!strings.Contains(string(first.Request), "Say some words") || first.Text == "" {
+		t.Errorf("%d answers were scored, the first: %+v", len(answers), first)
+	}
+
+	answers, cfg.Scorer = nil, scorer{"second", &answers}
+	cfg.Hooks.Begin = func(v trial.Variant, _, _ int) { t.Errorf("%s began again", v.Name) }
+	runTrial(t, cfg)
+	if len(answers) != 50 {
+		t.Errorf("another scorer got %d answers", len(answers))
+	}
+
+	answers = nil
+	runTrial(t, cfg)
+	if len(answers) != 0 {
+		t.Errorf("the same scorer got %d answers again", len(answers))
 	}
 }

@@ -46,6 +46,13 @@ func (t *turns) open(ctx context.Context, list []*variant) error {
 			return err
 		}
 
+		if v.isComplete(t.folder) {
+			if err := t.conclude(ctx, v, nil); err != nil {
+				return err
+			}
+			continue
+		}
+
 		opened, err := t.openServer(ctx, v)
 		if err == nil {
 			t.players = append(t.players, t.newPlayer(v, opened))
