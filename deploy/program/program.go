@@ -109,7 +109,7 @@ func goRun(info *debug.BuildInfo, folder string) string {
 // Commands are the commands that people are asked to type on this machine. A worker is started on
 // another one, where the program has its usual name.
 var Commands = []string{
-	"run", "sim", "doctor", "verify", "export", "report", "compare", "history", "serve", "submit", "collect",
+	"run", "trial", "sim", "doctor", "verify", "export", "report", "compare", "history", "serve", "submit", "collect",
 	"join", "key", "nats-config",
 	"list", "status", "workers", "tail", "pause", "resume", "cancel", "retry", "delete", "webhooks", "completion", "man", "version",
 	"help",

@@ -44,7 +44,7 @@ Exit codes:
   5    stopped by --fail-if, --max-failures or --max-tokens; it can be resumed
   130  interrupted; the same command resumes it`,
 		Commands: slices.Concat(
-			inGroup(groupRun, runCommand(env), simCommand(env), doctorCommand(env)),
+			inGroup(groupRun, runCommand(env), trialCommand(env), simCommand(env), doctorCommand(env)),
 			inGroup(groupResults, exportCommand(env), verifyCommand(env), reportCommand(env), compareCommand(env),
 				historyCommand(env)),
 			inGroup(groupBoxes, serveCommand(env), workerCommand(env), submitCommand(env), collectCommand(env),

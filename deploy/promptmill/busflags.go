@@ -72,12 +72,17 @@ func namedBusFlags(names ...string) []cli.Flag {
 			DefaultText: "the file of --tls-cert",
 		},
 		stateFlag(),
-		&cli.BoolFlag{
-			Name:     "verbose",
-			Category: groupGeneral,
-			Aliases:  []string{"v"},
-			Usage:    "log more details",
-		},
+		verboseFlag(),
+	}
+}
+
+// verboseFlag is the flag of commands with a log.
+func verboseFlag() cli.Flag {
+	return &cli.BoolFlag{
+		Name:     "verbose",
+		Category: groupGeneral,
+		Aliases:  []string{"v"},
+		Usage:    "log more details",
 	}
 }
 

@@ -24,6 +24,8 @@ func completionValues(env environment) map[string]cmdline.Values {
 		"MODE":          fixedValues("auto", "bar", "plain", "json", "none"),
 		"FORMAT":        fixedValues("md", "html", "json"),
 		"ENCODING":      fixedValues(string(proto.Snappy), string(proto.Zstd), string(proto.Plain)),
+		"GOAL":          fixedValues(goals...),
+		"HOW":           fixedValues(matches...),
 		"TYPE":          fixedValues(proto.TableFormats...),
 		"ENDPOINT":      fixedValues(proto.Endpoints...),
 		"ENCODING-NAME": fixedValues(commonEncodings...),

@@ -28,7 +28,7 @@ func (c command) complete(words ...string) (kind string, values []string) {
 func TestCompletion(t *testing.T) {
 	t.Parallel()
 
-	const commands = "words: run sim doctor export verify report compare history serve worker submit collect join " +
+	const commands = "words: run trial sim doctor export verify report compare history serve worker submit collect join " +
 		"key nats-config list status workers tail pause resume cancel retry delete webhooks completion man version help"
 
 	c := newCommand(t)

@@ -124,7 +124,7 @@ func TestDocumentsLinks(t *testing.T) {
 // othersFlags are flags of other programs that documents name.
 var othersFlags = strings.Fields(`
 	--cache-ram --disable-metrics --enable-cache-report --enable-metrics --enable-prompt-tokens-details --host
-	--context --inbox-prefix --long --max-model-len --metrics --models-max --port --raw --scale --served-model-name
+	--context --inbox-prefix --long --max-model-len --max-num-seqs --metrics --models-max --port --raw --scale --served-model-name
 	--threads-http --allow-empty --server --tlsca --user --password`)
 
 var (

@@ -12,6 +12,7 @@ import (
 // The groups of the flags in the help, see [cli.FlagBase.Category], in the order of the help.
 // Within a group the help has the order of the command's flags: the most used ones come first.
 const (
+	groupTrial   = "Trial"
 	groupInput   = "Input"
 	groupRows    = "Rows"
 	groupOutput  = "Output"
@@ -27,7 +28,7 @@ const (
 
 // flagGroups are the groups in the order of the help.
 var flagGroups = []string{
-	groupInput, groupRows, groupOutput, groupModel, groupPolicy, groupBus, groupAPI, groupEvents, groupReport,
+	groupTrial, groupInput, groupRows, groupOutput, groupModel, groupPolicy, groupBus, groupAPI, groupEvents, groupReport,
 	groupSim, groupGeneral,
 }
 

@@ -49,6 +49,14 @@ func flagRules() cmdline.Rules {
 				Any:   priceFlags,
 			},
 			{
+				Flags: []string{"vary", "side-by-side", "tune"},
+				Any:   []string{"exec"},
+			},
+			{
+				Flags: []string{"match"},
+				Any:   []string{"expect"},
+			},
+			{
 				Flags:    []string{"replicas"}, // a bus of a command is no cluster
 				Any:      []string{"nats", "join"},
 				Commands: []string{"run", "serve"},

@@ -39,21 +39,13 @@ func inputFlags() []cli.Flag {
 			Usage:    "`NAME`: model for all requests, even for those that name another",
 		},
 		setFlag(),
-		&cli.BoolFlag{
-			Name:     "skip-invalid",
-			Category: groupInput,
-			Usage:    "record invalid input lines as failed requests, and run the others",
-		},
+		skipInvalidFlag(),
 		&cli.BoolFlag{
 			Name:     "group-by-prefix",
 			Category: groupInput,
 			Usage:    "run requests whose prompts share their first half or more together, for the prompt cache of the model server; helps llama.cpp, and vLLM and SGLang if the shared beginnings do not all fit the cache",
 		},
-		&cli.StringFlag{
-			Name:     "schema",
-			Category: groupPolicy,
-			Usage:    "`FILE`: JSON Schema that each answer must match",
-		},
+		schemaFlag(),
 		&cli.FloatFlag{
 			Name:     "retry-truncated",
 			Category: groupPolicy,
@@ -70,6 +62,24 @@ func inputFlags() []cli.Flag {
 			Category: groupPolicy,
 			Usage:    "`NAME`: name for the run in lists and reports, which commands take in place of the id",
 		},
+	}
+}
+
+// skipInvalidFlag returns the flag for inputs with lines that cannot be sent.
+func skipInvalidFlag() cli.Flag {
+	return &cli.BoolFlag{
+		Name:     "skip-invalid",
+		Category: groupInput,
+		Usage:    "record invalid input lines as failed requests, and run the others",
+	}
+}
+
+// schemaFlag returns the flag for the form of answers.
+func schemaFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name:     "schema",
+		Category: groupPolicy,
+		Usage:    "`FILE`: JSON Schema that each answer must match",
 	}
 }
 

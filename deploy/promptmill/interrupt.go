@@ -72,7 +72,7 @@ func readPlaces(
 }
 
 // stopThemselves are the commands that handle signals themselves.
-var stopThemselves = []string{"run", "worker", "serve", "submit", "collect", "status", "tail", "doctor", "sim"}
+var stopThemselves = []string{"run", "trial", "worker", "serve", "submit", "collect", "status", "tail", "doctor", "sim"}
 
 // endAtSignal ends the process of a command at a signal.
 func endAtSignal(c *cli.Command, env environment) {

@@ -18,12 +18,18 @@ import (
 
 // modelFlags returns the flags of the model servers and of how requests are run there.
 func modelFlags() []cli.Flag {
-	return []cli.Flag{
+	return append([]cli.Flag{
 		&cli.StringFlag{
 			Name:     "exec",
 			Category: groupModel,
 			Usage:    "`COMMAND`: start the model server with this command, and restart it when it ends",
 		},
+	}, requestFlags()...)
+}
+
+// requestFlags returns the flags of how requests are run at model servers.
+func requestFlags() []cli.Flag {
+	return []cli.Flag{
 		eachAddressFlag(),
 		apiKeyFlag(),
 		modelCAFlag(),
@@ -102,16 +108,12 @@ func modelCAFlag() cli.Flag {
 
 // parseServers reads and checks the flags that name model servers.
 func parseServers(c *cli.Command) (modelservers.Config, error) {
-	cfg := modelservers.Config{
-		URLs:       c.StringSlice("url"),
-		OneAddress: !c.Bool("each-address"),
-		APIKey:     c.String("api-key"),
+	cfg, err := parseAccess(c)
+	if err != nil {
+		return cfg, err
 	}
 
-	if _, err := modelserver.CleanKey(cfg.APIKey); err != nil {
-		return cfg, exit.Usage("", "--api-key or PROMPTMILL_API_KEY: %w", err)
-	}
-
+	cfg.URLs = c.StringSlice("url")
 	named := map[string]bool{}
 	for _, url := range cfg.URLs {
 		s, err := modelserver.New(url, "")
@@ -127,7 +129,20 @@ func parseServers(c *cli.Command) (modelservers.Config, error) {
 		named[s.URL()] = true
 	}
 
-	var err error
+	return cfg, nil
+}
+
+// parseAccess reads and checks the flags of how model servers are reached.
+func parseAccess(c *cli.Command) (cfg modelservers.Config, err error) {
+	cfg = modelservers.Config{
+		OneAddress: !c.Bool("each-address"),
+		APIKey:     c.String("api-key"),
+	}
+
+	if _, err := modelserver.CleanKey(cfg.APIKey); err != nil {
+		return cfg, exit.Usage("", "--api-key or PROMPTMILL_API_KEY: %w", err)
+	}
+
 	cfg.Roots, err = parseRoots(c.String("model-ca"))
 
 	return cfg, err
@@ -157,8 +172,8 @@ func parseRoots(file string) (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// parseModels reads and checks the flags of the model servers and of how requests are run there.
-func parseModels(c *cli.Command) (modelservers.Config, pipeline.WorkerConfig, error) {
+// parseWorkers reads and checks the flags of how requests are run at model servers.
+func parseWorkers(c *cli.Command) (pipeline.WorkerConfig, error) {
 	o := pipeline.WorkerConfig{
 		Concurrency:    c.Int("concurrency"),
 		MaxConcurrency: c.Int("max-concurrency"),
@@ -168,26 +183,36 @@ func parseModels(c *cli.Command) (modelservers.Config, pipeline.WorkerConfig, er
 		Grace:          c.Duration("grace"),
 	}
 
-	cfg, err := parseServers(c)
-	if err != nil {
-		return cfg, o, err
-	}
-
 	for _, name := range []string{"concurrency", "max-concurrency", "attempts"} {
 		if c.Int(name) < 1 && (name != "concurrency" || c.IsSet(name)) {
-			return cfg, o, exit.Usage("", "--%s %d: must be at least 1", name, c.Int(name))
+			return o, exit.Usage("", "--%s %d: must be at least 1", name, c.Int(name))
 		}
 	}
 
 	if c.IsSet("concurrency") && c.IsSet("max-concurrency") {
-		return cfg, o, exit.Usage("leave out one of them",
+		return o, exit.Usage("leave out one of them",
 			"--concurrency sets the number of concurrent requests, so --max-concurrency has nothing to limit")
 	}
 
 	for _, name := range []string{"timeout", "stall", "grace"} {
 		if c.Duration(name) <= 0 {
-			return cfg, o, exit.Usage("", "--%s %s: must be more than 0", name, c.Duration(name))
+			return o, exit.Usage("", "--%s %s: must be more than 0", name, c.Duration(name))
 		}
+	}
+
+	return o, nil
+}
+
+// parseModels reads and checks the flags of the model servers and of how requests are run there.
+func parseModels(c *cli.Command) (modelservers.Config, pipeline.WorkerConfig, error) {
+	cfg, err := parseServers(c)
+	if err != nil {
+		return cfg, pipeline.WorkerConfig{}, err
+	}
+
+	o, err := parseWorkers(c)
+	if err != nil {
+		return cfg, o, err
 	}
 
 	if c.Bool("sim") && (c.IsSet("url") || c.IsSet("exec")) {

@@ -61,7 +61,7 @@ func estimateFlags() []cli.Flag {
 }
 
 // priceFlags are the names of the flags of prices.
-var priceFlags = []string{"price-in", "price-out", "price-kwh"}
+var priceFlags = []string{"price-in", "price-out", "price-kwh", "price-hour"}
 
 // estimateWorkersFlag returns the flag for the workers to estimate for.
 func estimateWorkersFlag() cli.Flag {

@@ -327,11 +327,7 @@ func parseDelimiter(text string) (string, error) {
 
 // parseSelection reads the flags that choose requests of the input, and their endpoint.
 func parseSelection(c *cli.Command, s *proto.Settings) error {
-	s.Endpoint, s.Limit, s.Sample = c.String("endpoint"), c.Int("limit"), c.Int("sample")
-	if s.Endpoint != "" && !slices.Contains(proto.Endpoints, s.Endpoint) {
-		return exit.Usage("want "+joinWords(proto.Endpoints), "there is no endpoint %q", s.Endpoint)
-	}
-
+	s.Limit, s.Sample = c.Int("limit"), c.Int("sample")
 	for _, name := range []string{"limit", "sample"} {
 		if c.IsSet(name) && c.Int(name) < 1 {
 			return exit.Usage("", "--%s %d: must be at least 1", name, c.Int(name))
@@ -341,6 +337,16 @@ func parseSelection(c *cli.Command, s *proto.Settings) error {
 	if s.Limit > 0 && s.Sample > 0 {
 		return exit.Usage("leave out one of them",
 			"--limit runs the first requests of the input, and --sample some of all")
+	}
+
+	return parseEndpoint(c, s)
+}
+
+// parseEndpoint reads the endpoint of the requests.
+func parseEndpoint(c *cli.Command, s *proto.Settings) error {
+	s.Endpoint = c.String("endpoint")
+	if s.Endpoint != "" && !slices.Contains(proto.Endpoints, s.Endpoint) {
+		return exit.Usage("want "+joinWords(proto.Endpoints), "there is no endpoint %q", s.Endpoint)
 	}
 
 	if s.Rows == nil {

@@ -51,13 +51,13 @@ func TestUsageOfFlags(t *testing.T) {
 		{
 			args: "list --url http://localhost",
 			err:  "unknown flag --url",
-			hint: "promptmill run, doctor and worker have it; promptmill list --help lists all flags",
+			hint: "promptmill run, trial, doctor and worker have it; promptmill list --help lists all flags",
 			code: 2,
 		},
 		{
 			args: "list --output x",
 			err:  "unknown flag --output",
-			hint: "promptmill run, doctor, export and 5 more have it; promptmill list --help lists all flags",
+			hint: "promptmill run, trial, doctor and 6 more have it; promptmill list --help lists all flags",
 			code: 2,
 		},
 		{

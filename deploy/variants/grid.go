@@ -22,12 +22,11 @@ import (
 // Most is the largest number of variants of a trial. With ten minutes each, they take more than a day.
 const Most = 200
 
-// The placeholders of commands that are no names of values: the model, and what the trial fills in as it starts the
-// server, a free port and a graphics card.
+// The placeholders of commands that are no names of values: the model, and a free port, which the trial fills in as it
+// starts the server.
 const (
 	modelName = "model"
 	portName  = "port"
-	gpuName   = "gpu"
 )
 
 // Grid is what the variants of a trial are made of.
@@ -162,12 +161,12 @@ func (g Grid) checkAxes(templates []*modelservers.Template) error {
 	}
 
 	for _, name := range used {
-		if slices.Contains([]string{modelName, portName, gpuName}, name) || slices.Contains(known, name) {
+		if slices.Contains([]string{modelName, portName}, name) || slices.Contains(known, name) {
 			continue
 		}
 
 		hint := fmt.Sprintf("give its values, for example --vary %s=64,256; for the braces themselves, write {{%s}}", name, name)
-		if meant := cmdline.Suggest(name, append([]string{modelName, portName, gpuName}, known...)); meant != "" {
+		if meant := cmdline.Suggest(name, append([]string{modelName, portName}, known...)); meant != "" {
 			hint = "did you mean {" + meant + "}?"
 		}
 

@@ -27,8 +27,8 @@ func ParseAxes(texts []string) (axes []Axis, err error) {
 			return nil, exit.Usage(example, "--vary %s has no values", report.ShellWords(text))
 		case name == modelName:
 			return nil, exit.Usage("give --model NAME, once for each model", "--vary cannot have the models")
-		case name == portName || name == gpuName:
-			return nil, exit.Usage("leave it out, and write {"+name+"} in --exec", "--vary %s: each server gets its own", name)
+		case name == portName:
+			return nil, exit.Usage("leave it out, and write {port} in --exec", "--vary port: each server gets its own")
 		case !axisName.MatchString(name):
 			return nil, exit.Usage(example, "--vary %s: a name has letters, digits, - and _, and begins with a letter",
 				report.ShellWords(text))
