@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"time"
 )
@@ -129,12 +130,12 @@ func (r *Run) fillDerived() {
 	}
 }
 
-// Per is a rate, or null if no time passed.
+// Per is a rate, or null if no time passed, or so little that there is no such number.
 func Per(amount, seconds float64) *float64 {
-	if seconds <= 0 {
-		return nil
+	if rate := amount / seconds; seconds > 0 && !math.IsInf(rate, 0) {
+		return &rate
 	}
-	return new(amount / seconds)
+	return nil
 }
 
 // describeDecodeError describes a text that cannot be decoded as metadata.

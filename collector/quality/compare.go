@@ -97,7 +97,7 @@ func compare(a, b []verdict) Comparison {
 	}
 
 	if both > 0 {
-		c.Agreement = newShare(same, both)
+		c.Agreement = NewShare(same, both)
 	}
 
 	for k := range measures {

@@ -32,7 +32,7 @@ func TestCompare(t *testing.T) {
 	fixture.Must(t, err)
 
 	// The differences are 0, 0, 1 and -1.
-	want := Comparison{Common: 4, Agreement: newShare(2, 3), Difference: got.Difference, By: ByExpected}
+	want := Comparison{Common: 4, Agreement: NewShare(2, 3), Difference: got.Difference, By: ByExpected}
 	if diff := cmp.Diff(want, got); diff != "" || got.Difference == nil || got.Difference.Mean != 0 {
 		t.Errorf("comparison (-want +got):\n%s %+v", diff, got.Difference)
 	}

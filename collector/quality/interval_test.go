@@ -12,7 +12,7 @@ func TestNewShare(t *testing.T) {
 	t.Parallel()
 
 	for _, c := range []struct{ count, of int }{{0, 1}, {0, 10}, {10, 10}, {81, 100}, {5, 20_000}} {
-		s := *newShare(c.count, c.of)
+		s := *NewShare(c.count, c.of)
 		if s.Count != c.count || s.Of != c.of || s.Share != float64(c.count)/float64(c.of) ||
 			s.Low > s.Share || s.High < s.Share {
 			t.Errorf("%+v, want %d of %d", s, c.count, c.of)
@@ -26,7 +26,7 @@ func TestNewShare(t *testing.T) {
 		}
 	}
 
-	if s := newShare(0, 0); *s != (Share{High: 1}) {
+	if s := NewShare(0, 0); *s != (Share{High: 1}) {
 		t.Errorf("of no requests: %+v", s)
 	}
 }
@@ -104,7 +104,7 @@ func TestCoverage(t *testing.T) {
 						count++
 					}
 				}
-				s := newShare(count, n)
+				s := NewShare(count, n)
 				return s.Low, s.High
 			})
 		}

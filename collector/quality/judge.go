@@ -405,10 +405,10 @@ func (j *judge) sumUp() *Quality {
 	}
 
 	if j.isJSON {
-		q.Schema, q.SchemaAtOnce = newShare(matched, q.Requests), newShare(j.atOnce, q.Requests)
+		q.Schema, q.SchemaAtOnce = NewShare(matched, q.Requests), NewShare(j.atOnce, q.Requests)
 	}
 	if j.expected != nil {
-		q.Expected = newShare(right, judged)
+		q.Expected = NewShare(right, judged)
 	}
 	if j.cfg.Scorer != nil {
 		q.Score = scores.score()

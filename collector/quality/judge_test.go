@@ -34,7 +34,7 @@ func TestJudgeExpected(t *testing.T) {
 	got, err := Judge(t.Context(), cfg)
 	fixture.Must(t, err)
 
-	want := &Quality{Requests: 5, Expected: newShare(2, 4), Characters: (6 + 3 + 8 + 1) / 4.0, Empty: 1}
+	want := &Quality{Requests: 5, Expected: NewShare(2, 4), Characters: (6 + 3 + 8 + 1) / 4.0, Empty: 1}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("quality (-want +got):\n%s", diff)
 	}
@@ -60,7 +60,7 @@ func TestJudgeNumbers(t *testing.T) {
 	got, err := Judge(t.Context(), cfg)
 	fixture.Must(t, err)
 
-	if diff := cmp.Diff(newShare(2, 5), got.Expected); diff != "" {
+	if diff := cmp.Diff(NewShare(2, 5), got.Expected); diff != "" {
 		t.Errorf("expected (-want +got):\n%s", diff)
 	}
 }
@@ -86,9 +86,9 @@ func TestJudgeSchema(t *testing.T) {
 
 	want := &Quality{
 		Requests:     7,
-		Schema:       newShare(5, 7),
-		SchemaAtOnce: newShare(3, 7),
-		Expected:     newShare(4, 7),
+		Schema:       NewShare(5, 7),
+		SchemaAtOnce: NewShare(3, 7),
+		Expected:     NewShare(4, 7),
 		Characters:   got.Characters,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

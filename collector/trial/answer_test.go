@@ -176,6 +176,7 @@ func TestQualityIsComparedByRequest(t *testing.T) {
 		Agreement: map[[2]string]quality.Comparison{{"Gemma", "Qwen"}: {
 			Common:     3000,
 			Agreement:  quality.NewShare(2700, 3000),
+			By:         quality.ByExpected,
 			Difference: &quality.Difference{Mean: -0.021, Low: -0.026, High: -0.016},
 		}},
 	})

@@ -124,8 +124,8 @@ func (r *Result) buildVariants() report.Section {
 	}
 
 	s.AddNote("Requests/s are answered requests per second of the steady part of each run: the warm-up and the end are left out. Tokens/s are those of a mean answer at that speed. Where no interval is known, the rate is the mean of the whole run.")
-	s.AddNote("Differences are from the best variant, by %s. One is real if its 90%% interval leaves out no difference; else it is noise as far as this trial shows.",
-		goalInWords(r.effectiveGoal()))
+	s.AddNote("Differences are from the best variant, by %s. One is real if its %s interval leaves out no difference; else it is noise as far as this trial shows.",
+		goalInWords(r.effectiveGoal()), map[bool]string{true: "90%", false: "99%"}[r.effectiveGoal() == Best])
 
 	return s
 }

@@ -38,6 +38,7 @@ func newGoldenResults(t *testing.T) map[string]*Result {
 				{"Qwen 3 4B", "Gemma 3 4B"}: {
 					Common:     3000,
 					Agreement:  quality.NewShare(2640, 3000),
+					By:         quality.ByExpected,
 					Difference: &quality.Difference{Mean: 0.021, Low: 0.014, High: 0.028},
 				},
 			},

@@ -114,7 +114,8 @@ func compareCosts(row, best *Row) *Difference {
 		d.Low, d.High = d.Ratio*speed.Ratio/speed.High, d.Ratio*speed.Ratio/speed.Low
 	}
 
-	d.Real = d.Problem == estimate.NoProblem && (d.Low > 1 || d.High < 1)
+	const wider = 2.576 / 1.645 // the 99 % interval over that of 90 %, by which speeds are judged, too
+	d.Real = d.Low > 0 && math.Abs(math.Log(d.Ratio)) > wider*math.Log(d.High/d.Low)/2
 
 	return &d
 }
@@ -128,7 +129,8 @@ func (r *Result) compareQuality(row, best *Row, o Options) *quality.Difference {
 		return nil
 	}
 
-	if c, ok := findAgreement(o.Agreement, row.Name, best.Name); ok && c.Difference != nil && r.Measure != Formed {
+	by := map[Measure]quality.Measure{Right: quality.ByExpected, Scored: quality.ByScore, Formed: quality.BySchema}
+	if c, ok := findAgreement(o.Agreement, row.Name, best.Name); ok && c.Difference != nil && c.By == by[r.Measure] {
 		return c.Difference
 	}
 

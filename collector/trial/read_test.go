@@ -94,7 +94,7 @@ func FuzzReadVariants(f *testing.F) {
 		f.Add(text)
 	}
 	f.Add([]byte(`{"schema_version":1,"variants":[{"name":"A","state":"measured","price_per_hour":1e9,"quality":{"score":{"of":1}},` +
-		`"metadata":{"results":{"success_count":1,"inference_time_seconds":1e-300}}}]}`))
+		`"metadata":{"results":{"success_count":1,"prompt_tokens":1000000000,"inference_time_seconds":1e-300}}}]}`))
 
 	own := newVariant("Own", short)
 	f.Fuzz(func(t *testing.T, text []byte) {
