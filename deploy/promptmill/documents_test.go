@@ -124,8 +124,8 @@ func TestDocumentsLinks(t *testing.T) {
 // othersFlags are flags of other programs that documents name.
 var othersFlags = strings.Fields(`
 	--cache-ram --disable-metrics --enable-cache-report --enable-metrics --enable-prompt-tokens-details --host
-	--context --inbox-prefix --long --max-model-len --max-num-seqs --metrics --models-max --port --raw --scale --served-model-name
-	--threads-http --allow-empty --server --tlsca --user --password`)
+	--context --inbox-prefix --long --max-model-len --max-num-seqs --metrics --models-max --port --raw --scale
+	--served-model-name --threads-http --allow-empty --server --tlsca --user --password`)
 
 var (
 	documentFlag = regexp.MustCompile(`(?:^|[\s\x60("'|/])(--[a-z][a-z0-9-]*)`)

@@ -28,8 +28,8 @@ const (
 
 // flagGroups are the groups in the order of the help.
 var flagGroups = []string{
-	groupTrial, groupInput, groupRows, groupOutput, groupModel, groupPolicy, groupBus, groupAPI, groupEvents, groupReport,
-	groupSim, groupGeneral,
+	groupTrial, groupInput, groupRows, groupOutput, groupModel, groupPolicy, groupBus, groupAPI, groupEvents,
+	groupReport, groupSim, groupGeneral,
 }
 
 // The groups of the commands in the help of promptmill.

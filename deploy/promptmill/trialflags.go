@@ -404,6 +404,7 @@ func parseTrialPaths(ctx context.Context, c *cli.Command, places *objectstore.Cl
 		if c.String("output") == "" {
 			return exit.Usage("give -o NAME", "without INPUT, the page has no name")
 		}
+
 		return parseTrialOutput(c, o, "")
 	}
 

@@ -180,7 +180,8 @@ func (r *record) others(than *variant) (list []trial.Variant) {
 }
 
 // add returns the variant of a spec, which the record may have from an earlier process. One that it has with another
-// command or server is refused: its figures would stand for that.
+// command or server is refused: its figures would stand for that. Without figures, since its server did not start, it
+// begins with the new command.
 func (r *record) add(spec Spec) (*variant, error) {
 	i := slices.IndexFunc(r.Variants, func(v *variant) bool { return v.Name == spec.Name })
 	if i < 0 {
@@ -198,14 +199,22 @@ func (r *record) add(spec Spec) (*variant, error) {
 	v := r.Variants[i]
 	v.PricePerHour = spec.PricePerHour
 
+	isSame := v.Spec.Command == spec.Command && v.Spec.URL == spec.URL && v.Spec.Model == spec.Model
+	if !isSame && v.Meta == "" {
+		v.Variant, v.Spec = newVariant(spec), spec
+		v.Decided, v.Why = "", ""
+
+		return v, nil
+	}
+
 	for _, part := range []struct{ name, was, now string }{
 		{"the command", v.Spec.Command, spec.Command},
 		{"the server", v.Spec.URL, spec.URL},
 		{"the model", v.Spec.Model, spec.Model},
 	} {
 		if part.was != part.now {
-			return nil, exit.WithHint(fmt.Errorf("%s of the variant %q was %q in this trial, and is %q now", part.name,
-				v.Name, part.was, part.now), "give the variant another name, or choose another trial with -o")
+			return nil, exit.Usage("choose another trial with -o, or give the variant another name",
+				"%s of the variant %q was %q in this trial, and is %q now", part.name, v.Name, part.was, part.now)
 		}
 	}
 

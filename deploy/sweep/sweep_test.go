@@ -321,3 +321,28 @@ func TestTable(t *testing.T) {
 		t.Errorf("the same scorer got %d answers again", len(answers))
 	}
 }
+
+// A variant whose server did not start begins again with a command that was corrected; one that has figures keeps its
+// command.
+func TestCorrectedCommand(t *testing.T) {
+	t.Parallel()
+
+	server := simSettings{Model: "m", Slots: 8, TPOT: 4 * time.Millisecond, Tokens: 20}
+	broken := Spec{Name: "a", Model: "m", Command: "sh -c 'exit 3' " + portName}
+	cfg := newConfig(t, writeInput(t, 300), broken)
+	if r := runTrial(t, cfg); findRow(t, r, "a").State != trial.Failed {
+		t.Fatalf("the broken server: %+v", r.Variants)
+	}
+
+	correct := Spec{Name: "a", Model: "m", Command: server.command(t)}
+	cfg.Strategy = List{correct}
+	r := runTrial(t, cfg)
+	if row := findRow(t, r, "a"); row.State != trial.Measured || row.Command != correct.Command {
+		t.Errorf("the corrected server: %s (%s) with the command %q", row.State, row.Reason, row.Command)
+	}
+
+	cfg.Strategy = List{broken}
+	if _, err := Run(t.Context(), cfg); exit.Code(err) != exit.CodeUsage {
+		t.Errorf("another command for figures that are there: %v with code %d", err, exit.Code(err))
+	}
+}
