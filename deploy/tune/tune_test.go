@@ -13,6 +13,7 @@ import (
 	"github.com/promptmill/promptmill/collector/quality"
 	"github.com/promptmill/promptmill/collector/trial"
 	"github.com/promptmill/promptmill/deploy/sweep"
+	"github.com/promptmill/promptmill/proto"
 )
 
 // truth is a model server whose speed is known: the product of factors of its settings.
@@ -94,14 +95,7 @@ func (tr truth) run(spec sweep.Spec, seed uint64) trial.Variant {
 				count++
 			}
 		}
-		m := countSuccesses(count, tr.requests)
-		v.Quality = &quality.Quality{Expected: &quality.Share{
-			Count: count,
-			Of:    tr.requests,
-			Share: m.value,
-			Low:   m.low,
-			High:  m.high,
-		}}
+		v.Quality = &quality.Quality{Expected: quality.NewShare(count, tr.requests)}
 	}
 
 	return v
@@ -345,4 +339,32 @@ func TestPlan(t *testing.T) {
 	if got := s.Plan(10 * time.Minute); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
+}
+
+// Requests that were not run, since the variant was known well enough, are no failures of it. Those that failed are.
+func TestIsWorseBySuccess(t *testing.T) {
+	t.Parallel()
+
+	base := trial.Variant{Run: endedRun(5000, 10, 14_990)}
+	for name, c := range map[string]struct {
+		run  *metadata.Run
+		want bool
+	}{
+		"as good, of fewer":  {endedRun(500, 1, 19_499), false},
+		"without a failure":  {endedRun(500, 0, 19_500), false},
+		"nothing was run":    {endedRun(0, 0, 20_000), false},
+		"a tenth has failed": {endedRun(450, 50, 19_500), true},
+	} {
+		if got := isWorse(trial.Variant{Run: c.run}, base); got != c.want {
+			t.Errorf("%s: %t, want %t", name, got, c.want)
+		}
+	}
+}
+
+// endedRun is a run with some answers and failures that was ended before the rest.
+func endedRun(answered, failed, rest int) *metadata.Run {
+	run := &metadata.Run{Manifest: &proto.Manifest{}}
+	run.Results.SuccessCount, run.Results.FailureCount = answered, failed+rest
+	run.Manifest.Counts.Skipped = rest
+	return run
 }

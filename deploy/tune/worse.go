@@ -28,8 +28,8 @@ func isWorse(a, b trial.Variant) bool {
 // measuresOf returns the measures of a variant, always in the same order; nil: unknown.
 func measuresOf(v trial.Variant) [4]*measure {
 	var all [4]*measure
-	if v.Run != nil && v.Run.Results.SuccessCount+v.Run.Results.FailureCount > 0 {
-		all[0] = countSuccesses(v.Run.Results.SuccessCount, v.Run.Results.SuccessCount+v.Run.Results.FailureCount)
+	if v.Run != nil {
+		all[0] = measureShare(quality.NewShare(v.Run.Results.SuccessCount, trial.CountTried(v.Run)))
 	}
 
 	q := v.Quality
@@ -50,16 +50,6 @@ func measureShare(s *quality.Share) *measure {
 		return nil
 	}
 	return &measure{value: s.Share, low: s.Low, high: s.High}
-}
-
-// countSuccesses returns the share of successes with its interval (Wilson 1927).
-func countSuccesses(count, of int) *measure {
-	const z = 1.6449
-	n, p := float64(of), float64(count)/float64(of)
-	middle := (p + z*z/(2*n)) / (1 + z*z/n)
-	half := z / (1 + z*z/n) * math.Sqrt(p*(1-p)/n+z*z/(4*n*n))
-
-	return &measure{value: p, low: middle - half, high: middle + half}
 }
 
 // isBelow reports whether the 90 % interval of the difference of two measures lies below zero (Newcombe 1998).
