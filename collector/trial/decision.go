@@ -21,7 +21,7 @@ type Decision struct {
 // than a part of it, such as 0.05, or once it is beaten by the best of the others for certain. Where quality counts,
 // the slower one may be better, so that none is beaten.
 func Decide(self Variant, others []Variant, precision float64, goal Goal) Decision {
-	speed := MeasureSpeed(self.Run, self.Rounds)
+	speed := MeasureSpeed(self)
 	if speed.IsPrecise(precision) {
 		return Decision{true, Measured, fmt.Sprintf("its rate is known within %.2g %%: %s to %s requests/s",
 			100*(speed.High-speed.Low)/speed.Rate, formatFigure(speed.Low), formatFigure(speed.High))}
@@ -47,7 +47,7 @@ func explainBeaten(self Variant, speed Speed, others []Variant, goal Goal) strin
 			continue
 		}
 
-		best := MeasureSpeed(other.Run, other.Rounds)
+		best := MeasureSpeed(other)
 		cost := goal == Cost && hasPrice(self) && hasPrice(other)
 		if cost { // what the machine of self would have to reach, to be as cheap
 			scale := *self.PricePerHour / *other.PricePerHour

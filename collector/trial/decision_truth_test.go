@@ -112,7 +112,7 @@ func (s simulated) count() tally {
 		variants, took := s.run(rand.New(rand.NewPCG(3, seed)), Throughput)
 		rates := make([]float64, len(variants))
 		for i, v := range variants {
-			speed := MeasureSpeed(v.Run, v.Rounds)
+			speed := MeasureSpeed(v)
 			rates[i] = -speed.Rate
 			n.seconds[i] += took[i]
 

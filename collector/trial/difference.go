@@ -32,7 +32,7 @@ type Difference struct {
 // CompareSpeeds compares the speed of a with that of b: by their common rounds if there are at least five, else as two
 // rates with independent errors.
 func CompareSpeeds(a, b Variant) Difference {
-	mine, its := MeasureSpeed(a.Run, a.Rounds), MeasureSpeed(b.Run, b.Rounds)
+	mine, its := MeasureSpeed(a), MeasureSpeed(b)
 	if logs := pairRounds(a, b); len(logs) >= fewestPairs {
 		return comparePairs(logs)
 	}
@@ -110,7 +110,7 @@ func rateRounds(v Variant) map[int]float64 {
 		return nil
 	}
 
-	for _, s := range listSpells(v.Run, in, v.Rounds) {
+	for _, s := range listSpells(v.Run, in, v) {
 		if done, seconds := s.sum(); done > 0 {
 			rates[s.round] = done / seconds
 		}

@@ -102,7 +102,7 @@ func measureVariant(v Variant, o Options) Row {
 		row.LatencyP50Seconds, row.LatencyP99Seconds = &d.P50, &d.P99
 	}
 
-	if s := MeasureSpeed(run, v.Rounds); s.rate() > 0 && !math.IsInf(s.rate(), 0) {
+	if s := MeasureSpeed(v); s.rate() > 0 && !math.IsInf(s.rate(), 0) {
 		row.Speed = &s
 		row.OutputTokensPerSec = row.tokenRate(results.CompletionTokens)
 		row.InputTokensPerSec = row.tokenRate(results.PromptTokens)

@@ -36,9 +36,10 @@ type Speed struct {
 	least, most float64 // the interval at the certain level; zero: unknown, as in a speed that was read from a file
 }
 
-// MeasureSpeed returns the speed of the steady part of a run, ended or so far. With rounds, only what was measured in
-// them counts. Without, the times count in which the server was full.
-func MeasureSpeed(run *metadata.Run, rounds []Round) Speed {
+// MeasureSpeed returns the speed of the steady part of the run of a variant, ended or so far. With rounds, only what
+// was measured in them counts. Without, the times count in which the server was full.
+func MeasureSpeed(v Variant) Speed {
+	run := v.Run
 	if run == nil {
 		run = &metadata.Run{}
 	}
@@ -48,7 +49,7 @@ func MeasureSpeed(run *metadata.Run, rounds []Round) Speed {
 		s.Mean = float64(run.Results.SuccessCount) / worked
 	}
 
-	r := estimate.RateOf(measuredPart(run, rounds), usual)
+	r := estimate.RateOf(measuredPart(run, v), usual)
 	s.estimated = r
 	s.Rate, s.Low, s.High, s.Problem, s.Needed = r.Median, r.Low, r.High, r.Problem, r.Needed
 
@@ -71,7 +72,7 @@ func (s Speed) IsPrecise(precision float64) bool {
 func (s Speed) IsBeaten(best Speed) bool { return s.most > 0 && s.most < best.least }
 
 // measuredPart returns the part of a run that shows the speed of its full server, with the answered requests.
-func measuredPart(run *metadata.Run, rounds []Round) estimate.Run {
+func measuredPart(run *metadata.Run, v Variant) estimate.Run {
 	in := estimate.FromMetadata(run)
 	if len(in.Points) == 0 {
 		in.Requests = run.Results.SuccessCount
@@ -79,7 +80,7 @@ func measuredPart(run *metadata.Run, rounds []Round) estimate.Run {
 	}
 
 	points := make([]estimate.Point, 0, len(in.Points))
-	for _, spell := range listSpells(run, in, rounds) {
+	for _, spell := range listSpells(run, in, v) {
 		points = append(points, spell.points...)
 	}
 
@@ -116,18 +117,18 @@ func (s *spell) sum() (done, seconds float64) {
 }
 
 // listSpells returns the times in which the server was full: in the rounds, or between pauses.
-func listSpells(run *metadata.Run, in estimate.Run, rounds []Round) []spell {
-	points, full := in.Points, findFull(run, in)
+func listSpells(run *metadata.Run, in estimate.Run, v Variant) []spell {
+	points, full := in.Points, findFull(run, in, v.MeasuredUntil)
 	for i := range points {
 		points[i].Done = max(0, points[i].Done-float64(run.Series.Failed[i]))
 	}
 
 	var spells []spell
-	for _, r := range rounds {
+	for _, r := range v.Rounds {
 		spells = append(spells, spell{r.Number, pointsOf(r, run.Series, points, full)})
 	}
 
-	if len(rounds) == 0 {
+	if len(v.Rounds) == 0 {
 		for from := 0; from < len(full); {
 			to := from + 1
 			for to < len(full) && full[to] == full[from] {
@@ -186,8 +187,8 @@ func pointsOf(r Round, s *metadata.Series, points []estimate.Point, full []bool)
 const lowest = 0.5
 
 // findFull reports for each point whether the server was full: there was neither a pause nor an interruption, the
-// requests in flight were not far fewer than usual, and there were more to send.
-func findFull(run *metadata.Run, in estimate.Run) []bool {
+// requests in flight were not far fewer than usual, there were more to send, and enough was not known yet.
+func findFull(run *metadata.Run, in estimate.Run, until time.Time) []bool {
 	s := run.Series
 	full := make([]bool, s.Len())
 	gaps, level := s.Gaps(), lowest*usualLoad(s)
@@ -200,6 +201,12 @@ func findFull(run *metadata.Run, in estimate.Run) []bool {
 	}
 
 	width := time.Duration(s.IntervalSeconds) * time.Second
+	if !until.IsZero() {
+		for i := range full {
+			full[i] = full[i] && !s.Start.Add(time.Duration(i+1)*width).After(until)
+		}
+	}
+
 	for _, gone := range run.Results.InterruptedAt {
 		for i := range full {
 			from := s.Start.Add(time.Duration(i) * width)

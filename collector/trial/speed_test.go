@@ -89,12 +89,25 @@ func TestTheSpeedIsThatOfTheFullServer(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			s := MeasureSpeed(tt.run, tt.rounds)
+			s := MeasureSpeed(Variant{Run: tt.run, Rounds: tt.rounds})
 			if s.Problem != "" || math.Abs(s.Rate-tt.want) > 0.2 || s.Low > s.Rate || s.High < s.Rate ||
 				s.least > s.Low || s.most < s.High {
 				t.Errorf("%+v, want %.1f", s, tt.want)
 			}
 		})
+	}
+}
+
+// What comes after the time at which enough was known does not count: the run was being ended, and its server was not
+// full.
+func TestTheEndOfARunDoesNotCount(t *testing.T) {
+	t.Parallel()
+
+	run := newRun(flow{60, 20, 0, 40}, flow{30, 7, 0, 40})
+	all := MeasureSpeed(Variant{Run: run})
+	until := MeasureSpeed(Variant{Run: run, MeasuredUntil: noon.Add(60500 * time.Millisecond)})
+	if math.Abs(until.Rate-20.5) > 0.2 || all.Rate > 18 {
+		t.Errorf("%.1f requests/s until the end and %.1f with it, want 20.5 and fewer than 18", until.Rate, all.Rate)
 	}
 }
 
@@ -136,7 +149,7 @@ func TestWhatIsTooShortHasAMeanRateOnly(t *testing.T) {
 		{"ten requests", newRun(flow{1, 10, 0, 10}), Speed{Mean: 10, Problem: estimate.TooFew, Needed: 100}},
 		{"all failed", newRun(flow{100, 20, 20, 10}), Speed{Mean: 0.5, Problem: estimate.TooFew, Needed: 100}},
 	} {
-		if diff := cmp.Diff(tt.want, MeasureSpeed(tt.run, nil), cmpopts.IgnoreUnexported(Speed{})); diff != "" {
+		if diff := cmp.Diff(tt.want, MeasureSpeed(Variant{Run: tt.run}), cmpopts.IgnoreUnexported(Speed{})); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
 		}
 	}
@@ -164,7 +177,7 @@ func TestPrecision(t *testing.T) {
 func TestASpeedFromAFileBeatsNone(t *testing.T) {
 	t.Parallel()
 
-	slow, fast := MeasureSpeed(newRun(flow{120, 20, 0, 40}), nil), MeasureSpeed(newRun(flow{120, 40, 0, 40}), nil)
+	slow, fast := MeasureSpeed(Variant{Run: newRun(flow{120, 20, 0, 40})}), MeasureSpeed(Variant{Run: newRun(flow{120, 40, 0, 40})})
 	if !slow.IsBeaten(fast) || fast.IsBeaten(slow) || slow.IsBeaten(slow) {
 		t.Errorf("%+v against %+v", slow, fast)
 	}

@@ -248,7 +248,7 @@ func (d *TrialDisplay) End(v trial.Variant) {
 
 	a.State, a.Doing = string(v.State), v.Reason
 	if v.Run != nil {
-		a.setSpeed(trial.MeasureSpeed(v.Run, v.Rounds))
+		a.setSpeed(trial.MeasureSpeed(v))
 	}
 
 	d.draw()

@@ -77,8 +77,9 @@ type variant struct {
 	// Spec is the variant as it was asked for.
 	Spec Spec `json:"spec"`
 
-	number int  // from 1
-	again  bool // its failed requests are to run again
+	number      int       // from 1
+	again       bool      // its failed requests are to run again
+	describedAt time.Time // when Run was as its journal says
 }
 
 // readRecord reads the record of a trial; nil: it has not begun.
@@ -237,7 +238,7 @@ func newVariant(spec Spec) trial.Variant {
 // begin makes an ended variant one that is still to run. Its run goes on where it was.
 func (v *variant) begin() {
 	v.State, v.Reason, v.Decided, v.Why = trial.Waiting, "", "", ""
-	v.EndedAt, v.again = time.Time{}, true
+	v.EndedAt, v.MeasuredUntil, v.again = time.Time{}, time.Time{}, true
 }
 
 // isComplete reports whether the run of a variant is complete, and nothing of it is to run again: an earlier process

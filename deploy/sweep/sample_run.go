@@ -104,7 +104,7 @@ func (v *variant) readJournal(j *journal.Follower) error {
 	}
 
 	described := collector.DescribeSoFar(j.State(), j.State().At)
-	v.Run = &described
+	v.Run, v.describedAt = &described, j.State().At
 
 	return nil
 }

@@ -193,7 +193,7 @@ func (t *turns) decide() (ending []*player) {
 			continue
 		}
 
-		speed := trial.MeasureSpeed(p.Run, p.Rounds)
+		speed := trial.MeasureSpeed(p.Variant)
 		p.speed.Store(&speed)
 
 		d := trial.Decide(p.Variant, t.record.others(p.variant), t.cfg.Precision, t.cfg.Goal)

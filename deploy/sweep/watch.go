@@ -74,7 +74,8 @@ func (w *watch) decide() (ends bool) {
 		return false
 	}
 
-	speed := trial.MeasureSpeed(v.Run, v.Rounds)
+	v.MeasuredUntil = v.describedAt
+	speed := trial.MeasureSpeed(v.Variant)
 	w.speed.Store(&speed)
 
 	d := trial.Decide(v.Variant, w.record.others(v), w.cfg.Precision, w.cfg.Goal)
