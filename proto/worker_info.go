@@ -33,7 +33,8 @@ type WorkerInfo struct {
 	ServerVersion string `json:"server_version"`
 	// Ready reports that the model server answers.
 	Ready bool `json:"ready"`
-	// Problem is the reason, for people, why the model server does not answer.
+	// Problem is the reason, for people, why the model server does not answer. If the worker is ready
+	// and has a problem, it sends requests to its server, which fails all of them.
 	Problem string `json:"problem,omitempty"`
 	// Models are the models that the model server lists, under all their names; [Serves] compares
 	// them with a request's model. Null: there is no list, and the worker tries any model.

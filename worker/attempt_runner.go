@@ -35,6 +35,7 @@ type attemptRunner struct {
 	health     *serverHealth
 	state      *serverState
 	progress   *serverProgress
+	failures   *failureStreak
 	queue      *requestQueue
 	admissions *admissions
 	refusals   *refusals
@@ -111,6 +112,9 @@ func (a *attemptRunner) send(
 	a.sampler.begin(t.shard.run.id)
 	defer a.sampler.end(t.shard.run.id)
 
+	a.failures.begin(t, begin)
+	defer a.failures.end(t)
+
 	answer := a.server.Post(ctx, t.URL, t.Body)
 	end := time.Now()
 	if answer.Doubted != nil {
@@ -146,6 +150,8 @@ func (a *attemptRunner) decideNext(t *task, c classification, begin time.Time, t
 	if c.verdict == retry && a.decideLost(t, c, begin, took) {
 		return
 	}
+
+	a.failures.record(c, took, time.Now())
 
 	if c.verdict != loading {
 		t.loadingSince = time.Time{}
@@ -472,9 +478,12 @@ func (a *attemptRunner) checkAnswer(t *task, c classification, took time.Duratio
 
 // warnFailing logs, once in a while, that nearly all attempts fail.
 func (a *attemptRunner) warnFailing(c classification) {
+	if words, _ := a.failures.current(); words != "" {
+		return // the log has a warning of it
+	}
+
 	if a.health.mayWarn(time.Now()) {
-		a.log.Warn().Str("server", a.server.URL()).Str("reason", c.reason).
-			Str("answer", excerptBody(c.result.Body)).
+		a.log.Warn().Str("server", a.server.URL()).Str("error", c.describeFailure()).
 			Msg("the model server fails more requests than it answers; retrying slowly")
 	}
 }

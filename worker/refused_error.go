@@ -51,7 +51,7 @@ func (e *RefusedError) Error() string {
 	}
 
 	text := fmt.Sprintf("the model server at %s refuses all requests: POST %s: status %s", e.Server, e.Path,
-		strings.TrimSpace(fmt.Sprint(e.Status, " ", http.StatusText(e.Status))))
+		nameStatus(e.Status))
 	if e.Status == http.StatusOK {
 		text += ", with a page in place of an answer"
 	}
@@ -65,6 +65,11 @@ func (e *RefusedError) Error() string {
 	}
 
 	return text
+}
+
+// nameStatus returns a status with its name, if it has one.
+func nameStatus(status int) string {
+	return strings.TrimSpace(fmt.Sprint(status, " ", http.StatusText(status)))
 }
 
 // Fix returns the remedy for the refusal.

@@ -21,7 +21,8 @@ import (
 //	serverHealth, loadWatch                  +-> quarantine
 //
 // serverHealth probes the server, loadWatch reads its gauges: they set the serverState, which opens
-// and closes the gate. The attemptRunner classifies each answer. Where that does not show the
+// and closes the gate. A server that fails all attempts leaves it open: the failureStreak only
+// reports that. The attemptRunner classifies each answer. Where that does not show the
 // next step, it sets the request aside: refused as perhaps all requests are, cut off by a proxy,
 // unanswered by a server that may hang, or in flight when the server died. A loop of its own then
 // decides on these, in brackets.
@@ -33,6 +34,7 @@ type serverSide struct {
 	state    *serverState
 	health   *serverHealth
 	progress *serverProgress
+	failures *failureStreak
 	load     *loadWatch
 	saved    *savedLimit
 
@@ -93,6 +95,15 @@ func newServerSide(cfg Config, d serverSideDeps) *serverSide {
 	}
 
 	s.addHealth(cfg)
+	s.failures = &failureStreak{
+		server:     cfg.Server,
+		state:      s.state,
+		held:       d.held,
+		log:        cfg.Log,
+		after:      silentAfter,
+		quotaAfter: quotaSilentAfter,
+	}
+
 	s.addAttempts(cfg, d)
 	s.addWatchers(cfg, d)
 	s.connect(cfg, d)
@@ -145,6 +156,7 @@ func (s *serverSide) addAttempts(cfg Config, d serverSideDeps) {
 		health:      s.health,
 		state:       s.state,
 		progress:    s.progress,
+		failures:    s.failures,
 		queue:       d.queue,
 		admissions:  s.admissions,
 		refusals:    s.refusals,
@@ -260,6 +272,7 @@ func (s *serverSide) run(ctx context.Context) {
 	var loops sync.WaitGroup
 	loops.Go(func() { s.health.run(ctx) })
 	loops.Go(func() { s.health.watchProcess(ctx) })
+	loops.Go(func() { s.failures.run(ctx) })
 	loops.Go(func() { s.load.run(ctx) })
 	loops.Go(func() { s.saved.run(ctx) })
 	loops.Go(func() { s.refusalWatcher.run(ctx) })

@@ -130,6 +130,13 @@ func (w *Worker) Stats() *Stats { return &w.stats }
 // Waiting returns why the model server gets no requests, and since when; "" if it gets them.
 func (w *Worker) Waiting() (problem string, since time.Time) { return w.server.state.status() }
 
+// Refused returns why the model server has answered no request for 20 s or more, although it gets
+// them, and since when; "" if it answers, or is known to get none (see [Worker.Waiting]). The text
+// is one line of at most 300 bytes with the server's own words: "status 503 Service Unavailable: the
+// engine died". The attempts go on, so the server may answer the next one. Where all failures are
+// of status 429, it takes 75 s, since many quotas are for a minute.
+func (w *Worker) Refused() (text string, since time.Time) { return w.server.failures.current() }
+
 // Down reports whether the model server gets no requests.
 func (w *Worker) Down() bool { return w.server.state.isDown() }
 

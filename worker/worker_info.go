@@ -13,6 +13,10 @@ import (
 func (w *Worker) describe() proto.WorkerInfo {
 	server, _ := w.Info()
 	problem, _ := w.Waiting()
+	if refused, _ := w.Refused(); problem == "" && refused != "" {
+		problem = "the model server answers no request: " + refused
+	}
+
 	info := proto.WorkerInfo{
 		ID:                   w.id,
 		Name:                 w.cfg.Name,

@@ -121,7 +121,7 @@ func (v *Source) takeSample() Sample {
 		}
 	}
 
-	ready := slices.ContainsFunc(others, func(w proto.WorkerInfo) bool { return w.Ready })
+	ready := slices.ContainsFunc(others, func(w proto.WorkerInfo) bool { return w.Ready && w.Problem == "" })
 	retries := int64(0)
 	for i, w := range v.Workers {
 		at := w.measure(ours[i], now)
@@ -152,6 +152,8 @@ func (v *Source) takeSample() Sample {
 		out.State = string(v.state)
 	case len(v.Workers) == 0 && v.polled && len(missing) > 0:
 		out.State = "waiting for a worker that serves " + strings.Join(missing, ", ")
+	case len(v.Workers) == 0 && len(others) > 0 && !ready:
+		out.State = out.ByWorker[0].WaitsFor
 	}
 
 	return out
@@ -177,6 +179,8 @@ func (n LocalWorker) measure(announced proto.WorkerInfo, now time.Time) Worker {
 
 	if why, since := n.Worker.Waiting(); why != "" {
 		w.WaitsFor = fmt.Sprintf("%s %s", why, now.Sub(since).Round(time.Second))
+	} else if why, since := n.Worker.Refused(); why != "" {
+		w.WaitsFor = fmt.Sprintf("no answer for %s: %s", now.Sub(since).Round(time.Second), why)
 	} else if stats.Stalled.Load() {
 		w.WaitsFor = "waiting for the bus"
 	}
@@ -194,8 +198,11 @@ func announcedWorker(i proto.WorkerInfo) Worker {
 		RequestsPerS: &i.PerSecond,
 		GPUs:         len(i.GPU),
 	}
-	if !i.Ready {
+	switch {
+	case !i.Ready:
 		w.WaitsFor, w.RequestsPerS = "waiting for its model server", nil
+	case i.Problem != "":
+		w.WaitsFor, w.RequestsPerS = i.Problem, nil
 	}
 
 	for _, g := range i.GPU {
