@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v3"
@@ -49,6 +50,9 @@ func sharedWords(c *cli.Command) (words []string) {
 	for _, name := range notShared {
 		skip[name] = true
 	}
+
+	hasPrice := slices.ContainsFunc(priceFlags, func(name string) bool { return !skip[name] && cmdline.IsTyped(c, name) })
+	skip["currency"] = !hasPrice // which a run refuses alone
 
 	for _, f := range c.Flags {
 		name := f.Names()[0]

@@ -74,7 +74,7 @@ func tabulateTrial(r *trial.Result) terminal.Columns {
 		latency.Cells = append(latency.Cells, formatFigure(row.LatencyP50Seconds, formatSeconds))
 		load.Cells = append(load.Cells, formatFigure(row.LoadSeconds, terminal.FormatElapsed))
 		cost.Cells = append(cost.Cells, formatFigure(row.CostPer1000Answers, func(x float64) string {
-			return strings.TrimSpace(fmt.Sprintf("%s %.2f", r.Currency, x))
+			return strings.TrimSpace(fmt.Sprintf("%s %.2g", r.Currency, x))
 		}))
 		good.Cells = append(good.Cells, formatQuality(row.Quality, r.Measure))
 	}

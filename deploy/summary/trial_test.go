@@ -53,7 +53,7 @@ qwen is noise.
 The inputs differ.
 
 VARIANT         STATE     REQ/S (90%)       ANSWERED  OUT TOK/S  P50   LOAD   COST/1000  RIGHT
-gemma           measured  12.3 (12.0-12.7)  99.9%     1,533      1.2s  1m15s  EUR 0.05   90.0%
+gemma           measured  12.3 (12.0-12.7)  99.9%     1,533      1.2s  1m15s  EUR 0.046  90.0%
 qwen            beaten    about 7.0         -         -          -     -      -          -
 llama (beside)  failed    -                 -         -          -     -      -          -
 
