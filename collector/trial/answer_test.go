@@ -54,17 +54,17 @@ func TestAnswers(t *testing.T) {
 	}{
 		"two with quality": {
 			trial:  newTrial(newVariant("Qwen", qwen), newVariant("Gemma", gemma)),
-			answer: "Gemma: 1.6 times the throughput of Qwen (1.5 to 1.7) at the same success rate and 2 points less accuracy; 200,000 requests in 68 to 74 min on this card.",
+			answer: "Gemma: 1.6 times the throughput of Qwen (1.5 to 1.7) at the same success rate and 2 points less accuracy; 200,000 requests in 68 to 75 min on this card.",
 			chosen: "Gemma",
 		},
 		"one without quality": {
 			trial:  newTrial(newVariant("Gemma", with(gemma, unjudged))),
-			answer: "Gemma: 46.7 requests/s (45.4 to 48.0) and 9,571 output tokens/s, 100% answered; 200,000 requests in 68 to 74 min on this card.",
+			answer: "Gemma: 46.7 requests/s (45.4 to 48.0) and 9,571 output tokens/s, 100% answered; 200,000 requests in 68 to 75 min on this card.",
 			chosen: "Gemma",
 		},
 		"one and a failed one": {
 			trial:    newTrial(failed, newVariant("Gemma", gemma)),
-			answer:   "Gemma: 46.7 requests/s (45.4 to 48.0) and 9,571 output tokens/s, 100% answered, 90% right (89% to 91%); 200,000 requests in 68 to 74 min on this card.",
+			answer:   "Gemma: 46.7 requests/s (45.4 to 48.0) and 9,571 output tokens/s, 100% answered, 90% right (89% to 91%); 200,000 requests in 68 to 75 min on this card.",
 			findings: []string{"Phi 4 failed: its server ended with exit status 1: CUDA out of memory."},
 			chosen:   "Gemma",
 		},
@@ -80,13 +80,13 @@ func TestAnswers(t *testing.T) {
 		"empty": {trial: Trial{Name: "t"}, answer: "The trial has no variants."},
 		"running": {
 			trial:  soFar,
-			answer: "So far, with two of 3 variants ended: Gemma: 1.6 times the throughput of Qwen (1.5 to 1.7) at the same success rate and 2 points less accuracy; 200,000 requests in 68 to 74 min on this card.",
+			answer: "So far, with two of 3 variants ended: Gemma: 1.6 times the throughput of Qwen (1.5 to 1.7) at the same success rate and 2 points less accuracy; 200,000 requests in 68 to 75 min on this card.",
 			chosen: "Gemma",
 		},
 		// Of two that are equally fast, the better one is to be taken.
 		"equal, one is better": {
 			trial:    newTrial(newVariant("A", gemma), newVariant("B", twin), newVariant("Qwen", qwen)),
-			answer:   "A and B are equally fast as far as this trial shows: within 4%; B has 3 points more accuracy; 200,000 requests in 68 to 74 min on this card with B.",
+			answer:   "A and B are equally fast as far as this trial shows: within 4%; B has 3 points more accuracy; 200,000 requests in 68 to 75 min on this card with B.",
 			findings: []string{"Qwen is next, 37% slower than A."},
 			chosen:   "B",
 		},
@@ -99,7 +99,7 @@ func TestAnswers(t *testing.T) {
 		"no prices": {
 			trial:    newTrial(newVariant("Gemma", gemma)),
 			options:  Options{Goal: Cost},
-			answer:   "Gemma: 46.7 requests/s (45.4 to 48.0) and 9,571 output tokens/s, 100% answered, 90% right (89% to 91%); 200,000 requests in 68 to 74 min on this card.",
+			answer:   "Gemma: 46.7 requests/s (45.4 to 48.0) and 9,571 output tokens/s, 100% answered, 90% right (89% to 91%); 200,000 requests in 68 to 75 min on this card.",
 			findings: []string{"Costs are not known, for want of prices, so the variants are ranked by throughput."},
 			chosen:   "Gemma",
 		},
@@ -112,20 +112,20 @@ func TestAnswers(t *testing.T) {
 		"equal quality, one is faster": {
 			trial:   newTrial(newVariant("Gemma", gemma), newVariant("Qwen", with(qwen, func(s *spec) { s.right = 0.901 }))),
 			options: Options{Goal: Best},
-			answer:  "Qwen and Gemma are equally good as far as this trial shows: within 1.1 points; Gemma has 1.6 times the throughput of Qwen (1.5 to 1.7); 200,000 requests in 68 to 74 min on this card with Gemma.",
+			answer:  "Qwen and Gemma are equally good as far as this trial shows: within 1.1 points; Gemma has 1.6 times the throughput of Qwen (1.5 to 1.7); 200,000 requests in 68 to 75 min on this card with Gemma.",
 			chosen:  "Gemma",
 		},
 		"quality unknown": {
 			trial:    newTrial(newVariant("Gemma", with(gemma, unjudged)), newVariant("Qwen", with(qwen, unjudged))),
 			options:  Options{Goal: Best},
-			answer:   "Gemma: 1.6 times the throughput of Qwen (1.5 to 1.7) at the same success rate; 200,000 requests in 68 to 74 min on this card.",
+			answer:   "Gemma: 1.6 times the throughput of Qwen (1.5 to 1.7) at the same success rate; 200,000 requests in 68 to 75 min on this card.",
 			findings: []string{"The quality of the answers is not known, so the variants are ranked by throughput."},
 			chosen:   "Gemma",
 		},
 		"fewer answered": {
 			trial: newTrial(newVariant("Gemma", with(gemma, func(s *spec) { s.failed = 0.1 })), newVariant("Qwen", qwen)),
 			answer: "Gemma: 1.5 times the throughput of Qwen (1.4 to 1.5) with 91.0% answered instead of 100% and 2 points less accuracy; " +
-				"200,000 requests in 68 to 74 min on this card.",
+				"200,000 requests in 68 to 75 min on this card.",
 			chosen: "Gemma",
 		},
 	} {

@@ -105,12 +105,12 @@ func rateRounds(v Variant) map[int]float64 {
 	}
 
 	rates := map[int]float64{}
-	in := estimate.FromMetadata(v.Run)
+	in := answeredRun(v.Run)
 	if len(in.Points) == 0 {
 		return nil
 	}
 
-	for _, s := range listSpells(v.Run, in, v) {
+	for _, s := range listSpells(in, v) {
 		if done, seconds := s.sum(); done > 0 {
 			rates[s.round] = done / seconds
 		}

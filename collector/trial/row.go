@@ -176,7 +176,7 @@ func (r *Row) measureCosts(p report.Prices) {
 }
 
 func (r *Row) estimateTimes(counts []int) {
-	run := estimate.FromMetadata(r.Run)
+	run := measuredPart(estimate.FromMetadata(r.Run), r.Variant)
 	for _, n := range counts {
 		e := estimate.Of(run, n, 0)
 		known := Estimate{

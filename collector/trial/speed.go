@@ -49,7 +49,7 @@ func MeasureSpeed(v Variant) Speed {
 		s.Mean = float64(run.Results.SuccessCount) / worked
 	}
 
-	r := estimate.RateOf(measuredPart(run, v), usual)
+	r := estimate.RateOf(measuredPart(answeredRun(run), v), usual)
 	s.estimated = r
 	s.Rate, s.Low, s.High, s.Problem, s.Needed = r.Median, r.Low, r.High, r.Problem, r.Needed
 
@@ -71,16 +71,25 @@ func (s Speed) IsPrecise(precision float64) bool {
 // speed that was read from a file is neither beaten nor beats another.
 func (s Speed) IsBeaten(best Speed) bool { return s.most > 0 && s.most < best.least }
 
-// measuredPart returns the part of a run that shows the speed of its full server, with the answered requests.
-func measuredPart(run *metadata.Run, v Variant) estimate.Run {
+// answeredRun returns the input of an estimate of answered requests: failed ones are left out.
+func answeredRun(run *metadata.Run) estimate.Run {
 	in := estimate.FromMetadata(run)
+	in.Requests = run.Results.SuccessCount
+	for i := range in.Points {
+		in.Points[i].Done = max(0, in.Points[i].Done-float64(run.Series.Failed[i]))
+	}
+
+	return in
+}
+
+// measuredPart returns the part of the input of an estimate that shows the speed of the full server of a variant.
+func measuredPart(in estimate.Run, v Variant) estimate.Run {
 	if len(in.Points) == 0 {
-		in.Requests = run.Results.SuccessCount
 		return in
 	}
 
 	points := make([]estimate.Point, 0, len(in.Points))
-	for _, spell := range listSpells(run, in, v) {
+	for _, spell := range listSpells(in, v) {
 		points = append(points, spell.points...)
 	}
 
@@ -117,15 +126,12 @@ func (s *spell) sum() (done, seconds float64) {
 }
 
 // listSpells returns the times in which the server was full: in the rounds, or between pauses.
-func listSpells(run *metadata.Run, in estimate.Run, v Variant) []spell {
-	points, full := in.Points, findFull(run, in, v.MeasuredUntil)
-	for i := range points {
-		points[i].Done = max(0, points[i].Done-float64(run.Series.Failed[i]))
-	}
+func listSpells(in estimate.Run, v Variant) []spell {
+	points, full := in.Points, findFull(v.Run, in, v.MeasuredUntil)
 
 	var spells []spell
 	for _, r := range v.Rounds {
-		spells = append(spells, spell{r.Number, pointsOf(r, run.Series, points, full)})
+		spells = append(spells, spell{r.Number, pointsOf(r, v.Run.Series, points, full)})
 	}
 
 	if len(v.Rounds) == 0 {
