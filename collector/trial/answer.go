@@ -144,7 +144,7 @@ func (r *Result) chooseVariant() string {
 		}
 	}
 
-	return chosen.shortName()
+	return chosen.Name
 }
 
 // compareInWords is the outcome: a clause without its full stop.

@@ -18,6 +18,23 @@ func with(s spec, change func(*spec)) spec {
 	return s
 }
 
+// Sentences cut a long name, as that of a tuned variant. It is chosen all the same, with its estimate and its command.
+func TestLongNameIsChosen(t *testing.T) {
+	t.Parallel()
+
+	name := "max-num-seqs=1024 max-num-batched-tokens=16384 kv-cache-dtype=fp8"
+	r := Evaluate(newTrial(newVariant(name, gemma), newVariant("as it is", qwen)), Options{
+		Command: func(v Variant) []string { return []string{"promptmill", "run", v.Name} },
+	})
+
+	if r.Chosen != name || len(r.Next) != 1 || !strings.Contains(r.Next[0].Line, name) {
+		t.Errorf("chosen %q with the commands %+v, want %q", r.Chosen, r.Next, name)
+	}
+	if !strings.Contains(r.Answer, "200,000 requests in 68 to 74 min") {
+		t.Errorf("the answer lacks the estimate: %s", r.Answer)
+	}
+}
+
 // readOld reads one of the two runs that the project grew from.
 func readOld(t *testing.T, name string) Variant {
 	t.Helper()
