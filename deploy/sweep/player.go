@@ -122,6 +122,27 @@ func (p *player) awaitIdle(ctx context.Context) bool {
 	return true
 }
 
+// endTime is how long a run may take to end after its bus has closed.
+const endTime = 10 * time.Second
+
+// isOver reports whether the run of the player has ended, given why a step of its turn failed, and waits for its end.
+// The bus refuses to change a run that is over, and closes, while the run still writes its files.
+func (p *player) isOver(ctx context.Context, err error) bool {
+	var timeout <-chan time.Time
+	if !errors.Is(err, errEnded) && !errors.Is(err, bus.ErrWrongState) {
+		timeout = time.After(endTime)
+	}
+
+	select {
+	case <-p.ended:
+		return true
+	case <-ctx.Done():
+	case <-timeout:
+	}
+
+	return false
+}
+
 // meanLatency returns the mean latency of the requests so far; 0: unknown.
 func (p *player) meanLatency() time.Duration {
 	if p.Run == nil || p.Run.Results.LatencySeconds == nil {

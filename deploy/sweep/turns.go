@@ -157,23 +157,20 @@ func (t *turns) resume(ctx context.Context, p *player) error {
 		return err
 	}
 
-	<-p.ended
-
 	return errEnded
 }
 
 // endTurn ends the turn of a player whose run has ended, or could not be changed.
 func (t *turns) endTurn(ctx context.Context, p *player, err error) error {
-	if ctx.Err() != nil {
+	isOver := p.isOver(ctx, err)
+	switch {
+	case ctx.Err() != nil:
 		return context.Cause(ctx)
+	case isOver:
+		return t.leave(ctx, p)
 	}
 
-	select {
-	case <-p.ended:
-		return t.leave(ctx, p)
-	default:
-		return err
-	}
+	return err
 }
 
 // leave takes a player whose run ends out of the turns.
@@ -233,7 +230,7 @@ func (t *turns) endPlayers(ctx context.Context, ending []*player) error {
 	}
 
 	for _, p := range ending {
-		if err := p.runs.Cancel(ctx, p.run); err != nil {
+		if err := p.runs.Cancel(ctx, p.run); err != nil && !p.isOver(ctx, err) {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package sweep
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -56,7 +57,8 @@ func (w *watch) follow(ctx context.Context, run pipeline.LiveRun) error {
 			}
 		}
 
-		if err := b.Runs.Cancel(ctx, run.Run); err != nil && ctx.Err() == nil {
+		err := b.Runs.Cancel(ctx, run.Run)
+		if err != nil && !errors.Is(err, bus.ErrWrongState) && ctx.Err() == nil { // else it is over already
 			w.cfg.Log.Warn().Err(err).Str("variant", w.variant.Name).Msg("failed to end the run of the variant; retrying")
 			continue
 		}
