@@ -129,22 +129,7 @@ func parseRun(text []byte, file string) ([]Variant, error) {
 // check returns the variant of a row from a file, or what is wrong with it.
 func (s storedRow) check() (Variant, error) {
 	v := s.Variant
-	switch {
-	case v.Name == "" || len(v.Name) > longestName:
-		return v, fmt.Errorf("its name has %d bytes, not 1 to %d", len(v.Name), longestName)
-	case v.State != Waiting && v.State != Running && !isEnd(v.State):
-		return v, fmt.Errorf("%q is no state of a variant", v.State)
-	case v.PricePerHour != nil && !(*v.PricePerHour >= 0 && *v.PricePerHour <= 1e9):
-		return v, fmt.Errorf("its price_per_hour %v is not between 0 and a billion", *v.PricePerHour)
-	}
-
-	for i, r := range v.Rounds {
-		if r.Number < 1 || r.To.Before(r.From) || i > 0 && r.Number <= v.Rounds[i-1].Number {
-			return v, fmt.Errorf("its rounds are not in order")
-		}
-	}
-
-	if err := checkQuality(v.Quality); err != nil {
+	if err := v.Check(); err != nil {
 		return v, err
 	}
 
@@ -159,6 +144,26 @@ func (s storedRow) check() (Variant, error) {
 	v.Run = run
 
 	return v, nil
+}
+
+// Check returns what is wrong with a variant that was read from a file. It does not look at Run.
+func (v Variant) Check() error {
+	switch {
+	case v.Name == "" || len(v.Name) > longestName:
+		return fmt.Errorf("its name has %d bytes, not 1 to %d", len(v.Name), longestName)
+	case v.State != Waiting && v.State != Running && !isEnd(v.State):
+		return fmt.Errorf("%q is no state of a variant", v.State)
+	case v.PricePerHour != nil && !(*v.PricePerHour >= 0 && *v.PricePerHour <= 1e9):
+		return fmt.Errorf("its price_per_hour %v is not between 0 and a billion", *v.PricePerHour)
+	}
+
+	for i, r := range v.Rounds {
+		if r.Number < 1 || r.To.Before(r.From) || i > 0 && r.Number <= v.Rounds[i-1].Number {
+			return errors.New("its rounds are not in order")
+		}
+	}
+
+	return checkQuality(v.Quality)
 }
 
 func isEnd(s State) bool { return s == Measured || s == Beaten || s == Failed || s == Skipped }

@@ -99,20 +99,51 @@ func readRecord(f folder) (*record, error) {
 			"move the folder away, or choose another name with -o")
 	}
 
+	if err := r.check(); err != nil {
+		return nil, exit.WithHint(fmt.Errorf("%s: %w", files.Short(f.record()), err),
+			"put the file back as it was, or choose another name with -o")
+	}
+
 	for i, v := range r.Variants {
 		v.number = i + 1
-		if !slugPattern.MatchString(v.Slug) || filepath.Base(v.Slug) != v.Slug {
-			return nil, exit.WithHint(fmt.Errorf("%s: the variant %q has no name for its files", files.Short(f.record()),
-				v.Name), "move the folder away, or choose another name with -o")
-		}
-		if v.State != trial.Waiting {
-			if err := v.readRun(f); err != nil {
-				return nil, err
-			}
+		if err := v.readRun(f, r.SampleSHA256); err != nil {
+			return nil, err
 		}
 	}
 
 	return &r, nil
+}
+
+// check returns what is wrong with a record from the disk.
+func (r *record) check() error {
+	names, slugs := map[string]bool{}, map[string]bool{}
+	for i, v := range r.Variants {
+		if v == nil {
+			return fmt.Errorf("variant %d is null", i+1)
+		}
+
+		err := v.Check()
+		switch {
+		case err != nil:
+		case names[v.Name]:
+			err = errors.New("another one has its name")
+		case v.Spec.Name != v.Name:
+			err = fmt.Errorf("its spec is of %q", v.Spec.Name)
+		case !slugPattern.MatchString(v.Slug):
+			err = fmt.Errorf("%q is no name for its files", v.Slug)
+		case slugs[v.Slug]:
+			err = fmt.Errorf("another one has its files %s", v.Slug)
+		case v.Decided != "" && v.Decided != trial.Measured && v.Decided != trial.Beaten:
+			err = fmt.Errorf("%q is no decision", v.Decided)
+		}
+		if err != nil {
+			return fmt.Errorf("the variant %q: %w", v.Name, err)
+		}
+
+		names[v.Name], slugs[v.Slug] = true, true
+	}
+
+	return nil
 }
 
 // checkFresh refuses the folder of a new trial if other files are in it.
@@ -181,7 +212,7 @@ func (r *record) others(than *variant) (list []trial.Variant) {
 }
 
 // add returns the variant of a spec, which the record may have from an earlier process. One that it has with another
-// command or server is refused: its figures would stand for that. Without figures, since its server did not start, it
+// command or server is refused: its figures would stand for that. Without a run, since its server did not start, it
 // begins with the new command.
 func (r *record) add(spec Spec) (*variant, error) {
 	i := slices.IndexFunc(r.Variants, func(v *variant) bool { return v.Name == spec.Name })
@@ -201,7 +232,7 @@ func (r *record) add(spec Spec) (*variant, error) {
 	v.PricePerHour = spec.PricePerHour
 
 	isSame := v.Spec.Command == spec.Command && v.Spec.URL == spec.URL && v.Spec.Model == spec.Model
-	if !isSame && v.Meta == "" {
+	if !isSame && v.Run == nil {
 		v.Variant, v.Spec = newVariant(spec), spec
 		v.Decided, v.Why = "", ""
 

@@ -3,11 +3,14 @@ package sweep
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"time"
 
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/collector/journal"
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/producer/sample"
@@ -73,13 +76,14 @@ func newLabel(name string) string {
 	return ""
 }
 
-// readRun reads the metadata of the run of a variant, or describes its journal; nil: there is neither.
-func (v *variant) readRun(f folder) error {
+// readRun reads the metadata of the run of a variant, or describes its journal; nil: there is neither. It refuses the
+// metadata of another run, which would stand for the variant.
+func (v *variant) readRun(f folder, sampleSHA256 string) error {
 	out := f.output(v.Slug)
 	meta, err := out.ReadMeta()
 	if err == nil {
 		v.Run, v.Meta = meta, out.Meta()
-		return nil
+		return v.checkRun(sampleSHA256)
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -91,6 +95,22 @@ func (v *variant) readRun(f folder) error {
 	v.Meta = ""
 
 	return v.readJournal(j)
+}
+
+// checkRun refuses metadata that is not of a run of the variant on the sample of the trial.
+func (v *variant) checkRun(sampleSHA256 string) error {
+	var problem string
+	switch label := newLabel(v.Name); {
+	case v.Run.Test.InputSHA256 != sampleSHA256:
+		problem = "a run of other requests than the sample of the trial"
+	case v.Run.Label != label:
+		problem = fmt.Sprintf("a run with the label %q, and not %q", v.Run.Label, label)
+	default:
+		return nil
+	}
+
+	return exit.WithHint(fmt.Errorf("%s, the metadata of the variant %q, is of %s", files.Short(v.Meta), v.Name, problem),
+		"put the file back as it was, or choose another name with -o")
 }
 
 // readJournal describes the run so far, if there is a journal.

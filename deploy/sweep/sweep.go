@@ -99,25 +99,36 @@ func (s *sweeper) prepare(ctx context.Context) (err error) {
 // runVariants runs what the strategy proposes until that is all.
 func (s *sweeper) runVariants(ctx context.Context) error {
 	for {
-		var list []*variant
-		for _, spec := range s.cfg.Strategy.Next(s.record.ended()) {
-			v, err := s.record.add(spec)
-			if err != nil {
-				return err
-			}
-			if s.isToRun(v) {
-				list = append(list, v)
-			}
-		}
-
-		if len(list) == 0 {
-			return nil
+		list, err := s.listNext()
+		if err != nil || len(list) == 0 {
+			return err
 		}
 
 		if err := s.runBatch(ctx, list); err != nil {
 			return err
 		}
 	}
+}
+
+// listNext returns the variants that the strategy proposes and that are still to run.
+func (s *sweeper) listNext() (list []*variant, err error) {
+	proposed := map[string]bool{}
+	for _, spec := range s.cfg.Strategy.Next(s.record.ended()) {
+		if proposed[spec.Name] {
+			return nil, fmt.Errorf("sweep: the strategy proposes two variants of the name %q", spec.Name)
+		}
+		proposed[spec.Name] = true
+
+		v, err := s.record.add(spec)
+		if err != nil {
+			return nil, err
+		}
+		if s.isToRun(v) {
+			list = append(list, v)
+		}
+	}
+
+	return list, nil
 }
 
 // isToRun reports whether a variant is still to run. One that has failed, or had no turn, is run again if the
@@ -209,7 +220,7 @@ func (s *sweeper) conclude(ctx context.Context, v *variant, err error) error {
 
 // end notes the end of a variant, judges its answers and writes the files of the trial.
 func (s *sweeper) end(ctx context.Context, v *variant, state trial.State, reason string) error {
-	if err := v.readRun(s.folder); err != nil {
+	if err := v.readRun(s.folder, s.record.SampleSHA256); err != nil {
 		return err
 	}
 

@@ -193,6 +193,13 @@ func TestInterrupted(t *testing.T) {
 		t.Fatalf("the interrupted trial: %v", err)
 	}
 
+	// The figures of b so far are those of its command, so that another one is refused.
+	other := cfg
+	other.Strategy = List{{Name: "a", Model: "m", Command: one.command(t)}, {Name: "b", Model: "m", Command: "other"}}
+	if _, err := Run(t.Context(), other); exit.Code(err) != exit.CodeUsage {
+		t.Errorf("another command for a run that was interrupted: %v with code %d", err, exit.Code(err))
+	}
+
 	var began []string
 	cfg.Hooks.Progress = nil
 	cfg.Hooks.Begin = func(v trial.Variant, _, _ int) { began = append(began, v.Name) }
@@ -253,6 +260,64 @@ func TestOtherTrial(t *testing.T) {
 	if _, err := Run(t.Context(), cfg); !errors.Is(err, proto.ErrInputChanged) && exit.Code(err) != exit.CodeUsage {
 		t.Errorf("a changed input: %v", err)
 	}
+}
+
+// A record and metadata that stand for something else are refused, and so are two variants of one name.
+func TestForeignFiles(t *testing.T) {
+	t.Parallel()
+
+	server := simSettings{Model: "m", Slots: 8, TPOT: time.Millisecond, Tokens: 20}
+	url := server.start(t)
+	list := List{{Name: "a", URL: url}, {Name: "b", URL: "http://127.0.0.1:1"}}
+	cfg := newConfig(t, writeInput(t, 20), list[0])
+	runTrial(t, cfg)
+
+	cfg.Strategy = List{list[0], list[0]}
+	if _, err := Run(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "two variants") {
+		t.Errorf("two variants of one name: %v", err)
+	}
+
+	cfg.Strategy = list
+	runTrial(t, cfg)
+
+	f := folder(cfg.Output + folderSuffix)
+	for name, c := range map[string]struct{ path, old, new string }{
+		"no variant":     {f.record(), `"variants": [`, `"variants": [null, `},
+		"a state":        {f.record(), `"state": "measured"`, `"state": "good"`},
+		"a name":         {f.record(), `"name": "b"`, `"name": "a"`},
+		"another's spec": {f.record(), `"name": "b",`, `"name": "c",`},
+		"a folder above": {f.record(), `"slug": "02-b"`, `"slug": "../02-b"`},
+		"another's file": {f.record(), `"slug": "02-b"`, `"slug": "01-a"`},
+		"a decision":     {f.record(), `"slug": "02-b"`, `"slug": "02-b", "decided": "failed"`},
+		"other requests": {f.output("01-a").Meta(), `"input_sha256": "`, `"input_sha256": "0`},
+		"another's run":  {f.output("01-a").Meta(), `"label": "a"`, `"label": "b"`},
+	} {
+		was, err := os.ReadFile(c.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		is := bytes.Replace(was, []byte(c.old), []byte(c.new), 1)
+		if bytes.Equal(was, is) {
+			t.Fatalf("%s: there is no %s in %s", name, c.old, was)
+		}
+		if err := os.WriteFile(c.path, is, 0o600); err != nil {
+			t.Fatal(err)
+		}
+
+		if _, err := Run(t.Context(), cfg); err == nil || exit.Hint(err) == "" {
+			t.Errorf("%s: %v (%s)", name, err, exit.Hint(err))
+		}
+		if now, err := os.ReadFile(c.path); err != nil || !bytes.Equal(now, is) {
+			t.Errorf("%s: the file was changed: %v", name, err)
+		}
+
+		if err := os.WriteFile(c.path, was, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	runTrial(t, cfg)
 }
 
 // scorer scores answers by their length, and notes what it got.
