@@ -394,3 +394,44 @@ func TestBarUsesWidth(t *testing.T) {
 		}
 	}
 }
+
+// A run whose workers are all elsewhere waits for what the first of them says, unless one works.
+func TestStateOfWorkersElsewhere(t *testing.T) {
+	t.Parallel()
+
+	const problem = "the model server answers no request: status 503 Service Unavailable: it died"
+	works := proto.WorkerInfo{ID: "a", Name: "works", Ready: true, PerSecond: 2}
+	fails := proto.WorkerInfo{ID: "b", Name: "fails", Ready: true, Problem: problem, PerSecond: 2}
+
+	for _, tt := range []struct {
+		name      string
+		announced []proto.WorkerInfo
+		want      string
+	}{
+		{"none", nil, "running"},
+		{"one works", []proto.WorkerInfo{works}, "running"},
+		{"one of two works", []proto.WorkerInfo{fails, works}, "running"},
+		{"none works", []proto.WorkerInfo{fails}, problem},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+
+			s := Source{
+				Counts:    func() collector.Progress { return collector.Progress{} },
+				announced: tt.announced,
+				polled:    true,
+			}
+
+			got := s.takeSample()
+			if got.State != tt.want {
+				t.Errorf("the state is %q, want %q", got.State, tt.want)
+			}
+
+			for _, w := range got.ByWorker {
+				if fails := w.Name == "fails"; fails != (w.WaitsFor == problem) || fails != (w.RequestsPerS == nil) {
+					t.Errorf("%s waits for %q, with the rate %v", w.Name, w.WaitsFor, w.RequestsPerS)
+				}
+			}
+		})
+	}
+}

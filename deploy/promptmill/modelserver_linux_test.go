@@ -126,24 +126,6 @@ func (b modelBox) serve() *exec.Cmd {
 	return server
 }
 
-// awaitSample waits for a new sample of --progress json that is ok.
-func awaitSample(t *testing.T, out *lockedBuffer, what string, ok func(progress.Sample) bool) {
-	t.Helper()
-
-	from := len(out.String())
-	poll(t, pollTime, what, func() bool {
-		for line := range strings.Lines(out.String()[from:]) {
-			var s progress.Sample
-			// others are log lines, or cut
-			if json.Unmarshal([]byte(line), &s) == nil && s.Type == "progress" && ok(s) {
-				return true
-			}
-		}
-
-		return false
-	})
-}
-
 // Without a model server, the message has the addresses that were tried and a hint.
 func TestNoModelServer(t *testing.T) {
 	t.Parallel()
