@@ -295,7 +295,11 @@ func (s *Set) AwaitReady(ctx context.Context, loading Loading) (modelserver.Info
 			return info, context.Cause(ctx)
 		case now := <-tick.C:
 			what, url := "loading", s.Servers[0].URL()
-			if !errors.Is(err, modelserver.ErrLoading) {
+			switch {
+			case errors.Is(err, modelserver.ErrLoading):
+			case errors.Is(err, modelserver.ErrFailing):
+				what = "loading: " + url + " answers with errors only so far,"
+			default:
 				what = "loading: nothing answers at " + url + " yet,"
 			}
 

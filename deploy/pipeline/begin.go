@@ -289,9 +289,9 @@ func RejectInput(hooks Hooks, in inputerror.Input, p producer.Report, requests i
 	return in.DescribeLines(err, p, requests, nameModel)
 }
 
-// openServers opens the model servers, and waits while they load. simulated are the models of a
-// simulated one.
-func (r *runner) openServers(ctx context.Context, simulated []string) (err error) {
+// openServers opens the model servers, and waits while they load. models are those of the run, as
+// far as they are known: a simulated server serves them.
+func (r *runner) openServers(ctx context.Context, models []string) (err error) {
 	if r.cfg.Bus.CollectsOnly() {
 		return nil // workers of other processes run the requests
 	}
@@ -299,7 +299,7 @@ func (r *runner) openServers(ctx context.Context, simulated []string) (err error
 	cfg := r.cfg.Servers
 	if cfg.Sim != nil {
 		server := *cfg.Sim
-		server.Models, cfg.Sim = simulated, &server
+		server.Models, cfg.Sim = models, &server
 	}
 
 	if r.servers = r.cfg.Opened; r.servers == nil {
@@ -312,7 +312,23 @@ func (r *runner) openServers(ctx context.Context, simulated []string) (err error
 		return err
 	}
 
+	r.nameTrialModel(models)
+
 	return r.awaitServers(ctx)
+}
+
+// nameTrialModel names a model of the run to its servers: one that cannot list its models is asked
+// for it.
+func (r *runner) nameTrialModel(models []string) {
+	named := []string{r.cfg.Settings.OverrideModel, r.cfg.Settings.Model}
+	model := cmp.Or(append(named, models...)...)
+	if model == "" {
+		return
+	}
+
+	for _, server := range r.servers.Servers {
+		server.TryModel(model)
+	}
 }
 
 // awaitServers waits until the model servers are loaded.
@@ -330,6 +346,9 @@ func (r *runner) awaitServers(ctx context.Context) error {
 	}
 
 	info, err := r.servers.AwaitReady(ctx, r.cfg.Hooks.Loading)
+	if errors.Is(err, modelserver.ErrFailing) {
+		return exit.Unreachable(err, "look at the log of your model server, or name another one with --url")
+	}
 	if errors.Is(err, modelserver.ErrUnreachable) {
 		return exit.Unreachable(err, "start your model server, name it with --url, or try --sim")
 	}

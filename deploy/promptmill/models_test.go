@@ -147,6 +147,57 @@ func TestModelsAsServersListThem(t *testing.T) {
 	}
 }
 
+// A server that can list no models, and fails an empty request, may serve a model that is named.
+func TestServerWithoutListIsTried(t *testing.T) {
+	t.Parallel()
+
+	for name, tt := range map[string]struct {
+		refused string // the answer to whole requests; empty: they are answered
+		args    []string
+		code    int
+		said    string
+	}{
+		"the model is named":  {"", []string{"--model", "m"}, exit.CodeOK, "does not list its models"},
+		"all are sent to one": {"", []string{"--override-model", "m"}, exit.CodeOK, "1 answered"},
+		"none is named": {"", nil, exit.CodeUnreachable,
+			"500 Internal Server Error: no cache; and a request fails: status 500 Internal Server Error: KeyError 'model'"},
+		"its requests fail, too": {"CB worker died", []string{"--model", "m"}, exit.CodeUnreachable,
+			"and a request fails: status 503 Service Unavailable: CB worker died\n" +
+				"promptmill: hint: look at the log of your model server, or name another one with --url"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				var body struct{ Model string }
+				switch json.NewDecoder(r.Body).Decode(&body); {
+				case r.URL.Path == "/v1/models":
+					w.WriteHeader(http.StatusInternalServerError)
+					io.WriteString(w, `{"detail":"no cache"}`)
+				case r.Method == http.MethodGet:
+					http.NotFound(w, r)
+				case body.Model == "":
+					w.WriteHeader(http.StatusInternalServerError)
+					io.WriteString(w, "KeyError 'model'")
+				case tt.refused != "":
+					w.WriteHeader(http.StatusServiceUnavailable)
+					io.WriteString(w, `{"error":"`+tt.refused+`"}`)
+				default:
+					io.WriteString(w,
+						`{"choices":[{"message":{"role":"assistant","content":"ok"},"finish_reason":"stop"}]}`)
+				}
+			}))
+			t.Cleanup(server.Close)
+
+			c := newCommand(t)
+			said, code := c.run(append([]string{"run", c.naming("in.jsonl", ""), "--url", server.URL}, tt.args...)...)
+			if code != tt.code || !strings.Contains(said, tt.said) {
+				t.Errorf("exit code %d\n%s", code, said)
+			}
+		})
+	}
+}
+
 // Which model all requests go to is a setting of the run.
 func TestOverrideModelIsKept(t *testing.T) {
 	t.Parallel()

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"strings"
 	"time"
+
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 // probeTimeout bounds all requests of one probe.
@@ -27,8 +30,8 @@ func (s *Server) Probe(ctx context.Context) (Info, error) {
 	}
 
 	list, sign, err := s.listModels(ctx)
-	if mayServeAnyway(err) && s.respondsToPost(ctx) {
-		err = errors.New(strings.Replace(err.Error(), ErrUnreachable.Error()+": ", "", 1) + "; but it answers requests")
+	if mayServeAnyway(err) {
+		err = s.tryWithoutList(ctx, err)
 	}
 
 	before := s.recognized.Load()
@@ -73,12 +76,47 @@ func (s *Server) Probe(ctx context.Context) (Info, error) {
 // list fails, or does not come, though there is a connection.
 func mayServeAnyway(err error) bool {
 	opErr, ok := errors.AsType[*net.OpError](err)
-	return errors.Is(err, errInternal) || errors.Is(err, context.DeadlineExceeded) && !(ok && opErr.Op == "dial")
+	return errors.Is(err, ErrFailing) || errors.Is(err, context.DeadlineExceeded) && !(ok && opErr.Op == "dial")
 }
 
-// respondsToPost reports whether the server answers a request that has nothing in it, be it
-// with a refusal.
-func (s *Server) respondsToPost(ctx context.Context) bool {
-	a := s.Post(ctx, "/v1/chat/completions", []byte("{}"))
-	return a.Err == nil && a.Status < 500
+// TryModel names a model that the server should have. A server that can list no models and fails an
+// empty request may serve nevertheless: some report a missing member as an internal error. So
+// [Server.Probe] then asks that model for one token.
+func (s *Server) TryModel(model string) { s.tryModel.Store(&model) }
+
+// tryWithoutList returns the error of a server whose list failed with listErr: it is no longer one that
+// is away if it answers requests.
+func (s *Server) tryWithoutList(ctx context.Context, listErr error) error {
+	if failure := s.tryPost(ctx); failure != "" {
+		return fmt.Errorf("%w; and a request fails: %s", listErr, failure)
+	}
+
+	text := strings.Replace(listErr.Error(), ErrUnreachable.Error()+": ", "", 1)
+
+	return errors.New(text + "; but it answers requests")
+}
+
+// tryPost sends a request that has nothing in it, and then perhaps one that the server can answer. It
+// returns why the server seems to answer none; "" if it answers, be it with a refusal.
+func (s *Server) tryPost(ctx context.Context) (failure string) {
+	const path = "/v1/chat/completions"
+	a := s.Post(ctx, path, []byte("{}"))
+
+	if model := s.tryModel.Load(); model != nil && a.Err == nil && a.Status == http.StatusInternalServerError {
+		a = s.Post(ctx, path, fmt.Appendf(nil, `{"model":%s,"messages":[{"role":"user","content":"1"}],"max_tokens":1}`,
+			jsonscan.Quote(*model)))
+
+		if errors.Is(a.Err, context.DeadlineExceeded) {
+			return "" // it may be loading the model, or be busy
+		}
+	}
+
+	switch {
+	case a.Err != nil:
+		return a.Err.Error()
+	case a.Status >= http.StatusInternalServerError:
+		return "status " + describeRefusal(a)
+	}
+
+	return ""
 }

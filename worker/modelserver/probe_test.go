@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -128,6 +130,59 @@ func TestProbe(t *testing.T) {
 	}
 }
 
+// A server that can list no models and fails an empty request is asked for a model that is named.
+func TestProbeTriesModel(t *testing.T) {
+	t.Parallel()
+
+	fails := func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "dead", http.StatusServiceUnavailable) }
+	for _, tt := range []struct {
+		name, model string
+		answer      http.HandlerFunc // to a whole request
+		away        bool
+		message     string
+	}{
+		{"it answers", "m", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "{}") }, false,
+			"status 500 Internal Server Error: oops; but it answers requests"},
+		{"it refuses", "m", http.NotFound, false, "but it answers requests"},
+		{"it takes longer than the question", "m", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+			false, "but it answers requests"},
+		{"it fails", "m", fails, true, "and a request fails: status 503 Service Unavailable: dead"},
+		{"no model is named", "", fails, true, "and a request fails: status 500 Internal Server Error: oops"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				body, _ := io.ReadAll(r.Body)
+				if string(body) == `{"model":"m","messages":[{"role":"user","content":"1"}],"max_tokens":1}` {
+					tt.answer(w, r)
+				} else {
+					http.Error(w, "oops", http.StatusInternalServerError)
+				}
+			}))
+			t.Cleanup(server.Close)
+
+			s, err := New(server.URL, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(s.Close)
+			if tt.model != "" {
+				s.TryModel(tt.model)
+			}
+
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			defer cancel()
+
+			_, err = s.Probe(ctx)
+			if errors.Is(err, ErrUnreachable) != tt.away || errors.Is(err, ErrFailing) != tt.away ||
+				!strings.Contains(err.Error(), tt.message) {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
 func TestProbeFails(t *testing.T) {
 	t.Parallel()
 
@@ -147,11 +202,12 @@ func TestProbeFails(t *testing.T) {
 			"502 Bad Gateway"},
 		{"a proxy says later", &fake{replies: map[string]reply{"/v1/models": {503, page404}}}, true, false, "", "503"},
 		{"its list fails, and requests do not", &fake{replies: map[string]reply{"/v1/models": {500, "oops"}}}, false,
-			false, "OpenAI-compatible", "status 500 Internal Server Error; but it answers requests"},
+			false, "OpenAI-compatible", "status 500 Internal Server Error: oops; but it answers requests"},
 		{"all of it fails", &fake{replies: map[string]reply{
 			"/v1/models":           {500, "oops"},
 			"/v1/chat/completions": {500, "oops"},
-		}}, true, false, "", "500"},
+		}}, true, false, "",
+			"status 500 Internal Server Error: oops; and a request fails: status 500 Internal Server Error: oops"},
 		{"no list", &fake{}, false, false, "OpenAI-compatible", "404 Not Found"},
 		{"the key is wrong", with(newVLLM(t), "/v1/models", reply{401, `{"error":"Unauthorized"}`}), false, false,
 			"OpenAI-compatible", "401"},

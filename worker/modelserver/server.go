@@ -19,6 +19,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/worker/modelserver/http1"
 )
@@ -45,8 +46,9 @@ var (
 	// ErrOutOfStep is returned if the server sends answers that belong to other requests.
 	ErrOutOfStep = http1.ErrOutOfStep
 
-	// errInternal is returned where one part of the server fails and another may work.
-	errInternal = fmt.Errorf("%w", ErrUnreachable)
+	// ErrFailing is returned by a model server that is there and answers with internal errors. It
+	// wraps ErrUnreachable.
+	ErrFailing = fmt.Errorf("%w", ErrUnreachable)
 )
 
 // Server is an OpenAI-compatible model server. It is safe for concurrent use.
@@ -65,6 +67,7 @@ type Server struct {
 
 	recognized atomic.Pointer[recognized]
 	replicas   replicaDetector
+	tryModel   atomic.Pointer[string] // nil: none is named
 
 	answeredTokens, answeredRequests, inFlight atomic.Int64
 }
@@ -379,12 +382,21 @@ func checkAnswer(path string, a Answer) error {
 	case a.Status == http.StatusServiceUnavailable && isLoadingError(a.Body):
 		return ErrLoading
 	case a.Status == http.StatusInternalServerError:
-		return fmt.Errorf("%w: %s returned status %s", errInternal, path, statusText(a.Status))
+		return fmt.Errorf("%w: %s returned status %s", ErrFailing, path, describeRefusal(a))
 	case a.Status >= 500 && a.Status != http.StatusNotImplemented: // llama.cpp answers 501 for "not switched on"
-		return fmt.Errorf("%w: %s returned status %s", ErrUnreachable, path, statusText(a.Status))
+		return fmt.Errorf("%w: %s returned status %s", ErrUnreachable, path, describeRefusal(a))
 	}
 
 	return nil
+}
+
+// describeRefusal returns the status of an answer, and the server's own words about it.
+func describeRefusal(a Answer) string {
+	text := statusText(a.Status)
+	if words := proto.ErrorText(a.Body); words != "" {
+		text += ": " + words
+	}
+	return text
 }
 
 // getJSON asks for something in JSON. A status other than 200 is an error.
