@@ -134,7 +134,7 @@ func intervalCell(e estimated) Cell {
 		return unknown
 	}
 	return Cell{
-		Text:  figures.Duration(e.Median) + " (" + figures.Range(e.Low, e.High) + ")",
+		Text:  figures.Around(e.Median, e.Low, e.High),
 		Value: new(e.Median),
 	}
 }

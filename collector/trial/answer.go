@@ -15,7 +15,7 @@ const (
 	// narrow is the widest interval of a difference whose ends are called equal: beyond it, nothing can be said.
 	narrow = 0.1
 	// longestReason is the most of a reason that the answer quotes, in characters.
-	longestReason = 160
+	longestReason = 240
 )
 
 // findAnswer says what the trial has found: how the best variant stands to the next one, and how long a job takes with

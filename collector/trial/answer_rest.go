@@ -116,6 +116,10 @@ func (r *Result) describeMissing(state State, words string) string {
 		text += "; " + names[0] + ": " + reason
 	}
 
+	if strings.HasSuffix(text, "…") {
+		return text
+	}
+
 	return text + "."
 }
 

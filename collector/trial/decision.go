@@ -23,7 +23,7 @@ type Decision struct {
 func Decide(self Variant, others []Variant, precision float64, goal Goal) Decision {
 	speed := MeasureSpeed(self)
 	if speed.IsPrecise(precision) {
-		return Decision{true, Measured, fmt.Sprintf("its rate is known within %.2g %%: %s to %s requests/s",
+		return Decision{true, Measured, fmt.Sprintf("its rate is known within %.2g%%: %s to %s requests/s",
 			100*(speed.High-speed.Low)/speed.Rate, formatFigure(speed.Low), formatFigure(speed.High))}
 	}
 
@@ -60,10 +60,10 @@ func explainBeaten(self Variant, speed Speed, others []Variant, goal Goal) strin
 
 		most = best.least
 		if cost {
-			reason = fmt.Sprintf("dearer than %s for certain (99.9 %%): at least %s per 1,000 answers against at most %s",
+			reason = fmt.Sprintf("dearer than %s for certain (99.9%%): at least %s per 1,000 answers against at most %s",
 				other.Name, formatFigure(costOf(self, speed.most)), formatFigure(costOf(self, best.least)))
 		} else {
-			reason = fmt.Sprintf("slower than %s for certain (99.9 %%): at most %s requests/s against at least %s",
+			reason = fmt.Sprintf("slower than %s for certain (99.9%%): at most %s requests/s against at least %s",
 				other.Name, formatFigure(speed.most), formatFigure(best.least))
 		}
 	}

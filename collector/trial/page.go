@@ -252,9 +252,18 @@ func ratioCell(d Difference) report.Cell {
 // signedQuality is a difference in quality with its sign.
 func (r *Result) signedQuality(d float64) string {
 	if r.Measure == Scored {
-		return fmt.Sprintf("%+.2f", d)
+		return signedFixed(d, 2)
 	}
-	return fmt.Sprintf("%+.1f", 100*d)
+	return signedFixed(100*d, 1)
+}
+
+// signedFixed writes a number with its sign, and nothing without one.
+func signedFixed(v float64, decimals int) string {
+	text := fmt.Sprintf("%+.*f", decimals, v)
+	if strings.Trim(text, "+-0.") == "" {
+		return text[1:]
+	}
+	return text
 }
 
 // buildUnmeasured lists the variants that did not end as they should, with the reasons.
@@ -333,7 +342,7 @@ func estimateCell(e Estimate) report.Cell {
 		return report.Cell{Text: "about " + figures.Duration(e.Median), Value: &e.Median}
 	}
 	return report.Cell{
-		Text:  fmt.Sprintf("%s (%s)", figures.Duration(e.Median), figures.Range(e.Low, e.High)),
+		Text:  figures.Around(e.Median, e.Low, e.High),
 		Value: &e.Median,
 	}
 }
@@ -475,10 +484,18 @@ func (r *Result) buildAnswers() report.Section {
 
 		s.AddRow(r.label(i), append(cells, atOnce, mean, p99, characters, empty,
 			report.KnownCell(listCounts(row.Run.Results.FinishReasons)),
-			report.KnownCell(listCounts(row.Run.Results.Failures)))...)
+			report.KnownCell(listCounts(withoutUnsent(row.Run.Results.Failures))))...)
 	}
 
 	return s
+}
+
+// withoutUnsent leaves out the requests that a variant did not come to before it ended: they are no failures.
+func withoutUnsent(failures map[string]int64) map[string]int64 {
+	sent := maps.Clone(failures)
+	delete(sent, proto.CodeCancelled)
+
+	return sent
 }
 
 // listCounts lists names with their counts, the most frequent first.

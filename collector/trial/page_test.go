@@ -17,6 +17,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector/quality"
 	"github.com/promptmill/promptmill/collector/report"
+	"github.com/promptmill/promptmill/proto"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -97,6 +98,47 @@ func TestTrialsAreAsTheyWere(t *testing.T) {
 				t.Errorf("%s; -update rewrites it:\n%s", path, d)
 			}
 		}
+	}
+}
+
+// A difference that is nothing has no sign.
+func TestSignedQuality(t *testing.T) {
+	t.Parallel()
+
+	byRight, byScore := &Result{Measure: Right}, &Result{Measure: Scored}
+	for want, got := range map[string]string{
+		"+2.1":  byRight.signedQuality(0.021),
+		"-0.7":  byRight.signedQuality(-0.007),
+		"0.0":   byRight.signedQuality(-0.0001),
+		"+0.02": byScore.signedQuality(0.021),
+		"0.00":  byScore.signedQuality(-0.001),
+	} {
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+// The requests that a variant did not come to are no failures.
+func TestUnsentRequestsAreNoFailures(t *testing.T) {
+	t.Parallel()
+
+	got := listCounts(withoutUnsent(map[string]int64{proto.CodeCancelled: 19_017, "http_500": 10}))
+	if want := "HTTP 500 10"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := listCounts(withoutUnsent(nil)); got != "" {
+		t.Errorf("%q of no failures", got)
+	}
+}
+
+// A reason that is cut off ends with the sign of that, and no period behind it.
+func TestLongReasonsAreCutOff(t *testing.T) {
+	t.Parallel()
+
+	r := &Result{Variants: []Row{{Variant: Variant{Name: "a", State: Failed, Reason: strings.Repeat("word ", 100)}}}}
+	if got := r.describeMissing(Failed, "failed"); !strings.HasSuffix(got, "word…") {
+		t.Errorf("%q ends in another way", got)
 	}
 }
 

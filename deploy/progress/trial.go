@@ -53,7 +53,7 @@ func (v TrialStart) Lines() []terminal.Line {
 		})
 	}
 
-	each := fmt.Sprintf("until its speed is known within %s, for %s at most, and its loading",
+	each := fmt.Sprintf("until its speed is known within %s, for %s at most, plus its loading",
 		formatShare(v.Precision), terminal.FormatElapsed(v.BudgetS))
 	if v.WithinS > 0 {
 		each += "; none begins after " + terminal.FormatElapsed(v.WithinS)
@@ -196,7 +196,7 @@ func (d *TrialDisplay) Begin(v trial.Variant, number, of int) {
 // Loading shows what the server of a variant does until it is ready.
 func (d *TrialDisplay) Loading(v trial.Variant, what string, waited time.Duration) {
 	d.update(v, func(a *activeVariant) {
-		a.State, a.Doing, a.ElapsedS = "loading", what, waited.Seconds()
+		a.State, a.Doing, a.ElapsedS = "loading", strings.TrimSuffix(what, ","), waited.Seconds() // without a time behind
 	})
 }
 

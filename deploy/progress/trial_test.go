@@ -49,7 +49,7 @@ func TestTrialDisplay(t *testing.T) {
 	for mode, want := range map[terminal.Mode][]string{
 		terminal.ModeBar: {
 			"trial of 2 variants with up to 20,000 requests of tickets.jsonl",
-			"until its speed is known within 5%, for 10m00s at most, and its loading",
+			"until its speed is known within 5%, for 10m00s at most, plus its loading",
 			"1/2 gemma: vllm serve gemma\n",
 			"1/2 gemma  1m15s  loading the model",
 			"1/2 gemma  6.0 req/s  5s of 10m00s  2 failed  28 answered",

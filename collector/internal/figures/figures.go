@@ -124,10 +124,15 @@ func Duration(v float64) string {
 
 // Range is a range of times, whose unit stands once if it is that of both.
 func Range(low, high float64) string {
-	const minute = 60.0
+	const minute, hour, day = 60.0, 3600.0, 24 * 3600.0
 	from, to := Duration(low), Duration(high)
-	if low < minute && high < 2*minute { // a range across a minute, in seconds
+	switch {
+	case low < minute && high < 2*minute: // across a minute, in seconds
 		to = Short(high)
+	case low >= hour/2 && low < 90*minute && high >= 90*minute && high < 3*day: // across the limit of Duration, in hours
+		from = Fixed(low/hour, 1) + " h"
+	case low >= day && low < 3*day && high >= 3*day:
+		from = Fixed(low/day, 1) + " days"
 	}
 
 	if number, unit, ok := strings.Cut(from, " "); ok && strings.HasSuffix(to, " "+unit) {
@@ -135,6 +140,25 @@ func Range(low, high float64) string {
 	}
 
 	return from + " to " + to
+}
+
+// Around is a time with the range it lies in, in one unit: that of the time, if it is minutes or more.
+func Around(v, low, high float64) string {
+	text := Duration(v)
+	_, name, _ := strings.Cut(text, " ")
+	unit := map[string]float64{"min": 60, "h": 3600, "days": 24 * 3600}[name]
+	if unit == 0 || low/unit < 0.1 { // the unit would hide the lower end
+		return text + " (" + Range(low, high) + ")"
+	}
+
+	in := func(v float64) string {
+		if v/unit < 9.95 {
+			return Fixed(v/unit, 1)
+		}
+		return Fixed(v/unit, 0)
+	}
+
+	return text + " (" + in(low) + " to " + in(high) + " " + name + ")"
 }
 
 // Milliseconds writes a time that is given in seconds.
