@@ -102,17 +102,23 @@ func newWorkerTable(workers []Worker, names []string) terminal.Columns {
 }
 
 func formatWorkerState(k Worker) string {
-	if k.Ready {
-		return "ready"
+	switch {
+	case !k.Ready:
+		return "waiting for its model server"
+	case k.Problem != "":
+		return "has a problem"
 	}
-	return "waiting for its model server"
+	return "ready"
 }
 
 func formatBriefState(k Worker) string {
-	if k.Ready {
-		return "ready"
+	switch {
+	case !k.Ready:
+		return "waiting"
+	case k.Problem != "":
+		return "problem"
 	}
-	return "waiting"
+	return "ready"
 }
 
 func formatModels(k Worker) string {
