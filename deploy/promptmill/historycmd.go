@@ -47,7 +47,7 @@ func historyCommand(env environment) *cli.Command {
 			&cli.StringSliceFlag{
 				Name:     "add",
 				Category: groupInput,
-				Usage:    "`META`: first note a run of another tool or machine by its metadata file; repeatable",
+				Usage:    "`META`: first note a run of another tool or machine by its metadata file",
 			},
 			&cli.BoolFlag{
 				Name:     "bus",
