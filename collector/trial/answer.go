@@ -26,6 +26,10 @@ func (r *Result) findAnswer() string {
 		return r.answerNothing()
 	}
 
+	if r.Tuning != nil && r.Chosen != "" {
+		return r.answerTuning()
+	}
+
 	rivals := r.rivals(best)
 	text := r.compareInWords(best, rivals)
 	if clause := r.estimateInWords(r.find(r.Chosen), len(rivals) > 0); clause != "" {
@@ -33,6 +37,20 @@ func (r *Result) findAnswer() string {
 	}
 
 	return r.beginAnswer() + text + "."
+}
+
+// answerTuning is the answer of a search for settings.
+func (r *Result) answerTuning() string {
+	text := r.Tuning.inWords(r.Done)
+	if clause := r.estimateInWords(r.find(r.Chosen), false); clause != "" {
+		text += "; " + clause
+	}
+
+	if begin := r.beginAnswer(); begin != "" {
+		return begin + text + "."
+	}
+
+	return strings.ToUpper(text[:1]) + text[1:] + "."
 }
 
 // listFindings says what follows besides the answer: the variants behind the best, and what was not measured.
@@ -45,8 +63,10 @@ func (r *Result) listFindings() (list []string) {
 	if best := r.best(); best != nil {
 		rivals := r.rivals(best)
 		add(r.describeGoal())
-		add(r.describeNext(best, rivals))
-		add(r.describeUnsure(rivals))
+		if r.Tuning == nil {
+			add(r.describeNext(best, rivals))
+			add(r.describeUnsure(rivals))
+		}
 		add(r.describeBeside(best))
 	}
 
@@ -127,6 +147,10 @@ func (r *Result) chooseVariant() string {
 	best := r.best()
 	if best == nil {
 		return ""
+	}
+
+	if r.Tuning != nil {
+		return r.Tuning.Winner
 	}
 
 	chosen, most := best, 0.0

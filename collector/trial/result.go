@@ -33,6 +33,8 @@ type Trial struct {
 	Variants []Variant
 	// Beside are variants of other trials, and other runs. They are in all tables but are not chosen.
 	Beside []Variant
+	// Tuning is what a search for settings has found, which chooses the variant; nil: there is none.
+	Tuning *Tuning
 }
 
 // Input is what a trial was drawn from.
@@ -78,6 +80,8 @@ type Result struct {
 	Warning string `json:"warning,omitempty"`
 	// Chosen is the name of the variant to take; empty: none was measured.
 	Chosen string `json:"chosen,omitempty"`
+	// Tuning is what a search for settings has found; nil: there was none.
+	Tuning *Tuning `json:"tuning,omitempty"`
 	// Measure is the quality by which variants are compared; empty: it is not known of any.
 	Measure Measure `json:"measure,omitempty"`
 	// Variants are ranked by the goal. Those of which no speed is known come last.
@@ -127,6 +131,7 @@ func Evaluate(t Trial, o Options) *Result {
 		BudgetSeconds: t.Budget.Seconds(),
 		SideBySide:    t.SideBySide,
 		Input:         t.Input,
+		Tuning:        t.Tuning,
 		Currency:      o.Prices.Currency,
 		Variants:      []Row{},
 		prices:        o.Prices,

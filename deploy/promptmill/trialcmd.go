@@ -15,7 +15,6 @@ import (
 	"github.com/promptmill/promptmill/deploy/summary"
 	"github.com/promptmill/promptmill/deploy/sweep"
 	"github.com/promptmill/promptmill/deploy/terminal"
-	"github.com/promptmill/promptmill/deploy/tune"
 )
 
 func trialCommand(env environment) *cli.Command {
@@ -183,28 +182,15 @@ func printTrial(cmd *activeCommand, o trialOptions, r *trial.Result) error {
 	}
 
 	summary.PrintTrial(cmd.screen, r, o.sweep.Output)
-	if o.tuning != nil {
-		printTuning(cmd.screen, o.tuning, r)
+	if r.Tuning != nil && r.Chosen != "" {
+		cmd.screen.Printf("command: %s", terminal.Command(r.Tuning.Command))
 	}
 
 	return nil
 }
 
-// printTuning prints what a search for settings has found, with the command line that won.
-func printTuning(s *terminal.Screen, search *tune.Search, r *trial.Result) {
-	var ended []trial.Variant
-	for _, row := range r.Variants {
-		if !row.Beside {
-			ended = append(ended, row.Variant)
-		}
-	}
-
-	found := search.Outcome(ended)
-	s.Printf("tuning: %s", found)
-	s.Printf("command: %s", terminal.Command(found.Command))
-}
-
-// judgeTrial returns the error of a trial that is done: of variants that failed, or of all of them.
+// judgeTrial returns the error of a trial that is done: of variants that failed, or of all of them. A tuning tries
+// values that may fail: it is done if the command as it is has a speed.
 func judgeTrial(r *trial.Result) error {
 	failed, began, variants := 0, 0, 0
 	for _, row := range r.Variants {
@@ -223,7 +209,7 @@ func judgeTrial(r *trial.Result) error {
 
 	const again = "the same command with --retry runs them again"
 	switch {
-	case failed == 0:
+	case failed == 0, r.Tuning != nil && r.Chosen != "":
 		return nil
 	case failed == variants && began == 0:
 		return exit.Unreachable(fmt.Errorf("no variant has answered: the server of each has failed"), again)

@@ -356,6 +356,11 @@ func parseGoal(c *cli.Command, o *trialOptions) error {
 		return nil
 	}
 
+	if o.tuning != nil && cfg.Goal == trial.Best {
+		return exit.Usage("leave out --for: with --expect, --score or --schema, a setting with worse answers is not kept",
+			"--for quality: --tune finds faster settings, not better answers")
+	}
+
 	isJudged := cfg.Scorer != nil || cfg.Expect != "" || c.String("schema") != ""
 	if cfg.Goal == trial.Best && !isJudged {
 		return exit.Usage("give --expect COLUMN, --score COMMAND or --schema FILE",

@@ -113,6 +113,10 @@ func TestUsageOfTrial(t *testing.T) {
 			"--tune: it starts none of vllm serve, sglang serve, python -m sglang.launch_server and llama-server",
 			"try values of its flags with --vary",
 		},
+		"trial in.jsonl --exec llama-server --tune --expect a --for quality": {
+			"--for quality: --tune finds faster settings, not better answers",
+			"leave out --for: with --expect, --score or --schema, a setting with worse answers is not kept",
+		},
 		vllm + "{n} --vary n=1,2 --tune": {
 			"--tune has one command to begin with, and here are 2 variants",
 			"give one --model and one --exec, without --vary and --url",

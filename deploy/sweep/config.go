@@ -118,6 +118,8 @@ type Spec struct {
 	URL string `json:"url,omitempty"`
 	// PricePerHour is the price of an hour of its machine; nil: unknown.
 	PricePerHour *float64 `json:"price_per_hour,omitempty"`
+	// Whole has it measured to its end, also if another variant has beaten it: its own figures are wanted.
+	Whole bool `json:"whole,omitempty"`
 }
 
 // Strategy proposes the variants of a trial.
@@ -127,6 +129,13 @@ type Strategy interface {
 	// other ones are, the trial ends. The same ended variants bring about the same proposals, so that a trial that was
 	// killed goes on with the same ones.
 	Next(ended []trial.Variant) []Spec
+}
+
+// Tuner is a strategy that chooses a variant by itself.
+type Tuner interface {
+	Strategy
+	// Tuning returns what it has found with the variants that have ended; nil: nothing yet.
+	Tuning(ended []trial.Variant) *trial.Tuning
 }
 
 // List is a strategy: all variants of a list.

@@ -48,6 +48,10 @@ func (s *sweeper) describe(done bool) trial.Trial {
 		t.Input.Files = append(t.Input.Files, f.Path)
 	}
 
+	if tuner, ok := s.cfg.Strategy.(Tuner); ok {
+		t.Tuning = tuner.Tuning(r.ended())
+	}
+
 	t.SideBySide = slices.ContainsFunc(t.Variants, func(v trial.Variant) bool { return len(v.Rounds) > 0 })
 
 	return t

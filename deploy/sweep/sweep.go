@@ -14,6 +14,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/statedir"
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/gpu"
 )
@@ -265,7 +266,7 @@ func (s *sweeper) describeError(ctx context.Context, err error) error {
 	}
 
 	return exit.Interrupted(&interruptedError{
-		text:  fmt.Sprintf("interrupted: %d variants have ended", done),
+		text:  fmt.Sprintf("interrupted: %s ended so far", terminal.CountOf(done, "variant")),
 		cause: context.Cause(ctx),
 	}, "run the same command again to continue; nothing is lost")
 }

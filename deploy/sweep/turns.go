@@ -193,11 +193,7 @@ func (t *turns) decide() (ending []*player) {
 		speed := trial.MeasureSpeed(p.Variant)
 		p.speed.Store(&speed)
 
-		d := trial.Decide(p.Variant, t.record.others(p.variant), t.cfg.Precision, t.cfg.Goal)
-		if !d.End {
-			d = t.decideTime(p.variant)
-		}
-
+		d := t.judgeSpeed(p.variant)
 		p.Decided, p.Why = d.State, d.Reason
 		switch {
 		case d.State == trial.Beaten:

@@ -80,15 +80,26 @@ func (w *watch) decide() (ends bool) {
 	speed := trial.MeasureSpeed(v.Variant)
 	w.speed.Store(&speed)
 
-	d := trial.Decide(v.Variant, w.record.others(v), w.cfg.Precision, w.cfg.Goal)
-	if !d.End {
-		d = w.decideTime(v)
-	}
+	d := w.judgeSpeed(v)
 	if d.End {
 		v.Decided, v.Why = d.State, d.Reason
 	}
 
 	return d.End
+}
+
+// judgeSpeed decides whether a variant ends by its speed, or by its time.
+func (s *sweeper) judgeSpeed(v *variant) trial.Decision {
+	others := s.record.others(v)
+	if v.Spec.Whole {
+		others = nil
+	}
+
+	if d := trial.Decide(v.Variant, others, s.cfg.Precision, s.cfg.Goal); d.End {
+		return d
+	}
+
+	return s.decideTime(v)
 }
 
 // decideTime ends a variant whose time is over.

@@ -1,7 +1,6 @@
 package tune
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/promptmill/promptmill/collector/trial"
@@ -25,6 +24,8 @@ type Outcome struct {
 	Confirmed bool
 	// Late reports whether the time of the trial was over before the search was.
 	Late bool
+	// HasBase reports whether the speed of the command as it is is known.
+	HasBase bool
 	// Measured is the number of variants whose speed is known, and Failed that of those that did not start or failed.
 	Measured int
 	Failed   int
@@ -39,6 +40,7 @@ func (s *Search) Outcome(ended []trial.Variant) Outcome {
 		Command:   s.base.Command,
 		Confirmed: len(r.confirmed) > 0,
 		Late:      r.late,
+		HasBase:   r.base.Name != "" && r.hasSpeed(r.base),
 	}
 
 	for _, v := range r.ended {
@@ -82,24 +84,24 @@ func joinWords(choices []choice) string {
 	return strings.Join(words, " ")
 }
 
-// String says in one sentence, without its full stop, what the search has found.
-func (o Outcome) String() string {
-	var text string
-	switch {
-	case o.Found:
-		text = fmt.Sprintf("%.2f times the throughput (%.2f to %.2f) with %s", o.Gain.Ratio, o.Gain.Low, o.Gain.High, o.Flags)
-	case o.Measured == 0:
-		text = "the command as it is has no speed to compare with"
-	default:
-		text = "no setting is faster than the command as it is, as far as this trial shows"
+// Tuning returns what the search has found with the variants that have ended, for the page of the trial. It
+// implements [sweep.Tuner].
+func (s *Search) Tuning(ended []trial.Variant) *trial.Tuning {
+	o := s.Outcome(ended)
+	t := &trial.Tuning{
+		Found:     o.Found,
+		Winner:    o.Winner.Name,
+		Command:   o.Command,
+		Flags:     o.Flags,
+		Confirmed: o.Confirmed,
+		Late:      o.Late,
+	}
+	if o.Found {
+		t.Gain = &o.Gain
+	}
+	if !o.HasBase {
+		t.Winner = ""
 	}
 
-	if o.Found && !o.Confirmed {
-		text += ", not measured a second time"
-	}
-	if o.Late {
-		text += "; the time was over before all was tried"
-	}
-
-	return text
+	return t
 }

@@ -136,6 +136,7 @@ func (s *Search) confirmations(choices []choice) []sweep.Spec {
 	specs := []sweep.Spec{s.spec(nil), s.spec(choices)}
 	for i := range specs {
 		specs[i].Name = again + specs[i].Name
+		specs[i].Whole = true // the gain is of these two
 	}
 	return specs
 }
