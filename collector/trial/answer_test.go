@@ -30,7 +30,7 @@ func TestLongNameIsChosen(t *testing.T) {
 	if r.Chosen != name || len(r.Next) != 1 || !strings.Contains(r.Next[0].Line, name) {
 		t.Errorf("chosen %q with the commands %+v, want %q", r.Chosen, r.Next, name)
 	}
-	if !strings.Contains(r.Answer, "200,000 requests in 68 to 74 min") {
+	if !strings.Contains(r.Answer, "200,000 requests in 68 to 75 min") {
 		t.Errorf("the answer lacks the estimate: %s", r.Answer)
 	}
 }
