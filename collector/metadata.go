@@ -112,6 +112,7 @@ func buildResults(s *journal.State, now time.Time) metadata.Results {
 	return metadata.Results{
 		SuccessCount:             s.Counts.Done - s.Counts.Failed,
 		FailureCount:             s.Counts.Failed,
+		NotSentCount:             s.Counts.Skipped,
 		InferenceTimeSeconds:     worked,
 		TotalTimeSeconds:         total.Seconds(),
 		IdleTimeSeconds:          new(s.Idle.Seconds()),

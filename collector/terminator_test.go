@@ -11,6 +11,7 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/promptmill/promptmill/collector/estimate"
 	"github.com/promptmill/promptmill/collector/internal/fixture"
 	"github.com/promptmill/promptmill/collector/internal/testrun"
 	"github.com/promptmill/promptmill/collector/output"
@@ -101,6 +102,13 @@ func TestCancelGoesOn(t *testing.T) {
 	if c := meta.Manifest.Counts; c.Skipped != 1197 || c.Failed != 1198 || c.Duplicates != 0 {
 		t.Errorf("counts %+v", c)
 	}
+	if r := meta.Results; r.CountSent() != 3 || r.CountFailed() != 1 || r.NotSentCount != 1197 || r.FailureCount != 1198 {
+		t.Errorf("%d sent, %d of them failed, %d not sent, failure_count %d; want 3, 1, 1197, 1198", r.CountSent(),
+			r.CountFailed(), r.NotSentCount, r.FailureCount)
+	}
+	if n := estimate.FromMetadata(&meta).Requests; n != 3 {
+		t.Errorf("an estimate is made of %d requests, want the 3 that were sent", n)
+	}
 
 	var ended, failed int64
 	for i := range meta.Series.Len() {
@@ -185,6 +193,9 @@ func TestExpiry(t *testing.T) {
 			b.checkNotRun(proto.CodeExpired, func(index uint32) bool { return index > 3 })
 			if c := meta.Manifest.Counts; c.Done != 9 || c.Skipped != 5 || c.Failed != 6 {
 				t.Errorf("counts %+v", c)
+			}
+			if r := meta.Results; r.CountSent() != 4 || r.CountFailed() != 1 || r.NotSentCount != 5 {
+				t.Errorf("%d sent, %d of them failed, %d not sent; want 4, 1, 5", r.CountSent(), r.CountFailed(), r.NotSentCount)
 			}
 		})
 	}

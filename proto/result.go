@@ -28,6 +28,11 @@ const (
 	CodeCutOff          = "cut_off"          // by a proxy in front of the model server, after the same time each time
 )
 
+// IsNotSent reports whether a code is of requests that never went to a model server.
+func IsNotSent(code string) bool {
+	return code == CodeCancelled || code == CodeExpired || code == CodeInvalidRequest
+}
+
 // ResultError is the error of a request that got no HTTP answer, or an answer that does not count.
 type ResultError struct {
 	Code    string

@@ -9,7 +9,7 @@ import (
 // FromMetadata returns the input of an estimate from the metadata of a run. Without a series it has no points.
 func FromMetadata(m *metadata.Run) Run {
 	run := Run{
-		Requests: m.Results.SuccessCount + m.Results.FailureCount,
+		Requests: m.Results.CountSent(),
 		Seconds:  m.Results.InferenceTimeSeconds,
 		Workers:  len(m.Workers),
 	}

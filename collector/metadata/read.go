@@ -63,8 +63,12 @@ func Parse(text []byte) (*Run, error) {
 			ErrFormat, r.SchemaVersion, Version)
 	}
 
-	if r.Results.SuccessCount < 0 || r.Results.FailureCount < 0 || r.Results.InferenceTimeSeconds < 0 {
+	switch res := r.Results; {
+	case min(res.SuccessCount, res.FailureCount, res.NotSentCount) < 0 || res.InferenceTimeSeconds < 0:
 		return nil, fmt.Errorf("%w: a count or a time is below zero", ErrFormat)
+	case res.NotSentCount > res.FailureCount:
+		return nil, fmt.Errorf("%w: not_sent_count %d is more than failure_count %d, which includes it",
+			ErrFormat, res.NotSentCount, res.FailureCount)
 	}
 
 	if err := r.Series.validate(); err != nil {
@@ -111,6 +115,10 @@ func (r *Run) fillDerived() {
 	}
 
 	res := &r.Results
+	if res.NotSentCount == 0 && r.Manifest != nil { // older versions counted them there alone
+		res.NotSentCount = max(0, min(r.Manifest.Counts.Skipped, res.FailureCount))
+	}
+
 	if res.TotalTokens == nil && res.PromptTokens != nil && res.CompletionTokens != nil {
 		res.TotalTokens = new(*res.PromptTokens + *res.CompletionTokens)
 	}
@@ -122,7 +130,7 @@ func (r *Run) fillDerived() {
 		{&res.ThroughputTokensPerSec, res.TotalTokens},
 		{&res.InputTokensPerSec, res.PromptTokens},
 		{&res.OutputTokensPerSec, res.CompletionTokens},
-		{&res.ThroughputRequestsPerSec, new(int64(res.SuccessCount + res.FailureCount))},
+		{&res.ThroughputRequestsPerSec, new(int64(res.CountSent()))},
 	} {
 		if *rate.to == nil && rate.of != nil {
 			*rate.to = Per(float64(*rate.of), res.InferenceTimeSeconds)

@@ -80,8 +80,11 @@ type Test struct {
 
 // Results are the figures. Rates are over InferenceTimeSeconds.
 type Results struct {
-	SuccessCount         int      `json:"success_count"`
-	FailureCount         int      `json:"failure_count"`
+	SuccessCount int `json:"success_count"`
+	FailureCount int `json:"failure_count"` // with those that were not sent
+	// NotSentCount counts the failures of requests that were never sent: the run was cancelled or expired before
+	// their turn, or their lines in the input are invalid. Most readers want CountFailed and CountSent.
+	NotSentCount         int      `json:"not_sent_count,omitempty"`
 	ModelLoadTimeSeconds *float64 `json:"model_load_time_seconds"` // the longest
 	// ModelLoad has the parts of ModelLoadTimeSeconds, of the worker that took so long; null: unknown.
 	ModelLoad *proto.ModelLoad `json:"model_load,omitempty"`

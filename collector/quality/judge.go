@@ -177,8 +177,7 @@ func (j *judge) close() {
 
 // add judges an output line.
 func (j *judge) add(l proto.Line, body []byte) error {
-	switch l.ErrorCode {
-	case proto.CodeCancelled, proto.CodeExpired, proto.CodeInvalidRequest: // not sent
+	if proto.IsNotSent(l.ErrorCode) {
 		return nil
 	}
 

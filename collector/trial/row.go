@@ -67,17 +67,6 @@ type Estimate struct {
 	Problem  estimate.Problem `json:"problem,omitempty"`
 }
 
-// CountTried returns how many requests of a run were sent to its model servers and have ended. The metadata of a run
-// that was ended early, as that of a variant is, has the others among its failures.
-func CountTried(run *metadata.Run) int {
-	count := run.Results.SuccessCount + run.Results.FailureCount
-	if run.Manifest != nil {
-		count -= run.Manifest.Counts.Skipped
-	}
-
-	return max(count, run.Results.SuccessCount)
-}
-
 // measureVariant takes the figures of a variant from its metadata.
 func measureVariant(v Variant, o Options) Row {
 	row := Row{Variant: v, Metadata: v.Run}
@@ -87,7 +76,7 @@ func measureVariant(v Variant, o Options) Row {
 	}
 
 	results := run.Results
-	row.Requests = CountTried(run)
+	row.Requests = results.CountSent()
 	if row.Requests > 0 {
 		row.Success = quality.NewShare(results.SuccessCount, row.Requests)
 	}

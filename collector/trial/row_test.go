@@ -13,7 +13,7 @@ func TestSuccessOfWhatWasTried(t *testing.T) {
 
 	run := &metadata.Run{Manifest: &proto.Manifest{}}
 	run.Results.SuccessCount, run.Results.FailureCount = 973, 19_027
-	run.Manifest.Counts.Skipped = 19_017
+	run.Results.NotSentCount = 19_017
 
 	row := measureVariant(Variant{Run: run}, Options{})
 	if row.Requests != 983 || row.Success.Count != 973 || row.Success.Of != 983 {

@@ -369,6 +369,6 @@ func TestIsWorseBySuccess(t *testing.T) {
 func endedRun(answered, failed, rest int) *metadata.Run {
 	run := &metadata.Run{Manifest: &proto.Manifest{}}
 	run.Results.SuccessCount, run.Results.FailureCount = answered, failed+rest
-	run.Manifest.Counts.Skipped = rest
+	run.Results.NotSentCount = rest
 	return run
 }

@@ -29,7 +29,7 @@ func isWorse(a, b trial.Variant) bool {
 func measuresOf(v trial.Variant) [4]*measure {
 	var all [4]*measure
 	if v.Run != nil {
-		all[0] = measureShare(quality.NewShare(v.Run.Results.SuccessCount, trial.CountTried(v.Run)))
+		all[0] = measureShare(quality.NewShare(v.Run.Results.SuccessCount, v.Run.Results.CountSent()))
 	}
 
 	q := v.Quality
