@@ -149,7 +149,8 @@ func TestWhatIsTooShortHasAMeanRateOnly(t *testing.T) {
 		{"ten requests", newRun(flow{1, 10, 0, 10}), Speed{Mean: 10, Problem: estimate.TooFew, Needed: 100}},
 		{"all failed", newRun(flow{100, 20, 20, 10}), Speed{Mean: 0.5, Problem: estimate.TooFew, Needed: 100}},
 	} {
-		if diff := cmp.Diff(tt.want, MeasureSpeed(Variant{Run: tt.run}), cmpopts.IgnoreUnexported(Speed{})); diff != "" {
+		got := MeasureSpeed(Variant{Run: tt.run})
+		if diff := cmp.Diff(tt.want, got, cmpopts.IgnoreUnexported(Speed{})); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
 		}
 	}
@@ -177,7 +178,8 @@ func TestPrecision(t *testing.T) {
 func TestASpeedFromAFileBeatsNone(t *testing.T) {
 	t.Parallel()
 
-	slow, fast := MeasureSpeed(Variant{Run: newRun(flow{120, 20, 0, 40})}), MeasureSpeed(Variant{Run: newRun(flow{120, 40, 0, 40})})
+	slow := MeasureSpeed(Variant{Run: newRun(flow{120, 20, 0, 40})})
+	fast := MeasureSpeed(Variant{Run: newRun(flow{120, 40, 0, 40})})
 	if !slow.IsBeaten(fast) || fast.IsBeaten(slow) || slow.IsBeaten(slow) {
 		t.Errorf("%+v against %+v", slow, fast)
 	}

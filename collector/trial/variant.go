@@ -56,8 +56,8 @@ type Variant struct {
 	// StartedAt and EndedAt are the times of its first start and of its end; zero: not yet.
 	StartedAt time.Time `json:"started_at,omitzero"`
 	EndedAt   time.Time `json:"ended_at,omitzero"`
-	// MeasuredUntil is the time at which enough was known of it. Its run ended some seconds later, with a server that was
-	// not full any more. Zero: it counts to the end.
+	// MeasuredUntil is the time at which enough was known of it. Its run ended some seconds later, with a server that
+	// was not full any more. Zero: it counts to the end.
 	MeasuredUntil time.Time `json:"measured_until,omitzero"`
 	// Rounds are the times in which it was measured, in order, if variants took turns. Empty: it ran alone.
 	Rounds []Round `json:"rounds,omitempty"`

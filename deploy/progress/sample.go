@@ -65,6 +65,10 @@ type Worker struct {
 	Flavour string `json:"flavour"`
 	// WaitsFor is the reason why it does not work. Empty if it does.
 	WaitsFor string `json:"waits_for"`
+	// Refusal has the words of a model server that has failed all requests for the time of RefusedFor. Empty if it
+	// answers, or is one of another process.
+	Refusal    string        `json:"-"`
+	RefusedFor time.Duration `json:"-"`
 
 	InFlight int64 `json:"in_flight"`
 	// Concurrency is the limit of InFlight. 0 if unknown.

@@ -180,7 +180,8 @@ func (n LocalWorker) measure(announced proto.WorkerInfo, now time.Time) Worker {
 	if why, since := n.Worker.Waiting(); why != "" {
 		w.WaitsFor = fmt.Sprintf("%s %s", why, now.Sub(since).Round(time.Second))
 	} else if why, since := n.Worker.Refused(); why != "" {
-		w.WaitsFor = fmt.Sprintf("no answer for %s: %s", now.Sub(since).Round(time.Second), why)
+		w.Refusal, w.RefusedFor = why, now.Sub(since)
+		w.WaitsFor = fmt.Sprintf("no answer for %s: %s", w.RefusedFor.Round(time.Second), why)
 	} else if stats.Stalled.Load() {
 		w.WaitsFor = "waiting for the bus"
 	}

@@ -89,6 +89,8 @@ type Config struct {
 	Log zerolog.Logger
 	// Hooks report the progress.
 	Hooks Hooks
+
+	refusal time.Duration // defaults to defaultRefusal
 }
 
 const (
@@ -102,6 +104,9 @@ const (
 	DefaultLoadTimeout = time.Hour
 
 	defaultRound = 20 * time.Second
+	// defaultRefusal is how long the server of a variant may fail all requests before the variant has failed. A server
+	// that is overloaded answers some of them.
+	defaultRefusal = 2 * time.Minute
 )
 
 // Spec is a variant to run.
@@ -229,6 +234,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.Budget = cmp.Or(c.Budget, DefaultBudget)
 	c.LoadTimeout = cmp.Or(c.LoadTimeout, DefaultLoadTimeout)
 	c.Round = cmp.Or(c.Round, defaultRound)
+	c.refusal = cmp.Or(c.refusal, defaultRefusal)
 	c.Goal = cmp.Or(c.Goal, trial.Throughput)
 	c.Match = cmp.Or(c.Match, quality.Exact)
 	c.Settings.Model, c.Settings.OverrideModel = "", ""

@@ -16,17 +16,18 @@ import (
 // player is a variant that takes turns with others.
 type player struct {
 	*variant
+	refusals
 
 	server  *server
 	journal *journal.Follower
 	shown   trial.Variant // as it began
 	show    func(trial.Variant, progress.Sample, trial.Speed)
 
-	live  chan pipeline.LiveRun // gets the run once it is on the bus
-	ended chan struct{}         // closed when err is set; nil: not begun
-	err   error                 // of the run
-	runs  *bus.RunStore         // nil: the run is not on the bus
-	run   string
+	live   chan pipeline.LiveRun // gets the run once it is on the bus
+	ended  chan struct{}         // closed when runErr is set; nil: not begun
+	runErr error                 // of the run
+	runs   *bus.RunStore         // nil: the run is not on the bus
+	run    string
 
 	hasTurn atomic.Bool
 	idle    atomic.Int64 // samples in a row with no request in flight
@@ -38,25 +39,37 @@ var _ follower = (*player)(nil)
 // newPlayer returns the player of a variant whose server is open.
 func (t *turns) newPlayer(v *variant, opened *server) *player {
 	return &player{
-		variant: v,
-		server:  opened,
-		journal: journal.Follow(t.folder.output(v.Slug).Journal()),
-		shown:   v.Variant,
-		show:    t.cfg.Hooks.Progress,
-		live:    make(chan pipeline.LiveRun, 1),
+		refusals: refusals{limit: t.cfg.refusal},
+		variant:  v,
+		server:   opened,
+		journal:  journal.Follow(t.folder.output(v.Slug).Journal()),
+		shown:    v.Variant,
+		show:     t.cfg.Hooks.Progress,
+		live:     make(chan pipeline.LiveRun, 1),
 	}
 }
 
 // follow hands the run to the turns, and keeps it on the bus until ctx ends.
 func (p *player) follow(ctx context.Context, run pipeline.LiveRun) error {
 	p.live <- run
-	<-ctx.Done()
 
-	return nil
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+
+	for p.err() == nil {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+
+	return p.err()
 }
 
 // progress passes on the progress of the run while the player has its turn.
 func (p *player) progress(sample progress.Sample) {
+	p.note(sample)
 	if sample.InFlight == 0 {
 		p.idle.Add(1)
 	} else {

@@ -1,7 +1,6 @@
 package sweep
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -185,7 +184,7 @@ func (s *sweeper) runAlone(ctx context.Context, v *variant) error {
 
 	server, err := s.openServer(ctx, v)
 	if err == nil {
-		err = s.runSample(ctx, v, server, &watch{sweeper: s, variant: v, shown: v.Variant})
+		err = s.runSample(ctx, v, server, newWatch(s, v))
 		server.close(ctx)
 	}
 
@@ -294,7 +293,11 @@ func (e *serverError) Unwrap() error { return e.error }
 
 // describeFailure puts the error of a variant into one line.
 func describeFailure(err error) string {
-	text := cmp.Or(err.Error(), "it failed")
+	if failed, ok := errors.AsType[*serverError](err); ok { // without what the run adds
+		err = failed.error
+	}
+
+	text := err.Error()
 	if hint := exit.Hint(err); hint != "" {
 		text += "; " + hint
 	}

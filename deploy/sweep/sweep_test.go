@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -409,5 +411,39 @@ func TestCorrectedCommand(t *testing.T) {
 	cfg.Strategy = List{broken}
 	if _, err := Run(t.Context(), cfg); exit.Code(err) != exit.CodeUsage {
 		t.Errorf("another command for figures that are there: %v with code %d", err, exit.Code(err))
+	}
+}
+
+// A server that starts and then fails all requests makes a failed row with its own words.
+func TestServerThatFailsEverything(t *testing.T) {
+	t.Parallel()
+
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/models" {
+			fmt.Fprint(w, `{"object":"list","data":[{"id":"m","object":"model"}]}`)
+			return
+		}
+		http.Error(w, `{"error":"the worker died: out of memory"}`, http.StatusServiceUnavailable)
+	}))
+	t.Cleanup(server.Close)
+
+	one := simSettings{Model: "m", Slots: 8, TPOT: time.Millisecond, Tokens: 20}
+	for _, name := range []string{"alone", "in turns"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			specs := []Spec{{Name: "dead", URL: server.URL}}
+			if name == "in turns" {
+				specs = append(specs, Spec{Name: "good", URL: one.start(t)})
+			}
+
+			cfg := newConfig(t, writeInput(t, 20_000), specs...)
+			cfg.refusal, cfg.Budget = 21*time.Second, time.Hour
+			dead := findRow(t, runTrial(t, cfg), "dead")
+			if dead.State != trial.Failed || !strings.Contains(dead.Reason, "answered no request") ||
+				!strings.Contains(dead.Reason, "the worker died: out of memory") || strings.Contains(dead.Reason, ";") {
+				t.Errorf("%s: %s", dead.State, dead.Reason)
+			}
+		})
 	}
 }

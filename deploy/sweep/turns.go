@@ -141,7 +141,7 @@ func (t *turns) resume(ctx context.Context, p *player) error {
 	p.ended = make(chan struct{})
 	go func() {
 		defer close(p.ended)
-		p.err = t.runSample(ctx, p.variant, p.server, p)
+		p.runErr = t.runSample(ctx, p.variant, p.server, p)
 	}()
 
 	if err := p.connect(ctx); err != nil {
@@ -178,7 +178,7 @@ func (t *turns) leave(ctx context.Context, p *player) error {
 	t.players = slices.DeleteFunc(t.players, func(other *player) bool { return other == p })
 	p.close(ctx)
 
-	return t.conclude(ctx, p.variant, p.err)
+	return t.conclude(ctx, p.variant, p.runErr)
 }
 
 // decide returns the players that end now. A beaten one leaves the turns. The others end together, since their rounds

@@ -17,6 +17,7 @@ import (
 // watch follows the run of a variant that runs alone, and ends it once enough is known.
 type watch struct {
 	*sweeper
+	refusals
 
 	variant *variant
 	shown   trial.Variant               // as it began
@@ -24,6 +25,16 @@ type watch struct {
 }
 
 var _ follower = (*watch)(nil)
+
+// newWatch returns the watch of a variant.
+func newWatch(s *sweeper, v *variant) *watch {
+	return &watch{
+		sweeper:  s,
+		refusals: refusals{limit: s.cfg.refusal},
+		variant:  v,
+		shown:    v.Variant,
+	}
+}
 
 // follow measures the speed of the run every second, until ctx ends.
 func (w *watch) follow(ctx context.Context, run pipeline.LiveRun) error {
@@ -43,6 +54,10 @@ func (w *watch) follow(ctx context.Context, run pipeline.LiveRun) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		}
+
+		if err := w.err(); err != nil {
+			return err
 		}
 
 		if w.variant.Decided == "" {
@@ -121,6 +136,7 @@ func (s *sweeper) decideTime(v *variant) (d trial.Decision) {
 
 // progress passes on the progress of the run, with its speed.
 func (w *watch) progress(sample progress.Sample) {
+	w.note(sample)
 	if w.cfg.Hooks.Progress == nil {
 		return
 	}
