@@ -16,6 +16,9 @@ func (b *builder) answer() string {
 	switch {
 	case ended == 0:
 		return "No request has ended" + describeStop(b.run) + "."
+	case failed > 0 && failed == int64(countUnsent(b.run)):
+		return fmt.Sprintf("%s of %s were answered%s; the others were not sent.", figures.Count(int64(r.SuccessCount)),
+			figures.Plural(max(ended, int64(b.run.Test.NumRequests)), "request"), describeStop(b.run))
 	case failed > 0:
 		return fmt.Sprintf("%s of %s were answered%s; %s.", figures.Count(int64(r.SuccessCount)),
 			figures.Plural(max(ended, int64(b.run.Test.NumRequests)), "request"), describeStop(b.run),

@@ -80,7 +80,7 @@ func buildPastRuns(runs []Past) Section {
 		}
 
 		s.AddRow(formatDay(p.Timestamp), KnownCell(p.Model), KnownCell(p.gpus()), KnownCell(p.Platform),
-			CountCell(p.NumRequests), shareCell(int64(p.SuccessCount), int64(p.SuccessCount+p.FailureCount)),
+			CountCell(p.NumRequests), p.successCell(),
 			FigureCell(p.ThroughputTokensPerSec, figures.Amount), FigureCell(p.OutputTokensPerSec, figures.Amount),
 			FigureCell(p.ThroughputRequestsPerSec, figures.Amount), KnownCell(before.Text), KnownCell(best.Text))
 	}
@@ -91,6 +91,15 @@ func buildPastRuns(runs []Past) Section {
 	}
 
 	return s
+}
+
+// successCell is the part of the requests that were answered, without those that the run did not come to, as far as
+// these are known.
+func (p Past) successCell() Cell {
+	if p.Run != nil {
+		return answeredCell(p.Run)
+	}
+	return shareCell(int64(p.SuccessCount), int64(p.SuccessCount+p.FailureCount))
 }
 
 // buildPastModel is the table of a model's runs.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector/internal/figures"
 	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/proto"
 )
 
 // Version is the version of the JSON form. Version 2 has the answer and the verdict, and tables
@@ -286,6 +287,17 @@ func buildSubtitle(run *metadata.Run) string {
 
 // countRequests returns how many requests of a run have ended.
 func countRequests(run *metadata.Run) int { return run.Results.SuccessCount + run.Results.FailureCount }
+
+// countUnsent returns how many requests a run did not come to before it was cancelled or expired. Its metadata have
+// them among the failures, and its model servers never saw them.
+func countUnsent(run *metadata.Run) int {
+	return int(run.Results.Failures[proto.CodeCancelled] + run.Results.Failures[proto.CodeExpired])
+}
+
+// countTried returns how many requests of a run were answered or failed, and not only ended with it.
+func countTried(run *metadata.Run) int {
+	return max(run.Results.SuccessCount, countRequests(run)-countUnsent(run))
+}
 
 // isOurs reports whether promptmill wrote the metadata: then a count of 0 is known.
 func isOurs(run *metadata.Run) bool { return run.Manifest != nil }
