@@ -6,7 +6,8 @@ import "math"
 // nine times in ten.
 const z90 = 1.6448536269514722
 
-// NewShare returns a share of a number of requests, with its 90 % interval (Wilson 1927). Of no requests, nothing is known.
+// NewShare returns a share of a number of requests, with its 90 % interval (Wilson 1927). Of no requests, nothing is
+// known.
 func NewShare(count, of int) *Share {
 	if of == 0 {
 		return &Share{High: 1}

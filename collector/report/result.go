@@ -167,8 +167,12 @@ func buildLatency(b *builder) Section {
 		{"Time per output token (ms)", r.TimePerOutputTokenSeconds},
 	} {
 		if d := row.of; d != nil {
-			s.AddRow(row.name, FigureCell(new(d.Mean*1000), figures.Amount),
-				FigureCell(new(d.P50*1000), figures.Amount), FigureCell(new(d.P90*1000), figures.Amount), FigureCell(new(d.P99*1000), figures.Amount), unknown)
+			cells := []Cell{}
+			for _, seconds := range []float64{d.Mean, d.P50, d.P90, d.P99} {
+				cells = append(cells, FigureCell(new(seconds*1000), figures.Amount))
+			}
+
+			s.AddRow(row.name, append(cells, unknown)...)
 			s.AddNote("%s is what the model servers measured, over all that they ran at the time: %s.",
 				strings.TrimSuffix(row.name, " (ms)"), d.Source)
 		}

@@ -32,19 +32,13 @@ type Difference struct {
 // CompareSpeeds compares the speed of a with that of b: by their common rounds if there are at least five, else as two
 // rates with independent errors.
 func CompareSpeeds(a, b Variant) Difference {
+	if log, off, isPaired := compareLogs(a, b); off != nil {
+		d := newDifference(log, off)
+		d.Paired = isPaired
+		return d
+	}
+
 	mine, its := MeasureSpeed(a), MeasureSpeed(b)
-	if logs := pairRounds(a, b); len(logs) >= fewestPairs {
-		return comparePairs(logs)
-	}
-
-	if mine.Problem == estimate.NoProblem && its.Problem == estimate.NoProblem {
-		off := func(confidence float64) float64 {
-			a, b := mine.estimated.At(confidence), its.estimated.At(confidence)
-			return math.Hypot(math.Log(a.High/a.Median), math.Log(b.High/b.Median))
-		}
-		return newDifference(math.Log(mine.Rate/its.Rate), off)
-	}
-
 	d := Difference{Problem: mine.Problem, Needed: max(mine.Needed, its.Needed)}
 	if d.Problem == estimate.NoProblem {
 		d.Problem = its.Problem
@@ -56,6 +50,27 @@ func CompareSpeeds(a, b Variant) Difference {
 	return d
 }
 
+// compareLogs returns the log of the speed of a over that of b, and how far off it is at most at a confidence; nil: not
+// known. isPaired reports that rounds were compared in pairs.
+func compareLogs(a, b Variant) (log float64, off func(confidence float64) float64, isPaired bool) {
+	if logs := pairRounds(a, b); len(logs) >= fewestPairs {
+		log, off = meanLog(logs)
+		return log, off, true
+	}
+
+	mine, its := MeasureSpeed(a), MeasureSpeed(b)
+	if mine.Problem != estimate.NoProblem || its.Problem != estimate.NoProblem {
+		return 0, nil, false
+	}
+
+	off = func(confidence float64) float64 {
+		a, b := mine.estimated.At(confidence), its.estimated.At(confidence)
+		return math.Hypot(math.Log(a.High/a.Median), math.Log(b.High/b.Median))
+	}
+
+	return math.Log(mine.Rate / its.Rate), off, false
+}
+
 // newDifference returns a difference of which the log is known up to off at a confidence.
 func newDifference(log float64, off func(confidence float64) float64) Difference {
 	d := Difference{Ratio: math.Exp(log), Low: math.Exp(log - off(usual)), High: math.Exp(log + off(usual))}
@@ -64,8 +79,8 @@ func newDifference(log float64, off func(confidence float64) float64) Difference
 	return d
 }
 
-// comparePairs returns the difference from the logs of the ratios of rounds, by Student's interval of their mean.
-func comparePairs(logs []float64) Difference {
+// meanLog returns the mean of the logs of the ratios of rounds, and how far off it is at most, by Student's interval.
+func meanLog(logs []float64) (mean float64, off func(confidence float64) float64) {
 	n := float64(len(logs))
 	var sum, squares float64
 	for _, x := range logs {
@@ -76,12 +91,9 @@ func comparePairs(logs []float64) Difference {
 		squares += (x - sum/n) * (x - sum/n)
 	}
 
-	d := newDifference(sum/n, func(confidence float64) float64 {
+	return sum / n, func(confidence float64) float64 {
 		return estimate.StudentT(estimate.NormalPoint(confidence), n-1) * math.Sqrt(squares/(n-1)/n)
-	})
-	d.Paired = true
-
-	return d
+	}
 }
 
 // pairRounds returns the log of the ratio of the rates of two variants in each of their common rounds.

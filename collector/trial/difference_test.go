@@ -86,3 +86,37 @@ func TestRoundsComeInPairs(t *testing.T) {
 		t.Errorf("four pairs are too few: %+v", d)
 	}
 }
+
+// Five pairs are so few that their 99 % interval is twice as wide as that of 90 %. A cost is no surer than the speed that
+// it follows from.
+func TestCostIsNoSurerThanSpeed(t *testing.T) {
+	t.Parallel()
+
+	var a, b []flow
+	var from []int
+	for i, rate := range []int64{110, 106, 103, 103, 111} {
+		a = append(a, flow{10, rate, 0, 200}, flow{20, 0, 0, 0})
+		b = append(b, flow{10, 0, 0, 0}, flow{10, 100, 0, 200}, flow{10, 0, 0, 0})
+		from = append(from, 30*i)
+	}
+
+	row := Row{
+		Variant:            Variant{Run: newRun(a...), Rounds: newRounds(10, from...)},
+		CostPer1000Answers: new(1.0),
+	}
+	best := Row{
+		Variant:            Variant{Run: newRun(b...), Rounds: newRounds(30, from...)},
+		CostPer1000Answers: new(1 / 1.065),
+	}
+
+	speed := CompareSpeeds(row.Variant, best.Variant)
+	row.SpeedDifference = &speed
+	cost := compareCosts(&row, &best)
+	if !speed.Paired || speed.Real || speed.Low <= 1 {
+		t.Fatalf("the speeds: %+v, want pairs that differ at 90 %% and not at 99 %%", speed)
+	}
+	if !cost.Paired || cost.Real || math.Abs(cost.Ratio-1.065) > 1e-9 ||
+		math.Abs(cost.High/cost.Low-speed.High/speed.Low) > 1e-9 {
+		t.Errorf("the costs: %+v, want them as sure as the speeds %+v", cost, speed)
+	}
+}

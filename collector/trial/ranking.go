@@ -5,7 +5,6 @@ import (
 	"math"
 	"slices"
 
-	"github.com/promptmill/promptmill/collector/estimate"
 	"github.com/promptmill/promptmill/collector/quality"
 )
 
@@ -103,19 +102,17 @@ func (r *Result) compareWithBest(o Options) {
 
 // compareCosts is the cost of a row over that of the best. Costs are as sure as speeds, to which they are inverse.
 func compareCosts(row, best *Row) *Difference {
-	speed := row.SpeedDifference
-	if row.CostPer1000Answers == nil || best.CostPer1000Answers == nil || *best.CostPer1000Answers <= 0 {
+	mine, its := row.CostPer1000Answers, best.CostPer1000Answers
+	if mine == nil || its == nil || *mine <= 0 || *its <= 0 {
 		return nil
 	}
 
-	d := *speed
-	d.Ratio, d.Low, d.High = *row.CostPer1000Answers / *best.CostPer1000Answers, 0, 0
-	if speed.Problem == estimate.NoProblem && speed.Low > 0 {
-		d.Low, d.High = d.Ratio*speed.Ratio/speed.High, d.Ratio*speed.Ratio/speed.Low
+	d := *row.SpeedDifference
+	d.Ratio = *mine / *its
+	if _, off, _ := compareLogs(row.Variant, best.Variant); off != nil {
+		d = newDifference(math.Log(d.Ratio), off)
+		d.Paired = row.SpeedDifference.Paired
 	}
-
-	const wider = 2.576 / 1.645 // the 99 % interval over that of 90 %, by which speeds are judged, too
-	d.Real = d.Low > 0 && math.Abs(math.Log(d.Ratio)) > wider*math.Log(d.High/d.Low)/2
 
 	return &d
 }

@@ -124,8 +124,8 @@ const (
 	blocks = 8
 )
 
-// isFaster reports whether a variant is faster than another beyond doubt: so much that in at most one of twenty searches
-// chance makes any of its values look so (Bonferroni).
+// isFaster reports whether a variant is faster than another beyond doubt: so much that in at most one of twenty
+// searches chance makes any of its values look so (Bonferroni).
 func (r *replay) isFaster(a, b trial.Variant) bool {
 	d := r.compare(a, b)
 	if !d.Real || d.Ratio <= 1 {
