@@ -92,6 +92,18 @@ func TestTrialFails(t *testing.T) {
 	}
 }
 
+// A trial that was over before its first variant began has not succeeded.
+func TestTrialOfNoTime(t *testing.T) {
+	t.Parallel()
+
+	c := newCommand(t)
+	_, said, code := c.output(trialArgs(c.input("in.jsonl", 10), "--within", "1ms")...)
+	if code != exit.CodeFailed {
+		t.Errorf("exit code %d without any variant that was measured:\n%s", code, said)
+	}
+	mentions(t, "trial", said, []string{"slots=4 and slots=16 were not run", "--retry and more time in --within"})
+}
+
 // With --progress json, the trial and its variants are objects.
 func TestTrialProgressJSON(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -189,7 +190,7 @@ func printTrial(cmd *activeCommand, o trialOptions, r *trial.Result) error {
 	return nil
 }
 
-// judgeTrial returns the error of a trial that is done: of variants that failed, or of all of them. A tuning tries
+// judgeTrial returns the error of a trial that is done: of variants that failed, or if none has a speed. A tuning tries
 // values that may fail: it is done if the command as it is has a speed.
 func judgeTrial(r *trial.Result) error {
 	failed, began, variants := 0, 0, 0
@@ -209,6 +210,9 @@ func judgeTrial(r *trial.Result) error {
 
 	const again = "the same command with --retry runs them again"
 	switch {
+	case failed == 0 && r.Chosen == "":
+		return exit.RequestsFailed(errors.New("no variant was measured: the time of the trial was over"),
+			"the same command with --retry and more time in --within runs them")
 	case failed == 0, r.Tuning != nil && r.Chosen != "":
 		return nil
 	case failed == variants && began == 0:
