@@ -11,6 +11,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector/trial"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
 )
 
 // trialArgs returns the arguments of a trial of two settings of a simulated server.
@@ -102,6 +103,20 @@ func TestTrialOfNoTime(t *testing.T) {
 		t.Errorf("exit code %d without any variant that was measured:\n%s", code, said)
 	}
 	mentions(t, "trial", said, []string{"slots=4 and slots=16 were not run", "--retry and more time in --within"})
+}
+
+// Ctrl-C ends a command of --score that does not answer, before the trial has begun.
+func TestTrialStopsScorer(t *testing.T) {
+	t.Parallel()
+
+	c := newCommand(t)
+	began := filepath.Join(c.dir, "began")
+	cmd, out := c.start(trialArgs(c.input("in.jsonl", 10), "--score", "touch began; exec sleep 1000")...)
+	poll(t, patience, "the command", func() bool { return files.Exists(began) })
+	must(t, cmd.Process.Signal(syscall.SIGINT))
+	if code := waitExit(t, cmd, out, patience); code != exit.CodeInterrupted {
+		t.Errorf("exit code %d after Ctrl-C:\n%s", code, out)
+	}
 }
 
 // With --progress json, the trial and its variants are objects.

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/cmdline"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/objectstore"
+	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/score"
 	"github.com/promptmill/promptmill/deploy/sweep"
 	"github.com/promptmill/promptmill/deploy/terminal"
@@ -219,7 +221,7 @@ func parseTrial(
 		return o, err
 	}
 
-	if err := parseGoal(c, &o); err != nil {
+	if err := parseGoal(ctx, env, c, &o); err != nil {
 		return o, err
 	}
 
@@ -333,7 +335,7 @@ func parseShare(text string) (float64, error) {
 }
 
 // parseGoal reads the flags of what the best variant is.
-func parseGoal(c *cli.Command, o *trialOptions) error {
+func parseGoal(ctx context.Context, env environment, c *cli.Command, o *trialOptions) error {
 	cfg := &o.sweep
 	cfg.Goal, cfg.Match = trial.Goal(c.String("for")), quality.Match(c.String("match"))
 	switch {
@@ -346,8 +348,8 @@ func parseGoal(c *cli.Command, o *trialOptions) error {
 
 	if script := c.String("score"); c.IsSet("score") {
 		command := score.Command{Script: script}
-		if err := command.Check(context.Background(), cfg.Expect != ""); err != nil {
-			return exit.Usage("", "--score: %w", err)
+		if err := checkScorer(ctx, env, command, cfg.Expect != ""); err != nil {
+			return err
 		}
 		cfg.Scorer = command
 	}
@@ -372,6 +374,22 @@ func parseGoal(c *cli.Command, o *trialOptions) error {
 			return exit.Usage("give --price-hour PRICE, or --price-kwh PRICE for the energy alone",
 				"--for cost: there is no price for %s", report.ShellWords(s.Name))
 		}
+	}
+
+	return nil
+}
+
+// checkScorer tries a command of --score, which may take long. A signal ends that.
+func checkScorer(ctx context.Context, env environment, command score.Command, isExpected bool) error {
+	checking, signalsToNext := untilSignal(ctx, env)
+	err := command.Check(checking, isExpected)
+	signalsToNext()
+
+	switch {
+	case errors.Is(err, pipeline.ErrInterrupted):
+		return exit.Interrupted(pipeline.ErrInterrupted, "")
+	case err != nil:
+		return exit.Usage("", "--score: %w", err)
 	}
 
 	return nil
