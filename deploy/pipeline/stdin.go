@@ -6,7 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
+	"regexp"
 
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/producer"
@@ -70,6 +70,12 @@ func CopyStdin(ctx context.Context, stdin io.Reader, dir string) (path string, e
 	return s.path, nil
 }
 
+// IsStdinCopy reports whether a file may be what a process that was killed has left of [CopyStdin], by its name.
+func IsStdinCopy(name string) bool { return stdinCopyName.MatchString(name) }
+
+// stdinCopyName matches what os.CreateTemp makes of spoolFile.
+var stdinCopyName = regexp.MustCompile(`^` + spoolFile + `-[0-9]+$`)
+
 // copyUntil copies until the end of r or of ctx. A read of a terminal or a pipe cannot be
 // interrupted, so it is left behind.
 func copyUntil(ctx context.Context, w io.Writer, r io.Reader) (int64, error) {
@@ -119,7 +125,7 @@ func (s *stdinCopy) removeStale() {
 	}
 
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), spoolFile+"-") {
+		if IsStdinCopy(e.Name()) {
 			os.Remove(filepath.Join(filepath.Dir(s.kept), e.Name()))
 		}
 	}

@@ -14,10 +14,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/promptmill/promptmill/collector/atomicfile"
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/collector/trial"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/producer/sample"
 	"github.com/promptmill/promptmill/proto"
 )
@@ -165,8 +167,12 @@ func checkFresh(f folder) error {
 
 // isOwnFile reports whether a file may be left from a trial that ended before it had a record.
 func isOwnFile(name string) bool {
-	return strings.HasPrefix(name, "sample.jsonl") || strings.HasPrefix(name, "expected.jsonl") ||
-		strings.HasPrefix(name, "trial.json")
+	switch strings.TrimSuffix(name, atomicfile.TempSuffix) {
+	case "sample.jsonl", "expected.jsonl", "trial.json":
+		return true
+	}
+
+	return pipeline.IsStdinCopy(name) || strings.HasPrefix(name, ".promptmill-sample-")
 }
 
 // write writes the record.
