@@ -60,7 +60,7 @@ type Config struct {
 	// LoadTimeout fails a variant whose server is not ready after this time. Defaults to an hour.
 	LoadTimeout time.Duration
 	// Round is the length of a turn of variants that take turns; it is longer where requests take long. Defaults to 20
-	// seconds.
+	// seconds, and to a tenth of Budget where that is less: variants are compared round by round from five on.
 	Round time.Duration
 	// Retry runs the variants again that failed or were skipped. Defaults to false.
 	Retry bool
@@ -233,7 +233,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.Precision = cmp.Or(c.Precision, DefaultPrecision)
 	c.Budget = cmp.Or(c.Budget, DefaultBudget)
 	c.LoadTimeout = cmp.Or(c.LoadTimeout, DefaultLoadTimeout)
-	c.Round = cmp.Or(c.Round, defaultRound)
+	c.Round = cmp.Or(c.Round, min(defaultRound, c.Budget/10))
 	c.refusal = cmp.Or(c.refusal, defaultRefusal)
 	c.Goal = cmp.Or(c.Goal, trial.Throughput)
 	c.Match = cmp.Or(c.Match, quality.Exact)

@@ -74,14 +74,16 @@ func (t *turns) playRound(ctx context.Context, number int) error {
 		slices.Reverse(order)
 	}
 
+	// It counts from its begin on: a process that is killed in it may have its measured turns on disk, and no later
+	// round may have the same number.
+	if number > 0 {
+		t.record.Rounds++
+	}
+
 	for _, p := range order {
 		if err := t.playTurn(ctx, p, number > 0); err != nil {
 			return err
 		}
-	}
-
-	if number > 0 {
-		t.record.Rounds++
 	}
 
 	if err := t.record.write(t.folder); err != nil {
@@ -111,7 +113,7 @@ func (t *turns) playTurn(ctx context.Context, p *player, measured bool) error {
 		return t.endTurn(ctx, p, errEnded)
 	}
 
-	round := trial.Round{Number: t.record.Rounds + 1, From: time.Now().UTC()}
+	round := trial.Round{Number: t.record.Rounds, From: time.Now().UTC()}
 	if !p.wait(ctx, max(t.cfg.Round, 5*latency)) {
 		return t.endTurn(ctx, p, errEnded)
 	}
