@@ -32,6 +32,7 @@ type Entry struct {
 	NumRequests              int         `json:"num_requests"`
 	SuccessCount             int         `json:"success_count"`
 	FailureCount             int         `json:"failure_count"`
+	NotSentCount             int         `json:"not_sent_count,omitempty"` // of those, the ones that were never sent
 	InferenceTimeSeconds     *float64    `json:"inference_time_seconds"`
 	TotalTimeSeconds         float64     `json:"total_time_seconds"`
 	ThroughputTokensPerSec   *float64    `json:"throughput_tokens_per_sec"`
@@ -56,6 +57,7 @@ func Of(meta string, run *metadata.Run) Entry {
 		NumRequests:              run.Test.NumRequests,
 		SuccessCount:             r.SuccessCount,
 		FailureCount:             r.FailureCount,
+		NotSentCount:             r.NotSentCount,
 		InferenceTimeSeconds:     &r.InferenceTimeSeconds,
 		TotalTimeSeconds:         r.TotalTimeSeconds,
 		ThroughputTokensPerSec:   r.ThroughputTokensPerSec,
@@ -65,6 +67,9 @@ func Of(meta string, run *metadata.Run) Entry {
 		Meta:                     meta,
 	}
 }
+
+// CountFailed returns how many requests were sent and failed.
+func (e Entry) CountFailed() int { return max(0, e.FailureCount-e.NotSentCount) }
 
 // InputName names the input for people: by its first file, without the folder.
 func (e Entry) InputName() string {

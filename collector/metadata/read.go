@@ -7,6 +7,8 @@ import (
 	"math"
 	"os"
 	"time"
+
+	"github.com/promptmill/promptmill/proto"
 )
 
 // ErrFormat is wrapped by the errors of [Read] that are about the contents of a file.
@@ -115,8 +117,13 @@ func (r *Run) fillDerived() {
 	}
 
 	res := &r.Results
-	if res.NotSentCount == 0 && r.Manifest != nil { // older versions counted them there alone
-		res.NotSentCount = max(0, min(r.Manifest.Counts.Skipped, res.FailureCount))
+	if res.NotSentCount == 0 { // older versions counted them elsewhere
+		notSent := res.Failures[proto.CodeCancelled] + res.Failures[proto.CodeExpired]
+		if r.Manifest != nil {
+			notSent = int64(r.Manifest.Counts.Skipped)
+		}
+
+		res.NotSentCount = int(max(0, min(notSent, int64(res.FailureCount))))
 	}
 
 	if res.TotalTokens == nil && res.PromptTokens != nil && res.CompletionTokens != nil {

@@ -8,33 +8,80 @@ import (
 
 	"github.com/promptmill/promptmill/collector/internal/figures"
 	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/proto"
 )
 
 // shownCommands are as many causes as get a command of their own.
 const shownCommands = 5
 
+// listCauses returns the causes of failures, the most frequent first: of requests that were sent, and of others.
+func listCauses(r metadata.Results) (failed, notSent []string) {
+	for _, cause := range sortedByCount(r.Failures) {
+		if r.NotSentCount > 0 && proto.IsNotSent(cause) {
+			notSent = append(notSent, cause)
+		} else {
+			failed = append(failed, cause)
+		}
+	}
+
+	return failed, notSent
+}
+
 // buildFailures lists the failed requests by cause, with the server's words and the command
-// that shows all of them.
+// that shows all of them. Requests that were never sent are left out.
 func buildFailures(b *builder) Section {
 	r := b.run.Results
-	s := Section{ID: "failures", Title: "Failures", Columns: []Column{
+	causes, _ := listCauses(r)
+	s := buildCauses(b, causes, int64(r.CountSent()))
+	s.ID, s.Title = "failures", "Failures"
+	for _, cause := range causes[:min(len(causes), shownCommands)] {
+		if file := b.run.Test.ErrorFile; file != nil && *file != "" {
+			s.Commands = append(s.Commands, Command{
+				Why:  fmt.Sprintf("Show %s with %s", formatFailedCount(r.Failures[cause]), DescribeCause(cause)),
+				Line: showFailures(*file, cause),
+			})
+		}
+	}
+
+	return s
+}
+
+// buildNotSent lists the requests that were never sent by why.
+func buildNotSent(b *builder) Section {
+	r := b.run.Results
+	_, causes := listCauses(r)
+	s := buildCauses(b, causes, int64(r.SuccessCount+r.FailureCount))
+	s.ID, s.Title = "not_sent", "Not sent"
+	s.Columns[0].Name = "Why"
+	for _, cause := range causes {
+		if file := b.run.Test.ErrorFile; file != nil && *file != "" {
+			s.Commands = append(s.Commands, Command{
+				Why:  fmt.Sprintf("Show the %s with %s", figures.Plural(r.Failures[cause], "request"), cause),
+				Line: showFailures(*file, cause),
+			})
+		}
+	}
+
+	if len(s.Rows) > 0 {
+		s.AddNote("No model server had these requests: no share of answers, speed or estimate counts them.")
+	}
+
+	return s
+}
+
+// buildCauses is a table of causes, each with its share of a number of requests.
+func buildCauses(b *builder, causes []string, all int64) Section {
+	s := Section{Columns: []Column{
 		{Name: "Cause"},
 		{Name: "Requests", Number: true},
 		{Name: "Share of all", Number: true},
 		{Name: "Message"},
 		{Name: "Example"},
 	}}
-	for i, cause := range sortedByCount(r.Failures) {
-		n, detail := r.Failures[cause], findFailure(b.run, cause)
-		s.AddRow(DescribeCause(cause), CountCell(n), shareCell(n, int64(countRequests(b.run))),
-			KnownCell(detail.Message), KnownCell(detail.CustomID))
-
-		if file := b.run.Test.ErrorFile; file != nil && *file != "" && i < shownCommands {
-			s.Commands = append(s.Commands, Command{
-				Why:  fmt.Sprintf("Show %s with %s", formatFailedCount(n), DescribeCause(cause)),
-				Line: showFailures(*file, cause),
-			})
-		}
+	for _, cause := range causes {
+		n, detail := b.run.Results.Failures[cause], findFailure(b.run, cause)
+		s.AddRow(DescribeCause(cause), CountCell(n), shareCell(n, all), KnownCell(detail.Message),
+			KnownCell(detail.CustomID))
 	}
 
 	return s

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/promptmill/promptmill/collector/internal/figures"
+	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -124,14 +125,14 @@ func (b *builder) nextCommands() []Command {
 		list = append(list, Command{why, "promptmill " + ShellWords(args...)})
 	}
 	if t := b.run.Test; isOurs(b.run) && t.OutputFile != "" && len(listInputs(b)) > 0 {
+		again := describeRetry(b.run.Results)
 		switch attended := b.run.Manifest.Policy.Attended && !b.run.Manifest.Policy.Batch; {
-		case b.run.Results.FailureCount > 0 && attended && b.run.Config.Plain:
+		case again != "" && attended && b.run.Config.Plain:
 			// The lines do not say which requests failed.
-		case b.run.Results.FailureCount > 0 && attended:
-			add("Run the failed requests again",
-				slices.Concat([]string{"run"}, listInputs(b), []string{"-o", t.OutputFile, "--retry"})...)
-		case b.run.Results.FailureCount > 0:
-			add("Run the failed requests again", "retry", b.run.TestID)
+		case again != "" && attended:
+			add(again, slices.Concat([]string{"run"}, listInputs(b), []string{"-o", t.OutputFile, "--retry"})...)
+		case again != "":
+			add(again, "retry", b.run.TestID)
 		default:
 			add("Prove that each request has exactly one line",
 				slices.Concat([]string{"verify"}, listInputs(b), []string{t.OutputFile})...)
@@ -147,6 +148,21 @@ func (b *builder) nextCommands() []Command {
 	}
 
 	return list
+}
+
+// describeRetry says what a retry of a run does; empty: nothing. Lines that are invalid stay so.
+func describeRetry(r metadata.Results) string {
+	unsent := int64(r.NotSentCount) - r.Failures[proto.CodeInvalidRequest]
+	switch failed := r.CountFailed() > 0; {
+	case failed && unsent > 0:
+		return "Run the failed requests again, and those that were not sent"
+	case failed:
+		return "Run the failed requests again"
+	case unsent > 0:
+		return "Run the requests that were not sent"
+	}
+
+	return ""
 }
 
 // ShellWords is a command line for a shell. Control characters, which could do something

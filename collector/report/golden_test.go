@@ -55,6 +55,7 @@ func TestReportsAreAsTheyWere(t *testing.T) {
 		"full": Build(fixture(t, "full"), Options{
 			Path: "tickets.results.meta.json", Prices: Prices{In: new(0.15), Out: new(0.6), KWh: new(0.3), Currency: "EUR"},
 		}),
+		"cancelled": Build(some(cancelledRun), Options{Path: "small.meta.json", Estimates: []int{1000}}),
 		"models": Compare([]Named{
 			{"gemma.meta.json", fixture(t, "other")},
 			{"tickets.meta.json", fixture(t, "full")},

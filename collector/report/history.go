@@ -80,7 +80,7 @@ func buildPastRuns(runs []Past) Section {
 		}
 
 		s.AddRow(formatDay(p.Timestamp), KnownCell(p.Model), KnownCell(p.gpus()), KnownCell(p.Platform),
-			CountCell(p.NumRequests), p.successCell(),
+			CountCell(p.NumRequests), shareCell(int64(p.SuccessCount), int64(p.countSent())),
 			FigureCell(p.ThroughputTokensPerSec, figures.Amount), FigureCell(p.OutputTokensPerSec, figures.Amount),
 			FigureCell(p.ThroughputRequestsPerSec, figures.Amount), KnownCell(before.Text), KnownCell(best.Text))
 	}
@@ -91,15 +91,6 @@ func buildPastRuns(runs []Past) Section {
 	}
 
 	return s
-}
-
-// successCell is the part of the requests that were answered, without those that the run did not come to, as far as
-// these are known.
-func (p Past) successCell() Cell {
-	if p.Run != nil {
-		return answeredCell(p.Run)
-	}
-	return shareCell(int64(p.SuccessCount), int64(p.SuccessCount+p.FailureCount))
 }
 
 // buildPastModel is the table of a model's runs.
@@ -194,6 +185,15 @@ func findBestPast(p Past, runs []Past) Past {
 	}
 
 	return best
+}
+
+// countSent returns how many requests were sent and have ended. Entries of older versions lack what was not sent; the
+// metadata knows it.
+func (p Past) countSent() int {
+	if p.Run != nil {
+		return p.Run.Results.CountSent()
+	}
+	return p.SuccessCount + p.CountFailed()
 }
 
 // rate is the output tokens a second of a run that has answers; nil: unknown.

@@ -193,32 +193,3 @@ func FuzzHistory(f *testing.F) {
 		}
 	})
 }
-
-// Requests that a cancelled run did not come to are no failures of its model server.
-func TestUnsentRequestsAreNotInTheSuccess(t *testing.T) {
-	t.Parallel()
-
-	run := &metadata.Run{Status: "cancelled"}
-	run.Test.NumRequests = 20
-	run.Results.SuccessCount, run.Results.FailureCount = 9, 11
-	run.Results.Failures = map[string]int64{"batch_cancelled": 10, "http_500": 1}
-
-	p := newPast(4, "a", "sha", 0)
-	p.NumRequests, p.SuccessCount, p.FailureCount, p.Run = 20, 9, 11, run
-	if got, want := p.successCell().Text, "90%"; got != want {
-		t.Errorf("success %q, want %q", got, want)
-	}
-
-	p.Run = nil
-	if got, want := p.successCell().Text, "45%"; got != want {
-		t.Errorf("success %q of an entry alone, want %q", got, want)
-	}
-
-	run.Results.FailureCount = 10
-	delete(run.Results.Failures, "http_500")
-	b := &builder{run: run}
-	want := "9 of 20 requests were answered before the run was cancelled; the others were not sent."
-	if got := b.answer(); got != want {
-		t.Errorf("%q, want %q", got, want)
-	}
-}

@@ -14,7 +14,6 @@ import (
 
 	"github.com/promptmill/promptmill/collector/internal/figures"
 	"github.com/promptmill/promptmill/collector/metadata"
-	"github.com/promptmill/promptmill/proto"
 )
 
 // Version is the version of the JSON form. Version 2 has the answer and the verdict, and tables
@@ -179,7 +178,8 @@ func Build(run *metadata.Run, o Options) *Report {
 		charts:        buildCharts(run),
 	}
 	for _, section := range []func(*builder) Section{
-		buildSummary, buildFailures, buildWasted, buildComparison, buildEstimates, buildCosts, buildWorkers,
+		buildSummary, buildFailures, buildNotSent, buildWasted, buildComparison,
+		buildEstimates, buildCosts, buildWorkers,
 	} {
 		r.AddSection(section(b))
 	}
@@ -285,19 +285,8 @@ func buildSubtitle(run *metadata.Run) string {
 	return strings.Join(parts, " · ")
 }
 
-// countRequests returns how many requests of a run have ended.
-func countRequests(run *metadata.Run) int { return run.Results.SuccessCount + run.Results.FailureCount }
-
-// countUnsent returns how many requests a run did not come to before it was cancelled or expired. Its metadata have
-// them among the failures, and its model servers never saw them.
-func countUnsent(run *metadata.Run) int {
-	return int(run.Results.Failures[proto.CodeCancelled] + run.Results.Failures[proto.CodeExpired])
-}
-
-// countTried returns how many requests of a run were answered or failed, and not only ended with it.
-func countTried(run *metadata.Run) int {
-	return max(run.Results.SuccessCount, countRequests(run)-countUnsent(run))
-}
+// countRequests returns how many requests of a run were sent and have ended.
+func countRequests(run *metadata.Run) int { return run.Results.CountSent() }
 
 // isOurs reports whether promptmill wrote the metadata: then a count of 0 is known.
 func isOurs(run *metadata.Run) bool { return run.Manifest != nil }

@@ -13,7 +13,10 @@ func buildResult(b *builder) Section {
 	s := Section{ID: "result", Title: "Benchmark figures", Form: FormPairs, Columns: newColumns("")}
 	r := b.run.Results
 	s.AddRow("Successful requests", CountCell(r.SuccessCount))
-	s.AddRow("Failed requests", CountCell(r.FailureCount))
+	s.AddRow("Failed requests", CountCell(r.CountFailed()))
+	if r.NotSentCount > 0 {
+		s.AddRow("Requests that were not sent", CountCell(r.NotSentCount))
+	}
 
 	if c := b.run.Config.Concurrency; c != nil {
 		s.AddRow("Maximum request concurrency", CountCell(*c))

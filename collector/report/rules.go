@@ -69,8 +69,8 @@ func concludeSpeed(b *builder) string {
 	}
 
 	text := strings.Join(parts, " and ") + " " + linkTo(tokens, requests) + " " + b.baselineName()
-	mine := figures.Share(int64(now.SuccessCount), int64(countTried(b.run)))
-	its := figures.Share(int64(then.SuccessCount), int64(countTried(b.Baseline)))
+	mine := figures.Share(int64(now.SuccessCount), int64(countRequests(b.run)))
+	its := figures.Share(int64(then.SuccessCount), int64(countRequests(b.Baseline)))
 	if mine == its {
 		text += ", with the same share answered"
 	} else {

@@ -33,8 +33,9 @@ func buildSummary(b *builder) Section {
 }
 
 func answeredTile(b *builder) (name string, figure, detail Cell) {
-	text := fmt.Sprintf("%s of %s", figures.Count(int64(b.run.Results.SuccessCount)), figures.Count(int64(countTried(b.run))))
-	if n := countUnsent(b.run); n > 0 {
+	text := fmt.Sprintf("%s of %s", figures.Count(int64(b.run.Results.SuccessCount)),
+		figures.Count(int64(countRequests(b.run))))
+	if n := b.run.Results.NotSentCount; n > 0 {
 		text += fmt.Sprintf("; %s not sent", figures.Count(int64(n)))
 	}
 
@@ -140,9 +141,9 @@ func peakTile(b *builder) (name string, figure, detail Cell) {
 	return "Peak in flight", FigureCell(toFloat(r.PeakConcurrentRequests), figures.Integer), detail
 }
 
-// answeredCell is the part of the requests that were answered, without those that a run did not come to.
+// answeredCell is the part of the requests that were answered, without those that were not sent.
 func answeredCell(run *metadata.Run) Cell {
-	return shareCell(int64(run.Results.SuccessCount), int64(countTried(run)))
+	return shareCell(int64(run.Results.SuccessCount), int64(countRequests(run)))
 }
 
 // ModelSize returns the memory of the model's weights, at the worker with the most.

@@ -228,6 +228,7 @@ func newEntry(m proto.Manifest) history.Entry {
 		NumRequests:  m.Input.Requests,
 		SuccessCount: m.Counts.Done - m.Counts.Failed,
 		FailureCount: m.Counts.Failed,
+		NotSentCount: m.Counts.Skipped,
 		Status:       m.State,
 	}
 	if len(m.Input.Files) > 0 {
@@ -292,7 +293,7 @@ func printHistory(w io.Writer, list []history.Entry, width int) error {
 		},
 		terminal.Column{
 			Head:  "FAILED",
-			Cells: cells(func(e history.Entry) string { return terminal.FormatCount(e.FailureCount) }),
+			Cells: cells(func(e history.Entry) string { return terminal.FormatCount(e.CountFailed()) }),
 		},
 		terminal.Column{Head: "TIME", Cells: cells(formatWorked), DropAt: 7},
 		terminal.Column{
