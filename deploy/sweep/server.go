@@ -15,6 +15,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/modelservers"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
 // portName is the placeholder of the port in a command.
@@ -71,16 +72,27 @@ func (s *sweeper) awaitReady(ctx context.Context, v *variant, opened *server) er
 	waiting, cancel := context.WithTimeoutCause(ctx, s.loadTime(), errLoadTime)
 	defer cancel()
 
+	if model := v.Spec.Model; model != "" { // its list of models may fail
+		for _, server := range opened.Servers {
+			server.TryModel(model)
+		}
+	}
+
 	info, err := opened.AwaitReady(waiting, func(_, what string, waited time.Duration) {
 		if s.cfg.Hooks.Loading != nil {
 			s.cfg.Hooks.Loading(v.Variant, what, waited)
 		}
 	})
-	if errors.Is(err, errLoadTime) {
+	switch {
+	case errors.Is(err, errLoadTime):
 		return fmt.Errorf("the server is not ready after %s", s.loadTime().Round(time.Second))
-	}
-	if err != nil {
+	case err == nil:
+	case v.Spec.Model == "", waiting.Err() != nil, errors.Is(err, modelserver.ErrUnreachable),
+		exit.Code(err) == exit.CodeUnreachable:
 		return err
+	default: // a server that answers without a list may still serve
+		s.cfg.Log.Warn().Err(err).Str("variant", v.Name).Msg("the model server does not list its models")
+		info = modelserver.Info{}
 	}
 
 	started := v.Spec.Command != ""

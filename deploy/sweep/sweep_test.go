@@ -21,6 +21,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/worker/sim"
 )
 
 // writeInput writes an input of chat prompts of various lengths.
@@ -445,5 +446,30 @@ func TestServerThatFailsEverything(t *testing.T) {
 				t.Errorf("%s: %s", dead.State, dead.Reason)
 			}
 		})
+	}
+}
+
+// A server whose list of models fails serves the model that the variant names.
+func TestServerWithoutAList(t *testing.T) {
+	t.Parallel()
+
+	model := sim.New(simSettings{Model: "m", Slots: 8, TPOT: time.Millisecond, Tokens: 20}.config())
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/models" {
+			http.Error(w, "no cache", http.StatusInternalServerError)
+			return
+		}
+		model.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+
+	cfg := newConfig(t, writeInput(t, 300),
+		Spec{Name: "named", Model: "m", URL: server.URL}, Spec{Name: "other", URL: server.URL + "/"})
+	r := runTrial(t, cfg)
+	if row := findRow(t, r, "named"); row.State != trial.Measured || row.Metadata.Model != "m" {
+		t.Errorf("with a model: %s, %s", row.State, row.Reason)
+	}
+	if row := findRow(t, r, "other"); row.State != trial.Failed {
+		t.Errorf("without a model: %s, %s", row.State, row.Reason)
 	}
 }
