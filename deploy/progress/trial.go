@@ -311,7 +311,8 @@ func (d *TrialDisplay) formatLine(a *activeVariant) terminal.Line {
 		})
 	}
 
-	line = append(line, terminal.Span{Text: terminal.FormatElapsed(a.ElapsedS) + " of " +
+	// Its requests in flight end after its budget.
+	line = append(line, terminal.Span{Text: terminal.FormatElapsed(min(a.ElapsedS, d.budget.Seconds())) + " of " +
 		terminal.FormatElapsed(d.budget.Seconds()) + "  "})
 	if a.Failed > 0 {
 		line = append(line, terminal.Span{Text: terminal.FormatCount(a.Failed) + " failed  ", Colour: terminal.Red})

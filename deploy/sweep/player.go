@@ -29,9 +29,14 @@ type player struct {
 	runs   *bus.RunStore         // nil: the run is not on the bus
 	run    string
 
-	hasTurn atomic.Bool
-	idle    atomic.Int64 // samples in a row with no request in flight
-	speed   atomic.Pointer[trial.Speed]
+	tried  int // its requests that had ended by its last turn
+	silent int // turns in a row in which none ended, after the first answer
+
+	hasTurn   atomic.Bool
+	turnBegan atomic.Pointer[time.Time] // of its measured turn; nil: there is none
+	worked    atomic.Int64              // nanoseconds of its measured turns before
+	idle      atomic.Int64              // samples in a row with no request in flight
+	speed     atomic.Pointer[trial.Speed]
 }
 
 var _ follower = (*player)(nil)
@@ -85,7 +90,38 @@ func (p *player) progress(sample progress.Sample) {
 		speed = *known
 	}
 
+	sample.ElapsedS = time.Duration(p.worked.Load()).Seconds()
+	if began := p.turnBegan.Load(); began != nil {
+		sample.ElapsedS += time.Since(*began).Seconds()
+	}
+
 	p.show(p.shown, sample, speed)
+}
+
+// timeInRounds returns how long the player has been measured.
+func (p *player) timeInRounds() (sum time.Duration) {
+	for _, round := range p.Rounds {
+		sum += round.To.Sub(round.From)
+	}
+	p.worked.Store(int64(sum))
+
+	return sum
+}
+
+// countSilence counts the turns in a row in which no request has ended. Before the first answer, it is not known how
+// long one takes.
+func (p *player) countSilence() {
+	tried := 0
+	if p.Run != nil {
+		tried = p.Run.Results.CountSent()
+	}
+
+	if tried > p.tried || tried == 0 {
+		p.silent = 0
+	} else {
+		p.silent++
+	}
+	p.tried = tried
 }
 
 // errEnded means that the run of a player has ended.

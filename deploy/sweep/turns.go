@@ -2,6 +2,7 @@ package sweep
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -114,6 +115,10 @@ func (t *turns) playTurn(ctx context.Context, p *player, measured bool) error {
 	}
 
 	round := trial.Round{Number: t.record.Rounds, From: time.Now().UTC()}
+	if measured {
+		p.turnBegan.Store(&round.From)
+		defer p.turnBegan.Store(nil)
+	}
 	if !p.wait(ctx, max(t.cfg.Round, 5*latency)) {
 		return t.endTurn(ctx, p, errEnded)
 	}
@@ -131,7 +136,12 @@ func (t *turns) playTurn(ctx context.Context, p *player, measured bool) error {
 		return t.endTurn(ctx, p, errEnded)
 	}
 
-	return p.readJournal(p.journal)
+	if err := p.readJournal(p.journal); err != nil {
+		return err
+	}
+	p.countSilence()
+
+	return nil
 }
 
 // resume has the run of a player work. It starts the run at the first turn.
@@ -183,22 +193,15 @@ func (t *turns) leave(ctx context.Context, p *player) error {
 	return t.conclude(ctx, p.variant, p.runErr)
 }
 
-// decide returns the players that end now. A beaten one leaves the turns. The others end together, since their rounds
-// are compared in pairs.
+// decide returns the players that end now. A beaten one leaves the turns, and so does one whose server is gone. The
+// others end together, since their rounds are compared in pairs.
 func (t *turns) decide() (ending []*player) {
 	var measured []*player
 	for _, p := range t.players {
-		if p.Run == nil {
-			continue
-		}
-
-		speed := trial.MeasureSpeed(p.Variant)
-		p.speed.Store(&speed)
-
-		d := t.judgeSpeed(p.variant)
+		d := t.judgePlayer(p)
 		p.Decided, p.Why = d.State, d.Reason
 		switch {
-		case d.State == trial.Beaten:
+		case d.State == trial.Beaten, d.State == trial.Failed:
 			ending = append(ending, p)
 		case d.End:
 			measured = append(measured, p)
@@ -214,6 +217,28 @@ func (t *turns) decide() (ending []*player) {
 	}
 
 	return ending
+}
+
+// mostSilent is how many turns in a row without an answer end a player. Each is longer than five of its requests took.
+const mostSilent = 3
+
+// judgePlayer decides whether a player ends. One whose server has died, or answers nothing any more, would hold up the
+// others for ever.
+func (t *turns) judgePlayer(p *player) trial.Decision {
+	if p.silent >= mostSilent {
+		return trial.Decision{
+			End:    true,
+			State:  trial.Failed,
+			Reason: fmt.Sprintf("its server answered nothing in %d turns in a row", mostSilent),
+		}
+	}
+
+	if p.Run != nil {
+		speed := trial.MeasureSpeed(p.Variant)
+		p.speed.Store(&speed)
+	}
+
+	return t.judgeSpeed(p.variant, p.timeInRounds())
 }
 
 // endPlayers ends the runs of players.

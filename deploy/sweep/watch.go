@@ -21,6 +21,7 @@ type watch struct {
 
 	variant *variant
 	shown   trial.Variant               // as it began
+	begun   time.Time                   // when its run began in this process
 	speed   atomic.Pointer[trial.Speed] // as measured last
 }
 
@@ -46,6 +47,7 @@ func (w *watch) follow(ctx context.Context, run pipeline.LiveRun) error {
 	j := journal.Follow(run.Output.Journal())
 	defer j.Close()
 
+	w.begun = time.Now()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 
@@ -87,15 +89,13 @@ func (w *watch) follow(ctx context.Context, run pipeline.LiveRun) error {
 // decide measures the speed of the variant, and decides whether it ends.
 func (w *watch) decide() (ends bool) {
 	v := w.variant
-	if v.Run == nil {
-		return false
+	if v.Run != nil {
+		v.MeasuredUntil = v.describedAt
+		speed := trial.MeasureSpeed(v.Variant)
+		w.speed.Store(&speed)
 	}
 
-	v.MeasuredUntil = v.describedAt
-	speed := trial.MeasureSpeed(v.Variant)
-	w.speed.Store(&speed)
-
-	d := w.judgeSpeed(v)
+	d := w.judgeSpeed(v, time.Since(w.begun))
 	if d.End {
 		v.Decided, v.Why = d.State, d.Reason
 	}
@@ -103,8 +103,12 @@ func (w *watch) decide() (ends bool) {
 	return d.End
 }
 
-// judgeSpeed decides whether a variant ends by its speed, or by its time.
-func (s *sweeper) judgeSpeed(v *variant) trial.Decision {
+// judgeSpeed decides whether a variant ends by its speed, or by the time for which it was measured.
+func (s *sweeper) judgeSpeed(v *variant, elapsed time.Duration) trial.Decision {
+	if v.Run == nil {
+		return s.decideTime(elapsed)
+	}
+
 	others := s.record.others(v)
 	if v.Spec.Whole {
 		others = nil
@@ -114,12 +118,14 @@ func (s *sweeper) judgeSpeed(v *variant) trial.Decision {
 		return d
 	}
 
-	return s.decideTime(v)
+	// The metadata has the time until the last answer: a server that is gone gives no more of them.
+	worked := time.Duration(v.Run.Results.InferenceTimeSeconds * float64(time.Second))
+
+	return s.decideTime(max(worked, elapsed))
 }
 
 // decideTime ends a variant whose time is over.
-func (s *sweeper) decideTime(v *variant) (d trial.Decision) {
-	worked := time.Duration(v.Run.Results.InferenceTimeSeconds * float64(time.Second))
+func (s *sweeper) decideTime(worked time.Duration) (d trial.Decision) {
 	switch {
 	case worked >= s.cfg.Budget:
 		d.Reason = fmt.Sprintf("its budget of %s is spent", s.cfg.Budget)

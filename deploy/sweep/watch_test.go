@@ -27,12 +27,12 @@ func TestWholeIsNotBeaten(t *testing.T) {
 			record: &record{Variants: []*variant{fast, slow}},
 		}
 
-		if d := s.judgeSpeed(slow); d.State != want || d.End == whole {
+		if d := s.judgeSpeed(slow, 0); d.State != want || d.End == whole {
 			t.Errorf("whole %t: %+v, want %q", whole, d, want)
 		}
 
 		s.cfg.Budget = time.Minute
-		if d := s.judgeSpeed(slow); !d.End || whole && d.State != trial.Measured {
+		if d := s.judgeSpeed(slow, 0); !d.End || whole && d.State != trial.Measured {
 			t.Errorf("whole %t after its budget: %+v", whole, d)
 		}
 	}
