@@ -47,6 +47,13 @@ func commandURL(command string) string {
 	return "http://" + net.JoinHostPort(host, port)
 }
 
+// NamesServer reports whether a command names a known program or a port, so that the URL of its server is more than a
+// guess.
+func NamesServer(command string) bool {
+	c := findServer(readScript(command))
+	return c.knownProgram() != "" || c.namedPort() != ""
+}
+
 // llamaPort is the variable that llama-server has its port from, if no option names it.
 const llamaPort = "LLAMA_ARG_PORT"
 

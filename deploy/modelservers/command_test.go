@@ -108,3 +108,19 @@ func TestCommandHost(t *testing.T) {
 		}
 	}
 }
+
+// A script of one's own that names no port may listen anywhere.
+func TestNamesServer(t *testing.T) {
+	t.Parallel()
+
+	for command, want := range map[string]bool{
+		"vllm serve m":           true,
+		"./start.sh --port 8123": true,
+		"./start.sh m 8123":      false,
+		"./start.sh":             false,
+	} {
+		if got := NamesServer(command); got != want {
+			t.Errorf("%s: %t, want %t", command, got, want)
+		}
+	}
+}

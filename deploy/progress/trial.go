@@ -56,7 +56,7 @@ func (v TrialStart) Lines() []terminal.Line {
 	each := fmt.Sprintf("until its speed is known within %s, for %s at most, plus its loading",
 		formatShare(v.Precision), terminal.FormatElapsed(v.BudgetS))
 	if v.WithinS > 0 {
-		each += "; none begins after " + terminal.FormatElapsed(v.WithinS)
+		each += "; the trial ends after " + terminal.FormatElapsed(v.WithinS)
 	}
 
 	if v.Plan != "" {

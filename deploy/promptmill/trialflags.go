@@ -127,7 +127,7 @@ func measuringFlags() []cli.Flag {
 		&cli.DurationFlag{
 			Name:        "within",
 			Category:    groupTrial,
-			Usage:       "`DURATION`: begin no variant after this time",
+			Usage:       "`DURATION`: end the trial after this time, with what the variants have by then",
 			DefaultText: "no limit",
 		},
 		&cli.BoolFlag{

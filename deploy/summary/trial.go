@@ -42,7 +42,8 @@ func PrintTrial(s *terminal.Screen, r *trial.Result, output string) {
 	})
 
 	for _, next := range r.Next {
-		s.Printf("%s: %s", next.Why, terminal.Command(next.Line))
+		s.Printf("%s:", next.Why)
+		s.Printf("  %s", terminal.Command(next.Line))
 	}
 }
 

@@ -58,7 +58,8 @@ qwen            beaten    about 7.0         -         -          -     -      - 
 llama (beside)  failed    -                 -         -          -     -      -          -
 
   page      dir/t.trial.html, .md and .json
-run all: promptmill run x
+run all:
+  promptmill run x
 `
 	if got := out.String(); got != want {
 		t.Errorf("printed\n%s\nwant\n%s", got, want)

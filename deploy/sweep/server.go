@@ -56,6 +56,10 @@ func (s *sweeper) openServer(ctx context.Context, v *variant) (opened *server, e
 		return nil, describeServer(ctx, err)
 	}
 
+	if v.Spec.Command != "" && len(cfg.URLs) == 0 {
+		s.sayGuess(v, opened.Servers[0].URL())
+	}
+
 	if err := s.awaitReady(ctx, v, opened); err != nil {
 		opened.close(ctx)
 		return nil, describeServer(ctx, err)
@@ -65,6 +69,16 @@ func (s *sweeper) openServer(ctx context.Context, v *variant) (opened *server, e
 	v.URL = opened.Servers[0].URL()
 
 	return opened, nil
+}
+
+// sayGuess says where a server is asked whose command does not say where it listens, since the wait may be in vain.
+func (s *sweeper) sayGuess(v *variant, url string) {
+	if modelservers.NamesServer(v.Spec.Command) || s.cfg.Hooks.Printf == nil {
+		return
+	}
+
+	s.cfg.Hooks.Printf("%s: the command does not say where its server listens, so %s is asked; "+
+		"write {port} where the command has its port", v.Name, url)
 }
 
 // awaitReady waits until the server of a variant takes requests, and finds its model.
@@ -84,6 +98,8 @@ func (s *sweeper) awaitReady(ctx context.Context, v *variant, opened *server) er
 		}
 	})
 	switch {
+	case errors.Is(err, errLoadTime) && s.isOver():
+		return &overError{s.describeOver() + " while its server loaded"}
 	case errors.Is(err, errLoadTime):
 		return fmt.Errorf("the server is not ready after %s", s.loadTime().Round(time.Second))
 	case err == nil:

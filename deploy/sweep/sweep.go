@@ -171,7 +171,7 @@ func (s *sweeper) runBatch(ctx context.Context, list []*variant) error {
 // runAlone runs a variant while no other one runs. It returns an error that ends the trial.
 func (s *sweeper) runAlone(ctx context.Context, v *variant) error {
 	if s.isOver() {
-		return s.end(ctx, v, trial.Skipped, fmt.Sprintf("the %s of the trial were over", s.cfg.Within))
+		return s.end(ctx, v, trial.Skipped, s.describeOver())
 	}
 
 	if err := s.start(v); err != nil {
@@ -207,10 +207,13 @@ func (s *sweeper) start(v *variant) error {
 
 // conclude ends a variant whose run has ended with err. It returns an error that ends the trial.
 func (s *sweeper) conclude(ctx context.Context, v *variant, err error) error {
+	over, isOver := errors.AsType[*overError](err)
 	switch {
 	case err == nil:
 		state, reason := v.decided()
 		return s.end(ctx, v, state, reason)
+	case isOver && ctx.Err() == nil:
+		return s.end(ctx, v, trial.Skipped, over.text)
 	case ctx.Err() != nil || !isOfVariant(err):
 		return err
 	}
@@ -252,6 +255,16 @@ func (s *sweeper) end(ctx context.Context, v *variant, state trial.State, reason
 
 // isOver reports whether the time of the trial is over.
 func (s *sweeper) isOver() bool { return s.cfg.Within > 0 && time.Since(s.begun) >= s.cfg.Within }
+
+// describeOver says that the time of the trial is over.
+func (s *sweeper) describeOver() string {
+	return fmt.Sprintf("the %s of the trial were over", s.cfg.Within)
+}
+
+// overError is the error of a variant that the end of the trial's time kept from being measured: it has not failed.
+type overError struct{ text string }
+
+func (e *overError) Error() string { return e.text }
 
 // describeError puts an error into words for the person who waits for the trial.
 func (s *sweeper) describeError(ctx context.Context, err error) error {

@@ -390,6 +390,20 @@ func TestTable(t *testing.T) {
 	}
 }
 
+// A variant whose server still loads as the trial's time ends has not failed.
+func TestTimeIsOverWhileLoading(t *testing.T) {
+	t.Parallel()
+
+	slow := simSettings{Model: "m", Slots: 8, TPOT: time.Millisecond, Tokens: 20, Load: time.Hour}
+	cfg := newConfig(t, writeInput(t, 50), Spec{Name: "slow", Command: slow.command(t)})
+	cfg.Within = time.Second
+
+	row := findRow(t, runTrial(t, cfg), "slow")
+	if want := "the 1s of the trial were over while its server loaded"; row.State != trial.Skipped || row.Reason != want {
+		t.Errorf("%s: %q, want skipped: %q", row.State, row.Reason, want)
+	}
+}
+
 // A variant whose server did not start begins again with a command that was corrected; one that has figures keeps its
 // command.
 func TestCorrectedCommand(t *testing.T) {

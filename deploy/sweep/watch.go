@@ -130,7 +130,7 @@ func (s *sweeper) decideTime(worked time.Duration) (d trial.Decision) {
 	case worked >= s.cfg.Budget:
 		d.Reason = fmt.Sprintf("its budget of %s is spent", s.cfg.Budget)
 	case s.isOver():
-		d.Reason = fmt.Sprintf("the %s of the trial were over", s.cfg.Within)
+		d.Reason = s.describeOver()
 	default:
 		return d
 	}
