@@ -14,6 +14,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/progress"
+	"github.com/promptmill/promptmill/deploy/summary"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
@@ -184,9 +185,7 @@ func (a Action) Describe(before, m proto.Manifest, limits proto.RunPolicy) strin
 		return text + ": its requests at the model servers are stopped, " +
 			"and its collector writes the others as batch_cancelled"
 	case m.State.Ended():
-		return fmt.Sprintf("%s: %s answered, %s failed, in %s", text,
-			terminal.FormatCount(m.Counts.Done-m.Counts.Failed), terminal.FormatCount(m.Counts.Failed),
-			output.Prefix(m.Output).Results())
+		return fmt.Sprintf("%s: %s, in %s", text, summary.FormatCounts(m.Counts), output.Prefix(m.Output).Results())
 	}
 
 	return text

@@ -461,9 +461,8 @@ func (s *server) collectRun(ctx context.Context, m proto.Manifest) {
 		switch {
 		case err == nil:
 			s.addEnded(ctx, m.Run)
-			r := meta.Results
-			s.Hooks.printf("run %s is %s: %s answered, %s failed, in %s", m.DisplayName(), meta.Status,
-				terminal.FormatCount(r.SuccessCount), terminal.FormatCount(r.FailureCount), c.Output.Results())
+			s.Hooks.printf("run %s is %s: %s, in %s", m.DisplayName(), meta.Status, summary.FormatOutcome(meta.Results),
+				c.Output.Results())
 			return
 		case ctx.Err() != nil:
 			return

@@ -23,7 +23,6 @@ import (
 	"github.com/promptmill/promptmill/deploy/page"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/summary"
-	"github.com/promptmill/promptmill/deploy/terminal"
 )
 
 func runCommand(env environment) *cli.Command {
@@ -379,9 +378,8 @@ func runInputs(ctx context.Context, env environment, o runOptions) (err error) {
 		Table:  o.run.Table.FirstName(),
 	}
 	if res.WasComplete {
-		cmd.screen.Printf("complete already: run %s of %s, %s answered, %s failed",
-			res.Run, res.Metadata.Timestamp.Local().Format(time.DateTime), terminal.FormatCount(res.Answered),
-			terminal.FormatCount(res.Failed))
+		cmd.screen.Printf("complete already: run %s of %s, %s", res.Run,
+			res.Metadata.Timestamp.Local().Format(time.DateTime), summary.FormatOutcome(res.Metadata.Results))
 		summary.PrintCauses(cmd.screen, res.Metadata, res.Output.Errors())
 		summary.PrintFiles(cmd.screen, res.Metadata, written)
 	} else {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/onend"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/status"
+	"github.com/promptmill/promptmill/deploy/summary"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
@@ -320,8 +322,7 @@ func (c *activeCommand) reportEnd(m proto.Manifest) error {
 		return pipeline.RefusedRunError(m)
 	}
 
-	c.screen.Printf("run %s is %s: %s answered, %s failed, in %s", m.DisplayName(), m.State,
-		terminal.FormatCount(m.Counts.Done-m.Counts.Failed), terminal.FormatCount(m.Counts.Failed),
+	c.screen.Printf("run %s is %s: %s, in %s", m.DisplayName(), m.State, summary.FormatCounts(m.Counts),
 		output.Prefix(m.Output).Results())
 
 	if reached := m.Policy.FindReachedAtEnd(m.Counts); reached != nil {
@@ -329,9 +330,7 @@ func (c *activeCommand) reportEnd(m proto.Manifest) error {
 	}
 
 	if m.Counts.Failed > 0 {
-		return exit.RequestsFailed(fmt.Errorf("%s of %s requests failed", terminal.FormatCount(m.Counts.Failed),
-			terminal.FormatCount(m.Input.Requests)),
-			retryHint(m))
+		return exit.RequestsFailed(errors.New(summary.DescribeUnanswered(m.Counts, m.Input.Requests)), retryHint(m))
 	}
 
 	return nil

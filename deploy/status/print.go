@@ -225,8 +225,12 @@ func (c card) line(name, format string, args ...any) {
 // progress adds how far the run is, and its failures by cause, the most frequent first.
 func (c card) progress(r Run) {
 	p := r.Progress
-	c.line("requests", "%s, of these %s done, %s failed", terminal.FormatCount(p.Total),
-		terminal.FormatCount(p.Done), terminal.FormatCount(p.Failed))
+	notSent := min(p.Failed, r.Counts.Skipped)
+	text := terminal.FormatCount(p.Failed-notSent) + " failed"
+	if notSent > 0 {
+		text += ", " + terminal.FormatCount(notSent) + " not sent"
+	}
+	c.line("requests", "%s, of these %s done, %s", terminal.FormatCount(p.Total), terminal.FormatCount(p.Done), text)
 
 	for _, code := range slices.SortedFunc(maps.Keys(r.Failures), func(a, b string) int {
 		return cmp.Or(cmp.Compare(r.Failures[b], r.Failures[a]), cmp.Compare(a, b))

@@ -3,6 +3,7 @@
 package summary
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -48,7 +49,7 @@ func Print(s *terminal.Screen, meta *metadata.Run, f Files) {
 	s.Print(terminal.Line{
 		{Text: done + ": " + terminal.FormatCount(res.SuccessCount) + " answered, "},
 		spanFailed(res),
-		{Text: fmt.Sprintf(", in %s",
+		{Text: fmt.Sprintf("%s, in %s", formatNotSent(res),
 			(time.Duration(res.InferenceTimeSeconds*1000) * time.Millisecond).Round(10*time.Millisecond))},
 	})
 
@@ -69,15 +70,24 @@ func PrintCopied(s *terminal.Screen, meta *metadata.Run, f Files) {
 		{Text: fmt.Sprintf("copied the %s run: %s answered, ", meta.Status,
 			terminal.FormatCount(meta.Results.SuccessCount))},
 		spanFailed(meta.Results),
+		{Text: formatNotSent(meta.Results)},
 	})
 	PrintCauses(s, meta, f.Local.Errors())
 	PrintFiles(s, meta, f)
 }
 
-// spanFailed returns the number of failed requests.
+// formatNotSent continues the number of failed requests by that of those that were never sent, if there are any.
+func formatNotSent(res metadata.Results) string {
+	if res.NotSentCount == 0 {
+		return ""
+	}
+	return ", " + terminal.FormatCount(res.NotSentCount) + " not sent"
+}
+
+// spanFailed returns the number of requests that were sent and failed.
 func spanFailed(res metadata.Results) terminal.Span {
-	failed := terminal.Span{Text: terminal.FormatCount(res.FailureCount) + " failed"}
-	if res.FailureCount > 0 {
+	failed := terminal.Span{Text: terminal.FormatCount(res.CountFailed()) + " failed"}
+	if res.CountFailed() > 0 {
 		failed.Colour = terminal.Red
 	}
 
@@ -178,13 +188,13 @@ func protectNames(names []string) []string {
 	return protected
 }
 
-// Err returns the error of a complete run that has failed requests, or has reached a limit, or nil.
-// errors is the path of the failed requests on this machine. retry names the command that runs them
+// Err returns the error of a complete run that has requests without an answer, or has reached a limit, or nil.
+// errorsFile is the path of the failed requests on this machine. retry names the command that runs them
 // again. It is empty if there is none.
-func Err(meta *metadata.Run, errors string, reached *proto.ReachedLimit, retry string) error {
+func Err(meta *metadata.Run, errorsFile string, reached *proto.ReachedLimit, retry string) error {
 	hint := ""
 	if meta.Results.FailureCount > 0 {
-		hint = report.ShellWords("zstd", "-dc", files.Short(errors)) + " shows each"
+		hint = report.ShellWords("zstd", "-dc", files.Short(errorsFile)) + " shows each"
 		if fix := hintForFailures(meta, retry); fix != "" {
 			hint = fix + "; " + hint
 		}
@@ -198,9 +208,7 @@ func Err(meta *metadata.Run, errors string, reached *proto.ReachedLimit, retry s
 	}
 
 	return exit.RequestsFailed(
-		fmt.Errorf("%s of %s requests failed", terminal.FormatCount(meta.Results.FailureCount),
-			terminal.FormatCount(meta.Test.NumRequests)),
-		hint)
+		errors.New(describeUnanswered(meta.Results, meta.Test.NumRequests)), hint)
 }
 
 // hintForFailures returns how the failed requests of a run are run again; empty if they cannot be.

@@ -203,6 +203,43 @@ func TestPrintedTable(t *testing.T) {
 	}
 }
 
+// Requests that were never sent are counted by themselves. The exit code stays that of requests without an answer.
+func TestWhatWasNotSent(t *testing.T) {
+	t.Parallel()
+
+	for _, tt := range []struct {
+		counts     proto.Counts
+		text, want string
+	}{
+		{proto.Counts{Done: 4000, Failed: 3600, Skipped: 3600}, "400 answered, 0 failed, 3,600 not sent",
+			"3,600 of 4,000 requests were not sent"},
+		{proto.Counts{Done: 4000, Failed: 3610, Skipped: 3600}, "390 answered, 10 failed, 3,600 not sent",
+			"10 of 4,000 requests failed, and 3,600 were not sent"},
+		{proto.Counts{Done: 4000, Failed: 10}, "3,990 answered, 10 failed", "10 of 4,000 requests failed"},
+	} {
+		meta := &metadata.Run{Status: proto.StateCancelled, Results: resultsOf(tt.counts)}
+		meta.Test.NumRequests = 4000
+
+		err := Err(meta, "e.jsonl.zst", nil, "")
+		if err == nil || err.Error() != tt.want || exit.Code(err) != exit.CodeFailed {
+			t.Errorf("error %v, exit code %d; want %q", err, exit.Code(err), tt.want)
+		}
+		if got := DescribeUnanswered(tt.counts, 4000); got != tt.want {
+			t.Errorf("by the manifest %q, want %q", got, tt.want)
+		}
+		if got := FormatCounts(tt.counts); got != tt.text {
+			t.Errorf("%q, want %q", got, tt.text)
+		}
+
+		var text bytes.Buffer
+		Print(terminal.New(terminal.Config{Out: &text, Size: func() (int, int) { return 200, 24 }}), meta,
+			Files{Local: "answers", Place: "answers"})
+		if first, _, _ := strings.Cut(text.String(), "\n"); first != "cancelled: "+tt.text+", in 0s" {
+			t.Errorf("the summary begins with %q", first)
+		}
+	}
+}
+
 // The end of a run, to the letter.
 func TestPrint(t *testing.T) {
 	t.Parallel()

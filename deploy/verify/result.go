@@ -17,6 +17,8 @@ type Result struct {
 	// Answered and Failed are the numbers of lines with an answer and with an error.
 	Answered int `json:"answered"`
 	Failed   int `json:"failed"`
+	// NotSent is the number of lines with an error whose requests were never sent; Failed has them, too.
+	NotSent int `json:"not_sent,omitempty"`
 	// Missing is the number of requests without a line, Repeated that of lines after the first one
 	// of a request, and Unknown that of lines without a request.
 	Missing  int `json:"missing"`
@@ -142,9 +144,15 @@ func (r Result) describeProblems() string {
 // Print prints the result for people.
 func (r Result) Print(w io.Writer) {
 	count := terminal.FormatCount[int]
+	notSent := ""
+	if r.NotSent > 0 {
+		notSent = ", " + count(r.NotSent) + " not sent"
+	}
+
 	fmt.Fprintf(w,
-		"%s requests: %s answered, %s failed, %s without a line, %s lines too many, %s lines of no request\n",
-		count(r.Requests), count(r.Answered), count(r.Failed), count(r.Missing), count(r.Repeated), count(r.Unknown))
+		"%s requests: %s answered, %s failed%s, %s without a line, %s lines too many, %s lines of no request\n",
+		count(r.Requests), count(r.Answered), count(r.Failed-r.NotSent), notSent, count(r.Missing), count(r.Repeated),
+		count(r.Unknown))
 
 	if r.journal != "" {
 		terminal.Fprintf(w, "these lines are in the journal of the run, %s: the run is not finished\n", r.journal)

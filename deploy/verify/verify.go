@@ -321,6 +321,9 @@ func (v *verifier) matchLine(line proto.Line, at string) {
 	} else {
 		v.Failed++
 	}
+	if proto.IsNotSent(line.ErrorCode) {
+		v.NotSent++
+	}
 
 	key := producer.HashID(line.CustomID)
 	w, known := v.wanted[key]
