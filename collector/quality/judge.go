@@ -84,6 +84,8 @@ type judge struct {
 	atOnce int
 	// texts counts the answers with a text, characters their characters, and empty those without any.
 	texts, characters, empty int
+	// wrong is the first answer that is not the expected one; nil: none so far.
+	wrong *Wrong
 	// data counts the answers that have no text.
 	data int
 	scan jsonscan.Scanner
@@ -260,12 +262,35 @@ func (j *judge) addAnswer(l proto.Line, body []byte) error {
 	v.answer = normalize(text, j.verdicts.mode)
 	if v.right == no {
 		v.right = truthOf(j.expected.isRight(l.Index, text))
+		if err := j.keepWrong(l, text); err != nil {
+			return err
+		}
 	}
 
 	j.texts++
 	j.characters += utf8.RuneCount(text)
 	if len(bytes.TrimSpace(text)) == 0 {
 		j.empty++
+	}
+
+	return nil
+}
+
+// keepWrong keeps the first answer that is wrong, so that a person sees why.
+func (j *judge) keepWrong(l proto.Line, text []byte) error {
+	if j.wrong != nil || j.verdicts.list[l.Index].right == yes {
+		return nil
+	}
+
+	expected, err := j.expected.text(l.Index)
+	if err != nil || expected == nil {
+		return err
+	}
+
+	j.wrong = &Wrong{
+		CustomID: excerpt(jsonscan.Text(l.CustomID)),
+		Expected: excerpt([]byte(*expected)),
+		Text:     excerpt(text),
 	}
 
 	return nil
@@ -379,7 +404,7 @@ func (j *judge) readAnswer(l proto.Line, body []byte) (a Answer, err error) {
 
 // sumUp returns the quality of the run.
 func (j *judge) sumUp() *Quality {
-	q := &Quality{Empty: j.empty, Data: j.data, Characters: float64(j.characters) / float64(max(1, j.texts))}
+	q := &Quality{Wrong: j.wrong, Empty: j.empty, Data: j.data, Characters: float64(j.characters) / float64(max(1, j.texts))}
 
 	var right, judged, matched int
 	var scores sums

@@ -34,7 +34,16 @@ func TestJudgeExpected(t *testing.T) {
 	got, err := Judge(t.Context(), cfg)
 	fixture.Must(t, err)
 
-	want := &Quality{Requests: 5, Expected: NewShare(2, 4), Characters: (6 + 3 + 8 + 1) / 4.0, Empty: 1}
+	want := &Quality{
+		Requests:   5,
+		Expected:   NewShare(2, 4),
+		Wrong:      got.Wrong,
+		Characters: (6 + 3 + 8 + 1) / 4.0,
+		Empty:      1,
+	}
+	if w := got.Wrong; w == nil || w.CustomID == "" || w.Expected != "yes" || w.Text != "Yes" {
+		t.Errorf("the first wrong answer: %+v", w)
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("quality (-want +got):\n%s", diff)
 	}
@@ -89,6 +98,7 @@ func TestJudgeSchema(t *testing.T) {
 		Schema:       NewShare(5, 7),
 		SchemaAtOnce: NewShare(3, 7),
 		Expected:     NewShare(4, 7),
+		Wrong:        &Wrong{CustomID: "c-6", Expected: "billing", Text: `{"label":"billing","sure":true}`},
 		Characters:   got.Characters,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -42,6 +42,8 @@ type Quality struct {
 	SchemaAtOnce *Share `json:"schema_at_once,omitempty"`
 	// Expected is the share of answers that equal the expected one; nil: nothing was expected.
 	Expected *Share `json:"expected,omitempty"`
+	// Wrong is the first answer that is not the expected one; nil: there is none.
+	Wrong *Wrong `json:"wrong,omitempty"`
 	// Score is the mean of the scores that the user's command gave; nil: there is none.
 	Score *Score `json:"score,omitempty"`
 	// Characters is the mean length of the answers in characters, and Empty the number of answers without text.
@@ -50,6 +52,13 @@ type Quality struct {
 	// Data is the number of answers that are embeddings or rankings: they have no text, and count nowhere else but in
 	// Requests.
 	Data int `json:"data,omitempty"`
+}
+
+// Wrong is an answer that is not the expected one. Of long texts it has the beginning.
+type Wrong struct {
+	CustomID string `json:"custom_id"`
+	Expected string `json:"expected"`
+	Text     string `json:"answer"`
 }
 
 // Share is a part of a number of requests, with its 90 % interval (Wilson 1927).

@@ -70,6 +70,7 @@ func (r *Result) listFindings() (list []string) {
 		add(r.describeBeside(best))
 	}
 
+	add(r.describeWrong())
 	add(r.describeMissing(Failed, "failed"))
 	add(r.describeMissing(Skipped, "not run"))
 

@@ -123,6 +123,24 @@ func (r *Result) describeMissing(state State, words string) string {
 	return text + "."
 }
 
+// describeWrong shows a wrong answer of the first variant that has no right one: more often than the model, the form of
+// its answers is the reason.
+func (r *Result) describeWrong() string {
+	for i := range r.Variants {
+		row := &r.Variants[i]
+		if q := row.Quality; q != nil && q.Expected != nil && q.Expected.Of > 0 && q.Expected.Count == 0 && q.Wrong != nil {
+			return "No answer of " + row.shortName() + " is right: " + quoteWrong(*q.Wrong) + "."
+		}
+	}
+
+	return ""
+}
+
+// quoteWrong quotes a wrong answer.
+func quoteWrong(w quality.Wrong) string {
+	return fmt.Sprintf("to %s, %q is expected, and the answer is %q", shorten(w.CustomID, longestLabel), w.Expected, w.Text)
+}
+
 // describeGoal says why the variants are not ranked by the goal.
 func (r *Result) describeGoal() string {
 	if r.effectiveGoal() == r.Goal {

@@ -485,6 +485,9 @@ func (r *Result) buildAnswers() report.Section {
 		s.AddRow(r.label(i), append(cells, atOnce, mean, p99, characters, empty,
 			report.KnownCell(listCounts(row.Run.Results.FinishReasons)),
 			report.KnownCell(listCounts(withoutUnsent(row.Run.Results.Failures))))...)
+		if q := row.Quality; q != nil && q.Wrong != nil {
+			s.AddNote("A wrong answer of %s: %s.", row.shortName(), quoteWrong(*q.Wrong))
+		}
 	}
 
 	return s

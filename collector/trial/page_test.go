@@ -142,6 +142,26 @@ func TestLongReasonsAreCutOff(t *testing.T) {
 	}
 }
 
+// Where no answer is right, the page shows one: more often than the model, the form of its answers is the reason.
+func TestNoAnswerIsRight(t *testing.T) {
+	t.Parallel()
+
+	row := Row{Variant: Variant{Name: "a", Quality: &quality.Quality{
+		Expected: quality.NewShare(0, 10),
+		Wrong:    &quality.Wrong{CustomID: "request-1", Expected: "billing", Text: "Billing.\n"},
+	}}}
+	r := &Result{Variants: []Row{row}}
+	want := `No answer of a is right: to request-1, "billing" is expected, and the answer is "Billing.\n".`
+	if got := r.describeWrong(); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+
+	row.Quality.Expected = quality.NewShare(1, 10)
+	if got := r.describeWrong(); got != "" {
+		t.Errorf("%q, with a right answer", got)
+	}
+}
+
 // leaveOutMetadata is a result without the metadata of its runs, which has tests of its own.
 func leaveOutMetadata(t *testing.T, text []byte) string {
 	t.Helper()
