@@ -25,7 +25,7 @@ type Speed struct {
 	Rate float64 `json:"rate"`
 	Low  float64 `json:"low"`
 	High float64 `json:"high"`
-	// Mean is the mean rate of the run, also where there is a problem.
+	// Mean is the mean rate of the run, or of its rounds if it took turns, also where there is a problem.
 	Mean float64 `json:"mean"`
 
 	// Problem is the reason why there is no interval, and Needed the number of requests that would give one.
@@ -49,7 +49,12 @@ func MeasureSpeed(v Variant) Speed {
 		s.Mean = float64(run.Results.SuccessCount) / worked
 	}
 
-	r := estimate.RateOf(measuredPart(answeredRun(run), v), usual)
+	part := measuredPart(answeredRun(run), v)
+	if done, seconds := (&spell{points: part.Points}).sum(); len(v.Rounds) > 0 && seconds > 0 {
+		s.Mean = done / seconds // a run counts as worked on in short pauses
+	}
+
+	r := estimate.RateOf(part, usual)
 	s.estimated = r
 	s.Rate, s.Low, s.High, s.Problem, s.Needed = r.Median, r.Low, r.High, r.Problem, r.Needed
 

@@ -202,3 +202,15 @@ func TestASpeedFromAFileBeatsNone(t *testing.T) {
 		t.Errorf("a speed from a file decides: %+v", read)
 	}
 }
+
+// The mean rate is that of the rounds: a run counts as worked on in the pauses between them if they are short.
+func TestTheMeanIsThatOfTheRounds(t *testing.T) {
+	t.Parallel()
+
+	run := newRun(flow{3, 30, 0, 60}, flow{3, 0, 0, 0}, flow{3, 30, 0, 60}, flow{3, 0, 0, 0})
+	run.Results.InferenceTimeSeconds = 12
+	v := Variant{Run: run, Rounds: newRounds(3, 0, 6)}
+	if s := MeasureSpeed(v); s.Problem != estimate.TooFew && s.Problem != estimate.TooShort || s.Mean != 30 {
+		t.Errorf("the speed is %+v, want a mean of 30 requests/s", s)
+	}
+}

@@ -116,6 +116,9 @@ func readRecord(f folder) (*record, error) {
 	return &r, nil
 }
 
+// decisions are the states that a variant has decided to end with; empty: it has not.
+var decisions = []trial.State{"", trial.Measured, trial.Beaten, trial.Failed}
+
 // check returns what is wrong with a record from the disk.
 func (r *record) check() error {
 	names, slugs := map[string]bool{}, map[string]bool{}
@@ -135,7 +138,7 @@ func (r *record) check() error {
 			err = fmt.Errorf("%q is no name for its files", v.Slug)
 		case slugs[v.Slug]:
 			err = fmt.Errorf("another one has its files %s", v.Slug)
-		case v.Decided != "" && v.Decided != trial.Measured && v.Decided != trial.Beaten:
+		case !slices.Contains(decisions, v.Decided):
 			err = fmt.Errorf("%q is no decision", v.Decided)
 		}
 		if err != nil {

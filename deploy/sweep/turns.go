@@ -9,7 +9,8 @@ import (
 	"github.com/promptmill/promptmill/collector/trial"
 )
 
-// settleTime is the shortest time from the begin of a turn until its server counts as full again.
+// settleTime is the shortest time from the begin of a turn until its server counts as full again, in turns that are not
+// short.
 const settleTime = 2 * time.Second
 
 // turns has variants take turns: each works for a round while the runs of the others are paused. So a drift of the
@@ -110,7 +111,7 @@ func (t *turns) playTurn(ctx context.Context, p *player, measured bool) error {
 	}
 
 	latency := p.meanLatency()
-	if !p.wait(ctx, max(settleTime, latency)) {
+	if !p.wait(ctx, max(min(settleTime, t.cfg.Round/4), latency)) {
 		return t.endTurn(ctx, p, errEnded)
 	}
 

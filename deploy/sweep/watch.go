@@ -89,13 +89,17 @@ func (w *watch) follow(ctx context.Context, run pipeline.LiveRun) error {
 // decide measures the speed of the variant, and decides whether it ends.
 func (w *watch) decide() (ends bool) {
 	v := w.variant
+	measured := time.Since(w.begun)
 	if v.Run != nil {
+		// The metadata has the time until the last answer, in earlier processes too: a server that is gone gives no more.
+		measured = max(measured, time.Duration(v.Run.Results.InferenceTimeSeconds*float64(time.Second)))
+
 		v.MeasuredUntil = v.describedAt
 		speed := trial.MeasureSpeed(v.Variant)
 		w.speed.Store(&speed)
 	}
 
-	d := w.judgeSpeed(v, time.Since(w.begun))
+	d := w.judgeSpeed(v, measured)
 	if d.End {
 		v.Decided, v.Why = d.State, d.Reason
 	}
@@ -104,9 +108,9 @@ func (w *watch) decide() (ends bool) {
 }
 
 // judgeSpeed decides whether a variant ends by its speed, or by the time for which it was measured.
-func (s *sweeper) judgeSpeed(v *variant, elapsed time.Duration) trial.Decision {
+func (s *sweeper) judgeSpeed(v *variant, measured time.Duration) trial.Decision {
 	if v.Run == nil {
-		return s.decideTime(elapsed)
+		return s.decideTime(measured)
 	}
 
 	others := s.record.others(v)
@@ -118,16 +122,13 @@ func (s *sweeper) judgeSpeed(v *variant, elapsed time.Duration) trial.Decision {
 		return d
 	}
 
-	// The metadata has the time until the last answer: a server that is gone gives no more of them.
-	worked := time.Duration(v.Run.Results.InferenceTimeSeconds * float64(time.Second))
-
-	return s.decideTime(max(worked, elapsed))
+	return s.decideTime(measured)
 }
 
 // decideTime ends a variant whose time is over.
-func (s *sweeper) decideTime(worked time.Duration) (d trial.Decision) {
+func (s *sweeper) decideTime(measured time.Duration) (d trial.Decision) {
 	switch {
-	case worked >= s.cfg.Budget:
+	case measured >= s.cfg.Budget:
 		d.Reason = fmt.Sprintf("its budget of %s is spent", s.cfg.Budget)
 	case s.isOver():
 		d.Reason = s.describeOver()

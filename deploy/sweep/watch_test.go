@@ -32,7 +32,7 @@ func TestWholeIsNotBeaten(t *testing.T) {
 		}
 
 		s.cfg.Budget = time.Minute
-		if d := s.judgeSpeed(slow, 0); !d.End || whole && d.State != trial.Measured {
+		if d := s.judgeSpeed(slow, time.Minute); !d.End || whole && d.State != trial.Measured {
 			t.Errorf("whole %t after its budget: %+v", whole, d)
 		}
 	}
