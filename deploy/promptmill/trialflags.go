@@ -9,14 +9,17 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/promptmill/promptmill/collector/atomicfile"
 	"github.com/promptmill/promptmill/collector/quality"
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/collector/trial"
 	"github.com/promptmill/promptmill/deploy/cmdline"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/objectstore"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/score"
@@ -482,6 +485,25 @@ func parseTrialOutput(c *cli.Command, o *trialOptions, otherwise string) error {
 	}
 
 	o.sweep.Output = path
+
+	return checkTrialFiles(path)
+}
+
+// checkTrialFiles refuses a name whose page could not be written, or would be written over a file that is of no trial.
+func checkTrialFiles(name string) error {
+	_, err := trial.ReadVariants(name + trial.JSONSuffix)
+	isTrial := err == nil || sweep.Exists(name)
+	for _, suffix := range []string{trial.JSONSuffix, trial.MarkdownSuffix, trial.HTMLSuffix} {
+		path := name + suffix
+		if _, err := os.Lstat(path + atomicfile.TempSuffix); errors.Is(err, syscall.ENAMETOOLONG) {
+			return exit.Usage("choose a shorter name with -o", "the page %s: %w", files.Short(path), files.WithoutPath(err))
+		}
+
+		if files.Exists(path) && !isTrial {
+			return exit.Usage("move it away, or choose another name with -o", "%s would be overwritten, and no trial has written it",
+				files.Short(path))
+		}
+	}
 
 	return nil
 }

@@ -1,6 +1,9 @@
 package main
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // Wrong uses of trial: nothing to try, placeholders and values that do not fit each other, and measures without effect.
 func TestUsageOfTrial(t *testing.T) {
@@ -9,6 +12,7 @@ func TestUsageOfTrial(t *testing.T) {
 	files := map[string]string{
 		"in.jsonl":     `{"prompt":"hello"}` + "\n",
 		"x.trial.json": "{}\n",
+		"y.trial.html": "mine",
 		"schema.json":  `{"type":"object"}`,
 	}
 
@@ -56,6 +60,15 @@ func TestUsageOfTrial(t *testing.T) {
 		vllm + "{n} --vary n=1,2 --side-by-side": {
 			"--side-by-side starts 2 servers at once, and they would have one port: vllm{n}",
 			"write {port} where the command names its port",
+		},
+		url + "-o x": {
+			"x.trial.json would be overwritten, and no trial has written it", "move it away, or choose another name with -o",
+		},
+		url + "-o y": {
+			"y.trial.html would be overwritten, and no trial has written it", "move it away, or choose another name with -o",
+		},
+		url + "-o " + strings.Repeat("n", 243): {
+			"the page " + strings.Repeat("n", 243) + ".trial.json: file name too long", "choose a shorter name with -o",
 		},
 		url + "--url http://127.0.0.1:9/": {"--url http://127.0.0.1:9 is given twice", "name each model server once"},
 		"trial in.jsonl --url a=http://x --url a=http://y": {
