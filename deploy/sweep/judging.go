@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/collector/quality"
 	"github.com/promptmill/promptmill/deploy/files"
 )
@@ -14,8 +15,7 @@ func (s *sweeper) judge(ctx context.Context, v *variant) error {
 		return nil
 	}
 
-	key := s.judgement()
-	if v.Quality != nil && v.Judged == key {
+	if s.isJudged(v) {
 		return nil
 	}
 
@@ -35,9 +35,22 @@ func (s *sweeper) judge(ctx context.Context, v *variant) error {
 		return fmt.Errorf("judge the answers of %s: %w", v.Name, err)
 	}
 
-	v.Quality, v.Judged = judged, key
+	v.Quality, v.Judged = judged, s.judgement()
+	v.VerdictsSHA256, _, err = output.HashFile(cfg.Verdicts)
 
-	return nil
+	return err
+}
+
+// isJudged reports whether the answers of a variant were judged in the way that is wanted, and the verdicts on disk are
+// of that. They might be those of another variant.
+func (s *sweeper) isJudged(v *variant) bool {
+	if v.Quality == nil || v.Judged != s.judgement() {
+		return false
+	}
+
+	sum, _, err := output.HashFile(s.folder.verdicts(v.Slug))
+
+	return err == nil && sum == v.VerdictsSHA256
 }
 
 // judgement names the way in which answers are judged.
@@ -50,10 +63,11 @@ func (s *sweeper) judgement() string {
 	return fmt.Sprintf("expect=%s match=%s score=%s", s.cfg.Expect, s.cfg.Match, scorer)
 }
 
-// judgeAgain judges the answers of the variants that an earlier process has judged in another way.
+// judgeAgain judges the answers of the variants that an earlier process has judged in another way, or whose verdicts are
+// not those that it has written.
 func (s *sweeper) judgeAgain(ctx context.Context) error {
 	for _, v := range s.record.Variants {
-		if !v.State.HasEnded() || v.Judged == s.judgement() {
+		if !v.State.HasEnded() || s.isJudged(v) {
 			continue
 		}
 		if err := s.judge(ctx, v); err != nil {

@@ -39,6 +39,9 @@ func (f folder) verdicts(slug string) string      { return f.path(slug + ".verdi
 func (f folder) serverDir(slug string) string     { return f.path(filepath.Join("servers", slug)) }
 func (f folder) serverLog(slug string) string     { return filepath.Join(f.serverDir(slug), "server.log") }
 
+// Exists reports whether a trial with this Config.Output has begun.
+func Exists(output string) bool { return files.Exists(folder(output + folderSuffix).record()) }
+
 // recordFormat is the version of the format of a record.
 const recordFormat = 1
 
@@ -76,6 +79,9 @@ type variant struct {
 	Why     string      `json:"why,omitempty"`
 	// Judged names the way in which its answers were judged; empty: they were not.
 	Judged string `json:"judged,omitempty"`
+	// MetaSHA256 is of its metadata as they were when it ended, and VerdictsSHA256 of its verdicts; empty: it has none.
+	MetaSHA256     string `json:"meta_sha256,omitempty"`
+	VerdictsSHA256 string `json:"verdicts_sha256,omitempty"`
 	// Spec is the variant as it was asked for.
 	Spec Spec `json:"spec"`
 
@@ -109,6 +115,9 @@ func readRecord(f folder) (*record, error) {
 	for i, v := range r.Variants {
 		v.number = i + 1
 		if err := v.readRun(f, r.SampleSHA256); err != nil {
+			return nil, err
+		}
+		if err := v.checkMeta(f); err != nil {
 			return nil, err
 		}
 	}
@@ -279,6 +288,7 @@ func newVariant(spec Spec) trial.Variant {
 func (v *variant) begin() {
 	v.State, v.Reason, v.Decided, v.Why = trial.Waiting, "", "", ""
 	v.EndedAt, v.MeasuredUntil, v.again = time.Time{}, time.Time{}, true
+	v.Quality, v.Judged = nil, "" // there will be more answers
 }
 
 // isComplete reports whether the run of a variant is complete, and nothing of it is to run again: an earlier process

@@ -9,6 +9,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/collector/journal"
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/pipeline"
@@ -111,6 +112,36 @@ func (v *variant) checkRun(sampleSHA256 string) error {
 
 	return exit.WithHint(fmt.Errorf("%s, the metadata of the variant %q, is of %s", files.Short(v.Meta), v.Name, problem),
 		"put the file back as it was, or choose another name with -o")
+}
+
+// checkMeta refuses the metadata of an ended variant that are not those that its figures were read from.
+func (v *variant) checkMeta(f folder) error {
+	if !v.State.HasEnded() || v.MetaSHA256 == "" {
+		return nil
+	}
+
+	path := f.output(v.Slug).Meta()
+	problem := "is another file than the trial has read"
+	switch sum, _, err := output.HashFile(path); {
+	case errors.Is(err, fs.ErrNotExist):
+		problem = "is gone"
+	case err != nil:
+		return err
+	case sum == v.MetaSHA256:
+		return nil
+	}
+
+	return exit.WithHint(fmt.Errorf("%s, the metadata of the variant %q, %s", files.Short(path), v.Name, problem),
+		"put the file back as it was, or choose another name with -o")
+}
+
+// noteMeta notes what the metadata of a variant are that has ended.
+func (v *variant) noteMeta() (err error) {
+	v.MetaSHA256 = ""
+	if v.Meta != "" {
+		v.MetaSHA256, _, err = output.HashFile(v.Meta)
+	}
+	return err
 }
 
 // readJournal describes the run so far, if there is a journal.

@@ -239,6 +239,10 @@ func (s *sweeper) end(ctx context.Context, v *variant, state trial.State, reason
 		return err
 	}
 
+	if err := v.noteMeta(); err != nil {
+		return err
+	}
+
 	v.State, v.Reason, v.EndedAt = state, reason, time.Now().UTC()
 	if err := s.record.write(s.folder); err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -508,4 +509,63 @@ func TestServerWithoutAList(t *testing.T) {
 	if row := findRow(t, r, "other"); row.State != trial.Failed {
 		t.Errorf("without a model: %s, %s", row.State, row.Reason)
 	}
+}
+
+// The metadata of a variant that has ended are those that its figures came from, or the trial is refused. Verdicts that
+// are not those that were written, such as the other variant's, are judged again.
+func TestFilesOfEndedVariants(t *testing.T) {
+	t.Parallel()
+
+	s := simSettings{Model: "m", Slots: 8, TPOT: time.Millisecond, Tokens: 5}
+	other := s
+	other.Tokens = 9 // its answers are others
+	cfg := newConfig(t, writeInput(t, 300),
+		Spec{Name: "a", Model: "m", Command: s.command(t)},
+		Spec{Name: "b", Model: "m", Command: other.command(t)},
+	)
+	runTrial(t, cfg)
+
+	f := folder(cfg.Output + folderSuffix)
+	a, b := f.verdicts("01-a"), f.verdicts("02-b")
+	was := readFile(t, a)
+	if bytes.Equal(was, readFile(t, b)) {
+		t.Fatal("the verdicts of a and b are the same, so the test proves nothing")
+	}
+	if err := os.WriteFile(a, readFile(t, b), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	runTrial(t, cfg)
+	if !bytes.Equal(readFile(t, a), was) {
+		t.Error("the verdicts of b are still in the place of those of a")
+	}
+
+	meta := f.output("01-a").Meta()
+	text := readFile(t, meta)
+	for what, change := range map[string]func() error{
+		"is another file": func() error { return os.WriteFile(meta, append(slices.Clone(text), '\n'), 0o600) },
+		"is gone":         func() error { return os.Remove(meta) },
+	} {
+		if err := change(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Run(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), `of the variant "a", `+what) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+
+	if err := os.WriteFile(meta, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	runTrial(t, cfg)
+}
+
+func readFile(t testing.TB, path string) []byte {
+	t.Helper()
+
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return text
 }
