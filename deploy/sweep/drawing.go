@@ -52,21 +52,29 @@ func (s *sweeper) begin(ctx context.Context) error {
 	return s.record.write(s.folder)
 }
 
+// describeExpect says which expected answers a trial has.
+func describeExpect(column string) string {
+	if column == "" {
+		return "without --expect"
+	}
+	return "with --expect " + column
+}
+
 // resume compares the trial on disk with the configuration, and refuses to go on with another one.
 func (s *sweeper) resume(ctx context.Context) error {
 	r := s.record
 	var what string
 	switch {
 	case r.Size != s.cfg.Sample:
-		what = fmt.Sprintf("a sample of %d requests, and the command wants %d", r.Size, s.cfg.Sample)
+		what = fmt.Sprintf("with a sample of %d requests, and the command wants %d", r.Size, s.cfg.Sample)
 	case r.Expect != s.cfg.Expect:
-		what = fmt.Sprintf("--expect %q, and the command has %q", r.Expect, s.cfg.Expect)
+		what = describeExpect(r.Expect) + ", and the command is " + describeExpect(s.cfg.Expect)
 	case !sameJSON(r.Settings, s.cfg.Settings):
-		what = "other settings of its requests"
+		what = "with other settings of its requests"
 	}
 	if what != "" {
-		return exit.WithHint(fmt.Errorf("the trial %s was begun with %s", files.Short(string(s.folder)), what),
-			"give the same settings, or choose another trial with -o")
+		return exit.WithHint(fmt.Errorf("the trial %s was begun %s", files.Short(string(s.folder)), what),
+			"give the same settings, or choose another trial with -o, which measures all variants again")
 	}
 
 	same, err := s.hasSameInput(ctx)

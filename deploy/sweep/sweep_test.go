@@ -261,6 +261,9 @@ func TestOtherTrial(t *testing.T) {
 		change(&other)
 		if _, err := Run(t.Context(), other); err == nil || exit.Hint(err) == "" {
 			t.Errorf("another %s: %v (%s)", name, err, exit.Hint(err))
+		} else if want := "was begun without --expect, and the command is with --expect label"; name == "expect" &&
+			!strings.Contains(err.Error(), want) {
+			t.Errorf("another %s: %v, want %q", name, err, want)
 		}
 	}
 
