@@ -68,6 +68,29 @@ func pinPort(command string) string {
 	return llamaPort + "=" + usualPorts["llama-server"] + " " + command
 }
 
+// asOneCommand returns a script as the one command that a supervise.Process takes: a simple command without exec, which
+// the supervisor puts before it, and any other script as that of a shell of its own. What the shell refuses, and what it
+// would start in the background, stays as it is.
+func asOneCommand(script string) string {
+	file, err := syntax.NewParser().Parse(strings.NewReader(script), "")
+	if err != nil || len(file.Stmts) == 0 {
+		return script
+	}
+
+	stmt := file.Stmts[0]
+	call, isCall := stmt.Cmd.(*syntax.CallExpr)
+	switch {
+	case len(file.Stmts) == 1 && stmt.Background:
+		return script
+	case len(file.Stmts) > 1 || !isCall || stmt.Negated || len(call.Args) == 0:
+		return "/bin/sh -c " + quoteWord(script)
+	case call.Args[0].Lit() == "exec" && len(call.Args) > 1:
+		return script[:call.Args[0].Pos().Offset()] + script[call.Args[1].Pos().Offset():]
+	}
+
+	return script
+}
+
 // findServer is the command of a script that is the server: the first of a known program, or
 // else the last that names a port.
 func findServer(list []simpleCommand) (server simpleCommand) {

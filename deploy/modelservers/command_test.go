@@ -71,6 +71,7 @@ func TestPinPort(t *testing.T) {
 		"llama-server -m x.gguf":                   "LLAMA_ARG_PORT=8080 llama-server -m x.gguf",
 		"CUDA_VISIBLE_DEVICES=1 llama-server -m x": "LLAMA_ARG_PORT=8080 CUDA_VISIBLE_DEVICES=1 llama-server -m x",
 		"sh -c 'cd /x && exec llama-server -m x'":  "LLAMA_ARG_PORT=8080 sh -c 'cd /x && exec llama-server -m x'",
+		"/bin/sh -c 'cd /x && llama-server -m x'":  "LLAMA_ARG_PORT=8080 /bin/sh -c 'cd /x && llama-server -m x'",
 		"llama-server --port 8081":                 "llama-server --port 8081",
 		"LLAMA_ARG_PORT=8090 llama-server":         "LLAMA_ARG_PORT=8090 llama-server",
 		"docker run -p 9:9 llama-server":           "docker run -p 9:9 llama-server",
@@ -121,6 +122,32 @@ func TestNamesServer(t *testing.T) {
 	} {
 		if got := NamesServer(command); got != want {
 			t.Errorf("%s: %t, want %t", command, got, want)
+		}
+	}
+}
+
+// The supervisor takes one command, which it puts exec env before. A person types any script of the shell.
+func TestAsOneCommand(t *testing.T) {
+	t.Parallel()
+
+	for script, want := range map[string]string{
+		"vllm serve m":                         "vllm serve m",
+		"A=1 vllm serve m > log 2>&1":          "A=1 vllm serve m > log 2>&1",
+		"exec llama-server -m x":               "llama-server -m x",
+		" A=1 exec  vllm serve m":              " A=1 vllm serve m",
+		"cd /x && vllm serve 'm n'":            `/bin/sh -c 'cd /x && vllm serve '\''m n'\'''`,
+		". venv/bin/activate; exec vllm serve": "/bin/sh -c '. venv/bin/activate; exec vllm serve'",
+		"export A=1\nvllm serve m":             "/bin/sh -c 'export A=1\nvllm serve m'",
+		"vllm serve m | tee log":               "/bin/sh -c 'vllm serve m | tee log'",
+		"(cd /x && vllm serve m)":              "/bin/sh -c '(cd /x && vllm serve m)'",
+		"vllm serve m &":                       "vllm serve m &",
+		"vllm serve 'm":                        "vllm serve 'm",
+		"exec":                                 "exec",
+		"":                                     "",
+		"sh -c 'cd /x && exec vllm serve' 2>l": "sh -c 'cd /x && exec vllm serve' 2>l",
+	} {
+		if got := asOneCommand(script); got != want {
+			t.Errorf("%s: %s, want %s", script, got, want)
 		}
 	}
 }

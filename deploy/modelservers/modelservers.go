@@ -252,7 +252,7 @@ func (s *Set) startCommand(ctx, running context.Context) error {
 	}
 
 	process, err := supervise.New(supervise.Config{
-		Command: pinPort(s.cfg.Command),
+		Command: pinPort(asOneCommand(s.cfg.Command)),
 		LogFile: filepath.Join(s.cfg.StateDir, "server.log"),
 		Log:     s.cfg.Log,
 		Ready: func(ctx context.Context) error {

@@ -63,7 +63,7 @@ func testExecKilled(t *testing.T) {
 	args := []string{
 		"run", in, "--url", "http://" + address, "-o", "out.jsonl.zst", "--flush", "100ms", "--progress",
 		"none", "--verbose",
-		"--exec", "promptmill sim --listen " + address +
+		"--exec", "cd . && promptmill sim --listen " + address + // a script, of which a shell may stay beside the server
 			" --model sim --sim-load 1s --sim-slots 16 --sim-ttft 60ms --sim-tpot 1ms",
 	}
 
