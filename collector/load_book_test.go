@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/promptmill/promptmill/collector/internal/fixture"
+	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -139,5 +140,37 @@ func TestLoadOfAWrongClock(t *testing.T) {
 	}
 	if n := len(r.book.seconds); n != 2 {
 		t.Errorf("%d seconds are kept", n)
+	}
+}
+
+// A frame has the load of each second, also of those before its first result: workers announce some at a time.
+func TestLoadBeforeTheResultsOfAFrame(t *testing.T) {
+	t.Parallel()
+
+	r := newWorkerRegistry("r", nil)
+	r.sampleLoad(fixture.Created, []proto.WorkerInfo{sampled("a", 0, 0, 1, 2, 3, 4)})
+
+	f := &pendingFrame{}
+	f.Position.Sequence = 1
+	f.Series.Add(fixture.Created.Add(2*time.Second), metadata.Point{Requests: 9})
+
+	s := &session{
+		workers: r,
+		gap:     &collectionGap{},
+		copying: true,
+		frame:   f,
+		frames:  make(chan *pendingFrame, 1),
+	}
+	s.closeFrame()
+
+	got := (<-s.frames).Series
+	want := metadata.Series{}
+	for i, n := range []int64{1, 2, 3, 4} {
+		want.Add(fixture.Created.Add(time.Duration(i)*time.Second), metadata.Point{InFlight: &n, Limit: new(int64(64))})
+	}
+	want.Add(fixture.Created.Add(2*time.Second), metadata.Point{Requests: 9})
+
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the series of the frame (-want +got):\n%s", diff)
 	}
 }

@@ -360,8 +360,8 @@ func (s *session) closeFrame() {
 
 	s.addTimes(&f.Frame)
 
-	observed := s.workers.takeSeries()
-	f.Series.Merge(&observed)
+	// Workers announce some seconds at a time, which may be older than the results of the frame.
+	f.Series = metadata.Join(f.Series, s.workers.takeSeries())
 
 	s.frames <- f
 	s.frame = &pendingFrame{}

@@ -162,6 +162,17 @@ func (s *Series) Merge(other *Series) {
 	}
 }
 
+// Join returns two series as one, which begins with the earlier of them. Merge counts what is older than a series at its
+// beginning.
+func Join(a, b Series) Series {
+	if a.Len() == 0 || b.Len() > 0 && b.Start.Before(a.Start) {
+		a, b = b, a
+	}
+	a.Merge(&b)
+
+	return a
+}
+
 // doubleInterval doubles the intervals.
 func (s *Series) doubleInterval() {
 	n := (s.Len() + 1) / 2

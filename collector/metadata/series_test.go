@@ -103,3 +103,33 @@ func TestSeriesIsPlacedInTime(t *testing.T) {
 		t.Errorf("memory (-want +got):\n%s", diff)
 	}
 }
+
+// Two series in one begin with the earlier one, in whichever order.
+func TestJoin(t *testing.T) {
+	t.Parallel()
+
+	var load, results Series
+	load.Add(born, Point{InFlight: new(int64(3))})
+	load.Add(born.Add(2*time.Second), Point{InFlight: new(int64(5))})
+	results.Add(born.Add(time.Second), Point{Requests: 7})
+
+	want := Series{
+		Start:            load.Start,
+		IntervalSeconds:  1,
+		Requests:         []int64{0, 7, 0},
+		Failed:           []int64{0, 0, 0},
+		PromptTokens:     []int64{0, 0, 0},
+		CompletionTokens: []int64{0, 0, 0},
+		InFlight:         []*int64{new(int64(3)), nil, new(int64(5))},
+		MemoryUsedBytes:  []*int64{nil, nil, nil},
+	}
+	for _, got := range []Series{Join(*load.Clone(), results), Join(*results.Clone(), *load.Clone())} {
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("joined (-want +got):\n%s", diff)
+		}
+	}
+
+	if got := Join(Series{}, load); !cmp.Equal(load, got) {
+		t.Errorf("with an empty one: %+v", got)
+	}
+}
