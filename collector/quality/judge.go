@@ -404,7 +404,12 @@ func (j *judge) readAnswer(l proto.Line, body []byte) (a Answer, err error) {
 
 // sumUp returns the quality of the run.
 func (j *judge) sumUp() *Quality {
-	q := &Quality{Wrong: j.wrong, Empty: j.empty, Data: j.data, Characters: float64(j.characters) / float64(max(1, j.texts))}
+	q := &Quality{
+		Wrong:      j.wrong,
+		Empty:      j.empty,
+		Data:       j.data,
+		Characters: float64(j.characters) / float64(max(1, j.texts)),
+	}
 
 	var right, judged, matched int
 	var scores sums

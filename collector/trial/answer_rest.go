@@ -128,7 +128,8 @@ func (r *Result) describeMissing(state State, words string) string {
 func (r *Result) describeWrong() string {
 	for i := range r.Variants {
 		row := &r.Variants[i]
-		if q := row.Quality; q != nil && q.Expected != nil && q.Expected.Of > 0 && q.Expected.Count == 0 && q.Wrong != nil {
+		q := row.Quality
+		if q != nil && q.Expected != nil && q.Expected.Of > 0 && q.Expected.Count == 0 && q.Wrong != nil {
 			return "No answer of " + row.shortName() + " is right: " + quoteWrong(*q.Wrong) + "."
 		}
 	}

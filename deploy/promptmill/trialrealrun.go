@@ -51,7 +51,9 @@ func sharedWords(c *cli.Command) (words []string) {
 		skip[name] = true
 	}
 
-	hasPrice := slices.ContainsFunc(priceFlags, func(name string) bool { return !skip[name] && cmdline.IsTyped(c, name) })
+	hasPrice := slices.ContainsFunc(priceFlags, func(name string) bool {
+		return !skip[name] && cmdline.IsTyped(c, name)
+	})
 	skip["currency"] = !hasPrice // which a run refuses alone
 
 	for _, f := range c.Flags {

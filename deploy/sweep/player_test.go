@@ -88,14 +88,16 @@ func TestSilentServer(t *testing.T) {
 		}}
 		for i, n := range c.answered {
 			from := time.Date(2026, 1, 2, 12, i*c.minutes, 0, 0, time.UTC)
-			p.Rounds = append(p.Rounds, trial.Round{Number: i + 1, From: from, To: from.Add(time.Duration(c.minutes) * time.Minute)})
+			to := from.Add(time.Duration(c.minutes) * time.Minute)
+			p.Rounds = append(p.Rounds, trial.Round{Number: i + 1, From: from, To: to})
 			if n > 0 {
 				p.Run = newRun(1, int64(n))
 			}
 			p.countSilence()
 		}
 
-		if got := turns.judgePlayer(p); got.End != c.want.End || got.State == trial.Failed != (c.want.State == trial.Failed) ||
+		got := turns.judgePlayer(p)
+		if got.End != c.want.End || got.State == trial.Failed != (c.want.State == trial.Failed) ||
 			got.Reason != c.want.Reason {
 			t.Errorf("%s: %+v, want %+v", name, got, c.want)
 		}

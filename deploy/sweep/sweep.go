@@ -318,5 +318,6 @@ func describeFailure(err error) string {
 	if hint := exit.Hint(err); hint != "" {
 		text += "; " + hint
 	}
+
 	return text
 }

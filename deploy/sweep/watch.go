@@ -91,7 +91,7 @@ func (w *watch) decide() (ends bool) {
 	v := w.variant
 	measured := time.Since(w.begun)
 	if v.Run != nil {
-		// The metadata has the time until the last answer, in earlier processes too: a server that is gone gives no more.
+		// The metadata has the time until the last answer, of earlier processes too: a server that is gone gives none.
 		measured = max(measured, time.Duration(v.Run.Results.InferenceTimeSeconds*float64(time.Second)))
 
 		v.MeasuredUntil = v.describedAt
