@@ -102,7 +102,7 @@ func (r *Result) beginAnswer() string {
 func (r *Result) rivals(best *Row) (list []*Row) {
 	for i := range r.Variants {
 		row := &r.Variants[i]
-		if row == best || row.Beside || row.Speed == nil || r.effectiveGoal() == Best && row.QualityDifference == nil ||
+		if row == best || row.Beside || row.Speed == nil || row.State == Failed || r.effectiveGoal() == Best && row.QualityDifference == nil ||
 			r.effectiveGoal() == Cost && row.CostDifference == nil {
 			continue
 		}
@@ -260,6 +260,9 @@ func (r *Result) describeProblem(best, next *Row) string {
 func explainProblem(row *Row) string {
 	switch row.Speed.Problem {
 	case estimate.TooFew:
+		if row.Requests >= row.Speed.Needed { // of all of its time, not of that which counts
+			return "too few requests of " + row.shortName() + " ended while it was measured"
+		}
 		if row.Requests == 1 {
 			return "one request of " + row.shortName() + " is too few"
 		}
@@ -273,7 +276,7 @@ func explainProblem(row *Row) string {
 
 // describeNeeded says how many requests would do.
 func describeNeeded(row *Row) string {
-	if row.Speed.Needed <= 0 {
+	if row.Speed.Needed <= row.Requests {
 		return ""
 	}
 	return fmt.Sprintf(" (%s would do)", figures.Count(int64(row.Speed.Needed)))

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/promptmill/promptmill/collector/estimate"
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/collector/quality"
 	"github.com/promptmill/promptmill/collector/report"
@@ -243,5 +244,46 @@ func TestFiguresThatAreNoNumbers(t *testing.T) {
 	}
 	if r.Chosen != "" || r.Variants[0].JoulesPer1000Answers != nil {
 		t.Errorf("result %+v", r)
+	}
+}
+
+// A variant that answered for a while before its server died is a row with its speed, but neither chosen nor compared.
+func TestFailedIsNotChosen(t *testing.T) {
+	t.Parallel()
+
+	died := newVariant("fast", with(gemma, func(s *spec) { s.rate *= 3 }))
+	died.State, died.Reason = Failed, "its server answered nothing in 3 turns in a row"
+	r := Evaluate(newTrial(died, newVariant("slow", gemma)), Options{})
+	if r.Chosen != "slow" || !strings.HasPrefix(r.Answer, "slow: ") || strings.Contains(r.Answer, "fast") {
+		t.Errorf("chosen %q: %s", r.Chosen, r.Answer)
+	}
+	if want := "fast failed: its server answered nothing in 3 turns in a row."; !slices.Contains(r.Findings, want) {
+		t.Errorf("findings %q, want %q", r.Findings, want)
+	}
+
+	if r := Evaluate(newTrial(died), Options{}); r.Chosen != "" || r.Answer != "No variant was measured." {
+		t.Errorf("alone, chosen %q: %s", r.Chosen, r.Answer)
+	}
+}
+
+// A number of requests that would do is said only where there were fewer.
+func TestFewRequestsInWords(t *testing.T) {
+	t.Parallel()
+
+	for requests, want := range map[int]string{
+		60:  "60 requests of a are too few (100 would do)",
+		200: "too few requests of a ended while it was measured",
+	} {
+		row := &Row{
+			Variant:  Variant{Name: "a"},
+			Requests: requests,
+			Speed: &Speed{
+				Problem: estimate.TooFew,
+				Needed:  100,
+			},
+		}
+		if got := explainProblem(row) + describeNeeded(row); got != want {
+			t.Errorf("%d requests: %s, want %s", requests, got, want)
+		}
 	}
 }

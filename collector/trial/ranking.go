@@ -70,10 +70,11 @@ func speedOf(row *Row) float64 {
 	return row.Speed.rate()
 }
 
-// best returns the first of the variants of this trial that has a speed; nil: none has.
+// best returns the first of the variants of this trial that has a speed, and has not failed: one whose server died does
+// not do the job. nil: there is none.
 func (r *Result) best() *Row {
 	for i := range r.Variants {
-		if row := &r.Variants[i]; !row.Beside && row.Speed != nil {
+		if row := &r.Variants[i]; !row.Beside && row.Speed != nil && row.State != Failed {
 			return row
 		}
 	}
