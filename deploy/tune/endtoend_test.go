@@ -94,7 +94,7 @@ func TestTuning(t *testing.T) {
 		Output:    filepath.Join(dir, "tickets"),
 		Strategy:  s,
 		Precision: 0.2,
-		Budget:    8 * time.Second,
+		Budget:    40 * time.Second,
 		State:     filepath.Join(dir, "state"),
 		Hooks:     sweep.Hooks{Begin: func(v trial.Variant, _, _ int) { begun = append(begun, v.Name) }},
 	})
