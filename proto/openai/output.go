@@ -23,8 +23,8 @@ type Output struct {
 	Usage Usage
 }
 
-// Answer returns the text of the output or, without one, its tool calls; nil if it has neither. A model may end at once:
-// then the text is empty.
+// Answer returns the text of the output or, without one, its tool calls; nil if it has neither. A model may end at
+// once: then the text is empty.
 func (o Output) Answer() []byte {
 	if len(o.Text) == 0 && o.Calls != nil {
 		return o.Calls
