@@ -102,7 +102,8 @@ func TestCancelGoesOn(t *testing.T) {
 	if c := meta.Manifest.Counts; c.Skipped != 1197 || c.Failed != 1198 || c.Duplicates != 0 {
 		t.Errorf("counts %+v", c)
 	}
-	if r := meta.Results; r.CountSent() != 3 || r.CountFailed() != 1 || r.NotSentCount != 1197 || r.FailureCount != 1198 {
+	r := meta.Results
+	if r.CountSent() != 3 || r.CountFailed() != 1 || r.NotSentCount != 1197 || r.FailureCount != 1198 {
 		t.Errorf("%d sent, %d of them failed, %d not sent, failure_count %d; want 3, 1, 1197, 1198", r.CountSent(),
 			r.CountFailed(), r.NotSentCount, r.FailureCount)
 	}

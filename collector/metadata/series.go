@@ -162,8 +162,8 @@ func (s *Series) Merge(other *Series) {
 	}
 }
 
-// Join returns two series as one, which begins with the earlier of them. Merge counts what is older than a series at its
-// beginning.
+// Join returns two series as one, which begins with the earlier of them. Merge counts what is older than a series at
+// its beginning.
 func Join(a, b Series) Series {
 	if a.Len() == 0 || b.Len() > 0 && b.Start.Before(a.Start) {
 		a, b = b, a

@@ -102,7 +102,8 @@ func (r *Result) beginAnswer() string {
 func (r *Result) rivals(best *Row) (list []*Row) {
 	for i := range r.Variants {
 		row := &r.Variants[i]
-		if row == best || row.Beside || row.Speed == nil || row.State == Failed || r.effectiveGoal() == Best && row.QualityDifference == nil ||
+		if row == best || row.Beside || row.Speed == nil || row.State == Failed ||
+			r.effectiveGoal() == Best && row.QualityDifference == nil ||
 			r.effectiveGoal() == Cost && row.CostDifference == nil {
 			continue
 		}

@@ -69,8 +69,8 @@ func pinPort(command string) string {
 }
 
 // asOneCommand returns a script as the one command that a supervise.Process takes: a simple command without exec, which
-// the supervisor puts before it, and any other script as that of a shell of its own. What the shell refuses, and what it
-// would start in the background, stays as it is.
+// the supervisor puts before it, and any other script as that of a shell of its own. What the shell refuses, and what
+// it would start in the background, stays as it is.
 func asOneCommand(script string) string {
 	file, err := syntax.NewParser().Parse(strings.NewReader(script), "")
 	if err != nil || len(file.Stmts) == 0 {

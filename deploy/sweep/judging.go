@@ -63,8 +63,8 @@ func (s *sweeper) judgement() string {
 	return fmt.Sprintf("expect=%s match=%s score=%s", s.cfg.Expect, s.cfg.Match, scorer)
 }
 
-// judgeAgain judges the answers of the variants that an earlier process has judged in another way, or whose verdicts are
-// not those that it has written.
+// judgeAgain judges the answers of the variants that an earlier process has judged in another way, or whose verdicts
+// are not those that it has written.
 func (s *sweeper) judgeAgain(ctx context.Context) error {
 	for _, v := range s.record.Variants {
 		if !v.State.HasEnded() || s.isJudged(v) {
