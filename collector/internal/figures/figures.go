@@ -129,7 +129,7 @@ func Range(low, high float64) string {
 	switch {
 	case low < minute && high < 2*minute: // across a minute, in seconds
 		to = Short(high)
-	case low >= hour/2 && low < 90*minute && high >= 90*minute && high < 3*day: // across the limit of Duration, in hours
+	case low >= hour/2 && low < 90*minute && high >= 90*minute && high < 3*day: // across Duration's limit, in hours
 		from = Fixed(low/hour, 1) + " h"
 	case low >= day && low < 3*day && high >= 3*day:
 		from = Fixed(low/day, 1) + " days"
