@@ -198,7 +198,8 @@ func pointsOf(r Round, s *metadata.Series, points []estimate.Point, full []bool)
 const lowest = 0.5
 
 // findFull reports for each point whether the server was full: there was neither a pause nor an interruption, the
-// requests in flight were not far fewer than usual, there were more to send, and enough was not known yet.
+// workers had found how many requests it takes at once, the requests in flight were not far fewer than usual, there
+// were more to send, and enough was not known yet.
 func findFull(run *metadata.Run, in estimate.Run, until time.Time) []bool {
 	s := run.Series
 	full := make([]bool, s.Len())
@@ -210,6 +211,8 @@ func findFull(run *metadata.Run, in estimate.Run, until time.Time) []bool {
 		}
 		full[i] = !gaps[i] && load >= level
 	}
+
+	clearSearch(s, full)
 
 	width := time.Duration(s.IntervalSeconds) * time.Second
 	if !until.IsZero() {
@@ -230,6 +233,25 @@ func findFull(run *metadata.Run, in estimate.Run, until time.Time) []bool {
 	clearTail(run, in, full)
 
 	return full
+}
+
+// clearSearch clears the points in which the workers sent far fewer requests at once than they do by now: they were
+// still finding how many the server takes, and a longer run has more of what came after.
+func clearSearch(s *metadata.Series, full []bool) {
+	const found = 0.75 // of the latest limit; a search doubles it
+
+	known := slices.DeleteFunc(slices.Clone(s.Limit), func(n *int64) bool { return n == nil })
+	if len(known) == 0 {
+		return
+	}
+
+	limit, latest := *known[0], *known[len(known)-1]
+	for i := range full {
+		if s.Limit[i] != nil {
+			limit = *s.Limit[i]
+		}
+		full[i] = full[i] && float64(limit) >= found*float64(latest)
+	}
 }
 
 // clearTail clears the points in which fewer requests were left than fit at once.

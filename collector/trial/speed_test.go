@@ -111,6 +111,23 @@ func TestTheEndOfARunDoesNotCount(t *testing.T) {
 	}
 }
 
+// While the workers find how many requests the server takes at once, its speed is not that of a longer run.
+func TestTheSearchForTheLimitDoesNotCount(t *testing.T) {
+	t.Parallel()
+
+	run := newRun(flow{30, 10, 0, 16}, flow{30, 14, 0, 32}, flow{30, 20, 0, 64})
+	run.Series.Limit = make([]*int64, run.Series.Len())
+	for i := range run.Series.Limit {
+		if i%3 == 0 { // not each second has a reading
+			run.Series.Limit[i] = new(int64(16) << (i / 30))
+		}
+	}
+
+	if s := MeasureSpeed(Variant{Run: run}); s.Problem != "" || math.Abs(s.Rate-20.5) > 0.3 {
+		t.Errorf("%+v, want 20.5", s)
+	}
+}
+
 // A second is left out if a part of it is outside, unless a round has no other.
 func TestAPointThatIsPartlyOutside(t *testing.T) {
 	t.Parallel()
