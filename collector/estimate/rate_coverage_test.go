@@ -9,22 +9,6 @@ import (
 	"testing"
 )
 
-// cutOff returns a run as it is after some requests.
-func cutOff(run Run, requests float64) Run {
-	run.CutOff = true
-	var sum float64
-	for i, p := range run.Points {
-		if sum += p.Done; sum >= requests {
-			run.Points = run.Points[:i+1]
-			break
-		}
-	}
-
-	run.Requests, run.Seconds = int(sum), 0
-
-	return run
-}
-
 // The interval of the steady rate is worth its name: of 1,000 runs of each kind of server, nine in ten hold the rate of
 // a run without end, and at 99.9 % practically all do.
 func TestTheSteadyRateIsInItsInterval(t *testing.T) {

@@ -65,3 +65,19 @@ func TestARateThatGrows(t *testing.T) {
 		t.Errorf("growing: %+v, want more than 1", r)
 	}
 }
+
+// cutOff returns a run as it is after some requests.
+func cutOff(run Run, requests float64) Run {
+	run.CutOff = true
+	var sum float64
+	for i, p := range run.Points {
+		if sum += p.Done; sum >= requests {
+			run.Points = run.Points[:i+1]
+			break
+		}
+	}
+
+	run.Requests, run.Seconds = int(sum), 0
+
+	return run
+}
