@@ -78,8 +78,10 @@ func TestServerLatencyOfAWorker(t *testing.T) {
 		requests[i].Body = []byte(`{"model":"m","max_tokens":5,"messages":[{"role":"user","content":"r question 1"}]}`)
 	}
 
-	b.publishShard("0-0", requests...)
+	// Requests that end before its first reading are none of the worker's.
 	w, _ = b.startWorker()
+	prototest.Poll(t, patience, "the first reading", func() bool { return w.server.load.measured.snapshot() != nil })
+	b.publishShard("0-0", requests...)
 
 	count := func(h *proto.Histogram) (total int64) {
 		for _, c := range h.Counts {
