@@ -143,7 +143,7 @@ func (f *failureStreak) recordAnswer(now time.Time) {
 func (f *failureStreak) reset() { f.failures, f.refusing, f.warned = 0, false, false }
 
 // check finds out whether the server fails all attempts, and logs that once. A server that is down
-// has a reason of its own, and its first answer after that begins anew.
+// has a reason of its own, and its first answer after that begins a new streak.
 func (f *failureStreak) check(now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -133,7 +133,7 @@ func (r *Result) isReal(row *Row) bool {
 	return row.SpeedDifference != nil && row.SpeedDifference.Real
 }
 
-// listEqual returns the rivals that cannot be told from the best by the goal.
+// listEqual returns the rivals that the goal does not distinguish from the best.
 func (r *Result) listEqual(rivals []*Row) (list []*Row) {
 	for _, row := range rivals {
 		if r.problem(row) == estimate.NoProblem && !r.isReal(row) {
