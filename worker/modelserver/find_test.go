@@ -19,8 +19,7 @@ func TestFind(t *testing.T) {
 		return server.URL
 	}
 
-	gone := httptest.NewServer(nil)
-	gone.Close()
+	const gone = "http://127.0.0.1:1" // the port of a closed server may be that of the next one
 	vllm := begin(newVLLM(t))
 	webApp := begin(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("<html></html>")) }))
 	loading := begin(&fake{header: "llama.cpp", replies: map[string]reply{"/v1/models": {503, llamaLoading}}})
@@ -30,7 +29,7 @@ func TestFind(t *testing.T) {
 	ollama := begin(newOllama(t))
 
 	servers, tried := probeURLs(t.Context(), "",
-		[]string{webApp, vllm, gone.URL, loading, noPage, locked, broken, ollama})
+		[]string{webApp, vllm, gone, loading, noPage, locked, broken, ollama})
 	var found []string
 	for _, s := range servers {
 		t.Cleanup(s.Close)
@@ -44,7 +43,7 @@ func TestFind(t *testing.T) {
 	want := []string{
 		"list models of " + webApp +
 			": it answers text/html, not JSON: is it a model server?",
-		gone.URL,
+		gone,
 		"list models of " + noPage + ": status 404 Not Found",
 		"list models of " + locked + ": status 401 Unauthorized: it wants a key",
 		broken,
