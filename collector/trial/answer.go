@@ -340,9 +340,9 @@ func (r *Result) describeBetter(best, next *Row) string {
 	q, _ := best.qualityOf(r.Measure)
 	d := negate(*next.QualityDifference)
 
+	low, _, _ := strings.Cut(r.amountOfQuality(d.Low), " point") // the unit stands after the second number
 	text := fmt.Sprintf("%s has the best answers: %s, %s more than %s (%s to %s)", best.shortName(), r.describeQuality(q),
-		r.amountOfQuality(d.Mean), next.shortName(), strings.TrimRight(r.amountOfQuality(d.Low), " points"),
-		r.amountOfQuality(d.High))
+		r.amountOfQuality(d.Mean), next.shortName(), low, r.amountOfQuality(d.High))
 	if s := next.SpeedDifference; s != nil && s.Real {
 		text += ", with " + moreThroughput(invert(*s), "it")
 	}

@@ -346,14 +346,8 @@ func (c Config) withDefaults() (Config, error) {
 		c.Table.Path = c.Output + export.Ending(c.Table.Path)
 	}
 
-	c.Inputs = slices.Clone(c.Inputs)
-	for i, input := range c.Inputs {
-		if input == "-" || objectstore.IsURL(input) {
-			continue
-		}
-		if c.Inputs[i], err = filepath.Abs(input); err != nil {
-			return c, err
-		}
+	if c.Inputs, err = AbsoluteInputs(c.Inputs); err != nil {
+		return c, err
 	}
 
 	if c.State == "" {
@@ -379,6 +373,24 @@ func (c Config) withDefaults() (Config, error) {
 	c.Settings.Simulated = c.Servers.Sim != nil
 
 	return c, nil
+}
+
+// AbsoluteInputs returns the inputs with absolute paths. URLs, and the - of standard input, stay as they are.
+func AbsoluteInputs(inputs []string) ([]string, error) {
+	list := slices.Clone(inputs)
+	for i, input := range list {
+		if input == "-" || objectstore.IsURL(input) {
+			continue
+		}
+
+		path, err := filepath.Abs(input)
+		if err != nil {
+			return nil, err
+		}
+		list[i] = path
+	}
+
+	return list, nil
 }
 
 // withShardDefaults returns the settings with the default size of shards.

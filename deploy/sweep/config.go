@@ -17,7 +17,6 @@ import (
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/collector/trial"
 	"github.com/promptmill/promptmill/deploy/modelservers"
-	"github.com/promptmill/promptmill/deploy/objectstore"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/deploy/statedir"
@@ -209,14 +208,8 @@ func (c Config) withDefaults() (Config, error) {
 		return c, err
 	}
 
-	c.Inputs = slices.Clone(c.Inputs)
-	for i, input := range c.Inputs {
-		if input == "-" || objectstore.IsURL(input) {
-			continue
-		}
-		if c.Inputs[i], err = filepath.Abs(input); err != nil {
-			return c, err
-		}
+	if c.Inputs, err = pipeline.AbsoluteInputs(c.Inputs); err != nil {
+		return c, err
 	}
 
 	if c.State == "" {

@@ -45,8 +45,8 @@ func Exists(output string) bool { return files.Exists(folder(output + folderSuff
 // recordFormat is the version of the format of a record.
 const recordFormat = 1
 
-// record is what a trial has on disk of itself: what it is, and how far. It is written before and after each step, so
-// that a process that comes later goes on from there.
+// record is the state of a trial on disk: its input, its settings and its variants. It is written before and after each
+// step, so that a later process goes on from there.
 type record struct {
 	Format    int       `json:"format"`
 	CreatedAt time.Time `json:"created_at"`

@@ -240,7 +240,7 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// What is taken up again is compared with what it is taken for.
+// A trial that goes on refuses another input, other settings, and another command of a variant.
 func TestOtherTrial(t *testing.T) {
 	t.Parallel()
 

@@ -311,7 +311,7 @@ func combine(axes []Axis) [][]trial.Setting {
 	return all
 }
 
-// checkNames refuses variants that no one can tell apart.
+// checkNames refuses variants that have one name.
 func checkNames(list []candidate) error {
 	var names []string
 	for _, c := range list {

@@ -60,8 +60,8 @@ func TestSpreadAnyNumber(t *testing.T) {
 	}
 }
 
-// Every beginning of at least 64 requests has the mean length of all of them, within a few percent. A random order has
-// not: the test tells them apart.
+// Every beginning of at least 64 requests has the mean length of all of them, within a few percent. A random order
+// does not: the test would fail with it.
 func TestSpreadBalance(t *testing.T) {
 	t.Parallel()
 
