@@ -20,6 +20,8 @@ import (
 	"io"
 
 	"github.com/urfave/cli/v3"
+
+	"github.com/promptmill/promptmill/deploy/exit"
 )
 
 // Prefix begins the environment variable of each flag: --max-concurrency is also
@@ -34,6 +36,7 @@ const GeneralGroup = "General"
 const (
 	apartKey = "apart" // its [groupApart]
 	nameKey  = "name"  // its name with those of the commands above it
+	actsKey  = "acts"  // set for a command with commands that does something itself
 )
 
 // groupApart is a group of flags that is not in the help of its command.
@@ -95,9 +98,17 @@ func prepareCommand(c *cli.Command, above string, rules Rules) {
 
 	c.Metadata[nameKey] = above + " " + c.Name
 	c.OnUsageError = refuseUsage
-	if len(c.Commands) > 0 {
+	if len(c.Commands) > 0 && c.Action == nil {
 		prepareGroup(c, rules)
 		return
+	}
+
+	if len(c.Commands) > 0 {
+		c.HideHelpCommand = true
+		c.Metadata[actsKey] = true
+		for _, sub := range c.Commands {
+			prepareCommand(sub, NameOf(c), rules)
+		}
 	}
 
 	for i, f := range c.Flags {
@@ -111,6 +122,10 @@ func prepareCommand(c *cli.Command, above string, rules Rules) {
 		if group, ok := c.Metadata[apartKey].(groupApart); ok && c.Bool(group.flag) {
 			printGroupHelp(c.Root().Writer, c, group)
 			return nil
+		}
+
+		if err := refuseFlagsOfGroup(c); err != nil {
+			return err
 		}
 
 		if err := checkArguments(c); err != nil {
@@ -143,6 +158,26 @@ func prepareGroup(c *cli.Command, rules Rules) {
 	for _, sub := range c.Commands {
 		prepareCommand(sub, NameOf(c), rules)
 	}
+}
+
+// isGroup reports whether a command does nothing but have commands.
+func isGroup(c *cli.Command) bool { return len(c.Commands) > 0 && c.Metadata[actsKey] == nil }
+
+// refuseFlagsOfGroup refuses flags that stand before the name of a command, where they are those of the command
+// that it is a part of and have no effect.
+func refuseFlagsOfGroup(c *cli.Command) error {
+	lineage := c.Lineage()
+	if len(lineage) < 2 {
+		return nil
+	}
+
+	for _, f := range lineage[1].Flags {
+		if f, ok := f.(*checkedFlag); ok && f.given {
+			return exit.Usage("put it behind "+c.Name, "%s stands before %s", dashed(f.Names()[0]), c.Name)
+		}
+	}
+
+	return nil
 }
 
 // NameOf returns the name of a command as it is typed, with those of the program and of the commands that
@@ -178,7 +213,7 @@ func findCommand(c *cli.Command, words []string) (*cli.Command, []string) {
 func namedCommand(c *cli.Command) (*cli.Command, error) {
 	named, rest := findCommand(c.Root(), c.Args().Slice())
 	switch {
-	case len(rest) > 0 && len(named.Commands) > 0:
+	case len(rest) > 0 && isGroup(named):
 		return nil, unknownCommand(named, rest[0])
 	case len(rest) > 0:
 		return nil, unexpectedArguments(c, rest)
@@ -235,7 +270,7 @@ func helpHint(c *cli.Command) string { return NameOf(c) + " --help lists all fla
 func usageOf(c *cli.Command) string {
 	line := NameOf(c)
 	switch {
-	case len(c.Commands) > 0:
+	case isGroup(c):
 		return line + " COMMAND [FLAGS] [ARGUMENTS]"
 	case hasOwnFlags(c):
 		line += " [FLAGS]"

@@ -131,6 +131,8 @@ func parseLine(root *cli.Command, words []string) line {
 
 		if len(c.Commands) > 0 {
 			l.group = c
+		}
+		if isGroup(c) || slices.ContainsFunc(words[i+1:], func(w string) bool { return c.Command(w) != nil }) {
 			continue
 		}
 
@@ -204,7 +206,11 @@ func (l line) complete(ctx context.Context, values map[string]Values) completion
 	}
 
 	if name := l.argument(); name != "" {
-		return l.completeValue(ctx, values, name, "", l.current)
+		done := l.completeValue(ctx, values, name, "", l.current)
+		if l.arguments == 0 { // a command of this command may stand here too
+			done.values = append(done.values, l.filter(listCommands(l.command), "", l.current).values...)
+		}
+		return done
 	}
 
 	if !l.onlyArguments {

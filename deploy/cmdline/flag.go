@@ -38,6 +38,9 @@ type checkedFlag struct {
 	refusal error
 }
 
+// IsLocal implements [cli.LocalFlag]: the commands of a command do not have its flags.
+func (f *checkedFlag) IsLocal() bool { return true }
+
 // Set implements [cli.Flag] for a value of the command line.
 func (f *checkedFlag) Set(name, value string) error {
 	name = dashed(name)
@@ -71,7 +74,7 @@ func (f *checkedFlag) PostParse() error {
 // that is local has none.
 func (f *checkedFlag) GetEnvVars() []string {
 	names := f.flag.GetEnvVars()
-	if len(names) == 0 && !f.IsLocal() {
+	if len(names) == 0 && !f.flag.IsLocal() {
 		names = []string{variableOf(f)}
 	}
 	return names

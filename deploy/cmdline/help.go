@@ -77,6 +77,8 @@ func printHelp(w io.Writer, c *cli.Command) {
 	if len(c.Commands) > 0 {
 		h.printCommands(c)
 		h.printf("\n%s\n", wrap(NameOf(c)+" COMMAND --help prints the flags of a command.", 0, h.width))
+	}
+	if isGroup(c) {
 		return
 	}
 

@@ -100,7 +100,8 @@ func writePage(w io.Writer, root, c *cli.Command) error {
 
 	if len(c.Commands) > 0 {
 		writeCommandList(&b, c)
-	} else {
+	}
+	if !isGroup(c) {
 		writeFlagList(&b, root, c)
 	}
 

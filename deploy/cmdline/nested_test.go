@@ -3,6 +3,7 @@ package cmdline
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -153,5 +154,89 @@ func TestNestedPages(t *testing.T) {
 	}
 	if page, _ := os.ReadFile("bank-key-list.1"); out.String() != string(page) {
 		t.Errorf("man key list prints another page than --dir writes:\n%s", out.String())
+	}
+}
+
+// A command with commands may also do something itself, with flags and an argument of its own, which its commands
+// do not have.
+func TestCommandThatActsItself(t *testing.T) {
+	app := func(out *bytes.Buffer) *cli.Command {
+		act := func(name string) cli.ActionFunc {
+			return func(_ context.Context, c *cli.Command) error {
+				fmt.Fprintf(out, "%s %v %v", name, c.Args().Slice(), c.Bool("json"))
+				return nil
+			}
+		}
+		json := func() []cli.Flag {
+			return []cli.Flag{&cli.BoolFlag{Name: "json", Category: "Output", Usage: "print JSON"}}
+		}
+
+		root := nestedApp(out)
+		root.Commands = []*cli.Command{{
+			Name:      "door",
+			Usage:     "print a door",
+			ArgsUsage: "[front|back]",
+			Flags:     json(),
+			Action:    act("door"),
+			Commands: []*cli.Command{
+				{Name: "list", Usage: "list the doors", Flags: json(), Action: act("list")},
+				{Name: "lock", Usage: "lock a door", ArgsUsage: "NAME", Action: act("lock")},
+			},
+		}}
+		root.Commands = append(root.Commands, NewCompletionCommands(nil)...)
+		Prepare(root, Rules{})
+
+		return root
+	}
+
+	const help = `bank door: print a door
+
+Usage: bank door [FLAGS] [front|back]
+
+Commands:
+  list  list the doors
+  lock  lock a door
+
+bank door COMMAND --help prints the flags of a command.
+
+Output:
+      --json                print JSON
+
+General:
+  -h, --help                print this help
+
+Each flag is also an environment variable: --json is PROMPTMILL_JSON.
+`
+	for args, want := range map[string]string{
+		"door":                        "door [] false",
+		"door back --json":            "door [back] true",
+		"door list --json":            "list [] true",
+		"door lock a":                 "lock [a] false",
+		"door --help":                 help,
+		"__complete door ":            "words\nfront\nback\nlist\tlist the doors\nlock\tlock a door\n",
+		"__complete door l":           "words\nlist\tlist the doors\nlock\tlock a door\n",
+		"__complete door front --":    "words\n--json\tprint JSON\n--help\tprint this help\n",
+		"__complete door lock --":     "words\n--help\tprint this help\n",
+		"__complete door list --json": "words\n--json\tprint JSON\n",
+	} {
+		var out bytes.Buffer
+		words := strings.Split(args, " ") // an empty word stands at the cursor
+		if err := app(&out).Run(t.Context(), append([]string{"bank"}, words...)); err != nil {
+			t.Errorf("%s: %v", args, err)
+		}
+		if diff := cmp.Diff(want, out.String()); diff != "" {
+			t.Errorf("%s prints (-want +got):\n%s", args, diff)
+		}
+	}
+
+	for args, want := range map[string][2]string{
+		"door --json list": {"--json stands before list", "put it behind list"},
+		"door lock --json": {"unknown flag --json", "bank door and door list have it; bank door lock --help lists all flags"},
+		"door back x":      {"unexpected argument x", "usage: bank door [FLAGS] [front|back]"},
+	} {
+		err := app(&bytes.Buffer{}).Run(t.Context(), append([]string{"bank"}, strings.Fields(args)...))
+		if err == nil || exit.Code(err) != exit.CodeUsage || err.Error() != want[0] || exit.Hint(err) != want[1] {
+			t.Errorf("%s: %v, hint %q, want %q", args, err, exit.Hint(err), want)
+		}
 	}
 }

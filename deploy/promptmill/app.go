@@ -71,6 +71,8 @@ func prepareCommands(env environment, commands []*cli.Command) {
 	for _, c := range commands {
 		if len(c.Commands) > 0 {
 			prepareCommands(env, c.Commands)
+		}
+		if len(c.Commands) > 0 && c.Action == nil {
 			continue
 		}
 
