@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -63,6 +64,7 @@ func observeAnnouncement(s journal.WorkerSession, w proto.WorkerInfo, run string
 		next.LoadSeconds, next.ModelLoad = before.LoadSeconds, before.ModelLoad
 	}
 
+	next.Engines = cmp.Or(w.Engines, before.Engines)
 	next.GPUMemoryUtilization = latest(w.GPUMemoryUtilization, before.GPUMemoryUtilization)
 
 	// Ollama reports those of loaded models only.

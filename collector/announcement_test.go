@@ -117,15 +117,15 @@ func TestSessionOfSeveralServers(t *testing.T) {
 	one := workerOn("w", nil)
 	one.GPUMemoryUtilization, one.LoadSeconds, one.MemoryBytes.Weights, one.Slots = new(0.9), new(60.0),
 		new(int64(1<<30)), 4
-	one.ModelLoad = &proto.ModelLoad{WeightsSeconds: new(30.5)}
+	one.ModelLoad, one.Engines = &proto.ModelLoad{WeightsSeconds: new(30.5)}, 2
 	several := workerOn("w", nil)
 	several.SeveralServers = true
 
 	got := observeAnnouncement(observeAnnouncement(journal.WorkerSession{}, one, "r"), several, "r")
 	if got.GPUMemoryUtilization != nil || got.LoadSeconds != nil || got.MemoryBytes != (proto.ServerMemory{}) ||
-		got.Slots != nil || got.ModelLoad != nil {
-		t.Errorf("it is remembered: %v, %v, %+v, %+v",
-			got.GPUMemoryUtilization, got.LoadSeconds, got.MemoryBytes, got.Slots)
+		got.Slots != nil || got.ModelLoad != nil || got.Engines != 0 {
+		t.Errorf("it is remembered: %v, %v, %+v, %+v, %d engines",
+			got.GPUMemoryUtilization, got.LoadSeconds, got.MemoryBytes, got.Slots, got.Engines)
 	}
 
 	if !got.SeveralServers {

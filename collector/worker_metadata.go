@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -266,7 +267,7 @@ func mergeSessions(w *metadata.Worker, sessions []journal.WorkerSession) (total 
 
 		if w.SeveralServers = s.SeveralServers; w.SeveralServers { // earlier reports are from one of them
 			w.ModelLoadTimeSeconds, w.ModelLoad = nil, nil
-			w.MemoryBytes, w.Slots = proto.ServerMemory{}, nil
+			w.MemoryBytes, w.Slots, w.Engines = proto.ServerMemory{}, nil, 0
 		}
 
 		if s.LoadSeconds != nil {
@@ -274,6 +275,7 @@ func mergeSessions(w *metadata.Worker, sessions []journal.WorkerSession) (total 
 		}
 
 		w.Slots = addSlots(w.Slots, s.Slots)
+		w.Engines = cmp.Or(s.Engines, w.Engines)
 		w.MemoryBytes.Weights = latest(s.MemoryBytes.Weights, w.MemoryBytes.Weights)
 		w.MemoryBytes.KVCache = latest(s.MemoryBytes.KVCache, w.MemoryBytes.KVCache)
 		w.MemoryBytes.Graphs = latest(s.MemoryBytes.Graphs, w.MemoryBytes.Graphs)

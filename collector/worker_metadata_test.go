@@ -228,6 +228,8 @@ func TestMetaWorkersGoOn(t *testing.T) {
 		FullReadings: 9,
 	}, &metadata.Slots{Count: 4, Readings: 5, FullReadings: 2}
 
+	first.Engines, second.Engines = 8, 8
+
 	other := sessionOf("x", 1, 5)
 	other.SeveralServers = true
 	requests := map[string]int64{"w": 8, "x": 1}
@@ -241,6 +243,10 @@ func TestMetaWorkersGoOn(t *testing.T) {
 		want[0].SeveralServers || !want[1].SeveralServers {
 		t.Errorf("several servers: %t and %t; slots (-want +got):\n%s",
 			want[0].SeveralServers, want[1].SeveralServers, diff)
+	}
+
+	if want[0].Engines != 8 {
+		t.Errorf("%d engines of 8", want[0].Engines)
 	}
 
 	text, err := json.Marshal(metadata.Run{Workers: want})
@@ -260,6 +266,7 @@ func TestMetaWorkersOfSeveralServers(t *testing.T) {
 	first, second := sessionOf("w", 3, 30), sessionOf("w", 4, 40)
 	second.Since, second.SeveralServers = fixture.Created.Add(time.Hour), true
 	first.ModelLoad = &proto.ModelLoad{WeightsSeconds: new(30.5)}
+	first.Engines = 2
 	first.LoadSeconds, first.MemoryBytes.Weights, first.Slots = new(60.0), new(int64(1<<30)), &metadata.Slots{
 		Count:    4,
 		Readings: 1,
@@ -267,9 +274,9 @@ func TestMetaWorkersOfSeveralServers(t *testing.T) {
 
 	got := buildWorkers([]journal.WorkerSession{first, second}, map[string]int64{"w": 7})[0]
 	if !got.SeveralServers || got.ModelLoadTimeSeconds != nil || got.MemoryBytes != (proto.ServerMemory{}) ||
-		got.Slots != nil || got.ModelLoad != nil {
-		t.Errorf("several servers: %t, with %v, %+v, %+v",
-			got.SeveralServers, got.ModelLoadTimeSeconds, got.MemoryBytes, got.Slots)
+		got.Slots != nil || got.ModelLoad != nil || got.Engines != 0 {
+		t.Errorf("several servers: %t, with %v, %+v, %+v, %d engines",
+			got.SeveralServers, got.ModelLoadTimeSeconds, got.MemoryBytes, got.Slots, got.Engines)
 	}
 }
 

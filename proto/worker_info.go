@@ -25,7 +25,7 @@ type WorkerInfo struct {
 	// Server is the URL of the worker's model server.
 	Server string `json:"server"`
 	// SeveralServers reports that the URL leads to more than one server, as behind a load balancer.
-	// The memory, slots and queue that one of them reports are left out.
+	// The memory, slots, engines and queue that one of them reports are left out.
 	SeveralServers bool `json:"several_servers,omitempty"`
 	// Flavour is the model server's kind, such as "vLLM"; empty: unknown.
 	Flavour string `json:"flavour"`
@@ -56,6 +56,9 @@ type WorkerInfo struct {
 	MemoryBytes ServerMemory `json:"memory_bytes"`
 	// Slots are the requests that the model server runs at once, while others wait; 0: unknown.
 	Slots int `json:"slots,omitempty"`
+	// Engines are the copies of the model that the model server has, which share its requests, as
+	// with vLLM's data parallelism; 0: unknown.
+	Engines int `json:"engines,omitempty"`
 
 	// Concurrency is the current limit of requests in flight.
 	Concurrency int   `json:"concurrency"`
@@ -287,6 +290,8 @@ func (w WorkerInfo) checkFields(key string) error {
 		return NewFieldError("announcement", "a list of more than %d", maxListed)
 	case w.Slots < 0 || w.Slots > maxInFlight:
 		return NewFieldError("slots", "%d", w.Slots)
+	case w.Engines < 0 || w.Engines > maxListed:
+		return NewFieldError("engines", "%d", w.Engines)
 	case w.Concurrency < 0 || w.Concurrency > maxInFlight:
 		return NewFieldError("concurrency", "%d", w.Concurrency)
 	case w.InFlight < 0 || w.InFlight > maxInFlight || w.Done < 0:

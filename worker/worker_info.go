@@ -38,6 +38,7 @@ func (w *Worker) describe() proto.WorkerInfo {
 			KVCache: nonZero(server.CacheBytes),
 		},
 		Slots:          server.Slots,
+		Engines:        server.Engines,
 		Concurrency:    w.cfg.Limiter.Limit(),
 		InFlight:       w.stats.InFlight.Load(),
 		Waiting:        w.server.load.waiting.Load(),

@@ -188,6 +188,7 @@ func SessionsOf(meta *metadata.Run) (sessions []WorkerSession) {
 				ModelLoad:      w.ModelLoad,
 				MemoryBytes:    w.MemoryBytes,
 				SeveralServers: w.SeveralServers,
+				Engines:        w.Engines,
 			}
 			if of.Requests != nil {
 				s.Usage = &proto.RunUsage{

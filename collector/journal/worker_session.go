@@ -30,6 +30,8 @@ type WorkerSession struct {
 	MemoryBytes proto.ServerMemory `json:"memory_bytes"`
 	// Slots are the model server's slots; nil unless it reports them.
 	Slots *metadata.Slots `json:"slots,omitempty"`
+	// Engines are the copies of the model that the model server has; 0: unknown.
+	Engines int `json:"engines,omitempty"`
 	// SeveralServers reports that the worker's URL leads to more than one model server.
 	SeveralServers bool           `json:"several_servers,omitempty"`
 	GPUs           []metadata.GPU `json:"gpus"`

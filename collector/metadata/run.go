@@ -260,8 +260,10 @@ type Worker struct {
 	MemoryBytes proto.ServerMemory `json:"memory_bytes"`
 	// Slots are the slots of its model server; null: it does not report them.
 	Slots *Slots `json:"slots,omitempty"`
+	// Engines are the copies of the model that its model server has, as with vLLM's data parallelism; 0: unknown.
+	Engines int `json:"engines,omitempty"`
 	// SeveralServers reports that its URL led to more than one server, as behind a load balancer.
-	// The memory, the slots and the load time that one of them reported are left out.
+	// The memory, the slots, the engines and the load time that one of them reported are left out.
 	SeveralServers bool            `json:"several_servers,omitempty"`
 	Sessions       []WorkerSession `json:"sessions"` // one for each time that it was started
 }

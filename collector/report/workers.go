@@ -40,7 +40,7 @@ func buildWorkers(b *builder) Section {
 			FigureCell(w.EnergyJoules, figures.Energy),
 			FigureCell(meanPower(w), func(p float64) string { return figures.Integer(p) + " W" }),
 			FigureCell(w.ModelLoadTimeSeconds, figures.Short), TextCell(gpuNames(w)),
-			TextCell(textOrUnknown(w.Platform)))
+			TextCell(describeServer(w)))
 	}
 
 	if several := listWorkers(b.run.Workers, func(w metadata.Worker) bool {
@@ -113,6 +113,15 @@ func gpuNames(w metadata.Worker) string {
 	}
 
 	return strings.Join(names, ", ")
+}
+
+// describeServer names the model server of a worker, with its engines if it has several.
+func describeServer(w metadata.Worker) string {
+	text := textOrUnknown(w.Platform)
+	if w.Engines > 1 {
+		text += fmt.Sprintf(", %d engines", w.Engines)
+	}
+	return text
 }
 
 func textOrUnknown(s *string) string {

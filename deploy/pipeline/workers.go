@@ -314,6 +314,10 @@ func describeModelServer(info modelserver.Info) string {
 		text += fmt.Sprintf(", %s tokens of context", terminal.FormatCount(info.Models[0].ContextLength))
 	}
 
+	if info.Engines > 1 {
+		text += fmt.Sprintf(", %d engines", info.Engines)
+	}
+
 	if info.Slots > 0 {
 		text += fmt.Sprintf(", %s slots", terminal.FormatCount(info.Slots))
 	}

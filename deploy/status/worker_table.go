@@ -93,6 +93,10 @@ func newWorkerTable(workers []Worker, names []string) terminal.Columns {
 		{Head: "VERSION", Cells: cells(func(k Worker) string { return cmp.Or(k.Version, unknown) }), DropAt: 1},
 		{Head: "SINCE", Cells: cells(formatStart), DropAt: 2},
 	}
+	if slices.ContainsFunc(workers, func(k Worker) bool { return k.Engines > 1 }) {
+		t = append(t, terminal.Column{Head: "ENGINES", Cells: cells(formatEngines), DropAt: 4})
+	}
+
 	if slices.ContainsFunc(workers, Worker.isSilent) {
 		heard := cells(func(k Worker) string { return formatAgo(k.HeardAgoS) })
 		t = slices.Insert(t, 2, terminal.Column{Head: "HEARD", Cells: heard})
@@ -126,6 +130,13 @@ func formatModels(k Worker) string {
 		return "any"
 	}
 	return strings.TrimSpace(terminal.JoinFew(k.Models, 3))
+}
+
+func formatEngines(k Worker) string {
+	if k.Engines == 0 {
+		return unknown
+	}
+	return terminal.FormatCount(k.Engines)
 }
 
 func formatGPUs(k Worker) string {

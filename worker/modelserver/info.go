@@ -27,6 +27,9 @@ type Info struct {
 
 	// Slots is the number of requests that the server runs at once; more of them wait.
 	Slots int
+	// Engines is the number of copies of the model that share the requests: of vLLM and SGLang with
+	// data parallelism.
+	Engines int
 	// LoadSeconds is the time that the server took to load the model.
 	LoadSeconds float64
 	// WeightBytes is the GPU memory of the weights: of one GPU, if each replica has several.
@@ -110,7 +113,7 @@ func MergeInfos(list []Info) Info {
 
 // clearFigures drops the figures of a single server, if several answer.
 func (i *Info) clearFigures() {
-	i.Slots, i.LoadSeconds = 0, 0
+	i.Slots, i.Engines, i.LoadSeconds = 0, 0, 0
 	i.WeightBytes, i.CacheBytes, i.GPUBytes, i.GPUMemoryUtilization = 0, 0, 0, 0
 }
 

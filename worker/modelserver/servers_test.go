@@ -124,7 +124,7 @@ func TestServers(t *testing.T) {
 			"/v1/models":      {body: otherModels},
 			"/engine_metrics": {body: golden(t, "sglang-gateway.txt")},
 		}},
-			Info{Flavour: "SGLang", Models: named("gpt")},
+			Info{Flavour: "SGLang", Models: named("gpt"), Engines: 2},
 			Load{
 				Running:      10,
 				Waiting:      2,
@@ -237,7 +237,7 @@ func TestServers(t *testing.T) {
 			Info{Flavour: "vLLM", Version: "0.29.0", Models: []Model{
 				{ID: "Qwen/Qwen3-8B", ContextLength: 40960},
 				{ID: "adapter"},
-			}},
+			}, Engines: 1},
 			Load{
 				Running:      12,
 				Waiting:      5,

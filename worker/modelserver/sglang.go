@@ -81,6 +81,7 @@ func (*sgLang) name() string { return "SGLang" }
 func (l *sgLang) describe(ctx context.Context, s *Server, info *Info) error {
 	page, err := l.readPage(ctx, s)
 	l.noPage.Store(errors.Is(err, ErrNoGauges))
+	info.Engines = len(page.found[running])
 	info.LoadSeconds = page.maxValue(loadSeconds)
 
 	// A scheduler answers when it has the time, and need not.

@@ -52,6 +52,7 @@ func (v vLLM) describe(ctx context.Context, s *Server, info *Info) error {
 	}
 
 	if page, err := v.readPage(ctx, s); err == nil {
+		info.Engines = len(page.found[running])
 		info.WeightBytes = int64(page.sumReplicas(weightBytes))
 		info.GPUMemoryUtilization = page.maxValue(gpuShare)
 	}
