@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -67,6 +68,73 @@ func TestJoinRoundTrip(t *testing.T) {
 	}
 }
 
+// A string with a name says whose it is and when it ends, and the user is of that name.
+func TestNamedJoinRoundTrip(t *testing.T) {
+	t.Parallel()
+
+	for _, end := range []time.Time{{}, time.Unix(1, 0).UTC(), time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)} {
+		for _, name := range []string{"b", "box7", "Box-7.rack_2", strings.Repeat("x", proto.MaxJoinName)} {
+			want := join(proto.RoleCollector, "a.example.org:4222", "[::1]:1")
+			want.Name, want.Expires = name, end
+			got, err := proto.ParseJoin(want.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s until %s (-want +got):\n%s", name, end, diff)
+			}
+
+			if got.User() != "collector."+name || got.Password() != join(proto.RoleCollector).Password() {
+				t.Errorf("user %q, password %q", got.User(), got.Password())
+			}
+		}
+	}
+}
+
+func TestCheckJoinName(t *testing.T) {
+	t.Parallel()
+
+	for _, name := range []string{"a", "7", "box7", "gpu-1.lan", "A_b", strings.Repeat("x", 64)} {
+		if err := proto.CheckJoinName(name); err != nil {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+
+	for name, want := range map[string]string{
+		"":                      "it is empty",
+		strings.Repeat("x", 65): "it has 65 bytes, of 64 at most",
+		"-box":                  "other characters",
+		".box":                  "other characters",
+		"a b":                   "other characters",
+		"a/b":                   "other characters",
+		"a*":                    "other characters",
+		"bö":                    "other characters",
+		"a\n":                   "other characters",
+		"worker":                "the name of a role",
+		"Reader":                "the name of a role",
+		"owner":                 "the name of a role",
+	} {
+		if err := proto.CheckJoinName(name); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", name, err, want)
+		}
+	}
+}
+
+// What users of other languages rely on.
+func TestNamedJoinForm(t *testing.T) {
+	t.Parallel()
+
+	j := join(proto.RoleWorker, "a:1", "b:2")
+	j.Name, j.Expires = "box7", time.Unix(0x01020304, 0)
+	body := append([]byte{0x81}, j.Token[:]...)
+	body = append(body, j.Fingerprint[:]...)
+	body = append(body, "\x00\x00\x00\x00\x01\x02\x03\x04\x04box7a:1,b:2"...)
+	if diff := cmp.Diff(seal(body), j.String()); diff != "" {
+		t.Errorf("join string (-want +got):\n%s", diff)
+	}
+}
+
 // What users of other languages rely on.
 func TestJoinForm(t *testing.T) {
 	t.Parallel()
@@ -114,6 +182,9 @@ func TestParseJoinErrors(t *testing.T) {
 	}
 
 	body = body[:len(body)-4]
+	named := func(rest string) string { // a string with a name whose parts behind the fingerprint are rest
+		return seal(append(append([]byte{0x81}, body[1:49]...), rest...))
+	}
 	newer := append([]byte{byte(len(proto.Roles()))}, body[1:]...)
 	for _, tt := range []struct{ name, text, want string }{
 		{"empty", "", `begin with "pm1_"`},
@@ -126,6 +197,13 @@ func TestParseJoinErrors(t *testing.T) {
 		{"the checksum is another's", good[:len(good)-4] + "AAAA", "damaged"},
 		{"two of them", good + good, "damaged"},
 		{"a role that is to come", seal(newer), "newer version"},
+		{"a role that is to come, with a name", seal(append([]byte{0x84}, body[1:]...)), "newer version"},
+		{"no name where one is said", named(""), "a part of it is missing"},
+		{"a name that is cut short", named("\x00\x00\x00\x00\x00\x00\x00\x00\x09box7a:1"), "a part of it is missing"},
+		{"a name without letters", named("\x00\x00\x00\x00\x00\x00\x00\x00\x00a:1"), "name cannot be used: it is empty"},
+		{"a name of a role", named("\x00\x00\x00\x00\x00\x00\x00\x00\x06workera:1"), "it is the name of a role"},
+		{"an end that no date has", named("\xff\x00\x00\x00\x00\x00\x00\x00\x04box7a:1"), "behind the year 9999"},
+		{"a name and no address", named("\x00\x00\x00\x00\x00\x00\x00\x00\x04box7"), "there is no address"},
 		{"a role that there is not", proto.Join{Role: "admin", Addresses: []string{"h:1"}}.String(), "newer version"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -195,6 +273,7 @@ func FuzzParseJoin(f *testing.F) {
 	f.Add(good[:len(good)-1]+"\n"+good[len(good)-1:], []byte{})
 	f.Add("pm1_", append([]byte{9}, body[1:len(body)-4]...))
 	f.Add("pm2_", body[:49])
+	f.Add("", slices.Concat([]byte{0x81}, body[1:49], []byte("\x00\x00\x00\x00\x01\x02\x03\x04\x04box7a:1")))
 	f.Fuzz(func(t *testing.T, text string, body []byte) {
 		for _, text := range []string{text, seal(body)} { // few texts have the right checksum by chance
 			j, err := proto.ParseJoin(text)
