@@ -134,6 +134,9 @@ type activeRuns struct {
 	usage   *usage
 	budgets *retryBudgets
 
+	// latencies has those of the runs.
+	latencies *runLatencies
+
 	// only is the one run to work for; empty: all runs.
 	only string
 
@@ -171,6 +174,7 @@ func (a *activeRuns) applyManifests(manifests map[string]proto.Manifest, request
 	unfinished := func(id string) bool { m, there := manifests[id]; return there && !m.State.Ended() }
 	a.usage.retainRuns(unfinished)
 	a.budgets.retain(unfinished)
+	a.latencies.retainRuns(unfinished)
 
 	for id, m := range manifests {
 		if m.State != proto.StateInProgress || a.only != "" && a.only != id {

@@ -47,6 +47,7 @@ type attemptRunner struct {
 	sampler    *loadSampler
 	observer   Observer // nil: none
 	latency    *latencyEstimate
+	latencies  *runLatencies
 	fetchWake  signal // notified when a request is set aside: that makes room
 	log        zerolog.Logger
 
@@ -393,6 +394,10 @@ func (a *attemptRunner) finishAttempt(t *task, c classification, took time.Durat
 	t.attempts++
 	if c.verdict == final {
 		a.latency.add(took)
+		if c.ok() {
+			a.latencies.add(t.kind(), took)
+		}
+
 		a.stats.TokensIn.Add(c.content.Usage.Prompt)
 		a.stats.TokensOut.Add(c.content.Usage.Completion)
 		a.server.CountAnswer(c.content.Usage.Completion)

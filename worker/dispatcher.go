@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"time"
 
 	"github.com/promptmill/promptmill/worker/limit"
 )
@@ -12,6 +13,7 @@ type dispatcher struct {
 	queue   *requestQueue
 	limiter *limit.Limiter
 	server  *serverSide
+	plan    *departurePlan
 }
 
 // run starts attempts until ctx ends or the queue is closed. Requests in quarantine go first.
@@ -54,7 +56,7 @@ func (d *dispatcher) startAttempt(ctx context.Context, t *task) {
 		// The epoch first: if the server hangs from now on, that ends it.
 		epoch := d.server.state.epoch()
 
-		if t.shard.run.paused.Load() {
+		if t.shard.run.paused.Load() || !d.plan.fits(t.kind(), time.Now(), 0) {
 			d.limiter.Release(slot, limit.Outcome{})
 			t.handBack()
 			return

@@ -101,6 +101,20 @@ func (f *failureStreak) end(t *task) {
 	delete(f.underway, t)
 }
 
+// ages returns how long the attempts under way at requests of a kind have taken until now.
+func (f *failureStreak) ages(kind requestKind, now time.Time) (ages []time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+
+	for t, begin := range f.underway {
+		if t.kind() == kind {
+			ages = append(ages, now.Sub(begin))
+		}
+	}
+
+	return ages
+}
+
 // record adds an attempt that reached the server. An answer ends the streak. A refusal that is
 // final says something about its own request alone, and other rules decide about one that may mean
 // all requests.

@@ -38,6 +38,10 @@ type fetcher struct {
 	health  *serverHealth
 	state   *serverState
 	latency *latencyEstimate
+	plan    *departurePlan
+
+	// leave ends the intake of a worker that has nothing more to take before it leaves.
+	leave func()
 
 	// setAside returns the number of requests held that wait until the meaning of the model
 	// server's answers is known.
@@ -124,6 +128,9 @@ type shardSource struct {
 	retryAt time.Time
 
 	lastPull time.Time
+
+	// lastEmpty is the latest time at which there was nothing for this worker.
+	lastEmpty time.Time
 }
 
 // pauseFor lets nothing be pulled from the source for a while.
@@ -134,6 +141,11 @@ func (s *shardSource) pauseFor(d time.Duration) { s.retryAt = time.Now().Add(d) 
 func (f *fetcher) run(l lifetimes) {
 	ctx := l.intake
 	for ctx.Err() == nil {
+		if f.plan.isLeaving() && f.hasLeft() {
+			f.leave()
+			return
+		}
+
 		parks := f.jobs.queue.parkCount()
 		if parks > 0 {
 			f.peers.refresh(ctx)
@@ -171,8 +183,13 @@ func idleWait(all int) time.Duration {
 func (f *fetcher) listCandidates(ctx context.Context) (list []pullCandidate, all int) {
 	list, all = f.runs.listCandidates(f.servedModels(), time.Now())
 	list = slices.DeleteFunc(list, func(c pullCandidate) bool {
+		if f.plan.isLeaving() && f.countFitting(c.run.id, c.source.model) < 1 {
+			return true
+		}
+
 		yield := f.yieldToFaster(ctx, c)
 		if yield {
+			c.source.lastEmpty = time.Now()
 			c.source.pauseFor(250 * time.Millisecond)
 		}
 		return yield
@@ -181,6 +198,37 @@ func (f *fetcher) listCandidates(ctx context.Context) (list []pullCandidate, all
 	info, _ := f.health.latestInfo()
 
 	return f.turns.limitToTurns(ctx, list, info), all
+}
+
+// countFitting returns about how many more requests of a run for a model a worker that leaves can
+// begin in time.
+func (f *fetcher) countFitting(run, model string) int {
+	inFlight := int(f.jobs.stats.InFlight.Load())
+	waiting := int(f.jobs.held.load()) - inFlight
+
+	return f.plan.countFitting(requestKind{run, model}, time.Now(), waiting, inFlight)
+}
+
+// hasLeft reports whether a worker that leaves has nothing more to begin: no request waits for a
+// slot, and no more of them fit, or the bus had none since the worker was asked to leave and nothing
+// is in flight.
+func (f *fetcher) hasLeft() bool {
+	held := f.jobs.held.load()
+	if held > f.jobs.stats.InFlight.Load() {
+		return false
+	}
+
+	if f.state.isDown() {
+		return true
+	}
+
+	now, noticed := time.Now(), f.plan.noticedAt()
+	sources := f.runs.listSources(f.servedModels())
+
+	return !slices.ContainsFunc(sources, func(c pullCandidate) bool {
+		isEmpty := held == 0 && c.source.lastEmpty.After(noticed)
+		return !isEmpty && f.plan.fits(requestKind{c.run.id, c.source.model}, now, 0)
+	})
 }
 
 // servedModels returns the names of the models that the server lists; nil: it does not list
@@ -198,6 +246,10 @@ func (f *fetcher) servedModels() []string {
 func (f *fetcher) pullFirst(l lifetimes, list []pullCandidate, all int) {
 	first := list[0]
 	requests, wait := fairShare(list, f.capacity()), shortPull
+	if f.plan.isLeaving() {
+		requests = min(requests, f.countFitting(first.run.id, first.source.model))
+	}
+
 	switch known := first.source.waiting; {
 	case all == 1:
 		wait = f.longPull
@@ -282,7 +334,7 @@ func (f *fetcher) pullShards(l lifetimes, from pullCandidate, n int, wait time.D
 	}
 
 	if got == 0 {
-		s.waiting = 0 // other workers have it
+		s.waiting, s.lastEmpty = 0, time.Now() // other workers have it
 	}
 
 	return got, nil

@@ -20,6 +20,28 @@ type pullCandidate struct {
 // runs of equal priority the one of which the fewest requests were taken goes first. all is the
 // number of sources, including those that had nothing a moment ago. The fetch loop calls it.
 func (a *activeRuns) listCandidates(served []string, now time.Time) (list []pullCandidate, all int) {
+	list = a.listSources(served)
+	all = len(list)
+	list = slices.DeleteFunc(list, func(c pullCandidate) bool { return !now.After(c.source.retryAt) })
+
+	a.mu.Lock()
+	defer a.mu.Unlock()
+
+	a.rankByRun(list)
+	slices.SortFunc(list, func(a, b pullCandidate) int {
+		return cmp.Or(
+			-cmp.Compare(a.priority, b.priority),
+			cmp.Compare(a.requestsTaken, b.requestsTaken),
+			a.source.lastPull.Compare(b.source.lastPull),
+			cmp.Compare(a.source.model, b.source.model),
+		)
+	})
+
+	return list, all
+}
+
+// listSources returns all sources of a worker whose server has some models. The fetch loop calls it.
+func (a *activeRuns) listSources(served []string) (list []pullCandidate) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 
@@ -40,24 +62,11 @@ func (a *activeRuns) listCandidates(served []string, now time.Time) (list []pull
 				run.fetch.sources[model] = s
 			}
 
-			all++
-			if now.After(s.retryAt) {
-				list = append(list, pullCandidate{run: run, source: s, priority: run.priority})
-			}
+			list = append(list, pullCandidate{run: run, source: s, priority: run.priority})
 		}
 	}
 
-	a.rankByRun(list)
-	slices.SortFunc(list, func(a, b pullCandidate) int {
-		return cmp.Or(
-			-cmp.Compare(a.priority, b.priority),
-			cmp.Compare(a.requestsTaken, b.requestsTaken),
-			a.source.lastPull.Compare(b.source.lastPull),
-			cmp.Compare(a.source.model, b.source.model),
-		)
-	})
-
-	return list, all
+	return list
 }
 
 // rankByRun sets how many requests each candidate's run has taken. A run that is new in the

@@ -61,6 +61,7 @@ type serverSideDeps struct {
 	stats     *Stats
 	sampler   *loadSampler
 	latency   *latencyEstimate
+	latencies *runLatencies
 	held      *heldCounter
 	fetchWake signal
 
@@ -168,6 +169,7 @@ func (s *serverSide) addAttempts(cfg Config, d serverSideDeps) {
 		sampler:     d.sampler,
 		observer:    cfg.Observer,
 		latency:     d.latency,
+		latencies:   d.latencies,
 		fetchWake:   d.fetchWake,
 		log:         cfg.Log,
 		maxAttempts: cfg.Attempts,

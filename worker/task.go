@@ -85,6 +85,9 @@ type task struct {
 	filler *promptPrefix
 }
 
+// kind returns the requests that are expected to take as long as this one.
+func (t *task) kind() requestKind { return requestKind{t.shard.run.id, t.shard.model} }
+
 // countedBody returns the body that an answer is compared with, or nil if there is nothing to
 // compare.
 func (t *task) countedBody() []byte {

@@ -36,6 +36,7 @@ type Worker struct {
 	dispatch *dispatcher
 	server   *serverSide
 	announce *announcer
+	plan     *departurePlan
 }
 
 // lifetimes are the contexts of a worker's work. They end one after the other.
@@ -61,14 +62,17 @@ func New(cfg Config) (*Worker, error) {
 	latency, wakeFetch := &latencyEstimate{}, newSignal()
 	sampler := newLoadSampler(cfg.Limiter.Limit)
 	held := newHeldCounter(wakeFetch)
+	latencies := &runLatencies{}
 	w.queue.prefixes.onPark = wakeFetch.notify
 
-	w.dispatch = &dispatcher{queue: w.queue, limiter: cfg.Limiter}
+	w.plan = &departurePlan{latencies: latencies, limiter: cfg.Limiter}
+	w.dispatch = &dispatcher{queue: w.queue, limiter: cfg.Limiter, plan: w.plan}
 	w.server = newServerSide(cfg, serverSideDeps{
 		queue:        w.queue,
 		stats:        &w.stats,
 		sampler:      sampler,
 		latency:      latency,
+		latencies:    latencies,
 		held:         held,
 		fetchWake:    wakeFetch,
 		stop:         func(err error) { w.stop(err) },
@@ -76,6 +80,7 @@ func New(cfg Config) (*Worker, error) {
 	})
 
 	w.dispatch.server = w.server
+	w.plan.ages = w.server.failures.ages
 
 	w.jobs = &shardJobs{
 		js:         cfg.JS,
@@ -102,6 +107,7 @@ func New(cfg Config) (*Worker, error) {
 		log:             cfg.Log,
 		usage:           w.jobs.usage,
 		budgets:         w.server.budgets,
+		latencies:       latencies,
 		only:            cfg.Run,
 		changed:         wakeFetch,
 		handBackWaiting: w.handBackWaiting,
@@ -109,6 +115,7 @@ func New(cfg Config) (*Worker, error) {
 	}
 
 	w.fetch = newFetcher(cfg, w.id, w.runs, w.jobs, w.server, latency)
+	w.fetch.plan, w.fetch.leave = w.plan, func() { w.stop(nil) }
 	w.announce = &announcer{
 		log:      cfg.Log,
 		stats:    &w.stats,
@@ -151,34 +158,37 @@ func (w *Worker) Cards() []gpu.Card {
 	return w.cfg.Cards()
 }
 
-// Run works until ctx ends. Then it takes no more work, finishes the requests in flight within
-// the grace period, returns the rest to the bus and returns nil. It returns an error if it cannot
-// begin, and a [RefusedError] as Config.StopRefused says.
+// Run works until ctx ends, or until the worker has left (see [Worker.Leave]). Then it takes no more
+// work, finishes the requests in flight within the grace period, returns the rest to the bus and
+// returns nil. It returns an error if it cannot begin, and a [RefusedError] as Config.StopRefused
+// says.
 func (w *Worker) Run(ctx context.Context) error {
-	ctx, w.stop = context.WithCancelCause(ctx)
-	defer w.stop(nil)
+	intake, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	w.stop = stop
 
-	b, err := w.openBus(ctx)
+	b, err := w.openBus(intake)
 	if err != nil {
 		return fmt.Errorf("worker: %w", err)
 	}
 
-	if ctx.Err() != nil {
+	if b == nil { // ctx has ended, or the worker leaves
 		return nil
 	}
 
-	w.runParts(ctx, b)
+	w.runParts(ctx, intake, b)
 
-	if refused, ok := errors.AsType[*RefusedError](context.Cause(ctx)); ok {
+	if refused, ok := errors.AsType[*RefusedError](context.Cause(intake)); ok {
 		return refused
 	}
 
 	return nil
 }
 
-// openBus opens the buckets that all runs share, and waits until they have been made.
+// openBus opens the buckets that all runs share, and waits until they have been made. It returns nil
+// if ctx ends first, or the worker leaves.
 func (w *Worker) openBus(ctx context.Context) (*bus.Bus, error) {
-	for warned := false; ctx.Err() == nil; warned = true {
+	for warned := false; ctx.Err() == nil && !w.plan.isLeaving(); warned = true {
 		b, err := withTimeout(ctx, func(ctx context.Context) (*bus.Bus, error) {
 			return bus.Open(ctx, w.cfg.JS)
 		})
@@ -204,47 +214,80 @@ func (w *Worker) openBus(ctx context.Context) (*bus.Bus, error) {
 	return nil, nil
 }
 
-// runParts runs all parts of the worker until ctx ends, and then stops them one after the other.
-func (w *Worker) runParts(ctx context.Context, b *bus.Bus) {
+// runParts runs all parts of the worker until intake ends, and then stops them one after the other.
+// intake ends with ctx, by stop, or once the worker has left.
+func (w *Worker) runParts(ctx, intake context.Context, b *bus.Bus) {
 	requests, cancelRequests := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancelRequests()
 
 	busCtx, cancelBus := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancelBus()
 
-	l := lifetimes{intake: ctx, requests: requests, bus: busCtx}
+	l := lifetimes{intake: intake, requests: requests, bus: busCtx}
 
 	w.server.progress.record(time.Now()) // the server has to make some from now on
-	w.server.health.probeServer(ctx)
+	w.server.health.probeServer(intake)
 	w.fetch.peers.heartbeats = b.Heartbeats
 
 	var loops sync.WaitGroup
 	loops.Go(func() { w.runs.followManifests(l, b.Runs) })
 	loops.Go(func() { w.fetch.run(l) })
-	loops.Go(func() { w.dispatch.run(ctx) })
-	loops.Go(func() { w.server.run(ctx) })
+	loops.Go(func() { w.dispatch.run(intake) })
+	loops.Go(func() { w.server.run(intake) })
+	loops.Go(func() { w.returnLate(intake) })
 
 	announceCtx, endAnnounce := context.WithCancel(context.WithoutCancel(ctx))
 	defer endAnnounce()
 
 	var reports sync.WaitGroup
 	reports.Go(func() { w.announce.load.run(announceCtx) })
-	reports.Go(func() { w.announce.run(ctx, announceCtx, b.Heartbeats) })
-	<-ctx.Done()
+	reports.Go(func() { w.announce.run(intake, announceCtx, b.Heartbeats) })
+	reports.Go(func() {
+		w.plan.awaitCutoff(announceCtx, func() {
+			w.stop(nil)
+			cancelRequests()
+		})
+	})
+	<-intake.Done()
 
 	handBackAll(w.queue.close())
 	loops.Wait()
 
-	grace := time.AfterFunc(w.cfg.Grace, cancelRequests)
+	endGrace := w.beginGrace(ctx, cancelRequests)
 	w.server.close()
-	grace.Stop()
+	endGrace()
 
-	grace = time.AfterFunc(busGrace, cancelBus)
+	grace := time.AfterFunc(busGrace, cancelBus)
 	w.jobs.running.Wait()
 	grace.Stop()
 
 	endAnnounce()
 	reports.Wait()
+}
+
+// beginGrace cancels the requests in flight after Config.Grace, until the returned function is called.
+// A worker that has left by itself gives them the time until its deadline, unless ctx ends before.
+func (w *Worker) beginGrace(ctx context.Context, cancelRequests func()) (end func() bool) {
+	if !w.plan.isLeaving() {
+		return time.AfterFunc(w.cfg.Grace, cancelRequests).Stop
+	}
+	return context.AfterFunc(ctx, func() { time.AfterFunc(w.cfg.Grace, cancelRequests) })
+}
+
+// returnLate hands back the requests that wait and will not end before the worker has left, again
+// and again until ctx ends.
+func (w *Worker) returnLate(ctx context.Context) {
+	for w.plan.changes.await(ctx, planEvery, w.plan.isLeaving) {
+		now := time.Now()
+		late := w.plan.selectLate(now, int(w.stats.InFlight.Load()))
+		if w.server.state.isDown() { // perhaps for longer than there is
+			late = anyTask
+		}
+
+		handBackAll(w.queue.removeTasks(late))
+		handBackAll(w.server.take(func(t *task) bool { return !w.plan.fits(t.kind(), now, 0) }))
+		w.fetch.changed.notify()
+	}
 }
 
 // handBackWaiting hands back the tasks that wait and for which gone returns true.

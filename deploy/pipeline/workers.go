@@ -184,6 +184,9 @@ type WorkersConfig struct {
 	Metrics *metrics.Exporter
 	// Observe, if not nil, returns the observer of the requests at a model server; nil: none.
 	Observe func(*modelserver.Server) worker.Observer
+	// Leave, if not nil, lets all workers leave at a departure that it delivers, as
+	// [worker.Worker.Leave] does. RunWorkers returns nil when all have left. Closing it does nothing.
+	Leave <-chan worker.Departure
 	// Log gets warnings and errors. The zero value discards them.
 	Log zerolog.Logger
 	// Hooks report the progress of the workers.
@@ -230,17 +233,27 @@ type workerPool struct {
 	started int                        // so far
 	notices map[string]*worker.Notices // of each server, by its URL: it may go and come again
 	stop    map[*modelserver.Server]context.CancelFunc
+	leaving leavingWorkers
 }
 
 // run runs the workers until ctx ends.
 func (p *workerPool) run(ctx context.Context) error {
 	p.group, ctx = errgroup.WithContext(ctx)
 
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+
+	p.leaving.onAllLeft = end
+
 	for i, server := range p.Servers.Servers {
 		p.startWorker(ctx, server, workerName(p.Name, i, len(p.Servers.Servers)))
 	}
 
 	p.group.Go(func() error { return p.followNames(ctx) })
+	p.group.Go(func() error {
+		p.leaving.follow(ctx, p.Leave)
+		return nil
+	})
 
 	return p.group.Wait()
 }
@@ -281,9 +294,12 @@ func (p *workerPool) startWorker(ctx context.Context, server *modelserver.Server
 	p.started++
 	p.stop[server] = stop
 
+	p.leaving.add(w)
+
 	p.group.Go(func() error {
 		defer stop()
 		err := w.Run(working)
+		p.leaving.remove(w)
 		server.Close()
 		if ctx.Err() == nil { // the server has gone
 			remove()

@@ -1,0 +1,199 @@
+package worker
+
+import (
+	"cmp"
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/promptmill/promptmill/worker/limit"
+)
+
+const (
+	// maxPublishTime is the most time before a deadline that is left to store results and to return
+	// shards; publishPart is the part of the notice that it is at most.
+	maxPublishTime = 2 * time.Second
+	publishPart    = 20
+
+	// planEvery is the time between two looks at what still fits.
+	planEvery = 200 * time.Millisecond
+
+	// forecastFor is the time for which a forecast of latencies is used.
+	forecastFor = 200 * time.Millisecond
+)
+
+// departurePlan decides which requests a worker that leaves may still begin. Until the worker leaves
+// all of them may.
+type departurePlan struct {
+	latencies *runLatencies
+	limiter   *limit.Limiter
+
+	// ages returns how long the requests of a kind in flight have taken until now.
+	ages func(requestKind, time.Time) []time.Duration
+
+	// changes is notified when the departure is set.
+	changes broadcast
+
+	leaving atomic.Bool
+
+	// mu guards the fields below.
+	mu        sync.Mutex
+	departure Departure
+	noticed   time.Time // when the worker got the first notice
+	cutoff    time.Time // when what is in flight is cancelled
+	forecasts map[requestKind]datedForecast
+}
+
+// datedForecast is a forecast and its time.
+type datedForecast struct {
+	latencyForecast
+	at time.Time
+}
+
+// set sets the departure, and returns false if there is one with an earlier deadline already.
+func (p *departurePlan) set(d Departure, now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+
+	if d.Deadline.Before(now) {
+		d.Deadline = now
+	}
+
+	isFirst := !p.leaving.Load()
+	if !isFirst && !d.Deadline.Before(p.departure.Deadline) {
+		return false
+	}
+
+	if isFirst {
+		p.noticed = now
+	}
+
+	d.Reason = cmp.Or(d.Reason, p.departure.Reason, defaultReason)
+	p.departure = d
+	p.cutoff = d.Deadline.Add(-min(maxPublishTime, d.Deadline.Sub(now)/publishPart))
+	p.leaving.Store(true)
+	p.changes.notify()
+
+	return true
+}
+
+// isLeaving reports whether the worker leaves.
+func (p *departurePlan) isLeaving() bool { return p.leaving.Load() }
+
+func (p *departurePlan) reason() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.departure.Reason
+}
+
+func (p *departurePlan) deadline() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.departure.Deadline
+}
+
+// noticedAt returns when the worker got the first notice.
+func (p *departurePlan) noticedAt() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.noticed
+}
+
+// timeLeft returns the time until what is in flight is cancelled; false: the worker does not leave.
+func (p *departurePlan) timeLeft(now time.Time) (time.Duration, bool) {
+	if !p.isLeaving() {
+		return 0, false
+	}
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+
+	return p.cutoff.Sub(now), true
+}
+
+// forecast returns how long the next request of a kind takes.
+func (p *departurePlan) forecast(kind requestKind, now time.Time) latencyForecast {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+
+	if f, ok := p.forecasts[kind]; ok && now.Sub(f.at) < forecastFor {
+		return f.latencyForecast
+	}
+
+	f := p.latencies.forecast(kind, p.ages(kind, now))
+	if p.forecasts == nil {
+		p.forecasts = map[requestKind]datedForecast{}
+	}
+
+	p.forecasts[kind] = datedForecast{f, now}
+
+	return f
+}
+
+// fits reports whether a request of a kind that begins after a wait ends in time.
+func (p *departurePlan) fits(kind requestKind, now time.Time, wait time.Duration) bool {
+	left, leaving := p.timeLeft(now)
+	return !leaving || wait+p.forecast(kind, now).bound <= left
+}
+
+// countFitting returns about how many more requests of a kind the worker can begin in time, besides
+// those that wait for a slot. inFlight of the slots are taken.
+func (p *departurePlan) countFitting(kind requestKind, now time.Time, waiting, inFlight int) int {
+	left, _ := p.timeLeft(now)
+	f := p.forecast(kind, now)
+	window := left - f.bound // in which requests may begin
+	if window < 0 {
+		return 0
+	}
+
+	slots := p.limiter.Limit()
+	rounds := float64(window) / float64(f.mean)
+
+	return max(0, slots-inFlight) + int(float64(slots)*rounds) - waiting
+}
+
+// selectLate returns a function that reports of each of the waiting tasks, in their order, whether
+// it does not get a slot early enough. inFlight requests are at the model server.
+func (p *departurePlan) selectLate(now time.Time, inFlight int) func(*task) bool {
+	slots := max(1, p.limiter.Limit())
+	ahead := time.Duration(0) // the time in all slots that the requests before take
+	free := slots - inFlight
+
+	return func(t *task) bool {
+		mean := p.forecast(t.kind(), now).mean
+		wait := time.Duration(0)
+		if free > 0 {
+			free--
+		} else {
+			ahead += mean
+			wait = ahead / time.Duration(slots)
+		}
+
+		return !p.fits(t.kind(), now, wait)
+	}
+}
+
+// awaitCutoff calls end when what is in flight has to be cancelled. It returns when ctx ends.
+func (p *departurePlan) awaitCutoff(ctx context.Context, end func()) {
+	for {
+		changed := p.changes.changed()
+
+		var due <-chan time.Time
+		if left, leaving := p.timeLeft(time.Now()); leaving {
+			if left <= 0 {
+				end()
+				return
+			}
+
+			due = time.After(left)
+		}
+
+		select {
+		case <-changed:
+		case <-due:
+		case <-ctx.Done():
+			return
+		}
+	}
+}

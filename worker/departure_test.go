@@ -1,0 +1,98 @@
+package worker
+
+import (
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/promptmill/promptmill/proto/bus"
+	"github.com/promptmill/promptmill/proto/prototest"
+	"github.com/promptmill/promptmill/worker/limit"
+	"github.com/promptmill/promptmill/worker/sim"
+)
+
+// A worker that leaves begins requests until nothing more fits, ends by itself, and gives the rest
+// back at once.
+func TestLeaveUsesTheTime(t *testing.T) {
+	t.Parallel()
+
+	const slots, latency, notice = 8, 200 * time.Millisecond, 3 * time.Second
+
+	b := newRunBed(t, startServer(t, sim.New(sim.Config{TTFT: latency})))
+	b.cfg.Limiter = limit.Fixed(slots)
+	b.publishRange("r", "m", 0, 1600, 4)
+
+	w := newWorker(t, b.cfg)
+	done := make(chan error, 1)
+	go func() { done <- w.Run(t.Context()) }()
+
+	prototest.Poll(t, patience, "some answers", func() bool { return w.Stats().Done.Load() >= 3*slots })
+	before := w.Stats().Done.Load()
+	w.Leave(Departure{Deadline: time.Now().Add(notice), Reason: "the test asks for it"})
+
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(patience):
+		t.Fatal("the worker does not end by itself")
+	}
+
+	// The first round after the notice fits by far, however slow this machine is.
+	if ended := w.Stats().Done.Load() - before; ended < 2*slots {
+		t.Errorf("%d requests ended after the notice", ended)
+	}
+
+	b.checkReturned(w, 1)
+}
+
+// checkReturned checks that a worker that has left has nothing any more: all shards that are left, at
+// least some, can be had at once, long before an ack wait is over.
+func (b *testBed) checkReturned(w *Worker, least int) {
+	b.t.Helper()
+	b.checkIdle(w)
+
+	left := int(b.unackedShards("r"))
+	batch, err := b.workConsumer("r", "m").Fetch(left, jetstream.FetchMaxWait(bus.AckWait/3))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+
+	got := 0
+	for range batch.Messages() {
+		got++
+	}
+
+	if got != left || got < least {
+		b.t.Errorf("of %d shards %d can be had at once, want at least %d", left, got, least)
+	}
+}
+
+// A departure whose deadline has passed ends the worker at once, with what is in flight.
+func TestLeaveAtOnce(t *testing.T) {
+	t.Parallel()
+
+	l := newGate(sim.New(sim.Config{}))
+	b := newRunBed(t, startServer(t, l))
+	b.publishRange("r", "m", 0, 8, 4)
+
+	w := newWorker(t, b.cfg)
+	done := make(chan error, 1)
+	go func() { done <- w.Run(t.Context()) }()
+
+	prototest.Poll(t, patience, "requests in flight", func() bool { return w.Stats().InFlight.Load() == 8 })
+	w.Leave(Departure{})
+
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(patience):
+		t.Fatal("the worker does not end")
+	}
+
+	b.checkReturned(w, 2)
+}
