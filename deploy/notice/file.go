@@ -1,0 +1,76 @@
+package notice
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+)
+
+// fileEvery is how often a file is looked for.
+const fileEvery = time.Second
+
+// file is a file whose existence says that this box goes.
+type file struct {
+	path  string
+	every time.Duration
+}
+
+// String returns file: with the path.
+func (s *file) String() string { return "file:" + s.path }
+
+func (s *file) watch(ctx context.Context, w *watcher) {
+	unfinished := false // the file named no deadline a moment ago: it may have been in the middle of being written
+
+	pollUntilEnd(ctx, w, s, s.every, func() error {
+		info, err := os.Stat(s.path)
+		if err != nil {
+			unfinished = false
+			return ignoreAbsence(err)
+		}
+
+		left, named, err := s.readDeadline(info)
+		switch {
+		case named:
+		case !unfinished:
+			unfinished = true
+			return nil
+		default:
+			left = w.grace
+		}
+
+		w.announce(s, "the file is there", left)
+
+		return err
+	})
+}
+
+// readDeadline reads how much time the file leaves. named is false if it does not say it.
+func (s *file) readDeadline(info fs.FileInfo) (left time.Duration, named bool, err error) {
+	if !info.Mode().IsRegular() { // a pipe would block
+		return 0, false, nil
+	}
+
+	f, err := os.Open(s.path)
+	if err != nil {
+		return 0, false, ignoreAbsence(err)
+	}
+	defer f.Close()
+
+	text, err := io.ReadAll(io.LimitReader(f, maxContent+1))
+	if err != nil {
+		return 0, false, err
+	}
+
+	return parseContent(string(text), info.ModTime(), time.Now())
+}
+
+// ignoreAbsence returns an error unless it says that there is no file.
+func ignoreAbsence(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
