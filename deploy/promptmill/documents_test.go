@@ -130,7 +130,7 @@ var othersFlags = strings.Fields(`
 var (
 	documentFlag = regexp.MustCompile(`(?:^|[\s\x60("'|/])(--[a-z][a-z0-9-]*)`)
 	flagInSource = regexp.MustCompile(`flags\.[A-Za-z0-9]+\((?:&[a-zA-Z.]+, )?"([a-z-]+)"`)
-	shownCommand = regexp.MustCompile(`(?m)\b(promptmill [a-z-]+|deploy/chaos|deploy/bench) (.*)$`)
+	shownCommand = regexp.MustCompile(`(?m)\b(promptmill [a-z-]+|deploy/chaos|deploy/bench|deploy/release/image) (.*)$`)
 )
 
 // flagsOfCommands returns the flags of each command.
@@ -157,12 +157,12 @@ func flagsOfCommands(t *testing.T) map[string][]string {
 	return flags
 }
 
-// flagsOfTools returns the flags of chaos and of bench.
+// flagsOfTools returns the flags of chaos, of bench and of the builder of the image.
 func flagsOfTools(t *testing.T) map[string][]string {
 	t.Helper()
 
 	flags := map[string][]string{}
-	for _, tool := range []string{"chaos", "bench"} {
+	for _, tool := range []string{"chaos", "bench", "release/image"} {
 		source, err := os.ReadFile(filepath.Join("..", tool, "main.go"))
 		if err != nil {
 			t.Fatal(err)
@@ -219,12 +219,12 @@ var (
 	testInSource = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
 )
 
-// goFolders returns the folders of the five modules that have Go files which are no tests,
+// goFolders returns the folders of the six modules that have Go files which are no tests,
 // and the names of all tests.
 func goFolders(t *testing.T) (folders, tests []string) {
 	t.Helper()
 
-	for _, module := range []string{"proto", "producer", "worker", "collector", "deploy"} {
+	for _, module := range []string{"proto", "producer", "worker", "collector", "deploy"} { // which has deploy/release
 		top := filepath.Join("..", "..")
 		err := filepath.WalkDir(filepath.Join(top, module), func(path string, d fs.DirEntry, err error) error {
 			switch {
