@@ -23,6 +23,12 @@ import (
 
 // checkFiles returns a usage error if a file of the options cannot be used.
 func (o Options) checkFiles() error {
+	if o.PasswordFile != nil {
+		if err := o.checkPasswordFile(); err != nil {
+			return err
+		}
+	}
+
 	if o.Credentials != "" {
 		if _, err := o.credentialsOption(); err != nil {
 			return err
@@ -65,6 +71,22 @@ func (o Options) checkFiles() error {
 	return nil
 }
 
+// checkPasswordFile returns a usage error if the file of the password cannot be used.
+func (o Options) checkPasswordFile() error {
+	name, _, hasPassword := strings.Cut(o.User, ":")
+	switch {
+	case hasPassword:
+		return exit.Usage("leave the password out of --nats-user", "%s: --nats-user has a password, and so has the file",
+			o.PasswordFile)
+	case name == "":
+		return exit.Usage("give the user too, with --nats-user", "%s has the password of no user", o.PasswordFile)
+	}
+
+	_, err := o.PasswordFile.Read()
+
+	return err
+}
+
 // keyFile returns the file with the key of the client's certificate.
 func (o Options) keyFile() string { return cmp.Or(o.Key, o.Certificate) }
 
@@ -91,7 +113,7 @@ func readFlagFile(flag, path string) ([]byte, error) {
 // credentials returns the options of the client for the user of a NATS server.
 func (o Options) credentials(role proto.Role) ([]nats.Option, error) {
 	// A user called as one of our roles may listen for answers where that role may.
-	name, password, _ := strings.Cut(o.User, ":")
+	name, _, _ := strings.Cut(o.User, ":")
 	if slices.Contains(proto.Roles(), proto.Role(name)) {
 		role = proto.Role(name)
 	}
@@ -106,7 +128,7 @@ func (o Options) credentials(role proto.Role) ([]nats.Option, error) {
 	}
 
 	if o.User != "" {
-		opts = append(opts, nats.UserInfo(name, cmp.Or(password, o.Password)))
+		opts = append(opts, nats.UserInfoHandler(func() (string, string) { return name, o.password() }))
 	}
 
 	if o.CA != "" {
@@ -118,6 +140,20 @@ func (o Options) credentials(role proto.Role) ([]nats.Option, error) {
 	}
 
 	return opts, nil
+}
+
+// password returns the password of the user of the options. It is empty if there is none.
+func (o Options) password() string {
+	if _, password, ok := strings.Cut(o.User, ":"); ok && password != "" {
+		return password
+	}
+
+	if o.PasswordFile != nil {
+		text, _ := o.PasswordFile.Read() // Check has reported the error; afterwards the server refuses the user
+		return text
+	}
+
+	return o.Password
 }
 
 // credentialsOption returns the option of the client for the file of credentials, which is a JWT
@@ -211,7 +247,7 @@ func isRefusal(err error) bool {
 
 // describeRefusal describes why a server does not accept the user of the options.
 func (o Options) describeRefusal(err error) error {
-	name, password, _ := strings.Cut(o.User, ":")
+	name, _, _ := strings.Cut(o.User, ":")
 	switch {
 	case errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAccountAuthExpired):
 		return errors.New("refuses these credentials: they have expired")
@@ -224,7 +260,7 @@ func (o Options) describeRefusal(err error) error {
 			o.credentialsEnd().UTC().Format(time.DateTime))
 	case o.Credentials != "":
 		return errors.New("refuses these credentials, of " + o.Credentials)
-	case name != "" && cmp.Or(password, o.Password) == "":
+	case name != "" && o.password() == "":
 		return errors.New("refuses these credentials: the user " + name + " has no password here")
 	case name != "":
 		return errors.New("refuses these credentials: it has no user " + name + ", or one with another password")
@@ -241,8 +277,10 @@ func (o Options) refusalHint(err error) string {
 		return "give --nats-user USER with NATS_PASSWORD in the environment, or a .creds file"
 	case o.Credentials != "":
 		return "give the credentials of a user that this server knows with --nats-creds FILE"
-	case name != "" && cmp.Or(password, o.Password) == "":
+	case name != "" && o.password() == "":
 		return "set NATS_PASSWORD in the environment to the password of " + name
+	case name != "" && password == "" && o.PasswordFile != nil:
+		return "correct --nats-user, or the password in " + o.PasswordFile.Path()
 	case name != "" && password == "":
 		return "correct --nats-user, or NATS_PASSWORD in the environment"
 	case name != "":

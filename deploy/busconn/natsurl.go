@@ -19,20 +19,24 @@ import (
 
 // Check returns a usage error if the options cannot name a bus, whatever answers there.
 func (o Options) Check() error {
-	if o.Replicas > 1 && (o.Join != "" || o.URL == "") {
+	if o.Replicas > 1 && (o.Joins() || o.URL == "") {
 		return exit.Usage("leave out --replicas, or name a cluster of NATS servers with --nats",
 			"--replicas %d: a bus of promptmill is one server, and keeps one copy of each stream", o.Replicas)
 	}
 
-	if o.Join != "" {
+	if o.Join != "" && o.JoinFile != nil {
+		return exit.Usage("leave out one of them, also in the environment", "--join and --join-file each name a bus")
+	}
+
+	if o.Joins() {
 		if o.URL != "" && o.URLVariable != "NATS_URL" { // which may be set for other programs
 			return exit.Usage("leave out one of them, also in the environment",
 				"--join and --nats each name a bus")
 		}
-		if _, err := proto.ParseJoin(o.Join); err != nil {
-			return o.describeParseError(err)
-		}
-		return nil
+
+		_, err := o.ParseJoin()
+
+		return err
 	}
 
 	if o.URL == "" {
@@ -51,14 +55,6 @@ func (o Options) Check() error {
 	}
 
 	return o.checkFiles()
-}
-
-// describeParseError describes why a text is not a join string.
-func (o Options) describeParseError(err error) error {
-	if strings.Contains(o.Join, "://") {
-		return exit.Usage("give a URL with --nats", "--join: %w", err)
-	}
-	return exit.Usage("paste all of it, as promptmill serve or run --listen has printed it", "--join: %w", err)
 }
 
 // splitURLs returns the URLs of a list with commas.

@@ -11,16 +11,19 @@ import (
 
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/localbus"
+	"github.com/promptmill/promptmill/deploy/secretfile"
 	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-// Options are the bus of a command and its user there. Without Join and URL it is the one bus that
-// runs on this machine.
+// Options are the bus of a command and its user there. Without Join, JoinFile and URL it is the one bus
+// that runs on this machine.
 type Options struct {
 	// Join is a join string. It takes precedence over URL.
 	Join string
+	// JoinFile has a join string in place of Join. It is read at each try to connect.
+	JoinFile *secretfile.File
 	// URL is the URL of a NATS server, or several with commas.
 	URL string
 	// URLVariable is the environment variable that has the URL. Empty if a flag has it.
@@ -29,6 +32,8 @@ type Options struct {
 	User string
 	// Password is the password of User, if User has none.
 	Password string
+	// PasswordFile has the password of User in place of Password. It is read at each try to connect.
+	PasswordFile *secretfile.File
 	// Credentials is a file of NATS credentials.
 	Credentials string
 	// CA is a file of certificates to trust for the server.
@@ -50,14 +55,39 @@ type Options struct {
 }
 
 // External reports whether the options name a bus.
-func (o Options) External() bool { return o.Join != "" || o.URL != "" }
+func (o Options) External() bool { return o.Joins() || o.URL != "" }
+
+// Joins reports whether the options have a join string, or a file with one.
+func (o Options) Joins() bool { return o.Join != "" || o.JoinFile != nil }
+
+// ParseJoin returns the join string of the options. The error is one of usage.
+func (o Options) ParseJoin() (proto.Join, error) {
+	text, source := o.Join, "--join"
+	if o.JoinFile != nil {
+		var err error
+		if text, err = o.JoinFile.Read(); err != nil {
+			return proto.Join{}, err
+		}
+		source = o.JoinFile.String()
+	}
+
+	j, err := proto.ParseJoin(text)
+	switch {
+	case err == nil:
+		return j, nil
+	case strings.Contains(text, "://"):
+		return j, exit.Usage("give a URL with --nats", "%s: %w", source, err)
+	}
+
+	return j, exit.Usage("paste all of it, as promptmill serve or run --listen has printed it", "%s: %w", source, err)
+}
 
 // CollectsOnly reports whether a run connects to its bus as a collector, which takes no shards.
 // A user of another name of a NATS server may do all.
 func (o Options) CollectsOnly() bool {
 	user, _, _ := strings.Cut(o.User, ":")
 
-	return o.Join != "" || o.URL != "" && proto.Role(user) == proto.RoleCollector
+	return o.Joins() || o.URL != "" && proto.Role(user) == proto.RoleCollector
 }
 
 // Connect connects to a bus as a role. Without a named bus, exactly one must run on this machine.
@@ -138,6 +168,18 @@ func Await(
 	}
 }
 
+// warnOfExposure warns of files with secrets that other users of this machine may read.
+func (o Options) warnOfExposure(log zerolog.Logger) {
+	for _, file := range []*secretfile.File{o.JoinFile, o.PasswordFile} {
+		if file == nil {
+			continue
+		}
+		if text := file.Exposure(); text != "" {
+			log.Warn().Str("file", file.Path()).Msg(text)
+		}
+	}
+}
+
 // ErrNoBus means that no bus is named and none runs on this machine.
 var ErrNoBus = errors.New("no bus runs on this machine")
 
@@ -153,11 +195,13 @@ func ConnectAll(o Options, role proto.Role, log zerolog.Logger) ([]*Connection, 
 		return nil, err
 	}
 
+	o.warnOfExposure(log)
+
 	switch {
-	case o.Join != "": // before the URL, which NATS_URL may have set for other programs
-		j, err := proto.ParseJoin(o.Join)
+	case o.Joins(): // before the URL, which NATS_URL may have set for other programs
+		j, err := o.ParseJoin()
 		if err != nil {
-			return nil, o.describeParseError(err)
+			return nil, err
 		}
 
 		if !j.Role.Covers(role) {

@@ -196,8 +196,8 @@ func checkBuses(ctx context.Context, o Options) []Finding {
 // roleOnBus returns the role that a command has on its bus, or an empty one if it is unknown.
 func roleOnBus(o busconn.Options, local proto.Role) proto.Role {
 	switch {
-	case o.Join != "":
-		j, _ := proto.ParseJoin(o.Join) // ConnectAll has parsed it
+	case o.Joins():
+		j, _ := o.ParseJoin() // ConnectAll has parsed it
 		return j.Role
 	case o.External():
 		return ""

@@ -10,6 +10,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/cmdline"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/secretfile"
 	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/deploy/terminal"
 )
@@ -38,6 +39,11 @@ func namedBusFlags(names ...string) []cli.Flag {
 			Usage:    "`STRING`: join string that promptmill serve, run --listen or join prints",
 		},
 		&cli.StringFlag{
+			Name:     "join-file",
+			Category: groupBus,
+			Usage:    "`FILE`: file with the join string, which is read again when the bus is lost",
+		},
+		&cli.StringFlag{
 			Name:     "nats",
 			Category: groupBus,
 			Usage:    "`URL`: NATS server to use as the bus; several are separated by commas",
@@ -52,8 +58,14 @@ func namedBusFlags(names ...string) []cli.Flag {
 		&cli.StringFlag{
 			Name:     "nats-user",
 			Category: groupBus,
-			Usage:    "`USER`: user name at the NATS server; give the password as NATS_PASSWORD rather than as USER:PASSWORD",
+			Usage:    "`USER`: user name at the NATS server; give its password as NATS_PASSWORD, not as USER:PASSWORD",
 			Sources:  cli.EnvVars("PROMPTMILL_NATS_USER", "NATS_USER"),
+		},
+		&cli.StringFlag{
+			Name:     "nats-password-file",
+			Category: groupBus,
+			Usage:    "`FILE`: password of that user; it takes precedence over NATS_PASSWORD",
+			Sources:  cli.EnvVars("PROMPTMILL_NATS_PASSWORD_FILE", "NATS_PASSWORD_FILE"),
 		},
 		&cli.StringFlag{
 			Name:     "tls-ca",
@@ -159,11 +171,18 @@ func parseConnect(env environment, c *cli.Command) busconn.Options {
 		State:       state,
 		Command:     strings.TrimPrefix(cmdline.NameOf(c), c.Root().Name+" "),
 	}
+	if path := c.String("join-file"); path != "" {
+		o.JoinFile = secretfile.New("--join-file", path)
+	}
+	if path := c.String("nats-password-file"); path != "" {
+		o.PasswordFile = secretfile.New("--nats-password-file", path)
+	}
+
 	if env.getenv("PROMPTMILL_NATS") == "" && o.URL == env.getenv("NATS_URL") && !cmdline.IsTyped(c, "nats") {
 		o.URLVariable = "NATS_URL"
 	}
 
-	if (o.Join != "" || o.URL == "") && !cmdline.IsTyped(c, "replicas") {
+	if (o.Joins() || o.URL == "") && !cmdline.IsTyped(c, "replicas") {
 		o.Replicas = 0 // a variable may be set for another command
 	}
 

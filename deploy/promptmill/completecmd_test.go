@@ -87,7 +87,9 @@ func TestCompletion(t *testing.T) {
 		"version ":                           "words: --json --help",
 		"status ":                            "words:", // there is no bus
 		"status --nats nats://127.0.0.1:1 ":  "words:",
-		"status --nats":                      "words: --nats --nats-creds --nats-user",
+		"status --nats":                      "words: --nats --nats-creds --nats-user --nats-password-file",
+		"list --join-f":                      "words: --join-file",
+		"list --join-file ":                  "files:",
 		"pause --help ":                      "words:",
 		"key ":                               "words: create list revoke",
 		"key re":                             "words: revoke",

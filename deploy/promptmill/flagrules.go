@@ -15,7 +15,7 @@ func flagRules() cmdline.Rules {
 				Any:   []string{"sim"},
 			},
 			{
-				Flags: []string{"nats-creds", "nats-user", "tls-ca", "tls-cert", "tls-key"},
+				Flags: []string{"nats-creds", "nats-user", "nats-password-file", "tls-ca", "tls-cert", "tls-key"},
 				Any:   []string{"nats"},
 			},
 			{
@@ -58,7 +58,7 @@ func flagRules() cmdline.Rules {
 			},
 			{
 				Flags:    []string{"replicas"}, // a bus of a command is no cluster
-				Any:      []string{"nats", "join"},
+				Any:      []string{"nats", "join", "join-file"},
 				Commands: []string{"run", "serve"},
 			},
 			{
@@ -73,7 +73,7 @@ func flagRules() cmdline.Rules {
 			},
 			{
 				Flags:    []string{"keep", "priority"}, // the bus of run has no other run, and ends with it
-				Any:      []string{"nats", "join"},
+				Any:      []string{"nats", "join", "join-file"},
 				Commands: []string{"run"},
 			},
 		},
@@ -86,7 +86,10 @@ func flagRules() cmdline.Rules {
 			{"concurrency", "max-concurrency"},
 			{"listen", "nats"},
 			{"listen", "join"},
+			{"listen", "join-file"},
 			{"join", "nats"},
+			{"join-file", "nats"},
+			{"join", "join-file"},
 			{"api-tls", "api-cert"},
 			{"own-only", "read-only"},
 		},

@@ -556,12 +556,13 @@ func TestUsageOfFlagsThatDoNothing(t *testing.T) {
 		{"run in.jsonl --sim --tls-ca ca.pem", "--tls-ca", "--nats", "--nats"},
 		{"list --nats-user reader", "--nats-user", "--nats", "--nats"},
 		{"worker --sim --join x --tls-key x", "--tls-key", "--nats", "--nats"},
+		{"worker --sim --join-file x --nats-password-file x", "--nats-password-file", "--nats", "--nats"},
 		{"run in.jsonl --sim --advertise head", "--advertise", "--listen", "--listen"},
 		{"serve --advertise head", "--advertise", "--listen", "--listen"},
-		{"run in.jsonl --sim --replicas 3", "--replicas", "--nats or --join", "--nats"},
-		{"serve --replicas 3", "--replicas", "--nats or --join", "--nats"},
-		{"run in.jsonl --sim --keep 1h", "--keep", "--nats or --join", "--nats"},
-		{"run in.jsonl --sim --listen 127.0.0.1:0 --priority 2", "--priority", "--nats or --join", "--nats"},
+		{"run in.jsonl --sim --replicas 3", "--replicas", "--nats, --join or --join-file", "--nats"},
+		{"serve --replicas 3", "--replicas", "--nats, --join or --join-file", "--nats"},
+		{"run in.jsonl --sim --keep 1h", "--keep", "--nats, --join or --join-file", "--nats"},
+		{"run in.jsonl --sim --listen 127.0.0.1:0 --priority 2", "--priority", "--nats, --join or --join-file", "--nats"},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			t.Parallel()
