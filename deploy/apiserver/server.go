@@ -24,6 +24,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/localbus"
 	"github.com/promptmill/promptmill/deploy/metrics"
 	"github.com/promptmill/promptmill/deploy/pipeline"
+	"github.com/promptmill/promptmill/deploy/scale"
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
@@ -220,9 +221,10 @@ func (s *Server) newHandler(
 	}
 
 	s.traffic.addRoutes(api.Routes()...)
-	s.traffic.addRoutes(otherRoute, "GET /healthz", "GET /readyz", "GET "+metricsPath)
+	s.traffic.addRoutes(otherRoute, "GET /healthz", "GET /readyz", "GET "+metricsPath, "GET "+scale.Path)
 
 	mux := http.NewServeMux()
+	mux.Handle("GET "+scale.Path, s.guard(metrics.ScaleHandler(s.cfg.Metrics)))
 	mux.Handle("GET "+metricsPath, s.guard(metrics.Handler(s.cfg.Metrics, append(s.traffic.collectors(), more...)...)))
 	mux.Handle("/", api)
 

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/promptmill/promptmill/deploy/scale"
 	"github.com/promptmill/promptmill/deploy/status"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
@@ -27,6 +28,8 @@ const (
 	mostEnded = 100
 	// streamsAtOnce are the streams that are asked for at once.
 	streamsAtOnce = 8
+	// mostAsked is the number of models of a run up to which the shards of each are asked for.
+	mostAsked = 20
 )
 
 // busState is what a look at the bus has found.
@@ -35,6 +38,8 @@ type busState struct {
 	// byState counts all runs, also the ended ones that Runs has no room for.
 	byState map[proto.State]int
 	streams []streamState
+	// pending has the shards that are not done, of runs with several models.
+	pending map[string]map[string]int
 	// storeBytes are the bytes that all streams take on the disk, and storeLimit the most that they may take;
 	// 0: no limit.
 	storeBytes, storeLimit int64
@@ -52,6 +57,8 @@ type busView struct {
 	js     jetstream.JetStream
 	bus    *bus.Bus
 	wanted func(proto.Manifest) bool
+	// boxes has learned from all looks.
+	boxes scale.Meter
 
 	// mu guards the fields below. It is held during a look, which all scrapes share.
 	mu    sync.Mutex
@@ -82,6 +89,8 @@ func (v *busView) look() *busState {
 	state, err := v.read(ctx)
 	if err != nil {
 		state = nil
+	} else {
+		v.boxes.Observe(state.Bus)
 	}
 	v.at, v.state = time.Now(), state
 
@@ -96,7 +105,8 @@ func (v *busView) forget() {
 	v.at = time.Time{}
 }
 
-// read asks the bus: four requests, and one for each stream of a run that has not ended.
+// read asks the bus: four requests, one for each stream of a run that has not ended, and one for each model of a run
+// with several that works.
 func (v *busView) read(ctx context.Context) (*busState, error) {
 	found, err := status.Look(ctx, v.bus, v.wanted)
 	if err != nil {
@@ -119,7 +129,10 @@ func (v *busView) read(ctx context.Context) (*busState, error) {
 	}
 
 	state.Runs = dropOldest(found.Runs, mostEnded)
-	state.streams, err = v.readStreams(ctx, state.Runs)
+	if state.streams, err = v.readStreams(ctx, state.Runs); err != nil {
+		return nil, err
+	}
+	state.pending, err = v.readPending(ctx, state.Runs)
 
 	return state, err
 }
@@ -187,4 +200,43 @@ func (v *busView) readStreams(ctx context.Context, runs []status.Run) ([]streamS
 	}
 
 	return list, group.Wait()
+}
+
+// readPending returns the shards of each model that are not done, of runs with several models whose shards are all
+// stored.
+func (v *busView) readPending(ctx context.Context, runs []status.Run) (map[string]map[string]int, error) {
+	var mu sync.Mutex
+	pending := map[string]map[string]int{}
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(streamsAtOnce)
+	for _, r := range runs {
+		models := r.Models()
+		if r.State != proto.StateInProgress || !r.Publish.Done || len(models) < 2 || len(models) > mostAsked {
+			continue
+		}
+
+		shards := map[string]int{}
+		pending[r.Run] = shards
+		for _, model := range models {
+			group.Go(func() error {
+				consumer, err := v.js.Consumer(ctx, proto.WorkStream(r.Run), proto.ConsumerName(model))
+				switch {
+				case errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrStreamNotFound):
+					return nil // it has nothing to do, as far as is known
+				case err != nil:
+					return err
+				}
+
+				info := consumer.CachedInfo()
+				mu.Lock()
+				defer mu.Unlock()
+				shards[model] = int(info.NumPending) + info.NumAckPending
+
+				return nil
+			})
+		}
+	}
+
+	return pending, group.Wait()
 }

@@ -6,10 +6,12 @@
 package metrics
 
 import (
+	"cmp"
 	"maps"
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,6 +19,7 @@ import (
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/progress"
+	"github.com/promptmill/promptmill/deploy/scale"
 	"github.com/promptmill/promptmill/deploy/webhook"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
@@ -41,6 +44,7 @@ type Exporter struct {
 	events  *webhook.Stats    // nil: nothing gets events
 	bus     *busView          // nil: the bus is not exported
 	folders map[string]string // paths, by what the folders are for
+	within  time.Duration     // see SetScaleWithin
 
 	// last has the last values of parts that were taken out, until they are pushed; nil: nothing is pushed.
 	last map[part][]prometheus.Metric
@@ -163,6 +167,7 @@ type snapshot struct {
 	events  *webhook.Stats
 	bus     *busView
 	folders map[string]string
+	within  time.Duration
 }
 
 // snapshot returns what there is, and takes the last values of what is gone if these are pushed.
@@ -181,6 +186,7 @@ func (e *Exporter) snapshot(takesLast bool) (s snapshot, last map[part][]prometh
 		events:  e.events,
 		bus:     e.bus,
 		folders: maps.Clone(e.folders),
+		within:  cmp.Or(e.within, scale.DefaultWithin),
 	}, last
 }
 
@@ -204,7 +210,9 @@ func (e snapshot) put(s sink) {
 	}
 
 	if e.bus != nil {
-		s.putBus(e.bus.look())
+		state := e.bus.look()
+		s.putBus(state)
+		s.putWanted(e.bus, state, e.within)
 	}
 
 	for use, path := range e.folders {

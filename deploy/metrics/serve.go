@@ -17,10 +17,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/scale"
 )
 
-// Serve serves the metrics at [HOST]:PORT until stop is called. Without a host, only this
-// machine can read them. Without an address, nothing is served.
+// Serve serves the metrics at [HOST]:PORT, and beside them the boxes that are wanted, until stop is called.
+// Without a host, only this machine can read them. Without an address, nothing is served.
 func Serve(address string, e *Exporter) (stop func(), err error) {
 	if address == "" {
 		return func() {}, nil
@@ -33,6 +34,7 @@ func Serve(address string, e *Exporter) (stop func(), err error) {
 
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", Handler(e))
+	mux.Handle("GET "+scale.Path, ScaleHandler(e))
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	var serving sync.WaitGroup
 	serving.Go(func() { server.Serve(listener) }) // ends with an error when it is closed

@@ -107,7 +107,7 @@ func TestAPIKeys(t *testing.T) {
 		}
 	}
 
-	for _, path := range []string{"/v1/files", "/v1/batches", "/v1/models", "/metrics", "/healthz", "/readyz"} {
+	for _, path := range []string{"/v1/files", "/v1/batches", "/v1/models", "/metrics", "/scale", "/healthz", "/readyz"} {
 		check(path, "", 200)
 		check(path, "any", 200)
 	}
@@ -137,15 +137,16 @@ func TestAPIKeys(t *testing.T) {
 
 	secret := strings.TrimSpace(c.must("key", "create", "--name", "alice"))
 	own := strings.TrimSpace(c.must("key", "create", "--own-only"))
-	for _, path := range []string{"/v1/files", "/v1/batches", "/v1/models", "/metrics"} {
+	for _, path := range []string{"/v1/files", "/v1/batches", "/v1/models", "/metrics", "/scale"} {
 		check(path, "", 401)
 		check(path, "any", 401)
 		check(path, secret, 200)
-		if path != "/metrics" { // they have what other keys made
+		if path != "/metrics" && path != "/scale" { // they have what other keys made
 			check(path, own, 200)
 		}
 	}
 	check("/metrics", own, 403)
+	check("/scale", own, 403)
 	for _, path := range []string{"/healthz", "/readyz"} {
 		check(path, "", 200)
 	}

@@ -24,6 +24,10 @@ func flagRules() cmdline.Rules {
 				Commands: []string{"run", "serve"},
 			},
 			{
+				Flags: []string{"scale-within"},
+				Any:   []string{"metrics", "api", "otlp"},
+			},
+			{
 				Flags: apiFlagsAlone,
 				Any:   []string{"api", "page"},
 			},

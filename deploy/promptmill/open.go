@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v3"
@@ -28,6 +29,8 @@ type commonOptions struct {
 	verbose bool
 	// metrics is the address to serve metrics at. Empty: none.
 	metrics string
+	// scaleWithin is the time in which runs are to end, for the boxes that are wanted. 0: the usual one.
+	scaleWithin time.Duration
 	// otlp is where telemetry is sent.
 	otlp otlpOptions
 }
@@ -35,10 +38,11 @@ type commonOptions struct {
 // parseCommon reads the flags that commands have in common.
 func parseCommon(c *cli.Command, progress string) commonOptions {
 	return commonOptions{
-		progress: progress,
-		verbose:  c.Bool("verbose"),
-		metrics:  c.String("metrics"),
-		otlp:     parseOTLP(c),
+		progress:    progress,
+		verbose:     c.Bool("verbose"),
+		metrics:     c.String("metrics"),
+		scaleWithin: c.Duration("scale-within"),
+		otlp:        parseOTLP(c),
 	}
 }
 
@@ -72,6 +76,8 @@ func openCommand(ctx context.Context, env environment, o commonOptions) (*active
 		log:     screen.NewLog(o.verbose),
 		metrics: &metrics.Exporter{Version: versionText()},
 	}
+
+	c.metrics.SetScaleWithin(o.scaleWithin)
 
 	sent, err := o.otlp.config(env.getenv)
 	if err != nil {

@@ -40,7 +40,7 @@ func serveCommand(env environment) *cli.Command {
 				Usage:    "`DIR`: folder for the output files; it is created if it does not exist",
 			},
 		}, outputFlags(), reportFlags(), listenFlags(), metricsFlags(), otlpFlags(), apiFlags(), webhookFlags(),
-			[]cli.Flag{onEndFlag()}, ownBusFlags(), []cli.Flag{replicasFlag()}),
+			[]cli.Flag{onEndFlag(), scaleFlag()}, ownBusFlags(), []cli.Flag{replicasFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			cfg, err := parseServe(env, c)
 			if err != nil {
@@ -103,6 +103,10 @@ func parseServe(env environment, c *cli.Command) (cfg pipeline.ServeConfig, err 
 	}
 
 	if err := cfg.Bus.Check(); err != nil {
+		return cfg, err
+	}
+
+	if err := checkScale(c); err != nil {
 		return cfg, err
 	}
 

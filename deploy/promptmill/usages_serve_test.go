@@ -16,6 +16,17 @@ func TestUsageOfServe(t *testing.T) {
 	files := map[string]string{"in.jsonl": `{"prompt":"hello"}` + "\n"}
 	testUsages(t, []usage{
 		{
+			args: "serve --metrics :9464 --scale-within 0s",
+			err:  "--scale-within 0s: must be more than 0",
+			code: 2,
+		},
+		{
+			args: "serve --scale-within 8h",
+			err:  "--scale-within needs --metrics, --api or --otlp",
+			hint: "give --metrics too, or leave out --scale-within",
+			code: 2,
+		},
+		{
 			args: "serve --listen 4333",
 			err:  "--listen 4333: it has no host",
 			hint: "for example --listen 0.0.0.0:4333",
