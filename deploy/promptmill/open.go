@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -111,24 +112,23 @@ func (c *activeCommand) limitMemory() {
 // second.
 func (c *activeCommand) untilSignals(doing string, safe func() string, hint string) context.Context {
 	ctx, stop := context.WithCancelCause(c.ctx)
+	c.onSignals(func(os.Signal) {
+		c.printStop(doing, safe())
+		stop(pipeline.ErrInterrupted)
+	}, safe, hint)
+
+	return ctx
+}
+
+// onSignals calls first at the first signal, and has the process end at the second: see untilSignals.
+func (c *activeCommand) onSignals(first func(os.Signal), safe func() string, hint string) {
 	c.goroutines.Go(func() {
 		select {
-		case <-c.env.signals:
+		case s := <-c.env.signals:
+			first(s)
 		case <-c.ctx.Done():
 			return
 		}
-
-		text := "Nothing is lost either way"
-		if kept := safe(); kept != "" {
-			text = "Safe either way: " + kept
-		}
-
-		if now := c.doing.Load(); now != nil {
-			doing = *now
-		}
-
-		c.screen.Printf("stopping: %s; press Ctrl-C again to stop now. %s", doing, text)
-		stop(pipeline.ErrInterrupted)
 
 		select {
 		case <-c.env.signals:
@@ -136,8 +136,20 @@ func (c *activeCommand) untilSignals(doing string, safe func() string, hint stri
 		case <-c.ctx.Done():
 		}
 	})
+}
 
-	return ctx
+// printStop prints that the command stops. kept is what neither signal loses.
+func (c *activeCommand) printStop(doing, kept string) {
+	text := "Nothing is lost either way"
+	if kept != "" {
+		text = "Safe either way: " + kept
+	}
+
+	if now := c.doing.Load(); now != nil {
+		doing = *now
+	}
+
+	c.screen.Printf("stopping: %s; press Ctrl-C again to stop now. %s", doing, text)
 }
 
 // stopNow ends the process at once. kept is what it keeps.

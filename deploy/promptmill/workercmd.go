@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"slices"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/modelservers"
+	"github.com/promptmill/promptmill/deploy/notice"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
@@ -26,7 +26,11 @@ func workerCommand(env environment) *cli.Command {
 		Name:  "worker",
 		Usage: "take requests from a bus to the model server of this box",
 		Description: "The worker takes requests of all runs that need a model of the server, until it is stopped. " +
-			"While the model server or the bus is down, it waits.",
+			"While the model server or the bus is down, it waits.\n\n" +
+			"Ctrl-C finishes the requests in flight, for at most --grace, and takes no more: a person waits for the end. " +
+			"SIGTERM comes from a machine with a deadline (systemd, Kubernetes, Slurm): for --grace, the worker goes on " +
+			"taking requests, but only those that end in time, and hands back the others at once. A notice that this box " +
+			"goes away (--drain-on) does the same with the deadline of the notice. A second signal ends the process.",
 		Flags: slices.Concat([]cli.Flag{
 			urlFlag(),
 			&cli.StringFlag{
@@ -40,6 +44,7 @@ func workerCommand(env environment) *cli.Command {
 				Category: groupModel,
 				Usage:    "use a simulated model server, for a first try and for tests",
 			},
+			drainOnFlag(),
 		}, modelFlags(), metricsFlags(), otlpFlags(), busFlags(), simFlags()),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			o, err := parseWorker(env, c)
@@ -58,6 +63,7 @@ type workerCommandOptions struct {
 	workers    pipeline.WorkerConfig
 	name       string
 	state      string
+	drainOn    []notice.Source
 	common     commonOptions
 }
 
@@ -91,6 +97,10 @@ func parseWorker(env environment, c *cli.Command) (o workerCommandOptions, err e
 		return o, err
 	}
 
+	if o.drainOn, err = parseDrainOn(env, c); err != nil {
+		return o, err
+	}
+
 	o.servers.StateDir = filepath.Join(o.state, "worker-"+o.name)
 
 	return o, nil
@@ -103,8 +113,8 @@ func runWorker(ctx context.Context, env environment, o workerCommandOptions) err
 	}
 	defer cmd.Close()
 
-	doing := fmt.Sprintf("finishing the requests in flight, at most %s", o.workers.Grace)
-	ctx, stop := context.WithCancelCause(cmd.untilSignals(doing, nothingToCount, ""))
+	departures := newDepartures(cmd, o.workers.Grace)
+	ctx, stop := context.WithCancelCause(departures.follow(o.drainOn))
 	defer stop(nil)
 
 	l, err := busconn.Await(ctx, o.connection, proto.RoleWorker, cmd.screen.Printf, cmd.log)
@@ -129,20 +139,24 @@ func runWorker(ctx context.Context, env environment, o workerCommandOptions) err
 		Name:    o.name,
 		State:   o.state,
 		Version: versionText(),
+		Leave:   departures.begin(),
 		Metrics: cmd.metrics,
 		Observe: cmd.telemetry.Observer,
 		Log:     cmd.log,
 		Hooks:   cmd.hooks(),
 	})
-	switch {
-	case errors.Is(context.Cause(ctx), pipeline.ErrInterrupted):
-		cmd.screen.Printf("stopped; unfinished requests go to other workers")
-		return nil // a worker ends by a signal
-	case errors.Is(context.Cause(ctx), nats.ErrConnectionClosed):
+	if errors.Is(context.Cause(ctx), nats.ErrConnectionClosed) {
 		return cmp.Or(l.ClosedErr(), err, nats.ErrConnectionClosed)
 	}
 
-	return err
+	text := departures.describeEnd(ctx)
+	if text == "" {
+		return err
+	}
+
+	cmd.screen.Printf("%s", text)
+
+	return ignoreInterrupt(ctx, err)
 }
 
 // ignoreInterrupt returns an error unless a signal has ended ctx: a worker ends by a signal.

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/notice"
+	"github.com/promptmill/promptmill/deploy/pipeline"
+	"github.com/promptmill/promptmill/worker"
+)
+
+// drainOnFlag returns the flag of where a worker learns that its box goes away.
+func drainOnFlag() cli.Flag {
+	return &cli.StringSliceFlag{
+		Name:     "drain-on",
+		Category: groupModel,
+		Value:    []string{notice.Auto},
+		Usage: "`SOURCE`: leave this box in time when the source says that it goes away: " +
+			"aws, gcp, azure, file:PATH, a URL, SIGUSR1, SIGUSR2; auto finds the cloud of this box, none asks nothing",
+	}
+}
+
+// parseDrainOn reads and checks the flag --drain-on.
+func parseDrainOn(env environment, c *cli.Command) ([]notice.Source, error) {
+	sources, err := notice.Parse(c.StringSlice("drain-on"), env.getenv)
+	if err != nil {
+		return nil, exit.Usage("", "--drain-on: %w", err)
+	}
+
+	return sources, nil
+}
+
+// departures are the ways in which the workers of a command end: signals, and the news that the box goes away.
+//
+// SIGTERM comes from a machine that has a deadline (systemd, Kubernetes, Slurm): the workers use the time until then.
+// The other signals come from a person who waits: they finish what is in flight.
+type departures struct {
+	cmd   *activeCommand
+	grace time.Duration
+	leave chan worker.Departure // for pipeline.RunWorkers
+
+	begun atomic.Bool // there are workers, which take departures
+	left  atomic.Bool // there was a departure
+}
+
+func newDepartures(cmd *activeCommand, grace time.Duration) *departures {
+	return &departures{
+		cmd:   cmd,
+		grace: grace,
+		leave: make(chan worker.Departure),
+	}
+}
+
+// follow returns a context that ends when the workers are to end without using the time until a deadline. Until then,
+// it watches some sources of notices.
+func (d *departures) follow(sources []notice.Source) context.Context {
+	ctx, stop := context.WithCancelCause(d.cmd.ctx)
+
+	d.cmd.onSignals(func(s os.Signal) {
+		if s == syscall.SIGTERM && d.begun.Load() {
+			d.cmd.screen.Printf("leaving: taking only requests that end within %s; a second signal stops now. "+
+				"Nothing is lost either way", d.grace)
+			d.announce(ctx, worker.Departure{
+				Deadline: time.Now().Add(d.grace),
+				Reason:   "SIGTERM",
+			})
+			return
+		}
+
+		d.cmd.printStop(fmt.Sprintf("finishing the requests in flight, at most %s", d.grace), "")
+		stop(pipeline.ErrInterrupted)
+	}, nothingToCount, "")
+
+	d.cmd.goroutines.Go(func() {
+		err := notice.Watch(ctx, notice.Config{
+			Sources: sources,
+			Grace:   d.grace,
+			Log:     d.cmd.log,
+			Announce: func(n notice.Notice) {
+				left := time.Until(n.Deadline).Round(time.Second)
+				d.cmd.screen.Printf("leaving: this box goes away (%s, %s); taking only requests that end within %s",
+					n.Source, n.Reason, left)
+
+				if !d.begun.Load() { // there is nothing to finish
+					stop(pipeline.ErrInterrupted)
+					return
+				}
+
+				d.announce(ctx, worker.Departure{
+					Deadline: n.Deadline,
+					Reason:   n.Reason + " (" + n.Source + ")",
+				})
+			},
+		})
+		if err != nil {
+			stop(err)
+		}
+	})
+
+	return ctx
+}
+
+// announce lets the workers leave.
+func (d *departures) announce(ctx context.Context, departure worker.Departure) {
+	d.left.Store(true)
+	select {
+	case d.leave <- departure:
+	case <-ctx.Done():
+	}
+}
+
+// begin returns the departures for workers that begin.
+func (d *departures) begin() <-chan worker.Departure {
+	d.begun.Store(true)
+	return d.leave
+}
+
+// describeEnd describes the end of the workers to the user; empty: they have ended for another reason than these.
+func (d *departures) describeEnd(ctx context.Context) string {
+	switch {
+	case errors.Is(context.Cause(ctx), pipeline.ErrInterrupted):
+		return "stopped; unfinished requests go to other workers"
+	case d.left.Load():
+		return "left; unfinished requests go to other workers"
+	}
+
+	return ""
+}
