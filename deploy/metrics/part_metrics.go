@@ -100,15 +100,15 @@ func latencyMetric(h worker.Histogram, labels ...string) prometheus.Metric {
 	return prometheus.MustNewConstHistogram(metricAttempt, h.Count, h.Sum.Seconds(), buckets, labels...)
 }
 
-// putCards puts the cards of this host. All workers of a process see the same ones.
+// putCards puts the cards of this host, each once: several workers may see one.
 func (s sink) putCards(workers []progress.LocalWorker) {
+	seen := map[int]bool{}
 	for _, w := range workers {
-		cards := w.Worker.Cards()
-		for _, c := range cards {
-			s.putCard(c)
-		}
-		if len(cards) > 0 {
-			return
+		for _, c := range w.Worker.Cards() {
+			if !seen[c.Index] {
+				seen[c.Index] = true
+				s.putCard(c)
+			}
 		}
 	}
 }

@@ -180,6 +180,31 @@ func (l *Launch) Sets(names ...string) bool {
 	})
 }
 
+// value returns the value of a flag under one of its names, the last if there are several; empty: none. An
+// underscore in a flag counts as a dash.
+func (l *Launch) value(names ...string) (value string) {
+	if l.inner != nil {
+		return l.inner.value(names...)
+	}
+
+	for i, word := range l.flags {
+		flag, after, joined := strings.Cut(word, "=")
+		if strings.HasPrefix(flag, "--") {
+			flag = strings.ReplaceAll(flag, "_", "-")
+		}
+
+		switch {
+		case !slices.Contains(names, flag):
+		case joined:
+			value = after
+		case i+1 < len(l.flags):
+			value = l.flags[i+1]
+		}
+	}
+
+	return value
+}
+
 // setsVariable reports whether the command, or the environment of this process, sets a variable.
 func (c simpleCommand) setsVariable(name string) bool {
 	_, own := c.set[name]

@@ -1,17 +1,17 @@
 // Package modelservers opens the model servers that a process works with. [Open] takes named
-// servers, starts one from a command, starts a simulated one, or looks for some on this
+// servers, starts some from commands, starts a simulated one, or looks for some on this
 // machine:
 //
 //	Config ──Open──> Set ──Servers──> one worker each
-//	                  ├── Process      the server that Config.Command started, kept running
+//	                  ├── Process      of each server that Config.Commands started, kept running
 //	                  ├── simulated server, if Config.Sim wants one
 //	                  └── GPU readings of this host, for the workers
 //
 // A [Set] owns all of that: [Set.Close] stops the processes that Open started and waits for
-// them. [Set.AwaitReady] waits while a server loads, and [Set.Watch] ends with an error when
-// the started server gives up. Where a name in a URL has several addresses, each address is a
-// server of its own; [Set.Names] has the names, so that a caller can look them up again as
-// servers come and go.
+// them. [Set.AwaitReady] waits while servers load. One that does not start is tried again later,
+// as long as another one works; [Set.Watch] ends with an error when the last one gives up. Where
+// a name in a URL has several addresses, each address is a server of its own; [Set.Names] has the
+// names, so that a caller can look them up again as servers come and go.
 package modelservers
 
 import (
@@ -21,7 +21,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -30,7 +29,6 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/deploy/exit"
-	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/worker"
 	"github.com/promptmill/promptmill/worker/gpu"
 	"github.com/promptmill/promptmill/worker/modelserver"
@@ -44,7 +42,7 @@ var ErrNone = errors.New("no model server found")
 // Config describes the model servers to use.
 type Config struct {
 	// URLs are OpenAI-compatible model servers. Defaults to the servers found at the usual
-	// ports of this machine, or to where the server of Command answers.
+	// ports of this machine, or to those of Commands, which exclude it.
 	URLs []string
 	// OneAddress takes the name in a URL for one server or load balancer. Defaults to false:
 	// each private address of the name is a server.
@@ -53,13 +51,13 @@ type Config struct {
 	APIKey string
 	// Roots are the certificates to trust for https. Defaults to the system's.
 	Roots *x509.CertPool
-	// Command starts the model server, in a shell, and starts it again when it ends. Defaults to
-	// none: the servers run already.
-	Command string
-	// StateDir is the folder for the log of Command's server. Required with Command. It lies in
-	// a state folder.
+	// Commands start model servers, which are started again when they end. Defaults to none: the
+	// servers run already.
+	Commands []Command
+	// StateDir is the folder for the logs of the servers of Commands. Required with Commands. It lies
+	// in a state folder.
 	StateDir string
-	// Sim, if not nil, starts a simulated model server, and excludes URLs and Command.
+	// Sim, if not nil, starts a simulated model server, and excludes URLs and Commands.
 	Sim *sim.Config
 	// Log gets warnings. The zero value discards them.
 	Log zerolog.Logger
@@ -80,15 +78,21 @@ func (c Config) Validate() error {
 	}
 
 	switch {
-	case c.Sim != nil && (len(c.URLs) > 0 || c.Command != ""):
-		return errors.New("modelservers: Config.Sim excludes Config.URLs and Config.Command")
-	case c.Command != "" && len(c.URLs) > 1:
-		return fmt.Errorf("modelservers: Config.Command starts one server, and Config.URLs has %d", len(c.URLs))
-	case c.Command != "" && c.StateDir == "":
-		return errors.New("modelservers: Config.StateDir is required with Config.Command")
+	case c.Sim != nil && (len(c.URLs) > 0 || len(c.Commands) > 0):
+		return errors.New("modelservers: Config.Sim excludes Config.URLs and Config.Commands")
+	case len(c.Commands) > 0 && len(c.URLs) > 0:
+		return errors.New("modelservers: Config.Commands excludes Config.URLs")
+	case len(c.Commands) > 0 && c.StateDir == "":
+		return errors.New("modelservers: Config.StateDir is required with Config.Commands")
 	}
 
-	return nil
+	return c.CheckCommands()
+}
+
+// CheckCommands returns the error of commands that cannot be started together.
+func (c Config) CheckCommands() error {
+	_, err := planStarts(c.Commands)
+	return err
 }
 
 // Options returns the options of each server.
@@ -110,16 +114,15 @@ type Set struct {
 	Servers []*modelserver.Server
 	// Names are the names in the URLs whose addresses are servers.
 	Names []*Name
-	// Process is the process of the only server, or nil if it is not ours.
-	Process *supervise.Process
 
-	cfg   Config
-	sim   *SimServer
-	cards *gpu.Watch
+	cfg     Config
+	sim     *SimServer
+	cards   *gpu.Watch
+	started []*startedServer
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
-	ended   chan error // gets the error that ended the process
+	ended   chan error // gets the error of the last server that gives up
 }
 
 // Open opens the servers. The end of ctx ends the search for them, not the servers. The error
@@ -156,16 +159,14 @@ func Open(ctx context.Context, cfg Config) (*Set, error) {
 func (s *Set) open(ctx, running context.Context) error {
 	urls := s.cfg.URLs
 	switch {
+	case len(s.cfg.Commands) > 0:
+		return s.startCommands(ctx, running)
 	case s.cfg.Sim != nil:
 		server, err := StartSim("127.0.0.1:0", sim.New(*s.cfg.Sim))
 		if err != nil {
 			return err
 		}
 		s.sim, urls = server, []string{server.URL}
-	case s.cfg.Command != "":
-		if len(urls) == 0 {
-			urls = []string{commandURL(s.cfg.Command)}
-		}
 	case len(urls) == 0:
 		found, tried := modelserver.Find(ctx, s.cfg.APIKey, s.cfg.Options()...)
 		s.Servers = found
@@ -177,7 +178,7 @@ func (s *Set) open(ctx, running context.Context) error {
 		return nil
 	}
 
-	if s.cfg.Sim != nil || s.cfg.Command != "" {
+	if s.cfg.Sim != nil {
 		s.cfg.OneAddress = true // a server of this machine
 	}
 
@@ -191,10 +192,6 @@ func (s *Set) open(ctx, running context.Context) error {
 		if !s.cfg.OneAddress {
 			s.Names = append(s.Names, name)
 		}
-	}
-
-	if s.cfg.Command != "" {
-		return s.startCommand(ctx, running)
 	}
 
 	return nil
@@ -240,50 +237,20 @@ func (s *Set) Connect(url string, address netip.Addr) (*modelserver.Server, erro
 	return s.cfg.connect(url, address)
 }
 
-// startCommand starts the model server of Config.Command.
-func (s *Set) startCommand(ctx, running context.Context) error {
-	server := s.Servers[0]
-	if _, err := server.Probe(ctx); !errors.Is(err, modelserver.ErrUnreachable) {
-		return exit.Usage("stop it, or leave out --exec to use it", "a server answers at %s already", server.URL())
-	}
-
-	if err := statedir.Make(filepath.Dir(s.cfg.StateDir), s.cfg.StateDir); err != nil {
-		return err
-	}
-
-	process, err := supervise.New(supervise.Config{
-		Command: pinPort(asOneCommand(s.cfg.Command)),
-		LogFile: filepath.Join(s.cfg.StateDir, "server.log"),
-		Log:     s.cfg.Log,
-		Ready: func(ctx context.Context) error {
-			_, err := server.Probe(ctx)
-			if errors.Is(err, modelserver.ErrUnreachable) {
-				return err
-			}
-			return nil
-		},
-	})
-	if err != nil {
-		return err
-	}
-
-	s.Process = process
-	s.running.Go(func() { s.ended <- s.Process.Run(running) })
-
-	return nil
-}
-
 // AwaitReady waits until a server takes requests, while one loads, and reports that to loading if
-// it is not nil. It returns the merged info of all servers that take requests by then.
+// it is not nil. Of servers that are started it waits for one of each command that has not given up. It
+// returns the merged info of all servers that take requests by then.
 func (s *Set) AwaitReady(ctx context.Context, loading Loading) (modelserver.Info, error) {
 	begin := time.Now()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 
 	for {
-		info, err := s.lookAtAll(ctx)
-		waits := errors.Is(err, modelserver.ErrLoading) ||
-			s.Process != nil && errors.Is(err, modelserver.ErrUnreachable)
+		infos, errs := s.lookAtAll(ctx)
+		info, err := judgeLooks(infos, errs)
+		missing := s.missingServer(errs)
+		waits := missing != nil || errors.Is(err, modelserver.ErrLoading) ||
+			s.Started() && errors.Is(err, modelserver.ErrUnreachable)
 		if !waits {
 			return info, err
 		}
@@ -294,19 +261,28 @@ func (s *Set) AwaitReady(ctx context.Context, loading Loading) (modelserver.Info
 		case <-ctx.Done():
 			return info, context.Cause(ctx)
 		case now := <-tick.C:
-			what, url := "loading", s.Servers[0].URL()
-			switch {
-			case errors.Is(err, modelserver.ErrLoading):
-			case errors.Is(err, modelserver.ErrFailing):
-				what = "loading: " + url + " answers with errors only so far,"
-			default:
-				what = "loading: nothing answers at " + url + " yet,"
-			}
-
 			if loading != nil {
+				url, what := s.describeLoading(missing, err)
 				loading(url, what, now.Sub(begin))
 			}
 		}
+	}
+}
+
+// describeLoading returns which server loads, and how that shows. missing is one of those that are
+// started; nil: none is awaited.
+func (s *Set) describeLoading(missing *startedServer, err error) (url, what string) {
+	if url = s.Servers[0].URL(); missing != nil {
+		url = missing.server.URL()
+	}
+
+	switch {
+	case errors.Is(err, modelserver.ErrLoading):
+		return url, "loading"
+	case errors.Is(err, modelserver.ErrFailing):
+		return url, "loading: " + url + " answers with errors only so far,"
+	default:
+		return url, "loading: nothing answers at " + url + " yet,"
 	}
 }
 
@@ -315,9 +291,8 @@ func (s *Set) commandError(err error) error {
 	return exit.Unreachable(err, "fix the command of --exec")
 }
 
-// lookAtAll asks all servers for their models and limits. It returns the error of a server that
-// answers, else of a server that loads, else of the first server.
-func (s *Set) lookAtAll(ctx context.Context) (modelserver.Info, error) {
+// lookAtAll asks all servers for their models and limits.
+func (s *Set) lookAtAll(ctx context.Context) ([]modelserver.Info, []error) {
 	infos, errs := make([]modelserver.Info, len(s.Servers)), make([]error, len(s.Servers))
 	var looks sync.WaitGroup
 	for i, server := range s.Servers {
@@ -326,6 +301,12 @@ func (s *Set) lookAtAll(ctx context.Context) (modelserver.Info, error) {
 
 	looks.Wait()
 
+	return infos, errs
+}
+
+// judgeLooks returns the merged info of the servers that answer. It returns the error of a server that
+// answers, else of a server that loads, else of the first server.
+func judgeLooks(infos []modelserver.Info, errs []error) (modelserver.Info, error) {
 	var answered []modelserver.Info
 	var silent error // of a server that answers without a list of models
 	for i, err := range errs {
@@ -361,8 +342,50 @@ func (s *Set) KeepFirst() {
 // Simulated reports whether the server is a simulated one of this process.
 func (s *Set) Simulated() bool { return s.sim != nil }
 
-// Cards returns the GPUs of this host, as they are now.
-func (s *Set) Cards() []gpu.Card { return s.cards.Now() }
+// Process returns the process of a server; nil: it is not ours.
+func (s *Set) Process(server *modelserver.Server) *supervise.Process {
+	if started := s.startedAs(server); started != nil {
+		return started.process
+	}
+	return nil
+}
+
+// Started reports whether the servers are those of Config.Commands.
+func (s *Set) Started() bool { return len(s.started) > 0 }
+
+// GPUs returns the cards that a server was started with, as [Command].GPUs; empty: unknown.
+func (s *Set) GPUs(server *modelserver.Server) string {
+	if started := s.startedAs(server); started != nil {
+		return started.gpus
+	}
+	return ""
+}
+
+// Cards returns the cards of a server, as they are now: those that it was started with, or all of this
+// host if they are not known.
+func (s *Set) Cards(server *modelserver.Server) []gpu.Card {
+	cards, started := s.cards.Now(), s.startedAs(server)
+	if started == nil {
+		return cards
+	}
+
+	isMixed := slices.ContainsFunc(cards, func(c gpu.Card) bool { return c.Name != cards[0].Name })
+	if isMixed && !started.isOrdered {
+		return cards // CUDA may have other numbers
+	}
+
+	return gpu.Select(cards, started.gpus)
+}
+
+// startedAs returns what is known of a server that was started; nil: it was not.
+func (s *Set) startedAs(server *modelserver.Server) *startedServer {
+	for _, started := range s.started {
+		if started.server == server {
+			return started
+		}
+	}
+	return nil
+}
 
 // String describes the servers: their kinds and addresses.
 func (s *Set) String() string {
@@ -393,7 +416,7 @@ func (s *Set) String() string {
 }
 
 // Watch reports to loading, if it is not nil, for how long the server of a worker loads, until ctx
-// ends. It returns an error when the started server gives up.
+// ends. It returns an error when the last of the servers that were started gives up.
 func (s *Set) Watch(ctx context.Context, w *worker.Worker, server *modelserver.Server, loading Loading) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -401,9 +424,7 @@ func (s *Set) Watch(ctx context.Context, w *worker.Worker, server *modelserver.S
 	for {
 		select {
 		case err := <-s.ended:
-			if err != nil {
-				return s.commandError(err)
-			}
+			return s.commandError(err)
 		case <-ctx.Done():
 			return nil
 		case now := <-tick.C:
@@ -421,6 +442,10 @@ func (s *Set) Close() {
 
 	for _, server := range s.Servers {
 		server.Close()
+	}
+
+	for _, started := range s.started {
+		started.port.release()
 	}
 
 	if s.sim != nil {

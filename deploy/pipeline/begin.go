@@ -333,16 +333,15 @@ func (r *runner) nameTrialModel(models []string) {
 
 // awaitServers waits until the model servers are loaded.
 func (r *runner) awaitServers(ctx context.Context) error {
-	if found := r.servers.Servers; len(found) > 1 && len(r.cfg.Servers.URLs) == 0 &&
+	if found := r.servers.Servers; len(found) > 1 && len(r.cfg.Servers.URLs) == 0 && !r.servers.Started() &&
 		r.cfg.Opened == nil {
 		r.cfg.Hooks.printf("found %d model servers, using %s; --url names another, or several",
 			len(found), found[0].URL())
 		r.servers.KeepFirst()
 	}
 
-	if r.servers.Process != nil && r.cfg.Opened == nil {
-		r.cfg.Hooks.printf("starting the model server of --exec, and waiting for it at %s; --url names another place",
-			r.servers.Servers[0].URL())
+	if r.servers.Started() && r.cfg.Opened == nil {
+		r.sayStarted()
 	}
 
 	info, err := r.servers.AwaitReady(ctx, r.cfg.Hooks.Loading)
@@ -363,6 +362,24 @@ func (r *runner) awaitServers(ctx context.Context) error {
 	r.served = info
 
 	return nil
+}
+
+// sayStarted says which model servers are started.
+func (r *runner) sayStarted() {
+	list := r.servers.Servers
+	if len(list) == 1 && r.servers.GPUs(list[0]) == "" {
+		r.cfg.Hooks.printf("starting the model server of --exec, and waiting for it at %s; --url names another place",
+			list[0].URL())
+		return
+	}
+
+	for _, server := range list {
+		on := ""
+		if gpus := r.servers.GPUs(server); gpus != "" {
+			on = " on GPU " + gpus
+		}
+		r.cfg.Hooks.printf("starting a model server of --exec at %s%s", server.URL(), on)
+	}
 }
 
 // platform describes the model servers for the metadata.

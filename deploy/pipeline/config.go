@@ -276,9 +276,9 @@ func (c Config) Validate() error {
 		return errors.New(`pipeline: Config.Inputs: "-" cannot be mixed with files`)
 	case c.Output == "":
 		return errors.New("pipeline: Config.Output is required")
-	case c.ServerURL != "" && (len(c.Servers.URLs) > 0 || c.Servers.Command != "" || c.Servers.Sim != nil):
+	case c.ServerURL != "" && (len(c.Servers.URLs) > 0 || len(c.Servers.Commands) > 0 || c.Servers.Sim != nil):
 		return errors.New("pipeline: Config.ServerURL excludes Config.Servers.URLs, Command and Sim")
-	case c.Opened != nil && (c.ServerURL != "" || c.Servers.Sim != nil || c.Servers.Command != "" ||
+	case c.Opened != nil && (c.ServerURL != "" || c.Servers.Sim != nil || len(c.Servers.Commands) > 0 ||
 		len(c.Servers.URLs) > 0):
 		return errors.New("pipeline: Config.Opened excludes Config.ServerURL and Config.Servers")
 	case c.FlushInterval < 0:

@@ -186,10 +186,10 @@ func TestConfigValidate(t *testing.T) {
 		"Config.URLs":   func(c *Config) { c.ServerURL = "ftp://a" },
 		"Config.APIKey": func(c *Config) { c.Servers.APIKey = "a\nb" },
 		"Config.Sim excludes": func(c *Config) {
-			c.Servers.Sim, c.Servers.Command = &sim.Config{}, "x"
+			c.Servers.Sim, c.Servers.Commands = &sim.Config{}, []modelservers.Command{{Script: "x"}}
 		},
-		"Config.Command starts one": func(c *Config) {
-			c.Servers.Command, c.Servers.URLs = "x", []string{"http://a:1", "http://b:1"}
+		"Config.Commands excludes Config.URLs": func(c *Config) {
+			c.Servers.Commands, c.Servers.URLs = []modelservers.Command{{Script: "x"}}, []string{"http://a:1"}
 		},
 		"Config.FlushInterval":      func(c *Config) { c.FlushInterval = -1 },
 		"Config.Settings.ShardSize": func(c *Config) { c.Settings.ShardSize = proto.MaxShardSize + 1 },

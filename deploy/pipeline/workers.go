@@ -21,6 +21,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/worker"
+	"github.com/promptmill/promptmill/worker/gpu"
 	"github.com/promptmill/promptmill/worker/limit"
 	"github.com/promptmill/promptmill/worker/modelserver"
 	"github.com/promptmill/promptmill/worker/sim"
@@ -141,8 +142,8 @@ func (c WorkerConfig) newConfig(
 	return worker.Config{
 		Server:   server,
 		Limiter:  c.newLimiter(servers, log),
-		Process:  servers.Process,
-		Cards:    servers.Cards,
+		Process:  servers.Process(server),
+		Cards:    func() []gpu.Card { return servers.Cards(server) },
 		Name:     HostName(),
 		Host:     HostName(),
 		Memory:   memory,
@@ -272,7 +273,11 @@ func (p *workerPool) startWorker(ctx context.Context, server *modelserver.Server
 	}
 
 	cfg.Notices = p.notices[server.URL()]
-	p.Hooks.printf("worker %s: bus %s, model server %s, %s", cfg.Name, p.Bus.Name, server.URL(), p.Workers)
+	at := server.URL()
+	if gpus := p.Servers.GPUs(server); gpus != "" {
+		at += " on GPU " + gpus
+	}
+	p.Hooks.printf("worker %s: bus %s, model server %s, %s", cfg.Name, p.Bus.Name, at, p.Workers)
 
 	shown := "" // OnInfo is never called twice at a time
 	cfg.OnInfo = func(info modelserver.Info) {

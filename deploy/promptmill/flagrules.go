@@ -57,6 +57,11 @@ func flagRules() cmdline.Rules {
 				Any:   []string{"exec"},
 			},
 			{
+				Flags:    []string{"gpus"},
+				Any:      []string{"exec"},
+				Commands: []string{"run", "worker"},
+			},
+			{
 				Flags: []string{"match"},
 				Any:   []string{"expect"},
 			},

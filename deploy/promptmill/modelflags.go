@@ -1,9 +1,9 @@
 package main
 
 import (
+	"context"
 	"crypto/x509"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -19,10 +19,15 @@ import (
 // modelFlags returns the flags of the model servers and of how requests are run there.
 func modelFlags() []cli.Flag {
 	return append([]cli.Flag{
-		&cli.StringFlag{
+		&wholeTextsFlag{
 			Name:     "exec",
 			Category: groupModel,
-			Usage:    "`COMMAND`: start the model server with this command, and restart it when it ends",
+			Usage:    "`COMMAND`: start a model server with this command, and restart it when it ends; {port} is a free port",
+		},
+		&cli.StringFlag{
+			Name:     "gpus",
+			Category: groupModel,
+			Usage:    "`LIST`: start a server of --exec on each graphics card: all, or such as 0,2-3; 0+1 are two of one server",
 		},
 	}, requestFlags()...)
 }
@@ -204,7 +209,9 @@ func parseWorkers(c *cli.Command) (pipeline.WorkerConfig, error) {
 }
 
 // parseModels reads and checks the flags of the model servers and of how requests are run there.
-func parseModels(c *cli.Command) (modelservers.Config, pipeline.WorkerConfig, error) {
+func parseModels(
+	ctx context.Context, env environment, c *cli.Command,
+) (modelservers.Config, pipeline.WorkerConfig, error) {
 	cfg, err := parseServers(c)
 	if err != nil {
 		return cfg, pipeline.WorkerConfig{}, err
@@ -219,13 +226,10 @@ func parseModels(c *cli.Command) (modelservers.Config, pipeline.WorkerConfig, er
 		return cfg, o, exit.Usage("leave out one of them", "--sim excludes --url and --exec")
 	}
 
-	cfg.Command = c.String("exec")
 	switch {
-	case c.IsSet("exec") && strings.TrimSpace(cfg.Command) == "":
-		return cfg, o, exit.Usage(`for example --exec "vllm serve MODEL"`, "--exec: there is no command")
-	case c.IsSet("exec") && len(cfg.URLs) > 1:
-		return cfg, o, exit.Usage("give the one at which the command's server answers",
-			"--exec starts one model server, and there are %d --url", len(cfg.URLs))
+	case c.IsSet("exec"):
+		cfg, err = parseCommands(ctx, env, c, cfg)
+		return cfg, o, err
 	case c.Bool("sim"):
 		simulated, err := parseSim(c)
 		if err != nil {
@@ -235,4 +239,34 @@ func parseModels(c *cli.Command) (modelservers.Config, pipeline.WorkerConfig, er
 	}
 
 	return cfg, o, nil
+}
+
+// parseCommands reads and checks the flags of the model servers that are started.
+func parseCommands(
+	ctx context.Context, env environment, c *cli.Command, cfg modelservers.Config,
+) (modelservers.Config, error) {
+	for _, script := range textsOf(c, "exec") {
+		cfg.Commands = append(cfg.Commands, modelservers.Command{Script: script})
+	}
+
+	if list := c.String("gpus"); c.IsSet("gpus") {
+		var err error
+		host := modelservers.GPUHost{Visible: env.getenv("CUDA_VISIBLE_DEVICES")}
+		if cfg.Commands, err = modelservers.AssignGPUs(ctx, cfg.Commands, list, host); err != nil {
+			return cfg, err
+		}
+	}
+
+	switch urls := cfg.URLs; {
+	case len(urls) > 0 && len(cfg.Commands) > 1:
+		return cfg, exit.Usage("leave out --url: each command says where its server listens",
+			"--url is given, and --exec starts %d model servers", len(cfg.Commands))
+	case len(urls) > 1:
+		return cfg, exit.Usage("give the one at which the command's server answers",
+			"--exec starts one model server, and there are %d --url", len(urls))
+	case len(urls) == 1:
+		cfg.Commands[0].URL, cfg.URLs = urls[0], nil
+	}
+
+	return cfg, cfg.CheckCommands()
 }

@@ -144,7 +144,7 @@ func parseRun(
 		return o, err
 	}
 
-	if cfg.Servers, cfg.Workers, err = parseModels(c); err != nil {
+	if cfg.Servers, cfg.Workers, err = parseModels(ctx, env, c); err != nil {
 		return o, err
 	}
 
@@ -195,7 +195,7 @@ func checkRun(cfg pipeline.Config) error {
 	case cfg.Retry && cfg.Bus.External():
 		return exit.Usage("promptmill retry RUN, and then promptmill collect RUN -o OUT",
 			"--retry is not possible on a bus of many runs")
-	case cfg.Bus.CollectsOnly() && (servers.Sim != nil || servers.Command != "" || len(servers.URLs) > 0):
+	case cfg.Bus.CollectsOnly() && (servers.Sim != nil || len(servers.Commands) > 0 || len(servers.URLs) > 0):
 		return exit.Usage("leave out --url, --exec and --sim, and start promptmill worker with them and with the string that promptmill join worker prints",
 			"a collector on this bus takes no requests, so this command cannot run them itself")
 	case cfg.FlushInterval <= 0:

@@ -583,6 +583,7 @@ func TestUsageOfUnusableValues(t *testing.T) {
 
 	const (
 		anotherFolder = "choose another folder with --state"
+		noLaunch      = "it starts none of vllm serve, sglang serve, python -m sglang.launch_server and llama-server"
 		anAddress     = "for example --metrics :9100"
 	)
 	for args, want := range map[string]usage{
@@ -593,6 +594,27 @@ func TestUsageOfUnusableValues(t *testing.T) {
 			hint: "for example --label nightly",
 		},
 		"run in.jsonl --sim --url http://a": {err: "--sim excludes --url and --exec", hint: "leave out one of them"},
+		"worker --sim --gpus 0":             {err: "--gpus needs --exec", hint: "give --exec too, or leave out --gpus"},
+		"worker --exec ./a --exec ./b": {
+			err:  "--exec starts several servers, and a port cannot be added to this command: " + noLaunch + ": ./a",
+			hint: "write {port} where the command has its port",
+		},
+		"worker --exec vllm --gpus 1-0": {
+			err:  `--gpus 1-0: "1-0" is no range of cards`,
+			hint: "for example --gpus all, --gpus 0,1 or --gpus 0-3",
+		},
+		"worker --exec ./a{port} --exec ./b{port} --gpus 0": {
+			err:  "--gpus 0 has cards for 1 servers, and there are 2 --exec",
+			hint: "name as many, or give one --exec to start it on each",
+		},
+		"worker --exec ./a{gpu}": {
+			err:  "--exec has {gpu}, and there is no --gpus: ./a{gpu}",
+			hint: "give --gpus all, or --gpus 0,1",
+		},
+		"run in.jsonl --exec ./a{port} --exec ./b{port} --url http://a": {
+			err:  "--url is given, and --exec starts 2 model servers",
+			hint: "leave out --url: each command says where its server listens",
+		},
 		"run in.jsonl --sim --state in.jsonl": {
 			err:  "--state DIR/in.jsonl: DIR/in.jsonl is a file, not a folder",
 			hint: anotherFolder,

@@ -47,7 +47,7 @@ func workerCommand(env environment) *cli.Command {
 			drainOnFlag(),
 		}, modelFlags(), metricsFlags(), otlpFlags(), busFlags(), simFlags()),
 		Action: func(ctx context.Context, c *cli.Command) error {
-			o, err := parseWorker(env, c)
+			o, err := parseWorker(ctx, env, c)
 			if err != nil {
 				return err
 			}
@@ -68,7 +68,7 @@ type workerCommandOptions struct {
 }
 
 // parseWorker reads and checks the flags of the worker command.
-func parseWorker(env environment, c *cli.Command) (o workerCommandOptions, err error) {
+func parseWorker(ctx context.Context, env environment, c *cli.Command) (o workerCommandOptions, err error) {
 	o = workerCommandOptions{
 		connection: parseConnect(env, c),
 		name:       cmp.Or(c.String("name"), pipeline.HostName()),
@@ -79,7 +79,7 @@ func parseWorker(env environment, c *cli.Command) (o workerCommandOptions, err e
 		return o, err
 	}
 
-	if o.servers, o.workers, err = parseModels(c); err != nil {
+	if o.servers, o.workers, err = parseModels(ctx, env, c); err != nil {
 		return o, err
 	}
 

@@ -179,7 +179,7 @@ func (c Config) Validate() error {
 		return fmt.Errorf("sweep: Config.Sample is %d, must not be negative", c.Sample)
 	case c.Precision < 0 || c.Precision >= 1:
 		return fmt.Errorf("sweep: Config.Precision is %g, must be from 0 to 1", c.Precision)
-	case c.Servers.Sim != nil || c.Servers.Command != "" || len(c.Servers.URLs) > 0:
+	case c.Servers.Sim != nil || len(c.Servers.Commands) > 0 || len(c.Servers.URLs) > 0:
 		return errors.New("sweep: Config.Servers has servers: the strategy names them")
 	}
 

@@ -85,7 +85,7 @@ func (s simSettings) command(t testing.TB) string {
 		t.Fatal(err)
 	}
 
-	return fmt.Sprintf("env %s='%s' '%s' %s", simVariable, text, os.Args[0], portName)
+	return fmt.Sprintf("env %s='%s' '%s' %s", simVariable, text, os.Args[0], "{port}")
 }
 
 // start starts the server in this process, and returns its URL.

@@ -37,7 +37,7 @@ func (f folder) expected() string                 { return f.path("expected.json
 func (f folder) output(slug string) output.Prefix { return output.Prefix(f.path(slug)) }
 func (f folder) verdicts(slug string) string      { return f.path(slug + ".verdicts") }
 func (f folder) serverDir(slug string) string     { return f.path(filepath.Join("servers", slug)) }
-func (f folder) serverLog(slug string) string     { return filepath.Join(f.serverDir(slug), "server.log") }
+func (f folder) serverLog(slug string) string     { return filepath.Join(f.serverDir(slug), logName) }
 
 // Exists reports whether a trial with this Config.Output has begun.
 func Exists(output string) bool { return files.Exists(folder(output + folderSuffix).record()) }

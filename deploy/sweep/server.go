@@ -5,9 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
@@ -18,8 +16,8 @@ import (
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
-// portName is the placeholder of the port in a command.
-const portName = "{port}"
+// logName is the name of the log of a variant's server, in its folder.
+const logName = "server.log"
 
 // server is the running model server of a variant.
 type server struct {
@@ -36,15 +34,17 @@ func (s *sweeper) openServer(ctx context.Context, v *variant) (opened *server, e
 	cfg := s.cfg.Servers
 	cfg.Log = s.cfg.Log.With().Str("variant", v.Name).Logger()
 	cfg.URLs = nil
-	if v.Spec.URL != "" {
-		cfg.URLs = []string{v.Spec.URL}
-	}
 
 	opened = &server{cards: s.cards}
-	if v.Spec.Command != "" {
-		if cfg.Command, cfg.URLs, err = fillPort(v.Spec.Command, cfg.URLs); err != nil {
-			return nil, err
-		}
+	switch {
+	case v.Spec.Command == "" && v.Spec.URL != "":
+		cfg.URLs = []string{v.Spec.URL}
+	case v.Spec.Command != "":
+		cfg.Commands = []modelservers.Command{{
+			Script:  v.Spec.Command,
+			URL:     v.Spec.URL,
+			LogName: logName,
+		}}
 		cfg.StateDir = s.folder.serverDir(v.Slug)
 		v.Log = s.folder.serverLog(v.Slug)
 		if !s.cfg.SideBySide { // else the others keep their memory
@@ -56,7 +56,7 @@ func (s *sweeper) openServer(ctx context.Context, v *variant) (opened *server, e
 		return nil, describeServer(ctx, err)
 	}
 
-	if v.Spec.Command != "" && len(cfg.URLs) == 0 {
+	if v.Spec.Command != "" && v.Spec.URL == "" {
 		s.sayGuess(v, opened.Servers[0].URL())
 	}
 
@@ -73,7 +73,8 @@ func (s *sweeper) openServer(ctx context.Context, v *variant) (opened *server, e
 
 // sayGuess says where a server is asked whose command does not say where it listens, since the wait may be in vain.
 func (s *sweeper) sayGuess(v *variant, url string) {
-	if modelservers.NamesServer(v.Spec.Command) || s.cfg.Hooks.Printf == nil {
+	command := v.Spec.Command
+	if modelservers.NamesServer(command) || strings.Contains(command, "{port}") || s.cfg.Hooks.Printf == nil {
 		return
 	}
 
@@ -157,31 +158,4 @@ func pickModel(wanted string, served []string, only string, started bool) (strin
 	}
 
 	return "", fmt.Errorf("the server has %d models: name one with --model: %s", len(served), strings.Join(served, ", "))
-}
-
-// fillPort puts a free port in the place of {port} in a command, and returns where its server answers. Without the
-// placeholder, that is the URL of the variant or where the command itself says.
-func fillPort(command string, urls []string) (filled string, at []string, err error) {
-	if !strings.Contains(command, portName) {
-		return command, urls, nil
-	}
-
-	port, err := findFreePort()
-	if err != nil {
-		return "", nil, err
-	}
-
-	return strings.ReplaceAll(command, portName, strconv.Itoa(port)),
-		[]string{"http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}, nil
-}
-
-// findFreePort returns a port of this machine that nothing listens at.
-func findFreePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port for a model server: %w", err)
-	}
-	defer l.Close()
-
-	return l.Addr().(*net.TCPAddr).Port, nil
 }

@@ -110,7 +110,7 @@ func TestOneAfterTheOther(t *testing.T) {
 	cfg := newConfig(t, writeInput(t, 5000),
 		Spec{Name: "slots=4", Model: "m", Command: one.command(t)},
 		Spec{Name: "slots=8", Model: "m", Command: two.command(t)},
-		Spec{Name: "broken", Model: "m", Command: "sh -c 'echo out of memory; exit 3' " + portName},
+		Spec{Name: "broken", Model: "m", Command: "sh -c 'echo out of memory; exit 3' " + "{port}"},
 	)
 
 	r := runTrial(t, cfg)
@@ -254,7 +254,7 @@ func TestOtherTrial(t *testing.T) {
 		"sample":   func(c *Config) { c.Sample = 100 },
 		"expect":   func(c *Config) { c.Expect = "label" },
 		"settings": func(c *Config) { c.Settings.Endpoint = "/v1/completions" },
-		"command":  func(c *Config) { c.Strategy = List{{Name: "a", Model: "m", Command: "other " + portName}} },
+		"command":  func(c *Config) { c.Strategy = List{{Name: "a", Model: "m", Command: "other " + "{port}"}} },
 		"input":    func(c *Config) { c.Inputs = []string{writeInput(t, 299)} },
 	} {
 		other := cfg
@@ -436,7 +436,7 @@ func TestCorrectedCommand(t *testing.T) {
 	t.Parallel()
 
 	server := newSlowSim()
-	broken := Spec{Name: "a", Model: "m", Command: "sh -c 'exit 3' " + portName}
+	broken := Spec{Name: "a", Model: "m", Command: "sh -c 'exit 3' " + "{port}"}
 	cfg := newConfig(t, writeInput(t, 300), broken)
 	if r := runTrial(t, cfg); findRow(t, r, "a").State != trial.Failed {
 		t.Fatalf("the broken server: %+v", r.Variants)
