@@ -19,6 +19,10 @@ import (
 
 // Check returns a usage error if the options cannot name a bus, whatever answers there.
 func (o Options) Check() error {
+	if o.Problem != nil {
+		return o.Problem
+	}
+
 	if o.Replicas > 1 && (o.Joins() || o.URL == "") {
 		return exit.Usage("leave out --replicas, or name a cluster of NATS servers with --nats",
 			"--replicas %d: a bus of promptmill is one server, and keeps one copy of each stream", o.Replicas)

@@ -42,6 +42,12 @@ type Options struct {
 	Certificate string
 	// Key is the file of its key. Defaults to Certificate.
 	Key string
+	// Context is the name of the context that the bus is from. Empty: none.
+	Context string
+	// ContextSelected is set if Context is the one that is selected, and was not named.
+	ContextSelected bool
+	// Problem is why the bus of a context is not known. Check returns it.
+	Problem error
 	// Replicas is the number of copies of each stream that is created on the server. Defaults
 	// to 1.
 	Replicas int
@@ -55,7 +61,7 @@ type Options struct {
 }
 
 // External reports whether the options name a bus.
-func (o Options) External() bool { return o.Joins() || o.URL != "" }
+func (o Options) External() bool { return o.Joins() || o.URL != "" || o.Context != "" }
 
 // Joins reports whether the options have a join string, or a file with one.
 func (o Options) Joins() bool { return o.Join != "" || o.JoinFile != nil }

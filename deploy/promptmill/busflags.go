@@ -43,6 +43,7 @@ func namedBusFlags(names ...string) []cli.Flag {
 			Category: groupBus,
 			Usage:    "`FILE`: file with the join string, which is read again when the bus is lost",
 		},
+		contextFlag(),
 		&cli.StringFlag{
 			Name:     "nats",
 			Category: groupBus,
@@ -155,8 +156,21 @@ func stateOf(env environment, c *cli.Command) (string, error) {
 	return state, checkFolder("--state", state)
 }
 
-// parseConnect reads the flags of the bus. Connecting checks them.
+// parseConnect reads the flags of the bus, and the context that they name or that is selected. Connecting
+// checks them.
 func parseConnect(env environment, c *cli.Command) busconn.Options {
+	o := parseNamedBus(env, c)
+	applyContext(env, c, &o)
+
+	if (o.Joins() || o.URL == "") && !cmdline.IsTyped(c, "replicas") {
+		o.Replicas = 0 // a variable may be set for another command
+	}
+
+	return o
+}
+
+// parseNamedBus reads the flags that name a bus other than by a context.
+func parseNamedBus(env environment, c *cli.Command) busconn.Options {
 	state, _ := stateOf(env, c) // needed only if no bus is named; ConnectAll returns the error then
 	o := busconn.Options{
 		Join:        c.String("join"),
@@ -180,10 +194,6 @@ func parseConnect(env environment, c *cli.Command) busconn.Options {
 
 	if env.getenv("PROMPTMILL_NATS") == "" && o.URL == env.getenv("NATS_URL") && !cmdline.IsTyped(c, "nats") {
 		o.URLVariable = "NATS_URL"
-	}
-
-	if (o.Joins() || o.URL == "") && !cmdline.IsTyped(c, "replicas") {
-		o.Replicas = 0 // a variable may be set for another command
 	}
 
 	return o

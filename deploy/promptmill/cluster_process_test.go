@@ -169,7 +169,7 @@ func (c command) startAs(env []string, args ...string) (*exec.Cmd, *lockedBuffer
 func (c command) launch(env []string, cmd *exec.Cmd) (*exec.Cmd, *lockedBuffer) {
 	c.t.Helper()
 
-	cmd.Dir, cmd.Env = c.dir, append(append(os.Environ(), "PROMPTMILL_STATE="+c.state), env...)
+	cmd.Dir, cmd.Env = c.dir, append(c.environ(), env...)
 	cmd.SysProcAttr = endWithTest()
 	out := &lockedBuffer{}
 	cmd.Stdout, cmd.Stderr = out, out

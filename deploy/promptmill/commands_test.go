@@ -48,7 +48,7 @@ func (c command) prepare(args ...string) *exec.Cmd {
 	}
 
 	cmd := exec.Command(path, args...)
-	cmd.Dir, cmd.Env = c.dir, slices.Concat(os.Environ(), []string{"PROMPTMILL_STATE=" + c.state}, c.env)
+	cmd.Dir, cmd.Env = c.dir, append(c.environ(), c.env...)
 	cmd.SysProcAttr = endWithTest()
 	c.t.Cleanup(func() {
 		if cmd.Process != nil {

@@ -38,7 +38,8 @@ func completionValues(env environment) map[string]cmdline.Values {
 		"EVENT": func(ctx context.Context, c *cli.Command) []string {
 			return withinTime(ctx, func(ctx context.Context) []string { return eventsOnBus(ctx, env, c) })
 		},
-		"META": func(_ context.Context, c *cli.Command) []string { return runsOfHistory(env, c) },
+		"CONTEXT": func(context.Context, *cli.Command) []string { return namesOfContexts(env) },
+		"META":    func(_ context.Context, c *cli.Command) []string { return runsOfHistory(env, c) },
 	}
 }
 

@@ -80,7 +80,7 @@ func TestCompletion(t *testing.T) {
 		"verify in.jsonl ":                   "files:",
 		"report ":                            "files:",
 		"report --format ":                   "words: md html json",
-		"join ":                              "words: worker producer collector reader",
+		"join ":                              "words: worker producer collector reader save contexts select forget",
 		"join re":                            "words: reader",
 		"join reader ":                       "words: --details --json --advertise --state --help",
 		"completion ":                        "words: bash zsh fish",
@@ -90,6 +90,8 @@ func TestCompletion(t *testing.T) {
 		"status --nats":                      "words: --nats --nats-creds --nats-user --nats-password-file",
 		"list --join-f":                      "words: --join-file",
 		"list --join-file ":                  "files:",
+		"list --context ":                    "words:", // there is none
+		"join forget ":                       "words:",
 		"pause --help ":                      "words:",
 		"key ":                               "words: create list revoke",
 		"key re":                             "words: revoke",

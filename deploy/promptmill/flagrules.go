@@ -67,7 +67,7 @@ func flagRules() cmdline.Rules {
 			},
 			{
 				Flags:    []string{"replicas"}, // a bus of a command is no cluster
-				Any:      []string{"nats", "join", "join-file"},
+				Any:      []string{"nats", "join", "join-file", "context"},
 				Commands: []string{"run", "serve"},
 			},
 			{
@@ -82,7 +82,7 @@ func flagRules() cmdline.Rules {
 			},
 			{
 				Flags:    []string{"keep", "priority"}, // the bus of run has no other run, and ends with it
-				Any:      []string{"nats", "join", "join-file"},
+				Any:      []string{"nats", "join", "join-file", "context"},
 				Commands: []string{"run"},
 			},
 		},
@@ -99,6 +99,10 @@ func flagRules() cmdline.Rules {
 			{"join", "nats"},
 			{"join-file", "nats"},
 			{"join", "join-file"},
+			{"context", "join"},
+			{"context", "join-file"},
+			{"context", "nats"},
+			{"context", "listen"},
 			{"api-tls", "api-cert"},
 			{"own-only", "read-only"},
 		},

@@ -427,7 +427,8 @@ func parseListen(c *cli.Command, otherwise string) (natsserver.ListenAddress, er
 		l.Address = c.String("listen")
 	}
 
-	if (c.String("join") != "" || c.String("join-file") != "" || c.String("nats") != "") && c.IsSet("listen") {
+	named := []string{c.String("join"), c.String("join-file"), c.String("nats"), c.String("context")}
+	if strings.Join(named, "") != "" && c.IsSet("listen") {
 		return l, exit.Usage("leave out one of them", "--listen makes a bus, and --nats or --join uses another")
 	}
 

@@ -32,6 +32,7 @@ func joinCommand(env environment) *cli.Command {
 		Description: "Another box uses the string as promptmill worker --join STRING. Each role has a string of its " +
 			"own: a worker may only run requests, a producer may also submit, pause and cancel runs, a collector " +
 			"may also collect and delete them, and a reader may only look.",
+		Commands: joinContextCommands(env),
 		Flags: []cli.Flag{
 			&cli.BoolFlag{
 				Name:     "details",

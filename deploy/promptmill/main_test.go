@@ -41,6 +41,11 @@ func newCommand(t *testing.T) command {
 	return command{t: t, dir: dir, state: filepath.Join(dir, "state")}
 }
 
+// environ is the environment of the process. It has the state and the contexts in the command's folder.
+func (c command) environ() []string {
+	return append(os.Environ(), "PROMPTMILL_STATE="+c.state, "XDG_CONFIG_HOME="+filepath.Join(c.dir, "config"))
+}
+
 // start starts the process.
 func (c command) start(args ...string) (*exec.Cmd, *lockedBuffer) {
 	c.t.Helper()

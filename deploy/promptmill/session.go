@@ -67,6 +67,10 @@ func openSessions(ctx context.Context, env environment, o busOptions, role proto
 		log = zerolog.Nop()
 	}
 
+	if !o.again {
+		noteContext(o.Options, screen)
+	}
+
 	links, err := busconn.ConnectAll(o.Options, role, log)
 	if err != nil {
 		return nil, err

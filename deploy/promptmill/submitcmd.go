@@ -218,6 +218,7 @@ func submit(ctx context.Context, env environment, o submitOptions) (err error) {
 		}
 	}
 
+	noteContext(o.bus, cmd.screen)
 	l, err := busconn.Connect(o.bus, role, cmd.log)
 	if err != nil {
 		return err

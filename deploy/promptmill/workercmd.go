@@ -117,6 +117,7 @@ func runWorker(ctx context.Context, env environment, o workerCommandOptions) err
 	ctx, stop := context.WithCancelCause(departures.follow(o.drainOn))
 	defer stop(nil)
 
+	noteContext(o.connection, cmd.screen)
 	l, err := busconn.Await(ctx, o.connection, proto.RoleWorker, cmd.screen.Printf, cmd.log)
 	if err != nil {
 		return ignoreInterrupt(ctx, err)
