@@ -381,3 +381,24 @@ func TestRegistryBehind(t *testing.T) {
 		})
 	}
 }
+
+// A card that several workers of a host see has its memory counted once, also where it has no id; the cards of two
+// hosts are two.
+func TestMemoryOfSharedCards(t *testing.T) {
+	t.Parallel()
+
+	on := func(host string, cards ...proto.GPU) proto.WorkerInfo {
+		return proto.WorkerInfo{Host: host, GPU: cards}
+	}
+	first := proto.GPU{Index: 0, MemoryUsedBytes: new(int64(3))}
+	second := proto.GPU{Index: 1, UUID: "GPU-1", MemoryUsedBytes: new(int64(40))}
+
+	used := memoryUsed([]proto.WorkerInfo{on("a", first, second), on("a", first), on("a", second), on("b", first)})
+	if used == nil || *used != 46 {
+		t.Errorf("%v bytes are in use, want 46", metadata.OrZero(used))
+	}
+
+	if used := memoryUsed([]proto.WorkerInfo{on("a")}); used != nil {
+		t.Errorf("%d bytes of no card", *used)
+	}
+}

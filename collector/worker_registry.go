@@ -152,11 +152,12 @@ func memoryUsed(workers []proto.WorkerInfo) (used *int64) {
 	seen := map[string]bool{}
 	for _, w := range workers {
 		for _, card := range w.GPU {
-			if card.UUID != "" && seen[card.UUID] {
+			key := cardKey(w.Host, card)
+			if seen[key] {
 				continue
 			}
 
-			seen[card.UUID] = true
+			seen[key] = true
 			used = metadata.Sum(used, card.MemoryUsedBytes)
 		}
 	}

@@ -231,6 +231,10 @@ func (s *serverState) status() (problem string, since time.Time) {
 			return "loading", p.Since
 		case supervise.Waiting:
 			return "the model server died; restarting it", p.Since
+		case supervise.Stopped:
+			if p.LastExit != "" {
+				return "the model server does not start: " + p.LastExit, p.Since
+			}
 		}
 	}
 
