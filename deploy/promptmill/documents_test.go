@@ -126,7 +126,8 @@ var othersFlags = strings.Fields(`
 	--cache-ram --disable-metrics --enable-cache-report --enable-metrics --enable-prompt-tokens-details --host
 	--context --inbox-prefix --long --max-model-len --max-num-seqs --metrics --models-max --port --raw --scale
 	--served-model-name --threads-http --allow-empty --server --tlsca --user --password --tensor-parallel-size
-	--pipeline-parallel-size --data-parallel-size`)
+	--pipeline-parallel-size --data-parallel-size --account --array --batch --env --export --gres --num-jobs --partition
+	--requeue --secret --signal --time`)
 
 var (
 	documentFlag = regexp.MustCompile(`(?:^|[\s\x60("'|/])(--[a-z][a-z0-9-]*)`)
