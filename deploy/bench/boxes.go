@@ -10,15 +10,24 @@ import (
 	"time"
 )
 
-// listBoxes are runs on 1, 2, 4, 8 and 16 boxes, for ten seconds each, or two.
+// listBoxes are runs on 1, 2, 4, 8 and 16 boxes of a server each, and on one box of 8 servers, for ten seconds each, or
+// two.
 func listBoxes(_ context.Context, b *bench) ([]variant, error) {
-	counts := []int{1, 2, 4, 8, 16}
+	counts, servers := []int{1, 2, 4, 8, 16}, 8
 	if b.quick {
-		counts = []int{1, 4}
+		counts, servers = []int{1, 4}, 4
 	}
-	return mapSlice(counts, func(n int) variant {
-		return variant{boxesName(n), func(ctx context.Context) ([]sample, error) { return b.runBoxes(ctx, n) }}
-	}), nil
+
+	list := mapSlice(counts, func(n int) variant {
+		return variant{boxesName(n), func(ctx context.Context) ([]sample, error) {
+			return b.runBoxes(ctx, boxesName(n), n, n)
+		}}
+	})
+	name := fmt.Sprintf("1 box of %d servers", servers)
+
+	return append(list, variant{name, func(ctx context.Context) ([]sample, error) {
+		return b.runBoxes(ctx, name, servers, 1)
+	}}), nil
 }
 
 func boxesName(n int) string {
@@ -28,10 +37,11 @@ func boxesName(n int) string {
 	return fmt.Sprint(n, " boxes")
 }
 
-// boxPerSecond is the rate of one box.
+// boxPerSecond is the rate of one server.
 const boxPerSecond = 64
 
-func (b *bench) runBoxes(ctx context.Context, n int) ([]sample, error) {
+// runBoxes measures a run on n servers, of which each of some boxes has its part: a worker process.
+func (b *bench) runBoxes(ctx context.Context, name string, n, boxes int) ([]sample, error) {
 	requests := n * boxPerSecond * b.pickSize(10, 2)
 	in, err := b.makeInput(inputKind{requests: requests, size: 4096})
 	if err != nil {
@@ -54,8 +64,8 @@ func (b *bench) runBoxes(ctx context.Context, n int) ([]sample, error) {
 		return nil, err
 	}
 
-	var workers []*process
-	for i := range n {
+	var urls []string
+	for range n {
 		url, server, err := b.startServer(ctx, "--sim-ttft", "500ms", "--sim-tpot", "0s", "--sim-tokens", "150",
 			"--sim-slots", "32")
 		if err != nil {
@@ -63,8 +73,14 @@ func (b *bench) runBoxes(ctx context.Context, n int) ([]sample, error) {
 		}
 		defer server.stop()
 
-		w, err := b.startProcess(ctx, dir, b.promptmill, "worker", "--url", url, "--concurrency", "32",
-			"--name", fmt.Sprintf("box%02d", i))
+		urls = append(urls, "--url", url)
+	}
+
+	var workers []*process
+	for i := range boxes {
+		args := []string{"worker", "--concurrency", "32", "--name", fmt.Sprintf("box%02d", i)}
+		args = append(args, urls[i*len(urls)/boxes:(i+1)*len(urls)/boxes]...)
+		w, err := b.startProcess(ctx, dir, b.promptmill, args...)
 		if err != nil {
 			return nil, err
 		}
@@ -102,7 +118,7 @@ func (b *bench) runBoxes(ctx context.Context, n int) ([]sample, error) {
 
 	served := serve.stop()
 
-	return []sample{{boxesName(n), []float64{
+	return []sample{{name, []float64{
 		float64(requests), m.Results.PerSecond, 100 * m.Results.PerSecond / float64(n*boxPerSecond),
 		served.perRequest(requests), all.perRequest(requests), served.peakMB(),
 	}}}, nil

@@ -40,7 +40,7 @@ var sections = []section{
 	},
 	{
 		name:  "boxes",
-		about: "a worker process for each box, with a server of 32 slots that takes half a second: 64 req/s",
+		about: "a worker process for each box; its servers have 32 slots and take half a second: 64 req/s each",
 		columns: []column{
 			{name: "requests"},
 			{name: "req/s"},

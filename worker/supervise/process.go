@@ -107,7 +107,7 @@ func New(cfg Config) (*Process, error) {
 // Run starts the server and keeps it running until ctx ends; then it stops the server with all
 // its processes and returns nil. The error wraps [ErrStart], with the last lines of the log,
 // when the server dies before it was ever ready, or dies five times in a row without becoming
-// ready. Run is called once.
+// ready. Run may be called again when it has returned.
 func (p *Process) Run(ctx context.Context) error {
 	defer p.updateStatus(func(s *Status) { s.Phase = Stopped })
 

@@ -108,6 +108,23 @@ func TestErrorHasTheLastLines(t *testing.T) {
 	}
 }
 
+// A server that has given up may be started again: what hindered it may be gone.
+func TestRunAgain(t *testing.T) {
+	t.Parallel()
+
+	b := newSupervisedScript(t, `[ -e again ] || { >again; exit 3; }
+		>up
+		exec sleep 1000`)
+	if err := b.Run(t.Context()); !errors.Is(err, ErrStart) {
+		t.Fatalf("a server that ends at once starts: %v", err)
+	}
+
+	b.start(t)
+	if s := b.awaitPhase(t, Ready, 2); s.LastExit != "exit status 3" {
+		t.Errorf("the exit before was %q", s.LastExit)
+	}
+}
+
 func TestRestartAfterExit(t *testing.T) {
 	t.Parallel()
 
