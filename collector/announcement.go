@@ -46,6 +46,7 @@ func observeAnnouncement(s journal.WorkerSession, w proto.WorkerInfo, run string
 		LastSeen:       w.ReceivedAt,
 		ServerLatency:  latest(w.ServerLatency, s.ServerLatency),
 		LatencyBefore:  s.LatencyBefore,
+		Departure:      w.Departure,
 	}
 	if next.FirstSeen.IsZero() {
 		next.FirstSeen = w.ReceivedAt

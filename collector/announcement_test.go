@@ -312,7 +312,7 @@ func TestRegistryNews(t *testing.T) {
 	f.saved = time.Now().Add(-saveInterval)
 	check("after a while", []string{"a"}, names(journal.FrameStats{}, false))
 	f.observe([]proto.WorkerInfo{workerOn("a", usageOf(3, 30))})
-	check("at the end", []string{"a"}, names(journal.FrameStats{}, true))
+	check("at the end, with one that has vanished", []string{"a", "b"}, names(journal.FrameStats{}, true))
 	check("nothing new", nil, names(journal.FrameStats{}, true))
 
 	if got := state.WorkerSessions[sessionOf("a", 0, 1).Key()].TotalUsage().Requests; got != 3 {

@@ -23,6 +23,7 @@ type workerRegistry struct {
 	mu       sync.Mutex                       // guards the fields below
 	sessions map[string]journal.WorkerSession // by their keys
 	live     map[string]bool                  // keys of the workers that were announced at the last poll
+	inFlight map[string]int64                 // requests of the run, of these, by their keys
 	saved    time.Time                        // when the journal got all changes last
 	sampled  map[string]bool                  // keys of the workers that report their load by the second
 	energy   energyLedger
@@ -68,8 +69,14 @@ func (r *workerRegistry) observe(workers []proto.WorkerInfo, stopped ...proto.Wo
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
-	r.live, r.sampled = map[string]bool{}, map[string]bool{}
+	before := r.inFlight
+	r.live, r.sampled, r.inFlight = map[string]bool{}, map[string]bool{}, map[string]int64{}
 	for _, w := range workers {
+		r.inFlight[sessionKey(w)] = countInFlight(w, r.run)
+		if _, takesPart := w.Runs[r.run]; len(w.Samples) == 0 && !takesPart {
+			r.inFlight[sessionKey(w)] = 0 // they are of others
+		}
+
 		r.live[sessionKey(w)], r.sampled[sessionKey(w)] = true, len(w.Samples) > 0
 	}
 
@@ -79,7 +86,7 @@ func (r *workerRegistry) observe(workers []proto.WorkerInfo, stopped ...proto.Wo
 		if !known {
 			// A worker that crashes again and again would fill the memory.
 			maps.DeleteFunc(r.sessions, func(key string, s journal.WorkerSession) bool {
-				return s.Name == w.Name && s.Usage == nil && !r.live[key]
+				return s.Name == w.Name && s.Usage == nil && s.Vanished == nil && !r.live[key]
 			})
 		}
 
@@ -96,6 +103,8 @@ func (r *workerRegistry) observe(workers []proto.WorkerInfo, stopped ...proto.Wo
 	for _, u := range updates {
 		r.sessions[u.after.Key()] = u.after
 	}
+
+	r.noteVanished(before, stopped)
 }
 
 // sessionKey returns the key of the session that an announcement is of.
@@ -170,19 +179,13 @@ func hasSample(w proto.WorkerInfo, run string) bool {
 	return slices.ContainsFunc(w.Samples, func(s proto.LoadSample) bool { return s.Runs[run] > 0 })
 }
 
-// add adds what a worker does for a run. A worker that does not sample its load may be at work for
-// others, too.
+// add adds what a worker does for a run.
 func (l *workerLoad) add(w proto.WorkerInfo, run string) {
 	if w.Ready {
 		l.ready++
 	}
 
-	if n := len(w.Samples); n > 0 {
-		l.inFlight += int(w.Samples[n-1].Runs[run])
-		return
-	}
-
-	l.inFlight += int(w.InFlight)
+	l.inFlight += int(countInFlight(w, run))
 }
 
 // currentLoad returns what the workers do, as of the last poll.
@@ -216,10 +219,11 @@ func (r *workerRegistry) changes(
 
 	all = all || time.Since(r.saved) >= saveInterval
 	for key, session := range r.sessions {
-		tookPart := session.Usage != nil || fresh.Workers[session.Name] > 0 ||
+		tookPart := session.Usage != nil || session.Vanished != nil || fresh.Workers[session.Name] > 0 ||
 			s.Stats != nil && s.Stats.Workers[session.Name] > 0
 		before, known := s.WorkerSessions[key]
-		if tookPart && (!known || all && !reflect.DeepEqual(before, session)) {
+		isUrgent := !known || hasNews(before, session)
+		if tookPart && (isUrgent || all && !reflect.DeepEqual(before, session)) {
 			changes = append(changes, session)
 		}
 	}

@@ -92,6 +92,9 @@ type WorkerInfo struct {
 	// ServerLatency has the latencies that the model server measures; null: it reports none.
 	ServerLatency *ServerLatency `json:"server_latency,omitempty"`
 
+	// Departure is set once the worker was asked to leave; null: it was not.
+	Departure *Departure `json:"departure,omitempty"`
+
 	// ReceivedAt is the time at which the bus received the announcement.
 	ReceivedAt time.Time `json:"-"`
 }
@@ -305,6 +308,10 @@ func (w WorkerInfo) checkFields(key string) error {
 	}
 
 	if err := w.checkSamples(); err != nil {
+		return err
+	}
+
+	if err := w.Departure.checkFields(); err != nil {
 		return err
 	}
 

@@ -13,6 +13,7 @@ func TestReadWorker(t *testing.T) {
 
 	const good = `{"id":"abcd2345","name":"gpu1","host":"h","models":["m"],"slots":4,"concurrency":8,"in_flight":3,"done":5,"requests_per_second":1.5,"latency_seconds":2,
 		"gpu":[{"index":0,"name":"H200","uuid":"GPU-1","memory_bytes":1,"energy_joules":5}],"load_seconds":92,"model_load":{"download_seconds":0,"weights_seconds":30.5},"runs":{"r":{"requests":5,"energy_joules":4,"rerun":6,"discarded_attempts":7,"discarded_tokens":8,"discarded_seconds":9.5}},"context_length":{"m":4096},
+		"departure":{"reason":"r","slots":21,"used_seconds":22.5,"runs":{"d":{"finished":23,"thrown_away_seconds":24.5}}},
 		"sent_at":"2026-01-02T03:04:05Z","samples":[{"at":"2026-01-02T03:04:04Z","in_flight":11,"limit":12,"runs":{"s":13}}],
 		"server_latency":{"time_to_first_token":{"bounds":[0.5,2],"counts":[1,20,3],"sum":14.5}}}`
 	for _, tt := range []struct{ name, old, new string }{
@@ -50,6 +51,13 @@ func TestReadWorker(t *testing.T) {
 		{"a reading of an impossible run", `"s":13`, `"a.b":13`},
 		{"a reading of a run below zero", `"s":13`, `"s":-13`},
 		{"readings without end", `"samples":[`, `"samples":[` + strings.Repeat(`{"in_flight":1},`, 600)},
+		{"a departure of slots below zero", `"slots":21`, `"slots":-21`},
+		{"a departure that used less than nothing", `22.5`, `-22.5`},
+		{"a departure that used time without end", `22.5`, `1e300`},
+		{"a departure from an impossible run", `"d":{`, `"a.b":{`},
+		{"a departure with requests below zero", `"finished":23`, `"finished":-23`},
+		{"a departure with a time below zero", `24.5`, `-24.5`},
+		{"a departure for a reason without end", `"reason":"r"`, `"reason":"` + strings.Repeat("r", maxText+1) + `"`},
 		{"bounds that descend", `[0.5,2]`, `[2,0.5]`},
 		{"a bound twice", `[0.5,2]`, `[2,2]`},
 		{"a bound below zero", `[0.5,2]`, `[-0.5,2]`},
@@ -94,6 +102,11 @@ func FuzzReadWorker(f *testing.F) {
 		`{"id":"a","name":"gpu1","runs":{"r":{"rerun":1,"discarded_attempts":2,"discarded_tokens":3,"discarded_seconds":4}},`+
 			`"sent_at":"2026-01-02T03:04:05Z","samples":[{"at":"2026-01-02T03:04:05Z","in_flight":2,"limit":4,"runs":{"r":2}}],`+
 			`"server_latency":{"time_to_first_token":{"bounds":[1,2],"counts":[1,2,3],"sum":9},"time_per_output_token":null}}`,
+	))
+
+	f.Add("worker.a", []byte(
+		`{"id":"a","departure":{"reason":"spot","noticed_at":"2026-01-02T03:04:05Z","deadline":"2026-01-02T03:06:05Z",`+
+			`"slots":8,"used_seconds":9,"runs":{"r":{"finished":1,"handed_back":2,"thrown_away":3}}}}`,
 	))
 
 	f.Fuzz(func(t *testing.T, key string, value []byte) {

@@ -134,8 +134,9 @@ type activeRuns struct {
 	usage   *usage
 	budgets *retryBudgets
 
-	// latencies has those of the runs.
+	// latencies has those of the runs, and costs what becomes of their requests when the worker leaves.
 	latencies *runLatencies
+	costs     *departureCosts
 
 	// only is the one run to work for; empty: all runs.
 	only string
@@ -175,6 +176,7 @@ func (a *activeRuns) applyManifests(manifests map[string]proto.Manifest, request
 	a.usage.retainRuns(unfinished)
 	a.budgets.retain(unfinished)
 	a.latencies.retainRuns(unfinished)
+	a.costs.retainRuns(unfinished)
 
 	for id, m := range manifests {
 		if m.State != proto.StateInProgress || a.only != "" && a.only != id {

@@ -18,6 +18,9 @@ type announcer struct {
 	// drained is signaled after the last request that the worker held has ended.
 	drained signal
 
+	// notices is notified when the worker is asked to leave.
+	notices *broadcast
+
 	// load has the readings of the load.
 	load *loadSampler
 
@@ -37,7 +40,7 @@ func (a *announcer) run(intake, ctx context.Context, heartbeats *bus.Heartbeats)
 	rate := answerRate{at: time.Now(), done: a.stats.Done.Load()}
 	stopping := intake.Done()
 	for {
-		announced := time.Now()
+		announced, asked := time.Now(), a.notices.changed()
 		info := a.report(announced)
 		info.Since, info.PerSecond = since, rate.perSecond
 		if intake.Err() != nil {
@@ -55,6 +58,7 @@ func (a *announcer) run(intake, ctx context.Context, heartbeats *bus.Heartbeats)
 		select {
 		case <-stopping:
 			stopping = nil
+		case <-asked: // the machine may be gone before the next tick
 		case <-a.drained:
 			// This may come after each request of a slow run, so once a second is enough.
 			bus.Sleep(ctx, time.Second-time.Since(announced))
@@ -63,6 +67,10 @@ func (a *announcer) run(intake, ctx context.Context, heartbeats *bus.Heartbeats)
 		case <-ctx.Done():
 			last := a.report(time.Now())
 			last.Since = since
+			if last.Departure != nil {
+				last.Departure.LeftAt = time.Now().UTC()
+			}
+
 			a.withdraw(ctx, heartbeats, last)
 
 			return

@@ -48,6 +48,7 @@ type attemptRunner struct {
 	observer   Observer // nil: none
 	latency    *latencyEstimate
 	latencies  *runLatencies
+	costs      *departureCosts
 	fetchWake  signal // notified when a request is set aside: that makes room
 	log        zerolog.Logger
 
@@ -73,6 +74,10 @@ func (a *attemptRunner) run(job attemptJob) {
 	case c.isFromServer():
 		a.progress.recordAnswer(time.Now(), took <= a.stall)
 	case run.requests.Err() != nil: // the end of the grace period, or of the run
+		if !run.ended.Load() {
+			a.costs.countThrownAway(run.id, took)
+		}
+
 		t.handBack()
 		return
 	case job.epoch.Err() != nil: // the server hangs; another one may not

@@ -96,6 +96,10 @@ func (r *cutoffRetrier) sendAlone(t *task) {
 	c, took := r.attempts.send(run.requestsIn(epoch), t, r.attempts.timeout)
 	switch {
 	case c.result.Status == 0 && run.requests.Err() != nil: // the end of the run, or of the grace period
+		if !run.ended.Load() {
+			r.attempts.costs.countThrownAway(run.id, took)
+		}
+
 		t.handBack()
 		r.cutoffs.abortProbe()
 

@@ -30,6 +30,7 @@ func (w *Worker) Leave(d Departure) {
 		return
 	}
 
-	w.cfg.Log.Warn().Str("reason", w.plan.reason()).Time("deadline", w.plan.deadline()).
+	set := w.plan.describe()
+	w.cfg.Log.Warn().Str("reason", set.Reason).Time("deadline", set.Deadline).
 		Msg("the worker leaves; it begins only requests that end in time")
 }

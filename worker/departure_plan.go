@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/limit"
 )
 
@@ -42,6 +43,7 @@ type departurePlan struct {
 	departure Departure
 	noticed   time.Time // when the worker got the first notice
 	cutoff    time.Time // when what is in flight is cancelled
+	slots     int       // at the first notice
 	forecasts map[requestKind]datedForecast
 }
 
@@ -66,10 +68,10 @@ func (p *departurePlan) set(d Departure, now time.Time) bool {
 	}
 
 	if isFirst {
-		p.noticed = now
+		p.noticed, p.slots = now, p.limiter.Limit()
 	}
 
-	d.Reason = cmp.Or(d.Reason, p.departure.Reason, defaultReason)
+	d.Reason = cmp.Or(proto.Printable(d.Reason), p.departure.Reason, defaultReason)
 	p.departure = d
 	p.cutoff = d.Deadline.Add(-min(maxPublishTime, d.Deadline.Sub(now)/publishPart))
 	p.leaving.Store(true)
@@ -81,16 +83,21 @@ func (p *departurePlan) set(d Departure, now time.Time) bool {
 // isLeaving reports whether the worker leaves.
 func (p *departurePlan) isLeaving() bool { return p.leaving.Load() }
 
-func (p *departurePlan) reason() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.departure.Reason
-}
+// describe returns the departure, without its costs; nil: the worker does not leave.
+func (p *departurePlan) describe() *proto.Departure {
+	if !p.isLeaving() {
+		return nil
+	}
 
-func (p *departurePlan) deadline() time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.departure.Deadline
+
+	return &proto.Departure{
+		Reason:    p.departure.Reason,
+		NoticedAt: p.noticed.UTC(),
+		Deadline:  p.departure.Deadline.UTC(),
+		Slots:     p.slots,
+	}
 }
 
 // noticedAt returns when the worker got the first notice.

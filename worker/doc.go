@@ -53,6 +53,10 @@
 //     set aside.
 //   - The announcer shows this worker and its state to other workers and the collector.
 //
+// A worker that is asked to leave ([Worker.Leave]) goes on until its deadline with what ends in time:
+// the departurePlan decides that for the fetcher and the dispatcher, by the runLatencies, and
+// departureCosts counts what it costs.
+//
 // [Worker.Run] ends in three steps, named by lifetimes: first no more work is taken, then requests
 // in flight have the grace period, then the last results are stored. It waits for every goroutine.
 package worker

@@ -192,6 +192,7 @@ func (f *fetcher) listCandidates(ctx context.Context) (list []pullCandidate, all
 			c.source.lastEmpty = time.Now()
 			c.source.pauseFor(250 * time.Millisecond)
 		}
+
 		return yield
 	})
 

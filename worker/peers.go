@@ -52,9 +52,9 @@ func (p *peers) refresh(ctx context.Context) {
 	p.list = list
 }
 
-// canServe reports whether a worker is another one that is ready for requests for a model.
+// canServe reports whether a worker is another one that is ready for requests for a model, and stays.
 func (p *peers) canServe(w proto.WorkerInfo, model string) bool {
-	return w.ID != p.self && w.Ready && proto.Serves(w.Models, model)
+	return w.ID != p.self && w.Ready && w.Departure == nil && proto.Serves(w.Models, model)
 }
 
 // countServing returns how many others can serve a model.

@@ -62,6 +62,7 @@ type serverSideDeps struct {
 	sampler   *loadSampler
 	latency   *latencyEstimate
 	latencies *runLatencies
+	costs     *departureCosts
 	held      *heldCounter
 	fetchWake signal
 
@@ -170,6 +171,7 @@ func (s *serverSide) addAttempts(cfg Config, d serverSideDeps) {
 		observer:    cfg.Observer,
 		latency:     d.latency,
 		latencies:   d.latencies,
+		costs:       d.costs,
 		fetchWake:   d.fetchWake,
 		log:         cfg.Log,
 		maxAttempts: cfg.Attempts,

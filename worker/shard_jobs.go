@@ -26,6 +26,7 @@ type shardJobs struct {
 	stats      *Stats
 	observer   Observer // nil: none
 	usage      *usage
+	costs      *departureCosts
 	queue      *requestQueue
 	held       *heldCounter
 	latency    *latencyEstimate

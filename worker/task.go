@@ -146,6 +146,8 @@ func (t *task) finish(r proto.Result, used attemptCost) {
 		jobs.stats.Failed.Add(1)
 	}
 
+	jobs.costs.countFinished(t.shard.run.id, t.lastEnd, used.time)
+
 	if t.attempts > 0 || t.crashes > 0 {
 		jobs.usage.countRequest(t.shard.run.id, wasted)
 	}
@@ -158,6 +160,7 @@ func (t *task) finish(r proto.Result, used attemptCost) {
 func (t *task) handBack() {
 	t.shard.jobs.endTask(t)
 	t.endObserved(nil)
+	t.shard.jobs.costs.countHandedBack(t.shard.run.id)
 	t.shard.jobs.usage.countDiscarded(t.shard.run.id, t.cost)
 	t.shard.jobs.stats.addDiscarded(t.cost)
 	t.shard.outcomes <- outcome{index: t.Index, crashes: t.crashes}

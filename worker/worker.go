@@ -37,6 +37,7 @@ type Worker struct {
 	server   *serverSide
 	announce *announcer
 	plan     *departurePlan
+	costs    *departureCosts
 }
 
 // lifetimes are the contexts of a worker's work. They end one after the other.
@@ -66,6 +67,7 @@ func New(cfg Config) (*Worker, error) {
 	w.queue.prefixes.onPark = wakeFetch.notify
 
 	w.plan = &departurePlan{latencies: latencies, limiter: cfg.Limiter}
+	w.costs = &departureCosts{plan: w.plan}
 	w.dispatch = &dispatcher{queue: w.queue, limiter: cfg.Limiter, plan: w.plan}
 	w.server = newServerSide(cfg, serverSideDeps{
 		queue:        w.queue,
@@ -73,6 +75,7 @@ func New(cfg Config) (*Worker, error) {
 		sampler:      sampler,
 		latency:      latency,
 		latencies:    latencies,
+		costs:        w.costs,
 		held:         held,
 		fetchWake:    wakeFetch,
 		stop:         func(err error) { w.stop(err) },
@@ -89,6 +92,7 @@ func New(cfg Config) (*Worker, error) {
 		stats:      &w.stats,
 		observer:   cfg.Observer,
 		usage:      newUsage(),
+		costs:      w.costs,
 		queue:      w.queue,
 		held:       held,
 		latency:    latency,
@@ -108,6 +112,7 @@ func New(cfg Config) (*Worker, error) {
 		usage:           w.jobs.usage,
 		budgets:         w.server.budgets,
 		latencies:       latencies,
+		costs:           w.costs,
 		only:            cfg.Run,
 		changed:         wakeFetch,
 		handBackWaiting: w.handBackWaiting,
@@ -120,6 +125,7 @@ func New(cfg Config) (*Worker, error) {
 		log:      cfg.Log,
 		stats:    &w.stats,
 		drained:  held.drained,
+		notices:  &w.plan.changes,
 		load:     sampler,
 		describe: w.describe,
 	}

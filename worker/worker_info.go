@@ -51,6 +51,7 @@ func (w *Worker) describe() proto.WorkerInfo {
 		addProcess(&info, w.cfg.Process.Status())
 	}
 
+	info.Departure = w.costs.report()
 	info.GPU = gpuInfo(w.Cards())
 	info.ServerLatency = w.server.load.measured.snapshot()
 	info.Runs = w.jobs.usage.snapshot(info.GPU)

@@ -54,6 +54,18 @@ type WorkerSession struct {
 	// announcement that was read.
 	FirstSeen time.Time `json:"first_seen,omitzero"`
 	LastSeen  time.Time `json:"last_seen,omitzero"`
+	// Departure is what the worker reported last after it was asked to leave; nil: it was not.
+	Departure *proto.Departure `json:"departure,omitempty"`
+	// Vanished is set for a worker that is not announced any more, and has left no last report.
+	Vanished *Vanished `json:"vanished,omitempty"`
+}
+
+// Vanished is what a worker had when it vanished.
+type Vanished struct {
+	// At is the time at which the bus got its last announcement.
+	At time.Time `json:"at"`
+	// InFlight are the requests of the run that it had at its model server then.
+	InFlight int64 `json:"in_flight"`
 }
 
 // Key identifies a session among all others of a run.

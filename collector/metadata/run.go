@@ -165,6 +165,8 @@ type Results struct {
 	Interruptions int    `json:"interruptions"`
 	// InterruptedAt are the times without a collector, the oldest first; at most 100.
 	InterruptedAt []Interruption `json:"interrupted_at,omitempty"`
+	// Departures are the workers that left before the end, in order.
+	Departures []Departure `json:"departures,omitempty"`
 	// Stops are the limits of the run's policy that stopped it until it was started again.
 	Stops []proto.ReachedLimit `json:"stops,omitempty"`
 

@@ -179,7 +179,7 @@ func Build(run *metadata.Run, o Options) *Report {
 	}
 	for _, section := range []func(*builder) Section{
 		buildSummary, buildFailures, buildNotSent, buildWasted, buildComparison,
-		buildEstimates, buildCosts, buildWorkers,
+		buildEstimates, buildCosts, buildWorkers, buildDepartures,
 	} {
 		r.AddSection(section(b))
 	}

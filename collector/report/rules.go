@@ -24,6 +24,7 @@ var rules = []struct {
 	{"idle", concludeIdle},
 	{"stops", concludeStops},
 	{"interruptions", concludeInterruptions},
+	{"departures", concludeDepartures},
 	{"dropped", concludeDropped},
 	{"repeated attempts", concludeRepeatedAttempts},
 	{"model load", concludeLoadTime},

@@ -30,6 +30,10 @@ func PrintWorkers(w io.Writer, workers []Worker, width int) error {
 				names[i], formatAgo(k.HeardAgoS))
 		}
 
+		if d := k.Departure; d != nil {
+			terminal.Fprintf(w, "! %s: leaves by %s: %s\n", names[i], d.Deadline.Local().Format(time.TimeOnly), d.Reason)
+		}
+
 		if k.Problem != "" {
 			terminal.Fprintf(w, "! %s: %s\n", names[i], k.Problem)
 		}
@@ -111,6 +115,8 @@ func formatWorkerState(k Worker) string {
 		return "waiting for its model server"
 	case k.Problem != "":
 		return "has a problem"
+	case k.Departure != nil:
+		return "leaving"
 	}
 	return "ready"
 }
@@ -121,6 +127,8 @@ func formatBriefState(k Worker) string {
 		return "waiting"
 	case k.Problem != "":
 		return "problem"
+	case k.Departure != nil:
+		return "leaving"
 	}
 	return "ready"
 }

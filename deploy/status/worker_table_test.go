@@ -18,6 +18,7 @@ func TestFormatWorkerState(t *testing.T) {
 	}{
 		{proto.WorkerInfo{Ready: true}, "ready", "ready"},
 		{proto.WorkerInfo{Ready: true, Problem: "the model server answers no request"}, "has a problem", "problem"},
+		{proto.WorkerInfo{Ready: true, Departure: &proto.Departure{}}, "leaving", "leaving"},
 		{proto.WorkerInfo{Problem: "loading"}, "waiting for its model server", "waiting"},
 	} {
 		w := Worker{WorkerInfo: tt.worker}

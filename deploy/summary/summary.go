@@ -59,6 +59,7 @@ func Print(s *terminal.Screen, meta *metadata.Run, f Files) {
 			terminal.FormatCount(int(*res.OutputTokensPerSec+0.5)))
 	}
 
+	printDepartures(s, res.Departures)
 	PrintCauses(s, meta, f.Local.Errors())
 	PrintFiles(s, meta, f)
 }
