@@ -308,7 +308,7 @@ func TestRegistryNews(t *testing.T) {
 	check("those with a part in the run", []string{"a", "named"}, names(journal.FrameStats{}, false))
 	check("one more", []string{"fresh"}, names(journal.FrameStats{Workers: map[string]int64{"fresh": 2}}, false))
 	f.observe([]proto.WorkerInfo{workerOn("a", usageOf(2, 20)), workerOn("b", usageOf(1, 10))})
-	check("new sessions now, known ones later", []string{"b"}, names(journal.FrameStats{}, false))
+	check("new sessions and vanished ones now, others later", []string{"b", "named"}, names(journal.FrameStats{}, false))
 	f.saved = time.Now().Add(-saveInterval)
 	check("after a while", []string{"a"}, names(journal.FrameStats{}, false))
 	f.observe([]proto.WorkerInfo{workerOn("a", usageOf(3, 30))})

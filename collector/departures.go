@@ -25,12 +25,10 @@ func (r *workerRegistry) noteVanished(before map[string]int64, stopped []proto.W
 	for key, inFlight := range before {
 		s, known := r.sessions[key]
 		hasStopped := slices.ContainsFunc(stopped, func(w proto.WorkerInfo) bool { return sessionKey(w) == key })
-		if !known || r.live[key] || hasStopped || s.Usage == nil && inFlight == 0 {
-			continue
+		if known && !r.live[key] && !hasStopped {
+			s.Vanished = &journal.Vanished{At: s.LastSeen, InFlight: inFlight}
+			r.sessions[key] = s
 		}
-
-		s.Vanished = &journal.Vanished{At: s.LastSeen, InFlight: inFlight}
-		r.sessions[key] = s
 	}
 }
 
@@ -43,19 +41,16 @@ func hasNews(before, now journal.WorkerSession) bool {
 	return now.Departure != nil && !now.Departure.LeftAt.Equal(before.Departure.LeftAt)
 }
 
-// buildDepartures returns the workers that left before the end of the run, in the order of their
-// departures. end is the end of the run.
-func buildDepartures(run string, sessions []journal.WorkerSession, end time.Time) (list []metadata.Departure) {
+// buildDepartures returns the workers that left before the end of a run in which they took part, in
+// the order of their departures. stats is of the lines of the run, and end its end.
+func buildDepartures(
+	run string, sessions []journal.WorkerSession, stats *journal.FrameStats, end time.Time,
+) (list []metadata.Departure) {
 	for _, s := range sessions {
-		if s.Departure == nil && s.Vanished == nil {
-			continue
+		tookPart := s.Usage != nil || hadRequestsAtEnd(s, run) || stats != nil && stats.Workers[s.Name] > 0
+		if tookPart && (s.Departure != nil || s.Vanished != nil) {
+			list = append(list, newDeparture(run, s, end))
 		}
-
-		if s.Usage == nil && s.Vanished == nil && !tookPart(s.Departure, run) {
-			continue
-		}
-
-		list = append(list, newDeparture(run, s, end))
 	}
 
 	began := func(d metadata.Departure) time.Time {
@@ -72,10 +67,12 @@ func buildDepartures(run string, sessions []journal.WorkerSession, end time.Time
 	return list
 }
 
-// tookPart reports whether a worker that was asked to leave had requests of a run since then.
-func tookPart(d *proto.Departure, run string) bool {
-	_, ok := d.Runs[run]
-	return ok
+// hadRequestsAtEnd reports whether a session's worker had requests of a run when it left or vanished.
+func hadRequestsAtEnd(s journal.WorkerSession, run string) bool {
+	if s.Departure != nil && s.Departure.Runs[run] != (proto.DepartureUsage{}) {
+		return true
+	}
+	return s.Vanished != nil && s.Vanished.InFlight > 0
 }
 
 // newDeparture returns the departure of a session's worker.

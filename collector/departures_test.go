@@ -53,7 +53,7 @@ func TestDepartures(t *testing.T) {
 	f.observe([]proto.WorkerInfo{staying}, last, announced("stops", 0))
 	f.observe([]proto.WorkerInfo{staying}) // the last reports do not stay for long
 
-	got := buildDepartures("r", f.all(), time.Date(2026, 5, 1, 13, 0, 0, 0, time.UTC))
+	got := buildDepartures("r", f.all(), nil, time.Date(2026, 5, 1, 13, 0, 0, 0, time.UTC))
 	vanished := gone.ReceivedAt
 	want := []metadata.Departure{
 		{Worker: "gone", ID: gone.ID, VanishedAt: &vanished, LostInFlight: 3},
@@ -72,7 +72,7 @@ func TestDepartures(t *testing.T) {
 		t.Errorf("departures (-want +got):\n%s", diff)
 	}
 
-	if got := buildDepartures("unknown", f.all()[:0], time.Now()); got != nil {
+	if got := buildDepartures("r", nil, nil, time.Now()); got != nil {
 		t.Errorf("departures %v of a run without workers", got)
 	}
 }
@@ -88,8 +88,14 @@ func TestNoDeparture(t *testing.T) {
 	f.observe(nil)
 	f.observe([]proto.WorkerInfo{announced("away", 3)})
 
-	if got := buildDepartures("r", f.all(), time.Now()); got != nil {
+	if got := buildDepartures("r", f.all(), nil, time.Now()); got != nil {
 		t.Errorf("departures %v", got)
+	}
+
+	// The lines show that a worker took part that vanished before it announced that.
+	lines := &journal.FrameStats{Workers: map[string]int64{"idle": 1}}
+	if got := buildDepartures("r", f.all(), lines, time.Now()); len(got) != 1 || got[0].Worker != "idle" {
+		t.Errorf("departures %v, want that of the worker with a line", got)
 	}
 }
 
@@ -100,7 +106,7 @@ func TestTimeUsedUntilTheEnd(t *testing.T) {
 	d := departureAt(0)
 	d.UsedSeconds = 90
 	sessions := []journal.WorkerSession{{Name: "w", Departure: d}}
-	got := buildDepartures("r", sessions, d.NoticedAt.Add(25*time.Second))
+	got := buildDepartures("r", sessions, nil, d.NoticedAt.Add(25*time.Second))
 	if len(got) != 1 || got[0].TimeUsed == nil || *got[0].TimeUsed != 0.9 {
 		t.Errorf("departures %+v", got)
 	}

@@ -87,7 +87,7 @@ func describeRun(
 	addMeasures(&meta.Results, s, meta.Series, sessions)
 	addServerLatency(&meta.Results, sessions, m.CreatedAt)
 	addWorkers(&meta, sessions, s)
-	meta.Results.Departures = buildDepartures(m.Run, sessions, now)
+	meta.Results.Departures = buildDepartures(m.Run, sessions, s.Stats, now)
 
 	return meta
 }

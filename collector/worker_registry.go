@@ -86,7 +86,7 @@ func (r *workerRegistry) observe(workers []proto.WorkerInfo, stopped ...proto.Wo
 		if !known {
 			// A worker that crashes again and again would fill the memory.
 			maps.DeleteFunc(r.sessions, func(key string, s journal.WorkerSession) bool {
-				return s.Name == w.Name && s.Usage == nil && s.Vanished == nil && !r.live[key]
+				return s.Name == w.Name && s.Usage == nil && !hadRequestsAtEnd(s, r.run) && !r.live[key]
 			})
 		}
 
@@ -219,7 +219,7 @@ func (r *workerRegistry) changes(
 
 	all = all || time.Since(r.saved) >= saveInterval
 	for key, session := range r.sessions {
-		tookPart := session.Usage != nil || session.Vanished != nil || fresh.Workers[session.Name] > 0 ||
+		tookPart := session.Usage != nil || hadRequestsAtEnd(session, r.run) || fresh.Workers[session.Name] > 0 ||
 			s.Stats != nil && s.Stats.Workers[session.Name] > 0
 		before, known := s.WorkerSessions[key]
 		isUrgent := !known || hasNews(before, session)
