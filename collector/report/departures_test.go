@@ -27,7 +27,8 @@ func asked(worker string) metadata.Departure {
 func TestDepartures(t *testing.T) {
 	t.Parallel()
 
-	vanished := metadata.Departure{Worker: "c", VanishedAt: new(time.Date(2026, 1, 1, 0, 0, 9, 0, time.UTC)), LostInFlight: 4}
+	at := time.Date(2026, 1, 1, 0, 0, 9, 0, time.UTC)
+	vanished := metadata.Departure{Worker: "c", VanishedAt: &at, LostInFlight: 4}
 	cut, dead := asked("b"), asked("d")
 	cut.ThrownAway, cut.ThrownAwaySeconds = 2, 61
 	dead.VanishedAt, dead.LostInFlight, dead.LeftAt = vanished.VanishedAt, 3, nil

@@ -12,7 +12,8 @@ import (
 func TestPrintDepartures(t *testing.T) {
 	t.Parallel()
 
-	left, vanished := metadata.Departure{ThrownAway: 1}, metadata.Departure{VanishedAt: new(time.Now()), LostInFlight: 1234}
+	left := metadata.Departure{ThrownAway: 1}
+	vanished := metadata.Departure{VanishedAt: new(time.Now()), LostInFlight: 1234}
 	for _, tt := range []struct {
 		departures []metadata.Departure
 		want       string
