@@ -1,7 +1,6 @@
 package busconn
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"crypto/tls"
 	"errors"
@@ -27,19 +26,20 @@ var errOtherCertificate = errors.New(
 // Join connects with a join string: over TLS, and only to a server with the certificate that the
 // string pins.
 func Join(j proto.Join, log zerolog.Logger, opts ...nats.Option) (*Connection, error) {
-	return joinBus(j, false, log, opts...)
+	return joinBus(&joinSource{join: j}, false, log, opts...)
 }
 
 // joinBus is [Join]. local is set if the string was made from the identity of this machine, so that
 // the user gave none.
-func joinBus(j proto.Join, local bool, log zerolog.Logger, opts ...nats.Option) (*Connection, error) {
+func joinBus(source *joinSource, local bool, log zerolog.Logger, opts ...nats.Option) (*Connection, error) {
+	j := source.join
 	away := &absence{log: log}
 	config := &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		// The certificate is pinned below, which is stronger than a chain of trust.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(s tls.ConnectionState) error {
-			if sum := sha256.Sum256(s.PeerCertificates[0].Raw); !bytes.Equal(sum[:], j.Fingerprint[:]) {
+			if sum := sha256.Sum256(s.PeerCertificates[0].Raw); sum != source.refresh().Fingerprint {
 				away.recordOtherBus(errOtherCertificate)
 				return errOtherCertificate
 			}
@@ -52,7 +52,7 @@ func joinBus(j proto.Join, local bool, log zerolog.Logger, opts ...nats.Option) 
 		urls[i] = "tls://" + a
 	}
 
-	opts = append(opts, nats.Secure(config), nats.UserInfo(j.User(), j.Password()),
+	opts = append(opts, nats.Secure(config), nats.UserInfoHandler(source.credentials),
 		nats.CustomInboxPrefix(j.Role.InboxPrefix()))
 	l := &Connection{}
 	err := l.connect(strings.Join(urls, ","), log, away, opts...)

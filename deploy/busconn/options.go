@@ -215,7 +215,12 @@ func ConnectAll(o Options, role proto.Role, log zerolog.Logger) ([]*Connection, 
 				"this join string lets in a %s, and %s needs one of a %s", j.Role, o.Command, role)
 		}
 
-		l, err := Join(j, log, opts...)
+		source := &joinSource{join: j}
+		if o.JoinFile != nil {
+			source.read = o.ParseJoin
+		}
+
+		l, err := joinBus(source, false, log, opts...)
 		if err != nil {
 			return nil, err
 		}
@@ -247,7 +252,7 @@ func ConnectAll(o Options, role proto.Role, log zerolog.Logger) ([]*Connection, 
 			return nil, err
 		}
 
-		l, err := joinBus(id.Join(role, []string{b.LocalAddress()}), true, log, opts...)
+		l, err := joinBus(&joinSource{join: id.Join(role, []string{b.LocalAddress()})}, true, log, opts...)
 		if err == nil {
 			list = append(list, l)
 		} else if gone, ok := errors.AsType[*noAnswerError](err); !ok || !gone.isGone() { // else it was killed

@@ -42,9 +42,9 @@ func TestCompletion(t *testing.T) {
 		"run ":               "files:",
 		"run in.jsonl ":      "files:",
 		"run --nosuch":       "words:",
-		"run --mo":           "words: --model --model-ca",
-		"run --model m --mo": "words: --model-ca", // once is enough
-		"run --model=m --mo": "words: --model-ca",
+		"run --mo":           "words: --model --model-key-file --model-ca",
+		"run --model m --mo": "words: --model-key-file --model-ca", // once is enough
+		"run --model=m --mo": "words: --model-key-file --model-ca",
 		"run --url a --ur":   "words: --url", // repeatable
 		"run -o x --outp":    "words:",
 		"run -v --verb":      "words:",

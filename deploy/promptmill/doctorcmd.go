@@ -31,6 +31,7 @@ func doctorCommand(env environment) *cli.Command {
 			urlFlag(),
 			eachAddressFlag(),
 			apiKeyFlag(),
+			modelKeyFileFlag(),
 			modelCAFlag(),
 			&cli.StringFlag{
 				Name:        "model",

@@ -99,6 +99,7 @@ func flagRules() cmdline.Rules {
 			{"join", "nats"},
 			{"join-file", "nats"},
 			{"join", "join-file"},
+			{"api-key", "model-key-file"},
 			{"context", "join"},
 			{"context", "join-file"},
 			{"context", "nats"},

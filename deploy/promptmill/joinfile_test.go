@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/localbus"
 )
 
 // A join string and a password come from files as well as from the command line. A file that other
@@ -65,4 +66,29 @@ func TestSecretsFromFiles(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A worker whose bus comes back with another identity goes on with the join string that its file has now.
+func TestNewStringInJoinFile(t *testing.T) {
+	t.Parallel()
+
+	c := newCommand(t)
+	address := freeAddress(t)
+	serving, out := c.serve("--listen", address)
+	file := filepath.Join(c.dir, "join")
+	must(t, os.WriteFile(file, []byte(joinOf(t, out)), 0o600))
+
+	working, said := c.start("worker", "--sim", "--join-file", file)
+	c.workers(1)
+	terminate(t, serving, out)
+	must(t, os.Remove(filepath.Join(c.state, localbus.IdentityFile)))
+
+	_, out = c.serve("--listen", address)
+	must(t, os.WriteFile(file, []byte(joinOf(t, out)), 0o600))
+	poll(t, pollTime, "the worker to be back", func() bool {
+		return strings.Contains(said.String(), "reconnected to the bus")
+	})
+
+	c.workers(1)
+	terminate(t, working, said)
 }

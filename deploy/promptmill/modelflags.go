@@ -12,6 +12,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/modelservers"
 	"github.com/promptmill/promptmill/deploy/pipeline"
+	"github.com/promptmill/promptmill/deploy/secretfile"
 	"github.com/promptmill/promptmill/worker/limit"
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
@@ -37,6 +38,7 @@ func requestFlags() []cli.Flag {
 	return []cli.Flag{
 		eachAddressFlag(),
 		apiKeyFlag(),
+		modelKeyFileFlag(),
 		modelCAFlag(),
 		&cli.IntFlag{
 			Name:        "concurrency",
@@ -103,6 +105,14 @@ func apiKeyFlag() cli.Flag {
 	}
 }
 
+func modelKeyFileFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name:     "model-key-file",
+		Category: groupModel,
+		Usage:    "`FILE`: API key of the model server, in place of --api-key",
+	}
+}
+
 func modelCAFlag() cli.Flag {
 	return &cli.StringFlag{
 		Name:     "model-ca",
@@ -144,8 +154,32 @@ func parseAccess(c *cli.Command) (cfg modelservers.Config, err error) {
 		APIKey:     c.String("api-key"),
 	}
 
+	if path := c.String("model-key-file"); path != "" {
+		return parseKeyFile(c, cfg, secretfile.New("--model-key-file", path))
+	}
+
 	if _, err := modelserver.CleanKey(cfg.APIKey); err != nil {
 		return cfg, exit.Usage("", "--api-key or PROMPTMILL_API_KEY: %w", err)
+	}
+
+	cfg.Roots, err = parseRoots(c.String("model-ca"))
+
+	return cfg, err
+}
+
+// parseKeyFile is parseAccess with the key of a file.
+func parseKeyFile(c *cli.Command, cfg modelservers.Config, file *secretfile.File) (modelservers.Config, error) {
+	if cfg.APIKey != "" {
+		return cfg, exit.Usage("leave out one of them, also in the environment", "%s: --api-key names a key too", file)
+	}
+
+	var err error
+	if cfg.APIKey, err = file.Read(); err != nil {
+		return cfg, err
+	}
+
+	if _, err := modelserver.CleanKey(cfg.APIKey); err != nil {
+		return cfg, exit.Usage("", "%s: %w", file, err)
 	}
 
 	cfg.Roots, err = parseRoots(c.String("model-ca"))

@@ -60,6 +60,16 @@ func TestUsageOfSecretFiles(t *testing.T) {
 			hint: both,
 		},
 		{
+			args: "worker --model-key-file nosuch",
+			err:  "--model-key-file nosuch: no such file or directory",
+			hint: readable,
+		},
+		{
+			args: "worker --model-key-file text --api-key x",
+			err:  "--model-key-file text: --api-key names a key too",
+			hint: both,
+		},
+		{
 			args: bus + " --nats-password-file nosuch",
 			err:  "--nats-password-file nosuch: no such file or directory",
 			hint: readable,
