@@ -5,16 +5,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/collector/atomicfile"
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/busconn"
@@ -40,6 +43,9 @@ type ServeConfig struct {
 	// Listen is where the embedded server listens, HOST:PORT. Defaults to a free port of this
 	// machine alone.
 	Listen natsserver.ListenAddress
+	// JoinFile, if not empty, is the path of a file that gets the join string for workers, which only this user may
+	// read, once the embedded server listens. An older one is replaced. It is not written with Bus.
+	JoinFile string
 	// State is the state folder. Required.
 	State string
 	// FlushInterval is the longest time until an answer is in an output file. Defaults to 5 s.
@@ -132,8 +138,8 @@ func Serve(ctx context.Context, cfg ServeConfig) error {
 		defer s.embedded.Stop()
 	}
 
-	if err := os.MkdirAll(s.Dir, 0o777); err != nil {
-		return exit.WithHint(fmt.Errorf("make the folder of the outputs: %w", err), "choose another one with --dir")
+	if err := makeOutputFolder(s.Dir); err != nil {
+		return err
 	}
 
 	err = s.run(ctx)
@@ -162,6 +168,45 @@ type server struct {
 	mu         sync.Mutex
 	active     map[string]bool // runs that are being collected
 	collectors sync.WaitGroup
+}
+
+// makeOutputFolder makes the folder of the output files. It refuses one that this user cannot write into, which a run
+// would find out only when its first answers come. A full disk is no reason: it may have room by then.
+func makeOutputFolder(dir string) error {
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return exit.WithHint(fmt.Errorf("make the folder of the outputs: %w", err),
+			statedir.WriteHint(dir, err, "choose another one with --dir"))
+	}
+
+	probe, err := os.CreateTemp(dir, ".promptmill-*")
+	switch {
+	case err == nil:
+		probe.Close()
+		return os.Remove(probe.Name())
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return exit.WithHint(fmt.Errorf("no output can be written into %s: %w", dir, err),
+			statedir.WriteHint(dir, err, "choose another one with --dir"))
+	}
+
+	return nil
+}
+
+// writeJoin writes the join string for workers into its file, if there is one.
+func (s *server) writeJoin() error {
+	if s.JoinFile == "" {
+		return nil
+	}
+
+	file, err := atomicfile.Create(s.JoinFile, 0o600)
+	if err == nil {
+		_, err = fmt.Fprintln(file, s.embedded.JoinString(proto.RoleWorker))
+		err = file.Commit(err)
+	}
+	if err != nil {
+		return fmt.Errorf("store the join string for workers: %w", err)
+	}
+
+	return nil
 }
 
 // startBus starts an embedded server.
@@ -206,6 +251,9 @@ func (s *server) run(ctx context.Context) (err error) {
 		}
 		s.Hooks.printf("serving on %s, output in %s", s.embedded.Addr(), s.Dir)
 		s.Hooks.printJoin(s.embedded)
+		if err := s.writeJoin(); err != nil {
+			return err
+		}
 	} else {
 		s.Hooks.printf("serving the runs on %s, output in %s", s.link.Name, s.Dir)
 	}

@@ -127,7 +127,8 @@ var othersFlags = strings.Fields(`
 	--context --inbox-prefix --long --max-model-len --max-num-seqs --metrics --models-max --port --raw --scale
 	--served-model-name --threads-http --allow-empty --server --tlsca --user --password --tensor-parallel-size
 	--pipeline-parallel-size --data-parallel-size --account --array --batch --env --export --gres --num-jobs --partition
-	--requeue --secret --signal --time`)
+	--requeue --secret --signal --time --rm --read-only --tmpfs --cap-drop --security-opt --stop-timeout --hostname
+	--add-host --network --ulimit --init --from`)
 
 var (
 	documentFlag = regexp.MustCompile(`(?:^|[\s\x60("'|/])(--[a-z][a-z0-9-]*)`)

@@ -19,7 +19,7 @@ func flagRules() cmdline.Rules {
 				Any:   []string{"nats"},
 			},
 			{
-				Flags:    []string{"advertise"},
+				Flags:    []string{"advertise", "write-join"},
 				Any:      []string{"listen"},
 				Commands: []string{"run", "serve"},
 			},

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // a container image without an operating system has no time zones: TZ would mean UTC, silently
 
 	"github.com/promptmill/promptmill/deploy/terminal"
 )

@@ -13,6 +13,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/modelservers"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/secretfile"
+	"github.com/promptmill/promptmill/deploy/usershell"
 	"github.com/promptmill/promptmill/worker/limit"
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
@@ -300,6 +301,11 @@ func parseCommands(
 			"--exec starts one model server, and there are %d --url", len(urls))
 	case len(urls) == 1:
 		cfg.Commands[0].URL, cfg.URLs = urls[0], nil
+	}
+
+	if err := usershell.CheckShell(); err != nil {
+		return cfg, exit.Usage("or start the model server in a container of its own, and name it with --url",
+			"--exec: %w", err)
 	}
 
 	return cfg, cfg.CheckCommands()

@@ -39,6 +39,11 @@ func serveCommand(env environment) *cli.Command {
 				Value:    ".",
 				Usage:    "`DIR`: folder for the output files; it is created if it does not exist",
 			},
+			&cli.StringFlag{
+				Name:     "write-join",
+				Category: groupBus,
+				Usage:    "`FILE`: write the join string for workers there, for --join-file of containers that share a volume",
+			},
 		}, outputFlags(), reportFlags(), listenFlags(), metricsFlags(), otlpFlags(), apiFlags(), webhookFlags(),
 			[]cli.Flag{onEndFlag(), scaleFlag()}, ownBusFlags(), []cli.Flag{replicasFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error {
@@ -97,6 +102,7 @@ func formatOf(c *cli.Command) output.Format {
 func parseServe(env environment, c *cli.Command) (cfg pipeline.ServeConfig, err error) {
 	cfg = pipeline.ServeConfig{
 		Bus:           parseConnect(env, c),
+		JoinFile:      c.String("write-join"),
 		FlushInterval: c.Duration("flush"),
 		Format:        formatOf(c),
 		Version:       versionText(),

@@ -560,6 +560,7 @@ func TestUsageOfFlagsThatDoNothing(t *testing.T) {
 		{"worker --sim --join-file x --nats-password-file x", "--nats-password-file", "--nats", "--nats"},
 		{"run in.jsonl --sim --advertise head", "--advertise", "--listen", "--listen"},
 		{"serve --advertise head", "--advertise", "--listen", "--listen"},
+		{"serve --write-join x", "--write-join", "--listen", "--listen"},
 		{"run in.jsonl --sim --replicas 3", "--replicas", anyBus, "--nats"},
 		{"serve --replicas 3", "--replicas", anyBus, "--nats"},
 		{"run in.jsonl --sim --keep 1h", "--keep", anyBus, "--nats"},

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -61,7 +62,8 @@ func Make(state, dir string) error {
 		err = closeFolder(dir)
 	}
 	if err != nil {
-		return exit.WithHint(fmt.Errorf("make the state folder: %w", err), "choose another place with --state DIR")
+		return exit.WithHint(fmt.Errorf("make the state folder: %w", err),
+			WriteHint(state, err, "choose another place with --state DIR"))
 	}
 
 	if holdsOnlyState(state) {
@@ -69,6 +71,20 @@ func Make(state, dir string) error {
 	}
 
 	return nil
+}
+
+// WriteHint returns what to do about a folder that cannot be written into: let this user in, mount something there, or
+// what otherwise says. In a container the folder is often a volume of another user.
+func WriteHint(dir string, err error, otherwise string) string {
+	switch {
+	case errors.Is(err, syscall.EROFS):
+		return fmt.Sprintf("mount a folder or a volume that can be written at %s, or %s", dir, otherwise)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Sprintf("let user %d write there (in a container: chown %d the folder that is mounted at %s), or %s",
+			os.Getuid(), os.Getuid(), dir, otherwise)
+	}
+
+	return otherwise
 }
 
 // LongestPath is the longest path in a folder of state: a consumer's file in the bus's store, of a

@@ -9,6 +9,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -21,10 +23,32 @@ import (
 // behind.
 const Grace = 5 * time.Second
 
-// Check returns an error that says what is wrong with a script, if the shell would refuse it.
+// ErrNoShell is returned on a system that has no shell, such as the container image of promptmill.
+var ErrNoShell = errors.New("this system has no " + shell +
+	", which runs commands; a container needs an image that has it, with promptmill copied into it")
+
+// shell runs the commands.
+const shell = "/bin/sh"
+
+// CheckShell returns [ErrNoShell] if there is no shell here.
+func CheckShell() error { return checkShell(shell) }
+
+// checkShell is CheckShell for a shell at another place.
+func checkShell(path string) error {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return ErrNoShell
+	}
+	return nil
+}
+
+// Check returns an error that says what is wrong with a script, if the shell would refuse it or if there is none.
 func Check(script string) error {
 	if strings.TrimSpace(script) == "" {
 		return errors.New("the command is empty")
+	}
+
+	if err := CheckShell(); err != nil {
+		return err
 	}
 
 	_, err := syntax.NewParser().Parse(strings.NewReader(script), "")
@@ -38,7 +62,7 @@ func Check(script string) error {
 // Command returns a command that runs a script. All its processes get SIGTERM when ctx ends, and SIGKILL after [Grace].
 // [Wait] must wait for it.
 func Command(ctx context.Context, script string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", script)
+	cmd := exec.CommandContext(ctx, shell, "-c", script)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C is for promptmill, which stops all of it
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = Grace

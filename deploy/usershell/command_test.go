@@ -1,6 +1,8 @@
 package usershell
 
 import (
+	"errors"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -25,6 +27,18 @@ func TestCheck(t *testing.T) {
 		if got != want {
 			t.Errorf("%s: %q, want %q", script, got, want)
 		}
+	}
+}
+
+// The container image has no shell: its commands are refused before anything begins.
+func TestCheckShell(t *testing.T) {
+	t.Parallel()
+
+	if err := CheckShell(); err != nil {
+		t.Error(err)
+	}
+	if err := checkShell(filepath.Join(t.TempDir(), "sh")); !errors.Is(err, ErrNoShell) {
+		t.Errorf("%v, want %v", err, ErrNoShell)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os/exec"
 	"slices"
 	"strings"
@@ -40,6 +41,8 @@ func runQuery(ctx context.Context, command string) (cards []Reading, driver stri
 	switch {
 	case ok && slices.Contains(noCardExits, exit.ExitCode()):
 		return nil, "", fmt.Errorf("%w: %s", ErrNone, message)
+	case errors.Is(err, fs.ErrNotExist): // its loader is missing, see runOnce
+		return nil, "", fmt.Errorf("%w: %w", ErrNone, err)
 	case ctx.Err() != nil:
 		return nil, "", fmt.Errorf("nvidia-smi: %w", context.Cause(ctx))
 	case err != nil:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os/exec"
 	"runtime"
 	"slices"
@@ -164,7 +165,8 @@ func (w *Watch) keepRunning(ctx context.Context, path string) error {
 	}
 }
 
-// runOnce runs nvidia-smi to its end and returns why it ended.
+// runOnce runs nvidia-smi to its end and returns why it ended. In a container without a C library the one that the
+// container engine has put there cannot be started: the system says that there is no such file.
 func (w *Watch) runOnce(ctx context.Context, path string) (*outputParser, error) {
 	out := &outputParser{watch: w}
 	cmd := exec.CommandContext(ctx, path, "--query-gpu="+queryFields, "--format=csv,noheader,nounits", "--loop=1")
@@ -180,6 +182,8 @@ func (w *Watch) runOnce(ctx context.Context, path string) (*outputParser, error)
 		err = errors.New("it ended by itself")
 	case ok && slices.Contains(noCardExits, exit.ExitCode()) && !out.complete:
 		err = ErrNone
+	case errors.Is(err, fs.ErrNotExist) && !out.complete:
+		err = fmt.Errorf("%w: %w", ErrNone, err)
 	}
 
 	if out.message != "" {

@@ -57,6 +57,24 @@ func newWatch(path string) *Watch {
 	return w
 }
 
+// A container engine puts the nvidia-smi of its machine into a container without a C library. The system cannot start
+// it, and there is nothing to warn about.
+func TestForeignProgram(t *testing.T) {
+	t.Parallel()
+
+	path := filepath.Join(t.TempDir(), "nvidia-smi")
+	if err := os.WriteFile(path, []byte("#!/no/such/loader\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+
+	if err := newWatch(path).Run(t.Context()); !errors.Is(err, ErrNone) {
+		t.Errorf("the watch: %v, want %v", err, ErrNone)
+	}
+	if _, _, err := runQuery(t.Context(), path); !errors.Is(err, ErrNone) {
+		t.Errorf("the query: %v, want %v", err, ErrNone)
+	}
+}
+
 // startWatch runs a watch. stop ends it and waits for its end.
 func startWatch(t *testing.T, w *Watch) (stop func() error) {
 	t.Helper()

@@ -17,6 +17,7 @@ const (
 	programPath      = "usr/local/bin/promptmill"
 	certificatesPath = "etc/ssl/certs/ca-certificates.crt" // where Go looks first (crypto/x509/root_linux.go)
 	stateFolder      = "var/lib/promptmill"
+	shareFolder      = "run/promptmill" // for a volume that several containers see: a join string
 	workFolder       = "work"
 )
 
@@ -41,7 +42,7 @@ type entry struct {
 // baseEntries returns all but the program: they change only with the certificates, so most updates of the image do not
 // bring them again.
 //
-// Anybody may write to the two folders, as to /tmp: an engine gives a new volume the permissions of its folder in the
+// Anybody may write to the three folders, as to /tmp: an engine gives a new volume the permissions of its folder in the
 // image, and some people run containers as their own user. promptmill closes its state to other users itself.
 func baseEntries() []entry {
 	return []entry{
@@ -51,6 +52,8 @@ func baseEntries() []entry {
 		{path: "etc/ssl/", mode: 0o755},
 		{path: "etc/ssl/certs/", mode: 0o755},
 		{path: certificatesPath, mode: 0o644, content: authorities()},
+		{path: "run/", mode: 0o755},
+		{path: shareFolder + "/", mode: 0o1777, owner: userID},
 		{path: "tmp/", mode: 0o1777},
 		{path: "var/", mode: 0o755},
 		{path: "var/lib/", mode: 0o755},

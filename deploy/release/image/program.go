@@ -19,8 +19,7 @@ import (
 // programPackage is what runs in the image.
 const programPackage = "github.com/promptmill/promptmill/deploy/promptmill"
 
-// buildProgram returns the static program for a platform. It brings the time zones, which the image has no files for:
-// without them Go takes TZ=Europe/Berlin for UTC without a word.
+// buildProgram returns the static program for a platform.
 func buildProgram(ctx context.Context, platform v1.Platform, version string) ([]byte, error) {
 	folder, err := os.MkdirTemp("", "promptmill-image-")
 	if err != nil {
@@ -29,7 +28,7 @@ func buildProgram(ctx context.Context, platform v1.Platform, version string) ([]
 	defer os.RemoveAll(folder)
 
 	file := filepath.Join(folder, "promptmill")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "timetzdata",
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath",
 		"-ldflags", "-s -w -X main.version="+version, "-o", file, programPackage)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+platform.OS, "GOARCH="+platform.Architecture)
 	if output, err := cmd.CombinedOutput(); err != nil {
