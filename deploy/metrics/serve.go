@@ -20,7 +20,8 @@ import (
 	"github.com/promptmill/promptmill/deploy/scale"
 )
 
-// Serve serves the metrics at [HOST]:PORT, and beside them the boxes that are wanted, until stop is called.
+// Serve serves the metrics at [HOST]:PORT, beside them the boxes that are wanted and the health of the process, until
+// stop is called.
 // Without a host, only this machine can read them. Without an address, nothing is served.
 func Serve(address string, e *Exporter) (stop func(), err error) {
 	if address == "" {
@@ -35,6 +36,8 @@ func Serve(address string, e *Exporter) (stop func(), err error) {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", Handler(e))
 	mux.Handle("GET "+scale.Path, ScaleHandler(e))
+	mux.HandleFunc("GET /healthz", serveHealth)
+	mux.HandleFunc("GET /readyz", e.serveReadiness)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	var serving sync.WaitGroup
 	serving.Go(func() { server.Serve(listener) }) // ends with an error when it is closed

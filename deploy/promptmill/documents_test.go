@@ -128,7 +128,8 @@ var othersFlags = strings.Fields(`
 	--served-model-name --threads-http --allow-empty --server --tlsca --user --password --tensor-parallel-size
 	--pipeline-parallel-size --data-parallel-size --account --array --batch --env --export --gres --num-jobs --partition
 	--requeue --secret --signal --time --rm --read-only --tmpfs --cap-drop --security-opt --stop-timeout --hostname
-	--add-host --network --ulimit --init --from`)
+	--add-host --network --ulimit --init --from
+	--create-namespace --from-file --namespace --strict`)
 
 var (
 	documentFlag = regexp.MustCompile(`(?:^|[\s\x60("'|/])(--[a-z][a-z0-9-]*)`)

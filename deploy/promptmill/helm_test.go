@@ -1,0 +1,475 @@
+package main
+
+import (
+	"archive/zip"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/worker/sim"
+)
+
+// helmCases are sets of values, and the numbers of the objects that they make.
+var helmCases = map[string]struct {
+	values string
+	kinds  map[string]int
+}{
+	"elsewhere": {
+		values: "workers: {urls: [http://vllm.models.svc:8000, http://vllm-2.models.svc:8000]}",
+		kinds: map[string]int{
+			"Service": 2, "StatefulSet": 1, "Deployment": 1, "NetworkPolicy": 2, "PodDisruptionBudget": 1,
+		},
+	},
+	"sidecar": {
+		values: `
+head: {identitySecret: identity, scaleWithin: 8h, podDisruptionBudget: {enabled: true}}
+monitors: {enabled: true, labels: {release: prometheus}}
+workers:
+  joinSecret: join
+  graceSeconds: 300
+  volumes: [{name: weights, persistentVolumeClaim: {claimName: weights}}]
+  model:
+    enabled: true
+    image: vllm/vllm-openai:v0.32.0
+    args: [--model, Qwen/Qwen3-8B]
+    env: [{name: HF_HOME, value: /weights}]
+    volumeMounts: [{name: weights, mountPath: /weights}]
+    startupProbe: {httpGet: {path: /health, port: model}, failureThreshold: 360}
+  autoscaling: {enabled: true, model: "Qwen/Qwen3-8B&x", within: 8h, max: 20}`,
+		kinds: map[string]int{
+			"Service": 2, "StatefulSet": 1, "Deployment": 1, "NetworkPolicy": 2, "PodDisruptionBudget": 2,
+			"ServiceMonitor": 1, "PodMonitor": 1, "ScaledObject": 1,
+		},
+	},
+	"head alone": {
+		values: `
+imagePullSecrets: [{name: regcred}]
+head:
+  api: {enabled: true, page: true, keysSecret: keys}
+  service: {type: LoadBalancer, annotations: {a: b}}
+  advertise: head.example:4333
+  storage: {className: fast, size: 1Ti}
+  tolerations: [{key: a, operator: Exists}]
+  nodeSelector: {a: b}
+workers: {enabled: false}
+networkPolicy: {busFrom: [{ipBlock: {cidr: 10.0.0.0/8}}], metricsFrom: []}`,
+		kinds: map[string]int{"Service": 2, "StatefulSet": 1, "NetworkPolicy": 1},
+	},
+	"no policies": {
+		values: `
+workers: {urls: [http://vllm:8000], podDisruptionBudget: {enabled: false}}
+networkPolicy: {enabled: false}`,
+		kinds: map[string]int{"Service": 2, "StatefulSet": 1, "Deployment": 1},
+	},
+}
+
+// runHelm runs helm with the chart.
+func runHelm(t *testing.T, values string, args ...string) (out string, err error) {
+	t.Helper()
+
+	program, err := exec.LookPath("helm")
+	if err != nil {
+		t.Skip("needs helm: go install helm.sh/helm/v4/cmd/helm@v4.3.2")
+	}
+
+	dir := t.TempDir()
+	file := filepath.Join(dir, "values.yaml")
+	must(t, os.WriteFile(file, []byte("image: {repository: registry.example/promptmill}\n"+values), 0o644))
+	cmd := exec.Command(program, append(args, "../helm", "--values", file)...)
+	cmd.Env = append(os.Environ(), "HELM_CACHE_HOME="+dir, "HELM_CONFIG_HOME="+dir, "HELM_DATA_HOME="+dir)
+	text, err := cmd.CombinedOutput()
+
+	return string(text), err
+}
+
+// renderChart returns the manifests of a set of values.
+func renderChart(t *testing.T, values string) string {
+	t.Helper()
+
+	out, err := runHelm(t, values, "template", "pm", "--namespace", "batch")
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+
+	return out
+}
+
+// manifest is an object of Kubernetes, as far as tests read it.
+type manifest struct {
+	Kind string
+	Spec struct {
+		Template struct{ Spec podSpec }
+		Replicas *int
+		Triggers []struct {
+			MetricType string `yaml:"metricType"`
+			Metadata   map[string]string
+		}
+	}
+}
+
+type podSpec struct {
+	Grace          int `yaml:"terminationGracePeriodSeconds"`
+	InitContainers []container
+	Containers     []container
+	Token          *bool `yaml:"automountServiceAccountToken"`
+	Security       struct {
+		NonRoot bool `yaml:"runAsNonRoot"`
+		User    int  `yaml:"runAsUser"`
+	} `yaml:"securityContext"`
+}
+
+type container struct {
+	Args     []string
+	Security struct {
+		ReadOnly bool  `yaml:"readOnlyRootFilesystem"`
+		Escalate *bool `yaml:"allowPrivilegeEscalation"`
+		NonRoot  bool  `yaml:"runAsNonRoot"`
+	} `yaml:"securityContext"`
+}
+
+// parseManifests returns the objects by their kinds.
+func parseManifests(t *testing.T, text string) map[string][]manifest {
+	t.Helper()
+
+	found := map[string][]manifest{}
+	for d := yaml.NewDecoder(strings.NewReader(text)); ; {
+		var m manifest
+		err := d.Decode(&m)
+		if errors.Is(err, io.EOF) {
+			return found
+		}
+		must(t, err)
+		if m.Kind != "" {
+			found[m.Kind] = append(found[m.Kind], m)
+		}
+	}
+}
+
+// The chart has no faults that helm sees, and makes the objects that its values ask for. Each container of ours runs as
+// a user without rights on a file system that it cannot write.
+func TestHelmChart(t *testing.T) {
+	t.Parallel()
+
+	for name, tt := range helmCases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			if out, err := runHelm(t, tt.values, "lint", "--strict"); err != nil {
+				t.Errorf("%v: %s", err, out)
+			}
+
+			found := parseManifests(t, renderChart(t, tt.values))
+			for kind, list := range found {
+				if len(list) != tt.kinds[kind] {
+					t.Errorf("%d objects of kind %s, want %d", len(list), kind, tt.kinds[kind])
+				}
+			}
+			if len(found) != len(tt.kinds) {
+				t.Errorf("the kinds are %v, want %v", slices.Sorted(maps.Keys(found)), slices.Sorted(maps.Keys(tt.kinds)))
+			}
+
+			for _, m := range slices.Concat(found["StatefulSet"], found["Deployment"]) {
+				pod := m.Spec.Template.Spec
+				for _, c := range pod.Containers {
+					s := c.Security
+					if !s.ReadOnly || s.Escalate == nil || *s.Escalate || !s.NonRoot && !pod.Security.NonRoot ||
+						pod.Token == nil || *pod.Token {
+						t.Errorf("%s: %+v of %+v", m.Kind, s, pod)
+					}
+				}
+			}
+		})
+	}
+}
+
+// A pod of a worker has its grace and half a minute more, and KEDA, not the chart, has the number of replicas.
+func TestHelmWorkers(t *testing.T) {
+	t.Parallel()
+
+	found := parseManifests(t, renderChart(t, helmCases["sidecar"].values))
+	worker := found["Deployment"][0]
+	if grace := worker.Spec.Template.Spec.Grace; grace != 330 || worker.Spec.Replicas != nil {
+		t.Errorf("%d s, replicas %v; want 330 s, and none", grace, worker.Spec.Replicas)
+	}
+	if args := worker.Spec.Template.Spec.Containers[0].Args; !slices.Contains(args, "--grace=300s") {
+		t.Errorf("the worker has %q", args)
+	}
+
+	trigger := found["ScaledObject"][0].Spec.Triggers[0]
+	const want = "http://pm-promptmill-head-http.batch.svc:9464/scale?model=Qwen%2FQwen3-8B%26x&within=8h&max=20"
+	if got := trigger.Metadata["url"]; got != want || trigger.MetricType != "AverageValue" {
+		t.Errorf("KEDA asks %s for %s, want %s", got, trigger.MetricType, want)
+	}
+}
+
+// Values that cannot work are refused with a sentence.
+func TestHelmRefuses(t *testing.T) {
+	t.Parallel()
+
+	for values, want := range map[string]string{
+		"": "workers need a model server: give workers.urls, or workers.model.enabled",
+		"workers: {urls: [http://a], model: {enabled: true, image: b}}": "workers.urls and workers.model.enabled: give one",
+		"workers: {model: {enabled: true}}":                             "workers.model.image is required",
+		"workers: {urls: [http://a]}\nhead: {api: {enabled: true}}":     "head.api.keysSecret is required",
+		"workers: {urls: [a]}":                                          "does not match pattern",
+		"workers: {url: [http://a]}":                                    "'url' not allowed",
+		"workers: {urls: [http://a], graceSeconds: 2m}":                 "got string, want integer",
+		"workers: {urls: [http://a]}\nhead: {scaleWithin: 8}":           "got number, want string",
+		"workers: {urls: [http://a]}\nimage: {repository: ''}":          "image.repository is required",
+	} {
+		if out, err := runHelm(t, values, "template", "pm"); err == nil || !strings.Contains(out, want) {
+			t.Errorf("%s: %v, want %s:\n%s", values, err, want, out)
+		}
+	}
+}
+
+// kubernetesAPIs are the documents of three releases that the manifests are held against.
+var kubernetesAPIs = []struct{ module, version, file string }{
+	{"k8s.io/kubernetes", "v1.31.14", "api/openapi-spec/swagger.json"},
+	{"k8s.io/kubernetes", "v1.34.4", "api/openapi-spec/swagger.json"},
+	{"k8s.io/kubernetes", "v1.37.2", "api/openapi-spec/swagger.json"},
+}
+
+// The manifests fit the API of three releases of Kubernetes, in all fields. A cluster to install them in is nowhere
+// here: what a scheduler, a kubelet and a network do with them is not tested. The custom resources of KEDA and of
+// Prometheus's operator are not checked either.
+func TestHelmManifests(t *testing.T) {
+	t.Parallel()
+
+	if testing.Short() {
+		t.Skip("fetches modules of Kubernetes once")
+	}
+	program, err := exec.LookPath("kubeconform")
+	if err != nil {
+		t.Skip("needs kubeconform: go install github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0")
+	}
+
+	rendered := map[string]string{}
+	for name, tt := range helmCases {
+		rendered[name] = renderChart(t, tt.values)
+	}
+
+	for _, doc := range kubernetesAPIs {
+		t.Run(doc.version, func(t *testing.T) {
+			schemas := t.TempDir()
+			writeSchemas(t, schemas, readModuleFile(t, doc.module, doc.version, doc.file))
+			for name, text := range rendered {
+				cmd := exec.Command(program, "-strict", "-summary", "-skip", "ServiceMonitor,PodMonitor,ScaledObject",
+					"-schema-location", filepath.Join(schemas, "{{.ResourceKind}}{{.KindSuffix}}.json"))
+				cmd.Stdin = strings.NewReader(text)
+				out, err := cmd.CombinedOutput()
+				checked := 0
+				for kind, n := range helmCases[name].kinds {
+					if !slices.Contains([]string{"ServiceMonitor", "PodMonitor", "ScaledObject"}, kind) {
+						checked += n
+					}
+				}
+				if want := fmt.Sprintf("Valid: %d, Invalid: 0, Errors: 0", checked); err != nil ||
+					!strings.Contains(string(out), want) {
+					t.Errorf("%s: %v, want %s: %s", name, err, want, out)
+				}
+			}
+
+			wrong := strings.Replace(rendered["elsewhere"], "automountServiceAccountToken", "automountServiceToken", 1)
+			cmd := exec.Command(program, "-strict", "-schema-location",
+				filepath.Join(schemas, "{{.ResourceKind}}{{.KindSuffix}}.json"))
+			cmd.Stdin = strings.NewReader(wrong)
+			if out, err := cmd.CombinedOutput(); err == nil {
+				t.Errorf("a field that Kubernetes does not know is accepted: %s", out)
+			}
+		})
+	}
+}
+
+// readModuleFile returns a file of a Go module. It is kept in the user's cache folder.
+func readModuleFile(t *testing.T, module, version, file string) []byte {
+	t.Helper()
+
+	cache, err := os.UserCacheDir()
+	must(t, err)
+	kept := filepath.Join(cache, "promptmill-test", "modules", module+"@"+version, file)
+	if text, err := os.ReadFile(kept); err == nil {
+		return text
+	}
+
+	dir := t.TempDir()
+	fetch := exec.Command("go", "mod", "download", "-json", module+"@"+version)
+	fetch.Dir = dir
+	fetch.Env = append(os.Environ(), "GOMODCACHE="+dir, "GOFLAGS=-modcacherw", "GOWORK=off")
+	out, err := fetch.Output()
+	if err != nil {
+		t.Skipf("needs the Go module proxy: go mod download %s@%s: %v", module, version, err)
+	}
+	var found struct{ Zip string }
+	must(t, json.Unmarshal(out, &found))
+
+	archive, err := zip.OpenReader(found.Zip)
+	must(t, err)
+	defer archive.Close()
+	f, err := archive.Open(module + "@" + version + "/" + file)
+	must(t, err)
+	defer f.Close()
+	text, err := io.ReadAll(f)
+	must(t, err)
+
+	must(t, os.MkdirAll(filepath.Dir(kept), 0o755))
+	must(t, os.WriteFile(kept+".new", text, 0o644))
+	must(t, os.Rename(kept+".new", kept))
+
+	return text
+}
+
+// writeSchemas writes a JSON Schema for each kind of an OpenAPI document of Kubernetes, as kubeconform reads them. They
+// refuse fields that the document does not have.
+func writeSchemas(t *testing.T, dir string, document []byte) {
+	t.Helper()
+
+	document = bytes.ReplaceAll(document, []byte(`"#/definitions/`), []byte(`"definitions.json#/definitions/`))
+	var doc struct {
+		Definitions map[string]map[string]any `json:"definitions"`
+	}
+	must(t, json.Unmarshal(document, &doc))
+
+	for name, d := range doc.Definitions {
+		switch {
+		case strings.HasSuffix(name, "IntOrString"), strings.HasSuffix(name, "api.resource.Quantity"):
+			doc.Definitions[name] = map[string]any{"type": []string{"string", "number"}}
+		case d["properties"] != nil:
+			d["additionalProperties"] = false
+		}
+
+		kinds, _ := d["x-kubernetes-group-version-kind"].([]any)
+		for _, k := range kinds {
+			gvk := k.(map[string]any)
+			group, _, _ := strings.Cut(gvk["group"].(string), ".")
+			parts := []string{gvk["kind"].(string), group, gvk["version"].(string)}
+			parts = slices.DeleteFunc(parts, func(s string) bool { return s == "" })
+			path := filepath.Join(dir, strings.ToLower(strings.Join(parts, "-"))+".json")
+			must(t, os.WriteFile(path, fmt.Appendf(nil, `{"$ref": "definitions.json#/definitions/%s"}`, name), 0o644))
+		}
+	}
+
+	text, err := json.Marshal(doc)
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(dir, "definitions.json"), text, 0o644))
+}
+
+// The head and a worker start with the arguments of the chart and with its Secrets, as kubelet mounts them: the join
+// string comes from the head that runs, or with its identity from one that ran elsewhere before.
+func TestHelmArguments(t *testing.T) {
+	t.Parallel()
+
+	for name, beforehand := range map[string]bool{"from the head": false, "made beforehand": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testHelmArguments(t, beforehand)
+		})
+	}
+}
+
+func testHelmArguments(t *testing.T, beforehand bool) {
+	ports := freePorts(t, 3)
+	address := fmt.Sprintf("127.0.0.1:%d", ports[0])
+	c := newCommand(t)
+	m := newModel(t, sim.Config{})
+	found := parseManifests(t, renderChart(t, "head: {identitySecret: identity, advertise: '"+address+"'}\n"+
+		"workers: {urls: ['"+m.url+"']}"))
+
+	volume, secrets := filepath.Join(c.dir, "volume"), filepath.Join(c.dir, "secrets")
+	must(t, os.MkdirAll(volume, 0o700))
+	must(t, os.MkdirAll(filepath.Join(secrets, "..data"), 0o755))
+	must(t, os.Symlink(filepath.Join("..data", "join"), filepath.Join(secrets, "join")))
+
+	start := func(kind, state string, port int) (*exec.Cmd, *lockedBuffer) {
+		place := strings.NewReplacer(
+			"/var/lib/promptmill", state,
+			"/work/answers", filepath.Join(c.dir, "answers"),
+			"/run/secrets/promptmill", secrets,
+			"0.0.0.0:4333", address,
+			"0.0.0.0:9464", fmt.Sprintf("127.0.0.1:%d", port),
+		)
+		var args []string
+		for _, a := range found[kind][0].Spec.Template.Spec.Containers[0].Args {
+			args = append(args, place.Replace(a))
+		}
+
+		cmd, out := c.start(args...)
+		if kind == "StatefulSet" || !beforehand {
+			awaitReady(t, port)
+		}
+
+		return cmd, out
+	}
+	storeJoin := func(state string) {
+		join := c.must("join", "worker", "--state", state, "--advertise", address)
+		must(t, os.WriteFile(filepath.Join(secrets, "..data", "join"), []byte(join), 0o440))
+	}
+
+	var worker *exec.Cmd
+	var said *lockedBuffer
+	if beforehand {
+		elsewhere := filepath.Join(c.dir, "elsewhere")
+		serving, out := c.start("serve", "--state", elsewhere, "--listen", "127.0.0.1:0")
+		awaitText(t, out, "serving ")
+		storeJoin(elsewhere)
+		must(t, serving.Process.Signal(os.Interrupt))
+		waitExit(t, serving, out, patience)
+
+		identity, err := os.ReadFile(filepath.Join(elsewhere, "identity.pem"))
+		must(t, err)
+		must(t, os.WriteFile(filepath.Join(volume, "identity.pem"), identity, 0o440))
+		worker, said = start("Deployment", filepath.Join(c.dir, "worker"), ports[2]) // it waits for the head
+		start("StatefulSet", volume, ports[1])
+	} else {
+		start("StatefulSet", volume, ports[1])
+		storeJoin(volume)
+		worker, said = start("Deployment", filepath.Join(c.dir, "worker"), ports[2])
+	}
+
+	c.must("submit", c.input("in.jsonl", 50), "--model", "sim", "--run", "r", "--state", volume, "--wait")
+	awaitReady(t, ports[2])
+	if n := m.sim.Succeeded(); n != 50 {
+		t.Errorf("the model server answered %d requests, want 50", n)
+	}
+	if strings.Contains(said.String(), "warning") {
+		t.Errorf("the worker warns: %s", said)
+	}
+
+	must(t, worker.Process.Signal(os.Interrupt))
+	if code := waitExit(t, worker, said, patience); code != exit.CodeOK {
+		t.Errorf("exit code %d:\n%s", code, said)
+	}
+}
+
+// awaitReady waits until the probe of the chart finds a process ready.
+func awaitReady(t *testing.T, port int) {
+	t.Helper()
+
+	url := fmt.Sprintf("http://127.0.0.1:%d", port)
+	poll(t, pollTime, "the probe", func() bool {
+		res, err := http.Get(url + "/readyz")
+		if err != nil {
+			return false
+		}
+		res.Body.Close()
+
+		return res.StatusCode == http.StatusOK
+	})
+
+	if code, text := call(t, http.DefaultClient, "GET", url+"/healthz", ""); code != http.StatusOK {
+		t.Errorf("/healthz: %d %s", code, text)
+	}
+}
