@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ type Identity struct {
 	Certificate tls.Certificate
 
 	secret [32]byte
+	id     string // see [Identity.ID]
 }
 
 // IdentityFile is the name of the identity's file in the state folder.
@@ -132,6 +134,9 @@ func readIdentity(path string) (*Identity, error) {
 		return nil, exit.WithHint(fmt.Errorf("read the bus's certificate %s: %w", path, err),
 			"delete it: a new one is made, and old join strings end")
 	}
+
+	sum := sha256.Sum256(id.Certificate.Certificate[0])
+	id.id = hex.EncodeToString(sum[:8])
 
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type == "PROMPTMILL SECRET" && copy(id.secret[:], block.Bytes) == len(id.secret) {

@@ -26,6 +26,8 @@ type Bus struct {
 	Listen string `json:"listen"`
 	// Advertise is the HOST or HOST:PORT for other machines. Empty for the addresses of this one.
 	Advertise string `json:"advertise,omitempty"`
+	// Dir is the folder of the file, as [List] found it.
+	Dir string `json:"-"`
 }
 
 // Write writes the file of a bus.
@@ -101,6 +103,7 @@ func List(state string) (list []Bus) {
 	for _, file := range files {
 		var b Bus
 		if data, err := os.ReadFile(file); err == nil && json.Unmarshal(data, &b) == nil {
+			b.Dir = filepath.Dir(file)
 			list = append(list, b)
 		}
 	}
