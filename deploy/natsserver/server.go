@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -86,6 +87,9 @@ type Server struct {
 	file     string // the bus file
 	identity *localbus.Identity
 	listen   ListenAddress
+	door     *doorkeeper
+	stop     context.CancelFunc // ends its watch
+	watching sync.WaitGroup
 }
 
 // Start starts a server. It refuses a store that it cannot read or write as a whole, and one
@@ -129,7 +133,15 @@ func Start(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("start the bus: %w", err)
 	}
 
+	door, err := newDoorkeeper(cfg, id, opts)
+	if err != nil {
+		return nil, exit.WithHint(err, "repair the file, or move it away: the strings in it let nobody in then")
+	}
+
 	s, err := server.NewServer(opts)
+	if err == nil {
+		err = door.serve(s)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("start the bus: %w", err)
 	}
@@ -140,13 +152,22 @@ func Start(cfg Config) (*Server, error) {
 		file:     filepath.Join(cfg.Dir, localbus.FileName),
 		identity: id,
 		listen:   cfg.Listen,
+		door:     door,
 	}
+	b.watchDoor()
 	if err := b.open(cfg, owner, streams, room); err != nil {
 		b.Stop()
 		return nil, err
 	}
 
 	return b, nil
+}
+
+// watchDoor has the doorkeeper end the connections of join strings that end, until the server stops.
+func (b *Server) watchDoor() {
+	ctx, stop := context.WithCancel(context.Background())
+	b.stop = stop
+	b.watching.Go(func() { b.door.watch(ctx) })
 }
 
 // serverOptions returns the options of the server, without its accounts.
@@ -349,6 +370,8 @@ func ExampleAddress(address string) string {
 // Stop ends the server and waits until its store is closed.
 func (b *Server) Stop() {
 	os.Remove(b.file)
+	b.stop()
+	b.watching.Wait()
 	if b.Connection != nil {
 		b.Conn.Close()
 	}
