@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
@@ -57,27 +58,51 @@ func joinBus(source *joinSource, local bool, log zerolog.Logger, opts ...nats.Op
 	l := &Connection{}
 	err := l.connect(strings.Join(urls, ","), log, away, opts...)
 	if err == nil {
-		l.local = local
+		l.local, l.join = local, j
 		return l, nil
 	}
 	if exit.IsError(err) {
 		return nil, err
 	}
 
-	return nil, describeJoinErrors(j.Addresses, local, tryEach(urls, opts))
+	return nil, describeJoinErrors(j, local, tryEach(urls, opts))
 }
 
 // joinHint is the hint for a join string that is of no use any more.
 const joinHint = "take the join string that promptmill join prints there now"
 
+// clockDifference is the largest difference between the clocks of two machines that is not surprising.
+const clockDifference = time.Hour
+
+// describeRefusal returns why a bus refuses a join string, and a hint. The bus says no more than that it does. Strings
+// of roles end with the identity of their bus alone.
+func describeRefusal(j proto.Join) (text, hint string) {
+	if j.Name == "" {
+		return "this join string: it was revoked", joinHint
+	}
+
+	end, left := j.Expires.UTC().Format(time.DateTime)+" UTC", time.Until(j.Expires)
+	switch {
+	case j.Expires.IsZero() || left > clockDifference:
+		text = fmt.Sprintf("the join string %s: it was revoked", j.Name)
+	case left > 0:
+		text = fmt.Sprintf("the join string %s: it was revoked, or the clock there says that it expired (at %s)", j.Name, end)
+	default:
+		text = fmt.Sprintf("the join string %s: it expired at %s", j.Name, end)
+	}
+
+	return text, "promptmill join create " + j.Name + ", on the machine of the bus, makes a new one"
+}
+
 // describeJoinErrors returns the error of a join string at whose addresses no bus answers.
-func describeJoinErrors(addresses []string, local bool, errs []error) error {
+func describeJoinErrors(j proto.Join, local bool, errs []error) error {
+	addresses := j.Addresses
 	where := strings.Join(addresses, ", ")
 	others, dead, refused, texts := 0, 0, 0, make([]string, len(errs))
 	for i, err := range errs {
 		if errors.Is(err, nats.ErrAuthorization) {
-			return exit.Unreachable(finalError{fmt.Errorf("the bus at %s refuses this join string: it was revoked",
-				where)}, joinHint)
+			refusal, hint := describeRefusal(j)
+			return exit.Unreachable(finalError{fmt.Errorf("the bus at %s refuses %s", where, refusal)}, hint)
 		}
 		if errors.Is(err, errOtherCertificate) {
 			others++

@@ -145,6 +145,9 @@ var (
 	days       = regexp.MustCompile(`^([0-9.]+)d`)
 )
 
+// ParseDuration parses a duration as flags have it: as Go does, with days besides, as in 30d.
+func ParseDuration(text string) (time.Duration, error) { return time.ParseDuration(spellDays(text)) }
+
 // spellDays returns a duration with its days as hours: 1d12h as 24h12h, which Go's parser reads.
 func spellDays(value string) string {
 	found := days.FindStringSubmatch(value)

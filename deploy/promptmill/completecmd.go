@@ -34,7 +34,9 @@ func completionValues(env environment) map[string]cmdline.Values {
 		"RUN": func(ctx context.Context, c *cli.Command) []string {
 			return withinTime(ctx, func(ctx context.Context) []string { return runsOnBus(ctx, env, c) })
 		},
-		"KEY": func(_ context.Context, c *cli.Command) []string { return keysOfFile(env, c) },
+		"ROLE": fixedValues("worker", "producer", "collector", "reader"),
+		"BOX":  func(_ context.Context, c *cli.Command) []string { return joinsOfState(env, c) },
+		"KEY":  func(_ context.Context, c *cli.Command) []string { return keysOfFile(env, c) },
 		"EVENT": func(ctx context.Context, c *cli.Command) []string {
 			return withinTime(ctx, func(ctx context.Context) []string { return eventsOnBus(ctx, env, c) })
 		},

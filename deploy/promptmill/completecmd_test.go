@@ -80,8 +80,10 @@ func TestCompletion(t *testing.T) {
 		"verify in.jsonl ":                   "files:",
 		"report ":                            "files:",
 		"report --format ":                   "words: md html json",
-		"join ":                              "words: worker producer collector reader save contexts select forget",
-		"join re":                            "words: reader",
+		"join ":                              "words: worker producer collector reader create list revoke save contexts select forget",
+		"join re":                            "words: reader revoke",
+		"join create box7 --role co":         "words: collector",
+		"join revoke ":                       "words:", // there is no string
 		"join reader ":                       "words: --details --json --advertise --state --help",
 		"completion ":                        "words: bash zsh fish",
 		"version ":                           "words: --json --help",

@@ -4,12 +4,12 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"net"
 	"slices"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/deploy/busconn"
+	"github.com/promptmill/promptmill/deploy/cmdline"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/localbus"
 	"github.com/promptmill/promptmill/proto"
@@ -31,8 +31,13 @@ func joinCommand(env environment) *cli.Command {
 		ArgsUsage: "[worker|producer|collector|reader]",
 		Description: "Another box uses the string as promptmill worker --join STRING. Each role has a string of its " +
 			"own: a worker may only run requests, a producer may also submit, pause and cancel runs, a collector " +
-			"may also collect and delete them, and a reader may only look.",
-		Commands: joinContextCommands(env),
+			"may also collect and delete them, and a reader may only look. All boxes may share the string of a role; join " +
+			"create makes one for a single box, which can expire and be revoked.",
+		Commands: slices.Concat([]*cli.Command{
+			joinCreateCommand(env),
+			joinListCommand(env),
+			joinRevokeCommand(env),
+		}, joinContextCommands(env)),
 		Flags: []cli.Flag{
 			&cli.BoolFlag{
 				Name:     "details",
@@ -74,7 +79,7 @@ func parseJoin(env environment, c *cli.Command) (o joinOptions, err error) {
 	}
 
 	if !slices.Contains(proto.Roles(), o.role) {
-		return o, exit.Usage("want worker, producer, collector or reader", "there is no role %q", o.role)
+		return o, unknownRoleError(c, o.role)
 	}
 
 	if err := checkAdvertise(o.advertise); err != nil {
@@ -84,6 +89,20 @@ func parseJoin(env environment, c *cli.Command) (o joinOptions, err error) {
 	o.state, err = stateOf(env, c)
 
 	return o, err
+}
+
+// unknownRoleError returns the error for an argument that is neither a role nor a command of join.
+func unknownRoleError(c *cli.Command, role proto.Role) error {
+	var commands []string
+	for _, sub := range c.Commands {
+		commands = append(commands, sub.Name)
+	}
+
+	if meant := cmdline.Suggest(string(role), commands); meant != "" {
+		return exit.Usage("did you mean promptmill join "+meant+"?", "there is no role %q", role)
+	}
+
+	return exit.Usage("want worker, producer, collector or reader", "there is no role %q", role)
 }
 
 // printJoinStrings prints the join string of each bus of this machine.
@@ -101,11 +120,7 @@ func printJoinStrings(env environment, o joinOptions) error {
 	for _, b := range buses {
 		b.Advertise = cmp.Or(o.advertise, b.Advertise)
 		addresses := b.JoinAddresses()
-		if len(b.Addresses()) == 0 {
-			_, port, _ := net.SplitHostPort(b.Listen)
-			fmt.Fprintf(env.stderr, "this bus listens to this machine alone; start it with --listen %s for other boxes\n",
-				net.JoinHostPort("0.0.0.0", port))
-		}
+		noteLocalBus(env, b)
 
 		if !o.details && !o.json {
 			fmt.Fprintln(env.stdout, id.Join(o.role, addresses))
