@@ -145,7 +145,8 @@ func TestExpiry(t *testing.T) {
 	end := time.Now().Add(2 * time.Second).Truncate(time.Second)
 	l, closed := connectJoin(t, createJoin(t, s, state, "box1", proto.RoleWorker, end))
 
-	want := "the bus at " + l.Name + " refuses the join string box1: it expired at " + end.UTC().Format(time.DateTime) + " UTC"
+	want := "the bus at " + l.Name + " refuses the join string box1: it expired at " +
+		end.UTC().Format(time.DateTime) + " UTC"
 	if got := awaitClosed(t, l, closed); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}

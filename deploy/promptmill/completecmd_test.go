@@ -80,35 +80,36 @@ func TestCompletion(t *testing.T) {
 		"verify in.jsonl ":                   "files:",
 		"report ":                            "files:",
 		"report --format ":                   "words: md html json",
-		"join ":                              "words: worker producer collector reader create list revoke save contexts select forget",
-		"join re":                            "words: reader revoke",
-		"join create box7 --role co":         "words: collector",
-		"join revoke ":                       "words:", // there is no string
-		"join reader ":                       "words: --details --json --advertise --state --help",
-		"completion ":                        "words: bash zsh fish",
-		"version ":                           "words: --json --help",
-		"status ":                            "words:", // there is no bus
-		"status --nats nats://127.0.0.1:1 ":  "words:",
-		"status --nats":                      "words: --nats --nats-creds --nats-user --nats-password-file",
-		"list --join-f":                      "words: --join-file",
-		"list --join-file ":                  "files:",
-		"list --context ":                    "words:", // there is none
-		"join forget ":                       "words:",
-		"pause --help ":                      "words:",
-		"key ":                               "words: create list revoke",
-		"key re":                             "words: revoke",
-		"key --":                             "words: --help",
-		"key nosuch ":                        "words: create list revoke",
-		"key create --o":                     "words: --own-only",
-		"key create --api-key-file ":         "files:",
-		"key revoke ":                        "words:", // there is no key
-		"webhooks ":                          "words: list test redeliver secret",
-		"webhooks test --a":                  "words: --all",
-		"webhooks redeliver ":                "words:", // there is no event
-		"serve --webhook-s":                  "words: --webhook-secret-file",
-		"serve --webhook-secret-file ":       "files:",
-		"run --on-end ":                      "words:",
-		"help key ":                          "words: create list revoke",
+		"join ": "words: worker producer collector reader create list revoke save contexts " +
+			"select forget",
+		"join re":                           "words: reader revoke",
+		"join create box7 --role co":        "words: collector",
+		"join revoke ":                      "words:", // there is no string
+		"join reader ":                      "words: --details --json --advertise --state --help",
+		"completion ":                       "words: bash zsh fish",
+		"version ":                          "words: --json --help",
+		"status ":                           "words:", // there is no bus
+		"status --nats nats://127.0.0.1:1 ": "words:",
+		"status --nats":                     "words: --nats --nats-creds --nats-user --nats-password-file",
+		"list --join-f":                     "words: --join-file",
+		"list --join-file ":                 "files:",
+		"list --context ":                   "words:", // there is none
+		"join forget ":                      "words:",
+		"pause --help ":                     "words:",
+		"key ":                              "words: create list revoke",
+		"key re":                            "words: revoke",
+		"key --":                            "words: --help",
+		"key nosuch ":                       "words: create list revoke",
+		"key create --o":                    "words: --own-only",
+		"key create --api-key-file ":        "files:",
+		"key revoke ":                       "words:", // there is no key
+		"webhooks ":                         "words: list test redeliver secret",
+		"webhooks test --a":                 "words: --all",
+		"webhooks redeliver ":               "words:", // there is no event
+		"serve --webhook-s":                 "words: --webhook-secret-file",
+		"serve --webhook-secret-file ":      "files:",
+		"run --on-end ":                     "words:",
+		"help key ":                         "words: create list revoke",
 	} {
 		kind, values := c.complete(strings.Split(line, " ")...)
 		got := kind + ":"
