@@ -178,7 +178,8 @@ func TestHelmChart(t *testing.T) {
 				}
 			}
 			if len(found) != len(tt.kinds) {
-				t.Errorf("the kinds are %v, want %v", slices.Sorted(maps.Keys(found)), slices.Sorted(maps.Keys(tt.kinds)))
+				t.Errorf("the kinds are %v, want %v", slices.Sorted(maps.Keys(found)),
+					slices.Sorted(maps.Keys(tt.kinds)))
 			}
 
 			for _, m := range slices.Concat(found["StatefulSet"], found["Deployment"]) {
