@@ -127,7 +127,7 @@ func Discard(file *os.File) {
 // has left at the path. It follows no link.
 func CreateLocked(path string, mode fs.FileMode) (*os.File, error) {
 	for range 10 { // more than two rounds only if other processes create it as well
-		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)
+		file, err := Open(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)
 		if errors.Is(err, fs.ErrExist) {
 			if err := RemoveStale(path); err != nil && !errors.Is(err, ErrReplaced) {
 				return nil, err
@@ -153,7 +153,7 @@ func CreateLocked(path string, mode fs.FileMode) (*os.File, error) {
 // missing file is no error. It returns [ErrReplaced] if another process was faster: the
 // file that is at the path now may be that one's.
 func RemoveStale(path string) error {
-	file, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	file, err := Open(path, os.O_RDWR, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil // what is there by now is another process's
@@ -177,7 +177,7 @@ func removeOpened(path string, file *os.File) error {
 
 // Unlink removes a file or a link. A missing file is no error.
 func Unlink(path string) error {
-	err := syscall.Unlink(path) // os.Remove would remove an empty folder, too
+	err := unlink(path) // os.Remove would remove an empty folder, too
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return &fs.PathError{Op: "remove", Path: path, Err: err}
 	}
@@ -187,9 +187,9 @@ func Unlink(path string) error {
 // Lock locks an open file. If it fails, it closes the file. It returns [ErrLocked] if
 // another process has the lock, and [ErrReplaced] if the file is not at the path any more.
 func Lock(path string, file *os.File) error {
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := TryLock(file); err != nil {
 		file.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
+		if errors.Is(err, ErrLocked) {
 			return fmt.Errorf("%w (%s)", ErrLocked, path)
 		}
 		return fmt.Errorf("lock %s: %w", path, err)
@@ -214,7 +214,7 @@ func Lock(path string, file *os.File) error {
 // Unlock releases the lock and closes the file. Closing alone would leave the lock to a
 // child process that is being started at this moment and still shares the file.
 func Unlock(file *os.File) error {
-	return errors.Join(syscall.Flock(int(file.Fd()), syscall.LOCK_UN), file.Close())
+	return errors.Join(unlock(file), file.Close())
 }
 
 // maxLinks is the number of links that Linux follows in a path (path_resolution(7)).
@@ -241,8 +241,8 @@ func FollowLinks(path string) (string, error) {
 			return "", fmt.Errorf("%w: %s is %s", ErrIrregular, path, describeType(info.Mode()))
 		}
 
-		if owner := info.Sys().(*syscall.Stat_t).Uid; int(owner) != os.Geteuid() && owner != 0 {
-			return "", fmt.Errorf("%s: %w", path, ErrForeignLink)
+		if err := checkLink(info); err != nil {
+			return "", fmt.Errorf("%s: %w", path, err)
 		}
 
 		target, err := os.Readlink(path)
@@ -277,19 +277,4 @@ func describeType(mode fs.FileMode) string {
 	}
 
 	return "a device"
-}
-
-// SyncDir makes the name of a file durable: it syncs the file's folder.
-func SyncDir(path string) error {
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-
-	if err := dir.Sync(); err != nil {
-		return fmt.Errorf("sync folder of %s: %w", path, err)
-	}
-
-	return nil
 }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/promptmill/promptmill/collector/atomicfile"
 )
@@ -124,7 +123,7 @@ func (c *Claim) lockLinked(out Prefix, journal string) error {
 // gone.
 func createLockFile(path, journal string) (*os.File, error) {
 	for {
-		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, Mode)
+		file, err := atomicfile.Open(path, os.O_RDWR|os.O_CREATE, Mode)
 		if err != nil {
 			return nil, err
 		}
@@ -211,7 +210,7 @@ func removeStaleLock(path, journal string) error {
 		return err
 	}
 
-	file, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	file, err := atomicfile.Open(path, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

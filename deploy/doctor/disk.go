@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/promptmill/promptmill/deploy/files"
@@ -119,11 +118,6 @@ func nearestFolder(dir string) string {
 
 		dir = up
 	}
-}
-
-func isSameDisk(a, b string) bool {
-	var x, y syscall.Stat_t
-	return syscall.Stat(a, &x) == nil && syscall.Stat(b, &y) == nil && x.Dev == y.Dev
 }
 
 // measureSync returns the median of the times of twenty writes of a block with a sync.

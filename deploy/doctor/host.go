@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
-	"syscall"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
+	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/worker/gpu"
 )
 
@@ -26,8 +26,8 @@ func checkVersions(version string) Finding {
 
 // checkOpenFiles checks how many files, and so connections, this process may have open.
 func checkOpenFiles(requests int) Finding {
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+	most, err := files.MostOpen()
+	if err != nil {
 		return Finding{
 			Name:   "open files",
 			Status: StatusWarn,
@@ -36,7 +36,11 @@ func checkOpenFiles(requests int) Finding {
 		}
 	}
 
-	return judgeOpenFiles(uint64(limit.Cur), uint64(requests)) //nolint:unconvert // it is an int64 on FreeBSD
+	if most == 0 {
+		return Finding{Name: "open files", Status: StatusOK, Detail: "the system sets no limit"}
+	}
+
+	return judgeOpenFiles(most, uint64(requests))
 }
 
 // otherFiles is the number of files that a process needs besides its requests: a run with its own

@@ -5,10 +5,11 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/deploy/files"
 )
 
 // mostConnections is the most connections that a server takes on its own.
@@ -17,11 +18,11 @@ const mostConnections = 10_000
 // defaultConnections returns the most connections of a server in this process: half of the files
 // that it may open. The bus, the journals and the files of requests need the others.
 func defaultConnections() int {
-	var files syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil || files.Cur/2 > mostConnections {
+	most, err := files.MostOpen()
+	if err != nil || most == 0 || most/2 > mostConnections {
 		return mostConnections
 	}
-	return max(1, int(files.Cur/2))
+	return max(1, int(most/2))
 }
 
 // limitedListener accepts a connection when fewer than the most are open. At the limit, a new one takes the

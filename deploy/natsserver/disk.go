@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"syscall"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
 )
 
 // availableBytes returns the maximum size of the store in dir: the bytes that are free on its disk,
@@ -47,9 +47,6 @@ func availableBytes(dir string) (int64, error) {
 
 // FreeBytes returns how many bytes are free for this user on the disk of dir.
 func FreeBytes(dir string) (int64, error) {
-	var disk syscall.Statfs_t
-	if err := syscall.Statfs(dir, &disk); err != nil {
-		return 0, fmt.Errorf("look at the disk of %s: %w", dir, err)
-	}
-	return int64(disk.Bavail) * int64(disk.Bsize), nil //nolint:unconvert // it is a uint32 on macOS
+	free, _, err := files.MeasureDisk(dir)
+	return free, err
 }

@@ -9,13 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/promptmill/promptmill/deploy/busconn"
+	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/metrics"
 	"github.com/promptmill/promptmill/deploy/modelservers"
 	"github.com/promptmill/promptmill/deploy/progress"
@@ -106,8 +106,8 @@ const reservedFiles = 64
 // maxConnections returns how many connections to model servers this process can have. Each takes
 // two files where the server is simulated, and so in this process.
 func maxConnections(simulated bool) int {
-	var allowed syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &allowed); err != nil {
+	allowed, err := files.MostOpen()
+	if err != nil || allowed == 0 {
 		return limit.DefaultMax
 	}
 
@@ -116,7 +116,7 @@ func maxConnections(simulated bool) int {
 		open = len(list)
 	}
 
-	most := int(min(allowed.Cur, 1<<20))
+	most := int(min(allowed, 1<<20))
 	left := most - open - min(reservedFiles, most/4)
 	if simulated {
 		left /= 2

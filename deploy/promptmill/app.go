@@ -85,6 +85,10 @@ func prepareCommands(env environment, commands []*cli.Command) {
 			})
 		}
 
+		if c.Action != nil {
+			refuseOnWindows(c)
+		}
+
 		sortFlags(c.Flags)
 		if !slices.Contains(stopThemselves, c.Name) {
 			endAtSignal(c, env)

@@ -6,8 +6,6 @@ import (
 	"context"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 	_ "time/tzdata" // a container image without an operating system has no time zones: TZ would mean UTC, silently
 
 	"github.com/promptmill/promptmill/deploy/terminal"
@@ -15,7 +13,7 @@ import (
 
 func main() {
 	asked := make(chan os.Signal, 1)
-	signal.Notify(asked, syscall.SIGUSR1)
+	notifyAsked(asked)
 	os.Exit(run(context.Background(), environment{
 		args:    ownArguments(),
 		getenv:  os.Getenv,

@@ -23,6 +23,7 @@ import (
 	"syscall"
 	"unicode/utf8"
 
+	"github.com/promptmill/promptmill/collector/atomicfile"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
 )
@@ -145,13 +146,13 @@ func Lock(state, dir string) (*os.File, error) {
 		}
 
 		path := filepath.Join(dir, lockFile)
-		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		file, err := atomicfile.Open(path, os.O_RDWR|os.O_CREATE, 0o600)
 		if err != nil {
 			return nil, fmt.Errorf("lock the state folder: %w", err)
 		}
 
-		err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if errors.Is(err, syscall.EWOULDBLOCK) {
+		err = atomicfile.TryLock(file)
+		if errors.Is(err, atomicfile.ErrLocked) {
 			pid, _ := io.ReadAll(file)
 			file.Close()
 			return nil, fmt.Errorf("%w by process %s", ErrLocked, cmp.Or(string(pid), "unknown"))
@@ -196,10 +197,15 @@ func RemoveEmpty(dir string) {
 	}
 }
 
-// Default returns the state folder by the XDG base directory specification.
+// Default returns the state folder by the XDG base directory specification, and on Windows the user's folder for local
+// data of programs.
 func Default(getenv func(string) string) (string, error) {
 	if dir := getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "promptmill"), nil
+	}
+
+	if dir := getenv("LOCALAPPDATA"); runtime.GOOS == "windows" && filepath.IsAbs(dir) {
+		return filepath.Join(dir, "promptmill"), nil // Windows closes it to other users
 	}
 
 	if home := getenv("HOME"); home != "" {
@@ -211,8 +217,5 @@ func Default(getenv func(string) string) (string, error) {
 
 // NoHomeError returns the error of a command that needs state and has no folder for it.
 func NoHomeError() error {
-	if runtime.GOOS == "windows" {
-		return exit.Usage("", "promptmill does not run on Windows")
-	}
 	return exit.Usage("give --state DIR", "there is no home folder to keep state in")
 }

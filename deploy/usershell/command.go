@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"syscall"
 	"time"
 
 	"mvdan.cc/sh/v3/syntax"
@@ -43,6 +42,10 @@ func checkShell(path string) error {
 
 // Check returns an error that says what is wrong with a script, if the shell would refuse it or if there is none.
 func Check(script string) error {
+	if err := checkSystem(); err != nil {
+		return err
+	}
+
 	if strings.TrimSpace(script) == "" {
 		return errors.New("the command is empty")
 	}
@@ -63,8 +66,8 @@ func Check(script string) error {
 // [Wait] must wait for it.
 func Command(ctx context.Context, script string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, shell, "-c", script)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C is for promptmill, which stops all of it
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	useGroup(cmd) // a Ctrl-C is for promptmill, which stops all of it
+	cmd.Cancel = func() error { return terminateGroup(cmd) }
 	cmd.WaitDelay = Grace
 
 	return cmd
@@ -75,7 +78,7 @@ func Command(ctx context.Context, script string) *exec.Cmd {
 func Wait(ctx context.Context, cmd *exec.Cmd) error {
 	err := cmd.Wait()
 	if ctx.Err() != nil {
-		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what has outlived the shell
+		killGroup(cmd) // what has outlived the shell
 	}
 
 	if errors.Is(err, exec.ErrWaitDelay) && cmd.ProcessState.Success() {

@@ -15,6 +15,10 @@ import (
 // again.
 var ErrStart = errors.New("the model server does not start")
 
+// ErrSystem is returned by [New] on Windows, which has no process groups.
+var ErrSystem = errors.New(
+	"promptmill starts no model servers on Windows: start it by hand, and name its address with --url")
+
 // Config configures a [Process].
 type Config struct {
 	// Command is one command with its arguments, quoted as for a shell, such as
@@ -87,6 +91,10 @@ func New(cfg Config) (*Process, error) {
 		return nil, errors.New("supervise: Config.LogFile is required")
 	case cfg.Ready == nil:
 		return nil, errors.New("supervise: Config.Ready is required")
+	}
+
+	if err := checkSystem(); err != nil {
+		return nil, err
 	}
 
 	if cfg.Grace <= 0 {

@@ -65,11 +65,7 @@ func newConn(c, tcp net.Conn) (*conn, error) {
 
 	k.in = bufio.NewReaderSize(k, 16<<10)
 	k.peek = func(fd uintptr) bool {
-		if k.isSecure() { // the bytes belong to TLS
-			k.peekedLen, _, k.peekErr = syscall.Recvfrom(int(fd), k.peeked[:], syscall.MSG_PEEK)
-		} else {
-			k.peekedLen, k.peekErr = syscall.Read(int(fd), k.peeked[:])
-		}
+		k.peekedLen, k.peekErr = readSocket(fd, k.peeked[:], k.isSecure()) // the bytes belong to TLS
 		return true
 	}
 
@@ -88,6 +84,9 @@ func (k *conn) Read(p []byte) (int, error) {
 
 // isSecure reports whether the connection uses TLS.
 func (k *conn) isSecure() bool { return k.Conn != k.tcp }
+
+// errWouldWait is returned by readSocket on a system where only a read that waits sees what has come.
+var errWouldWait = errors.New("a read of the socket waits")
 
 // idleState classifies the bytes on an idle connection.
 type idleState int
@@ -114,6 +113,8 @@ func (k *conn) checkIdle() idleState {
 		}
 
 		switch {
+		case errors.Is(k.peekErr, errWouldWait):
+			return k.awaitBytes(time.Millisecond)
 		case errors.Is(k.peekErr, syscall.EINTR):
 			continue
 		case errors.Is(k.peekErr, syscall.EAGAIN) && k.isSecure(): // but TLS may have read more than it gave

@@ -1,3 +1,5 @@
+//go:build unix
+
 package supervise
 
 import (
@@ -27,6 +29,9 @@ const (
 	guardScript  = `trap "" TERM INT HUP; read -r group || exit 0; read -r _; kill -s KILL -- "-$group"`
 	leaderScript = `echo $$ >&3; exec 3>&-; exec env ` // env, so that NAME=VALUE may come first
 )
+
+// checkSystem returns no error: this system has process groups.
+func checkSystem() error { return nil }
 
 // serverProcess is one start of the model server.
 type serverProcess struct {
