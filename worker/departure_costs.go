@@ -15,6 +15,9 @@ type departureCosts struct {
 	// mu guards the fields below.
 	mu   sync.Mutex
 	used time.Duration // in slots, by attempts that gave a result
+
+	// runs are the counts of each run. HandedBack is below zero between the end of an attempt that is
+	// thrown away and the return of its request.
 	runs map[string]proto.DepartureUsage
 }
 
@@ -91,6 +94,10 @@ func (c *departureCosts) report() *proto.Departure {
 
 	d.UsedSeconds = c.used.Seconds()
 	d.Runs = maps.Clone(c.runs)
+	for run, u := range d.Runs {
+		u.HandedBack = max(0, u.HandedBack) // readers drop an announcement with a count below zero
+		d.Runs[run] = u
+	}
 
 	return d
 }

@@ -3,6 +3,7 @@ package worker
 import (
 	"cmp"
 	"context"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,9 @@ const (
 
 	// forecastFor is the time for which a forecast of latencies is used.
 	forecastFor = 200 * time.Millisecond
+
+	// maxReason is the most bytes of a reason that are announced.
+	maxReason = 500
 )
 
 // departurePlan decides which requests a worker that leaves may still begin. Until the worker leaves
@@ -71,13 +75,23 @@ func (p *departurePlan) set(d Departure, now time.Time) bool {
 		p.noticed, p.slots = now, p.limiter.Limit()
 	}
 
-	d.Reason = cmp.Or(proto.Printable(d.Reason), p.departure.Reason, defaultReason)
+	d.Reason = cmp.Or(shortenReason(d.Reason), p.departure.Reason, defaultReason)
 	p.departure = d
 	p.cutoff = d.Deadline.Add(-min(maxPublishTime, d.Deadline.Sub(now)/publishPart))
 	p.leaving.Store(true)
 	p.changes.notify()
 
 	return true
+}
+
+// shortenReason returns a reason as it is announced. It may have a path or a URL in it, and readers drop an
+// announcement with a text that is too long.
+func shortenReason(reason string) string {
+	reason = proto.Printable(reason)
+	if len(reason) > maxReason {
+		reason = strings.ToValidUTF8(reason[:maxReason], "") + "..."
+	}
+	return reason
 }
 
 // isLeaving reports whether the worker leaves.
