@@ -55,7 +55,7 @@ func (f *Folder) Save(name string, c Context) error {
 		return fmt.Errorf("make the folder of contexts: %w", err)
 	}
 
-	return files.Write(f.path(name), 0o600, func(w io.Writer) error {
+	return files.WriteSecret(f.path(name), func(w io.Writer) error {
 		e := json.NewEncoder(w)
 		e.SetIndent("", "  ")
 		e.SetEscapeHTML(false)

@@ -45,6 +45,22 @@ func Write(path string, mode fs.FileMode, write func(io.Writer) error) error {
 	return file.Commit(write(file))
 }
 
+// WriteSecret is [Write] of a file that only its owner may read and write, whoever could read the file that
+// it replaces.
+func WriteSecret(path string, write func(io.Writer) error) error {
+	file, err := atomicfile.Create(path, 0o600)
+	if err != nil {
+		return err
+	}
+
+	err = file.Chmod(0o600)
+	if err == nil {
+		err = write(file)
+	}
+
+	return file.Commit(err)
+}
+
 // WithoutPath returns an error without the path that it has, for a message that names the file.
 func WithoutPath(err error) error {
 	if pathErr, ok := errors.AsType[*os.PathError](err); ok {

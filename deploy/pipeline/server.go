@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -17,7 +18,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/promptmill/promptmill/collector"
-	"github.com/promptmill/promptmill/collector/atomicfile"
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/busconn"
@@ -197,13 +197,13 @@ func (s *server) writeJoin() error {
 		return nil
 	}
 
-	file, err := atomicfile.Create(s.JoinFile, 0o600)
-	if err == nil {
-		_, err = fmt.Fprintln(file, s.embedded.JoinString(proto.RoleWorker))
-		err = file.Commit(err)
-	}
+	err := files.WriteSecret(s.JoinFile, func(w io.Writer) error {
+		_, err := fmt.Fprintln(w, s.embedded.JoinString(proto.RoleWorker))
+		return err
+	})
 	if err != nil {
-		return fmt.Errorf("store the join string for workers: %w", err)
+		return exit.WithHint(fmt.Errorf("store the join string for workers: %w", err),
+			"name a file that this user may write with --write-join")
 	}
 
 	return nil

@@ -1,6 +1,8 @@
 package pipeline
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/rs/zerolog"
@@ -45,4 +47,28 @@ func (s testServer) as(t *testing.T, role proto.Role) *busconn.Connection {
 	t.Cleanup(l.Close)
 
 	return l
+}
+
+// The join string for workers is for this user alone, whoever could read the file before.
+func TestWriteJoin(t *testing.T) {
+	t.Parallel()
+
+	file := filepath.Join(t.TempDir(), "worker")
+	must(t, os.WriteFile(file, []byte("old"), 0o644))
+
+	s := server{embedded: startServer(t).Server}
+	s.JoinFile = file
+	must(t, s.writeJoin())
+
+	text, err := os.ReadFile(file)
+	must(t, err)
+	if want := s.embedded.JoinString(proto.RoleWorker) + "\n"; string(text) != want {
+		t.Errorf("the file has %q, want %q", text, want)
+	}
+
+	info, err := os.Stat(file)
+	must(t, err)
+	if info.Mode().Perm() != 0o600 {
+		t.Errorf("the file has the mode %v, want 0600", info.Mode())
+	}
 }
