@@ -104,18 +104,22 @@ func (c *client) askAt(
 
 	req.Header.Set("User-Agent", "promptmill")
 
+	shown := showURL(req.URL)
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return answer{}, err
+		if fault, ok := errors.AsType[*url.Error](err); ok {
+			err = fault.Err // without the URL
+		}
+		return answer{}, fmt.Errorf("%s: %w", shown, err)
 	}
 	defer resp.Body.Close()
 
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	switch {
 	case err != nil:
-		return answer{}, fmt.Errorf("%s: %w", address, err)
+		return answer{}, fmt.Errorf("%s: %w", shown, err)
 	case len(body) > maxBody:
-		return answer{}, fmt.Errorf("%s: the answer is longer than %d bytes", address, maxBody)
+		return answer{}, fmt.Errorf("%s: the answer is longer than %d bytes", shown, maxBody)
 	}
 
 	sent, err := http.ParseTime(resp.Header.Get("Date"))

@@ -44,11 +44,15 @@ func Parse(words []string, getenv func(string) string) ([]Source, error) {
 			return nil, err
 		}
 
-		if named[s.String()] {
+		key := s.String()
+		if page, ok := s.(*webPage); ok {
+			key = page.url.String() // two pages may differ in a secret alone
+		}
+		if named[key] {
 			return nil, fmt.Errorf("%s is given twice", s)
 		}
 
-		named[s.String()] = true
+		named[key] = true
 		sources = append(sources, s)
 	}
 

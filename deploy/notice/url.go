@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -41,8 +42,26 @@ func chooseProxy(r *http.Request) (*url.URL, error) {
 	return http.ProxyFromEnvironment(r)
 }
 
-// String returns the URL without a password.
-func (s *webPage) String() string { return s.url.Redacted() }
+// String returns the URL without its secrets. It stands in logs, and all who see the run see it as the reason of the
+// departure.
+func (s *webPage) String() string { return showURL(s.url) }
+
+// showURL returns a URL without its password and the values of its query, which may be keys. The names stay.
+func showURL(u *url.URL) string {
+	shown := *u
+	if shown.RawQuery != "" {
+		names := strings.Split(shown.RawQuery, "&")
+		for i, pair := range names {
+			if name, _, ok := strings.Cut(pair, "="); ok {
+				names[i] = name + "=xxxxx"
+			} else {
+				names[i] = "xxxxx"
+			}
+		}
+		shown.RawQuery = strings.Join(names, "&")
+	}
+	return shown.Redacted()
+}
 
 func (s *webPage) watch(ctx context.Context, w *watcher) {
 	defer s.client.close()

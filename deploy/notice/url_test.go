@@ -88,7 +88,8 @@ func TestURLRefused(t *testing.T) {
 				}
 			}
 		}, "longer than 65536 bytes"},
-		"error": {answering(503, "120s"), "503 Service Unavailable"},
+		"error":     {answering(503, "120s"), "503 Service Unavailable"},
+		"no answer": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "EOF"},
 		"torn": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "100")
 			w.Write([]byte("120s"))
@@ -96,9 +97,14 @@ func TestURLRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			source, _ := startPage(t, tt.answer)
+			source.url.User = url.UserPassword("box", "secret-1")
+			source.client.bases = newWebPage(source.url).client.bases
 			w := startWatching(t, 0, source)
 			w.expectLog(tt.log)
 			w.expectNone()
+			if log := w.log.String(); strings.Contains(log, "secret-1") || strings.Contains(log, "box=7") {
+				t.Errorf("the log has a secret of the URL:\n%s", log)
+			}
 		})
 	}
 }
