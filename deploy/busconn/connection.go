@@ -19,7 +19,6 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/deploy/exit"
-	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
@@ -41,9 +40,9 @@ type Connection struct {
 	// Name is the address of the server, for people.
 	Name string
 
-	user  string     // describes the user, such as "the user reader"
-	local bool       // the bus was found on this machine
-	join  proto.Join // what it was joined with, if it was
+	user  string      // describes the user, such as "the user reader"
+	local bool        // the bus was found on this machine
+	join  *joinSource // of what it was joined with; nil: it was not
 	away  *absence
 }
 
@@ -69,8 +68,8 @@ func (l *Connection) ClosedErr() error {
 			l.Name), "start this command again: it finds the new one")
 	case why != nil:
 		return exit.Unreachable(fmt.Errorf("%s: %w", refused, why), hint)
-	case isRefusal(last) && l.join.Name != "":
-		refusal, hint := describeRefusal(l.join)
+	case isRefusal(last) && l.join != nil && l.join.latest().Name != "":
+		refusal, hint := describeRefusal(l.join.latest())
 		return exit.Unreachable(fmt.Errorf("the bus at %s refuses %s", l.Name, refusal), hint)
 	case isRefusal(last):
 		return exit.Unreachable(errors.New(refused), hint)

@@ -58,14 +58,18 @@ func joinBus(source *joinSource, local bool, log zerolog.Logger, opts ...nats.Op
 	l := &Connection{}
 	err := l.connect(strings.Join(urls, ","), log, away, opts...)
 	if err == nil {
-		l.local, l.join = local, j
+		l.local, l.join = local, source
 		return l, nil
 	}
 	if exit.IsError(err) {
 		return nil, err
 	}
 
-	return nil, describeJoinErrors(j, local, tryEach(urls, opts))
+	errs := tryEach(urls, opts)
+	tried := source.latest()
+	tried.Addresses = j.Addresses
+
+	return nil, describeJoinErrors(tried, local, errs)
 }
 
 // joinHint is the hint for a join string that is of no use any more.

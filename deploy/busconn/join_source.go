@@ -32,11 +32,16 @@ func (s *joinSource) refresh() proto.Join {
 	return s.join
 }
 
+// latest returns the join string of the last refresh.
+func (s *joinSource) latest() proto.Join {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.join
+}
+
 // credentials returns the user and the password of the join string of the last refresh. The certificate of
 // the server was compared with that string.
 func (s *joinSource) credentials() (user, password string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-
-	return s.join.User(), s.join.Password()
+	j := s.latest()
+	return j.User(), j.Password()
 }

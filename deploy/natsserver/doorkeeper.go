@@ -46,19 +46,25 @@ type doorkeeper struct {
 	// users are the owner and the roles, by their names.
 	users map[string]*server.User
 
-	// mu guards the fields below. Who is let in is in clients before the lock ends, so that a string which is revoked
+	// mu guards the fields below. Who is let in is in holders before the lock ends, so that a string which is revoked
 	// meanwhile finds the connection.
 	mu       sync.Mutex
 	revision int64
 	known    []localbus.NamedJoin
 	byUser   map[string]localbus.NamedJoin // by the user name on the wire
 	byID     map[string]localbus.NamedJoin
-	clients  map[string]map[uint64]bool // the connections of each string, by the ID of its record
-	seen     map[string]time.Time       // by the same
-	written  localbus.Joined            // what the file of the bus says
-	unseen   bool                       // a connection has come or gone since the times were written down
-	seenAt   time.Time                  // when they were written down
-	warned   map[string]time.Time       // when each warning was logged
+	holders  map[string]*joinHolders // of each string that is in use, by the ID of its record
+	seen     map[string]time.Time    // by the same
+	written  localbus.Joined         // what the file of the bus says
+	unseen   bool                    // a connection has come or gone since the times were written down
+	seenAt   time.Time               // when they were written down
+	warned   map[string]time.Time    // when each warning was logged
+}
+
+// joinHolders are the connections of a join string.
+type joinHolders struct {
+	name    string          // of the string, whose record may be gone
+	clients map[uint64]bool // by their numbers at the server
 }
 
 // newDoorkeeper returns the doorkeeper of a server that is to be made with some options, whose users it takes over. The
@@ -71,7 +77,7 @@ func newDoorkeeper(cfg Config, id *localbus.Identity, opts *server.Options) (*do
 		joins:   localbus.OpenJoins(cfg.State),
 		log:     cfg.Log,
 		users:   map[string]*server.User{},
-		clients: map[string]map[uint64]bool{},
+		holders: map[string]*joinHolders{},
 		seen:    map[string]time.Time{},
 		warned:  map[string]time.Time{},
 	}
@@ -131,10 +137,10 @@ func (d *doorkeeper) Check(c server.ClientAuthentication) bool {
 	user.Username = name
 	c.RegisterUser(&user)
 
-	if d.clients[record.ID] == nil {
-		d.clients[record.ID] = map[uint64]bool{}
+	if d.holders[record.ID] == nil {
+		d.holders[record.ID] = &joinHolders{name: record.Name, clients: map[uint64]bool{}}
 	}
-	d.clients[record.ID][c.GetID()] = true
+	d.holders[record.ID].clients[c.GetID()] = true
 	d.seen[record.ID] = now
 
 	return true
@@ -191,7 +197,8 @@ func (d *doorkeeper) look(now time.Time) {
 		d.warn(err, "the join strings with names stay as they were read last")
 	}
 
-	for id, clients := range d.clients {
+	for id, holders := range d.holders {
+		clients := holders.clients
 		maps.DeleteFunc(clients, func(client uint64, _ bool) bool { return d.server.GetClient(client) == nil })
 		if len(clients) > 0 {
 			d.seen[id] = now
@@ -203,14 +210,14 @@ func (d *doorkeeper) look(now time.Time) {
 			why = record.StateAt(now, d.id)
 		}
 
-		if why != localbus.JoinValid {
+		if why != localbus.JoinValid && len(clients) > 0 {
 			d.disconnect(clients)
-			d.log.Warn().Str("join", record.Name).Str("why", string(why)).Int("connections", len(clients)).
+			d.log.Warn().Str("join", holders.name).Str("why", string(why)).Int("connections", len(clients)).
 				Msg("ended the connections of a join string")
 		}
 
 		if why != localbus.JoinValid || len(clients) == 0 {
-			delete(d.clients, id)
+			delete(d.holders, id)
 		}
 	}
 
@@ -231,8 +238,8 @@ func (d *doorkeeper) disconnect(clients map[uint64]bool) {
 // writeJoined writes down which strings are in use, if that has changed. The caller holds mu.
 func (d *doorkeeper) writeJoined() {
 	says := localbus.Joined{Identity: d.id.ID(), Revision: d.revision, Connections: map[string]int{}}
-	for id, clients := range d.clients {
-		says.Connections[id] = len(clients)
+	for id, holders := range d.holders {
+		says.Connections[id] = len(holders.clients)
 	}
 
 	if says.Equal(d.written) {

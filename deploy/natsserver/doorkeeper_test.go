@@ -1,8 +1,10 @@
 package natsserver
 
 import (
+	"bytes"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +16,9 @@ import (
 	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/localbus"
+	"github.com/promptmill/promptmill/deploy/secretfile"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/prototest"
 )
 
 // startDoor starts a server with a state folder of its own, or with one that is there.
@@ -316,4 +320,71 @@ func TestJoinFileMovedAway(t *testing.T) {
 	}
 
 	awaitClosed(t, l, closed)
+}
+
+// A connection goes on with the string that its file has by then, and ends with that string, by its name.
+func TestRevokeStringsOfAFile(t *testing.T) {
+	t.Parallel()
+
+	state := t.TempDir()
+	s := startDoor(t, state)
+	file := filepath.Join(t.TempDir(), "join")
+	write := func(j proto.Join) {
+		if err := os.WriteFile(file, []byte(j.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	revoke := func(name string) {
+		if _, _, err := localbus.OpenJoins(state).Revoke(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	write(createJoin(t, s, state, "box1", proto.RoleWorker, time.Time{}))
+	options := busconn.Options{JoinFile: secretfile.New("--join-file", file), Command: "worker"}
+	list, err := busconn.ConnectAll(options, proto.RoleWorker, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := list[0]
+	t.Cleanup(l.Close)
+
+	write(createJoin(t, s, state, "box2", proto.RoleWorker, time.Time{}))
+	revoke("box1")
+	prototest.Poll(t, 30*time.Second, "the connection with the second string", func() bool {
+		return l.Conn.Stats().Reconnects == 1 && l.Conn.IsConnected()
+	})
+
+	revoke("box2")
+	prototest.Poll(t, 30*time.Second, "the end of the connection", l.Conn.IsClosed)
+
+	want := "the bus at " + l.Name + " refuses the join string box2: it was revoked"
+	if got := l.ClosedErr(); got == nil || got.Error() != want {
+		t.Errorf("%v, want %s", got, want)
+	}
+}
+
+// The log names a string whose record is gone, because another one got its name.
+func TestRevokedNameInLog(t *testing.T) {
+	t.Parallel()
+
+	var log bytes.Buffer
+	state := t.TempDir()
+	s, err := Start(Config{State: state, Dir: state + "/serve", Log: zerolog.New(zerolog.SyncWriter(&log))})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	// As Create does with a name that is free again, between two looks.
+	l, closed := connectJoin(t, createJoin(t, s, state, "box1", proto.RoleWorker, time.Time{}))
+	if err := os.Remove(localbus.OpenJoins(state).Path()); err != nil {
+		t.Fatal(err)
+	}
+	createJoin(t, s, state, "box1", proto.RoleWorker, time.Time{})
+	awaitClosed(t, l, closed)
+	s.Stop()
+
+	if want := `"join":"box1","why":"revoked","connections":1`; !strings.Contains(log.String(), want) {
+		t.Errorf("the log does not have %s:\n%s", want, &log)
+	}
 }
