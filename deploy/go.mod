@@ -4,15 +4,9 @@ go 1.26.0
 
 require github.com/promptmill/promptmill/proto v0.0.0
 
-replace github.com/promptmill/promptmill/proto => ../proto
-
 require github.com/promptmill/promptmill/producer v0.0.0
 
-replace github.com/promptmill/promptmill/producer => ../producer
-
 require github.com/promptmill/promptmill/worker v0.0.0
-
-replace github.com/promptmill/promptmill/worker => ../worker
 
 require (
 	github.com/RoaringBitmap/roaring/v2 v2.30.0
@@ -122,5 +116,3 @@ require (
 	golang.org/x/tools v0.52.0 // indirect
 	google.golang.org/protobuf v1.36.12
 )
-
-replace github.com/promptmill/promptmill/collector => ../collector

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const repository = "../../.."
+
+// copyRepository copies the files of the repository that git has or would add, and returns a version that no other
+// content has: Go keeps what a version once was.
+func copyRepository(t *testing.T) (root, version string) {
+	t.Helper()
+
+	list := exec.CommandContext(t.Context(), "git", "-C", repository, "ls-files", "-z", "--cached", "--others",
+		"--exclude-standard")
+	out, err := list.Output()
+	if err != nil {
+		t.Skipf("needs a clone of git: %v", err)
+	}
+
+	root = t.TempDir()
+	content := sha256.New()
+	for name := range strings.SplitSeq(strings.TrimSuffix(string(out), "\x00"), "\x00") {
+		text, err := os.ReadFile(filepath.Join(repository, name))
+		if err != nil {
+			continue // deleted, or a nested repository
+		}
+
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(content, "%q %d %s", name, len(text), text)
+	}
+
+	runIn(t, root, nil, "git", "init", "-q")
+
+	return root, fmt.Sprintf("v0.0.0-test.%x", content.Sum(nil)[:8])
+}
+
+// runIn runs a command in a folder and returns its output.
+func runIn(t *testing.T, dir string, env []string, name string, args ...string) string {
+	t.Helper()
+
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), env...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", cmd, err, out)
+	}
+
+	return string(out)
+}
+
+// go install installs a version, in a folder without the workspace, once a proxy has the modules. The go.sum files have
+// the checksums that Go computes.
+func TestGoInstall(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
+
+	root, version := copyRepository(t)
+	proxy := t.TempDir()
+
+	var out bytes.Buffer
+	if err := prepare(root, version, proxy, &out); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Count(out.String(), " h1:"); got != len(releasedModules) {
+		t.Errorf("%d checksums:\n%s", got, out.String())
+	}
+
+	// The workspace still builds: it asks no proxy for the version.
+	runIn(t, root, []string{"GOPROXY=off"}, "go", "list", "-deps", "./deploy/promptmill")
+
+	others := strings.TrimSpace(runIn(t, root, nil, "go", "env", "GOPROXY"))
+	bin := t.TempDir()
+	env := []string{
+		"GOWORK=off",
+		"GOPROXY=file://" + proxy + "," + others,
+		"GONOSUMDB=" + prefix + "*",
+		"GOFLAGS=-modcacherw",
+		"GOBIN=" + bin,
+	}
+	t.Cleanup(func() { removeFromCache(t, version) })
+
+	// Without -mod=mod, go list fails if a checksum is missing or wrong.
+	runIn(t, filepath.Join(root, "deploy"), env, "go", "list", "-deps", "./promptmill")
+
+	runIn(t, t.TempDir(), env, "go", "install", prefix+"deploy/promptmill@"+version)
+	got := runIn(t, root, nil, filepath.Join(bin, "promptmill"), "version")
+	if !strings.HasPrefix(got, "promptmill "+version) {
+		t.Errorf("it says %q, want %s", got, version)
+	}
+}
+
+// removeFromCache removes the modules of a version from the module cache of this user.
+func removeFromCache(t *testing.T, version string) {
+	cache, err := exec.Command("go", "env", "GOMODCACHE").Output()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+
+	root := strings.TrimSpace(string(cache))
+	for _, dir := range releasedModules {
+		path := filepath.Join(root, filepath.FromSlash(prefix+dir))
+		downloads := filepath.Join(root, "cache", "download", filepath.FromSlash(prefix+dir), "@v")
+		files, _ := filepath.Glob(filepath.Join(downloads, version+".*"))
+		for _, path := range append(files, path+"@"+version) {
+			if err := os.RemoveAll(path); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// A version is refused that Go would not take, before anything is written.
+func TestRefusedVersions(t *testing.T) {
+	t.Parallel()
+
+	for want, args := range map[string][]string{
+		"name one version":         {},
+		"name one":                 {"v0.1.0", "v0.2.0"},
+		`"0.1.0" is no version`:    {"0.1.0"},
+		`"v0.1" is no version`:     {"v0.1"},
+		"takes other paths":        {"v2.0.0"},
+		"flag provided but not":    {"--dry-run", "v0.1.0"},
+		`"v1.0.0+a" is no version`: {"v1.0.0+a"},
+	} {
+		var stdout, stderr bytes.Buffer
+		if code := run(args, &stdout, &stderr); code != 2 || !strings.Contains(stderr.String(), want) {
+			t.Errorf("%v: code %d, %q, want %q", args, code, stderr.String(), want)
+		}
+	}
+}
+
+// The checksums of siblings replace earlier ones, in the order of Go.
+func TestMergeSums(t *testing.T) {
+	t.Parallel()
+
+	old := "a.example/x v1.9.0 h1:a\na.example/x v1.10.0/go.mod h1:b\n" +
+		prefix + "proto v0.1.0 h1:old\n" + "z.example v1.0.0 h1:z\n"
+	want := "a.example/x v1.9.0 h1:a\na.example/x v1.10.0/go.mod h1:b\n" +
+		prefix + "proto v0.2.0 h1:new\n" + prefix + "proto v0.2.0/go.mod h1:mod\n" + "z.example v1.0.0 h1:z\n"
+	got := mergeSums([]byte(old), []string{prefix + "proto v0.2.0 h1:new\n", prefix + "proto v0.2.0/go.mod h1:mod\n"})
+	if string(got) != want {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+}
