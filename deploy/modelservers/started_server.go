@@ -30,13 +30,19 @@ type startedServer struct {
 	gpus      string // as Command.GPUs
 	isOrdered bool   // their numbers are surely those of nvidia-smi
 
-	// gaveUp reports that it did not start, or died too often. It is tried again.
-	gaveUp atomic.Bool
+	// isLost reports that it did not start, or died too often, and was not ready since. It is tried again.
+	isLost atomic.Bool
 }
 
-// isLost reports whether the server has given up and has not been ready since.
-func (s *startedServer) isLost() bool {
-	return s.gaveUp.Load() && s.process.Status().Phase != supervise.Ready
+// checkReady returns nil if the server answers requests.
+func (s *startedServer) checkReady(ctx context.Context) error {
+	if _, err := s.server.Probe(ctx); errors.Is(err, modelserver.ErrUnreachable) {
+		return err
+	}
+
+	s.isLost.Store(false)
+
+	return nil
 }
 
 // startCommands starts the model servers of Config.Commands. They end with running.
@@ -97,13 +103,7 @@ func (s *Set) prepareServer(ctx context.Context, plan startPlan) error {
 		Command: command,
 		LogFile: filepath.Join(s.cfg.StateDir, cmp.Or(plan.LogName, "server-"+number+".log")),
 		Log:     s.cfg.Log.With().Str("server", server.URL()).Logger(),
-		Ready: func(ctx context.Context) error {
-			_, err := server.Probe(ctx)
-			if errors.Is(err, modelserver.ErrUnreachable) {
-				return err
-			}
-			return nil
-		},
+		Ready:   started.checkReady,
 	})
 
 	return err
@@ -118,8 +118,8 @@ func (s *Set) keepRunning(ctx context.Context, started *startedServer) {
 			return
 		}
 
-		started.gaveUp.Store(true)
-		if !slices.ContainsFunc(s.started, func(other *startedServer) bool { return !other.isLost() }) {
+		started.isLost.Store(true)
+		if !slices.ContainsFunc(s.started, func(other *startedServer) bool { return !other.isLost.Load() }) {
 			if n := len(s.started); n > 1 {
 				err = fmt.Errorf("all %d model servers have given up, the last one since %w", n, err)
 			}
@@ -149,7 +149,7 @@ func (s *Set) missingServer(errs []error) *startedServer {
 		switch {
 		case !errors.Is(errs[i], modelserver.ErrUnreachable):
 			answers[started.script] = true
-		case !started.isLost() && missing[started.script] == nil:
+		case !started.isLost.Load() && missing[started.script] == nil:
 			missing[started.script] = started
 		}
 	}
