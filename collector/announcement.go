@@ -46,7 +46,7 @@ func observeAnnouncement(s journal.WorkerSession, w proto.WorkerInfo, run string
 		LastSeen:       w.ReceivedAt,
 		ServerLatency:  latest(w.ServerLatency, s.ServerLatency),
 		LatencyBefore:  s.LatencyBefore,
-		Departure:      w.Departure,
+		Departure:      departureOf(w, run),
 	}
 	if next.FirstSeen.IsZero() {
 		next.FirstSeen = w.ReceivedAt
@@ -106,6 +106,22 @@ func observeAnnouncement(s journal.WorkerSession, w proto.WorkerInfo, run string
 	}
 
 	return next
+}
+
+// departureOf returns the departure of a worker, without what it had of other runs than one: there may be
+// thousands, and each journal would have them all.
+func departureOf(w proto.WorkerInfo, run string) *proto.Departure {
+	if w.Departure == nil {
+		return nil
+	}
+
+	d := *w.Departure
+	d.Runs = nil
+	if usage, ok := w.Departure.Runs[run]; ok {
+		d.Runs = map[string]proto.DepartureUsage{run: usage}
+	}
+
+	return &d
 }
 
 // isLess reports whether a count of a usage is less than it was before.

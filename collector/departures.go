@@ -19,17 +19,32 @@ func countInFlight(w proto.WorkerInfo, run string) int64 {
 	return w.InFlight
 }
 
+// maxVanished is the most sessions of one name that are kept because their workers vanished with requests, and
+// before one ended. A worker that a request kills again and again would fill the memory and the journal.
+const maxVanished = 100
+
 // noteVanished notes which of the sessions that were announced at the poll before have vanished: they
 // are not announced any more, and have left no last report. The caller holds the lock.
 func (r *workerRegistry) noteVanished(before map[string]int64, stopped []proto.WorkerInfo) {
 	for key, inFlight := range before {
 		s, known := r.sessions[key]
 		hasStopped := slices.ContainsFunc(stopped, func(w proto.WorkerInfo) bool { return sessionKey(w) == key })
-		if known && !r.live[key] && !hasStopped {
+		if known && !r.live[key] && !hasStopped && (s.Usage != nil || r.countVanished(s.Name) < maxVanished) {
 			s.Vanished = &journal.Vanished{At: s.LastSeen, InFlight: inFlight}
 			r.sessions[key] = s
 		}
 	}
+}
+
+// countVanished returns how many sessions of a name have vanished before a request ended. The caller holds the
+// lock.
+func (r *workerRegistry) countVanished(name string) (n int) {
+	for _, s := range r.sessions {
+		if s.Name == name && s.Usage == nil && s.Vanished != nil && s.Vanished.InFlight > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // hasNews reports whether a session has to go into the journal at once: its worker was asked to leave,

@@ -111,3 +111,38 @@ func TestTimeUsedUntilTheEnd(t *testing.T) {
 		t.Errorf("departures %+v", got)
 	}
 }
+
+// A worker that a request kills again and again does not fill the journal, and a departure has nothing of other
+// runs there.
+func TestDeparturesAreBounded(t *testing.T) {
+	t.Parallel()
+
+	f := newWorkerRegistry("r", nil)
+	for i := range maxVanished + 20 {
+		w := announced("w", 1)
+		w.Runs, w.Since = nil, w.ReceivedAt.Add(time.Duration(i)*time.Second)
+		f.observe([]proto.WorkerInfo{w})
+		f.observe(nil)
+	}
+
+	changes := f.changes(&journal.State{}, journal.FrameStats{}, true)
+	if len(changes) != maxVanished {
+		t.Errorf("%d sessions for the journal, want %d", len(changes), maxVanished)
+	}
+	if got := len(f.all()); got > maxVanished+1 {
+		t.Errorf("%d sessions in memory, want %d and the last one", got, maxVanished)
+	}
+
+	leaving := announced("leaves", 1)
+	leaving.Departure = departureAt(1)
+	f = newWorkerRegistry("r", nil)
+	f.observe([]proto.WorkerInfo{leaving})
+
+	want := map[string]proto.DepartureUsage{"r": leaving.Departure.Runs["r"]}
+	if diff := cmp.Diff(want, f.all()[0].Departure.Runs); diff != "" {
+		t.Errorf("the runs of a departure (-want +got):\n%s", diff)
+	}
+	if len(leaving.Departure.Runs) != 2 {
+		t.Error("the announcement was changed, which others read too")
+	}
+}
