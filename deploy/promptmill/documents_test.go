@@ -129,7 +129,7 @@ var othersFlags = strings.Fields(`
 	--pipeline-parallel-size --data-parallel-size --account --array --batch --env --export --gres --num-jobs --partition
 	--requeue --secret --signal --time --rm --read-only --tmpfs --cap-drop --security-opt --stop-timeout --hostname
 	--add-host --network --ulimit --init --from
-	--create-namespace --from-file --namespace --strict`)
+	--create-namespace --from-file --namespace --strict --clean --config`)
 
 var (
 	documentFlag = regexp.MustCompile(`(?:^|[\s\x60("'|/])(--[a-z][a-z0-9-]*)`)
