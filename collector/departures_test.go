@@ -75,6 +75,17 @@ func TestDepartures(t *testing.T) {
 	if got := buildDepartures("r", nil, nil, time.Now()); got != nil {
 		t.Errorf("departures %v of a run without workers", got)
 	}
+
+	// A run that goes on from its output has them still, also of workers that the metadata have not.
+	bare := metadata.Run{TestID: "r", Results: metadata.Results{Departures: want}}
+	meta := bare
+	addWorkers(&meta, f.all(), &journal.State{})
+	for _, m := range []metadata.Run{bare, meta} {
+		again := buildDepartures("r", journal.SessionsOf(&m), nil, time.Date(2026, 5, 2, 13, 0, 0, 0, time.UTC))
+		if diff := cmp.Diff(want, again); diff != "" {
+			t.Errorf("departures of the run that goes on (-want +got):\n%s", diff)
+		}
+	}
 }
 
 // A worker whose announcements come again has not vanished, and one that had nothing of the run costs

@@ -212,5 +212,5 @@ func SessionsOf(meta *metadata.Run) (sessions []WorkerSession) {
 		}
 	}
 
-	return sessions
+	return addDepartures(sessions, meta)
 }
