@@ -116,6 +116,10 @@ type Worker struct {
 	// Ready reports that the server answers, and Problem why not, or what else is wrong.
 	Ready   bool   `json:"ready"`
 	Problem string `json:"problem,omitempty"`
+	// Departure is why and when it leaves; null: it stays.
+	Departure *Departure `json:"departure"`
+	// Engines is the number of engines of a server with data parallelism; 0: unknown.
+	Engines int `json:"engines,omitempty"`
 	// InFlight are the requests at the server, Limit the most that the worker sends at once, and Waiting the
 	// requests in the server's queue; null: unknown.
 	InFlight int64  `json:"in_flight"`
@@ -132,6 +136,13 @@ type Worker struct {
 	GPUs    []proto.GPU `json:"gpus"`
 	// Runs are the runs that it has worked for.
 	Runs []string `json:"runs,omitempty"`
+}
+
+// Departure is the end of a worker that was asked to leave.
+type Departure struct {
+	// Reason is why, for people, and Deadline the time at which it will be gone, by the clock of its host.
+	Reason   string    `json:"reason"`
+	Deadline time.Time `json:"deadline"`
 }
 
 // Bus is the bus of the head. Null and empty are unknown.

@@ -262,6 +262,23 @@ func cannedWorkers() []page.Worker {
 			Since:   cannedAt.Add(-time.Minute),
 			HeardAt: cannedAt.Add(-12 * time.Second),
 		},
+		{
+			ID:             "c",
+			Name:           "box-c",
+			Host:           "box-c",
+			Server:         "http://127.0.0.1:8000",
+			Platform:       "vLLM 0.11.2",
+			Models:         []string{"Qwen/Qwen3-8B"},
+			Ready:          true,
+			Departure:      &page.Departure{Reason: "the spot instance ends (aws)", Deadline: cannedAt.Add(98 * time.Second)},
+			Engines:        8,
+			InFlight:       40,
+			Limit:          512,
+			RequestsPerS:   3.2,
+			LatencySeconds: 11.8,
+			Since:          cannedAt.Add(-2 * time.Hour),
+			HeardAt:        cannedAt.Add(-2 * time.Second),
+		},
 	}
 }
 

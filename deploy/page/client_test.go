@@ -27,7 +27,7 @@ var views = []view{
 	{"a run that is stuck", "#/runs/20261103-073100-b2aa", "Details and commands", 0},
 	{"a run that has ended", "#/runs/20261102-201500-c3d4", "Median answer", 5},
 	{"a run that is gone", "#/runs/none", "There is no run none on this bus.", 0},
-	{"workers", "#/workers", "1 of 2 workers has a problem: box-b.", 0},
+	{"workers", "#/workers", "1 of 3 workers has a problem: box-b.", 0},
 	{"the bus", "#/bus", "The bus is well", 0},
 }
 
@@ -167,6 +167,7 @@ func TestMarkupStaysText(t *testing.T) {
 		w.Name, w.Host, w.Server, w.Platform, w.Problem = markup, markup, markup, markup, markup
 		w.Models = []string{markup}
 		w.GPUs[0].Name = markup
+		w.Departure = &page.Departure{Reason: markup, Deadline: cannedAt}
 
 		b := head.overview.Bus
 		b.Name, b.Version, b.Cluster, b.Streams[0].Name, b.Streams[0].Run = markup, markup, markup, markup, markup
@@ -182,7 +183,7 @@ func TestMarkupStaysText(t *testing.T) {
 		head.details[id] = d
 	})
 
-	for view, want := range map[string]int{"#/": 4, "#/runs/" + id: 18, "#/workers": 5, "#/bus": 4} {
+	for view, want := range map[string]int{"#/": 4, "#/runs/" + id: 18, "#/workers": 6, "#/bus": 4} {
 		b := openTab(t, browser, screen{390, false}, head.url(), view)
 		b.awaitText("onerror")
 
@@ -403,6 +404,6 @@ func TestTheKeyIsAskedFor(t *testing.T) {
 	b.awaitText("This key is not known.")
 	b.run("document.querySelector('#key').value = ''")
 	b.do(chromedp.SendKeys(chromedp.CSS("#key"), "right"+kb.Enter))
-	b.awaitText("1 of 2 workers has a problem: box-b.")
+	b.awaitText("1 of 3 workers has a problem: box-b.")
 	b.await("document.querySelector('#sign-out').checkVisibility()")
 }

@@ -157,6 +157,7 @@ func describeWorker(w proto.WorkerInfo, name string) Worker {
 		Models:         w.Models,
 		Ready:          w.Ready,
 		Problem:        w.Problem,
+		Engines:        w.Engines,
 		InFlight:       w.InFlight,
 		Limit:          w.Concurrency,
 		Waiting:        w.Waiting,
@@ -166,6 +167,10 @@ func describeWorker(w proto.WorkerInfo, name string) Worker {
 		Since:          w.Since,
 		HeardAt:        w.ReceivedAt,
 		GPUs:           nonNil(w.GPU),
+	}
+
+	if d := w.Departure; d != nil {
+		v.Departure = &Departure{Reason: d.Reason, Deadline: d.Deadline}
 	}
 
 	for run := range w.Runs {

@@ -210,6 +210,54 @@ func TestALateWorkerIsMarked(t *testing.T) {
 	}
 }
 
+// A worker that was asked to leave says when and why, and is no problem.
+func TestALeavingWorkerSaysWhenAndWhy(t *testing.T) {
+	b := openTab(t, startBrowser(t), screen{390, false}, startCannedHead(t).url(), "#/workers")
+
+	leaving := func(left time.Duration, reason string) page.Worker {
+		return page.Worker{
+			Name:      "box-c",
+			Ready:     true,
+			Departure: &page.Departure{Reason: reason, Deadline: cannedAt.Add(left)},
+		}
+	}
+	for _, c := range []struct {
+		worker page.Worker
+		want   string
+	}{
+		{page.Worker{Ready: true}, ""},
+		{leaving(98*time.Second, "SIGTERM"), "Leaving in 1 min 38 s, by CLOCK: SIGTERM."},
+		{leaving(98*time.Second, ""), "Leaving in 1 min 38 s, by CLOCK."},
+		{leaving(-time.Second, "SIGTERM"), "Leaving: its time ended at CLOCK: SIGTERM."},
+	} {
+		call := fmt.Sprintf("describeDeparture(%s, new Date(%d))", marshal(t, c.worker), cannedAt.UnixMilli())
+		got := called(b, "health", call)
+		if d := c.worker.Departure; d != nil {
+			clock := called(b, "format", fmt.Sprintf("formatClockSeconds(new Date(%d))", d.Deadline.UnixMilli()))
+			got = strings.Replace(got, clock, "CLOCK", 1)
+		}
+		if got != c.want {
+			t.Errorf("the card says %q, want %q", got, c.want)
+		}
+	}
+
+	stays, goes := page.Worker{Name: "box-a", Ready: true}, leaving(time.Minute, "SIGTERM")
+	broken := page.Worker{Name: "box-b", Problem: "the model server does not answer"}
+	for _, c := range []struct {
+		workers []page.Worker
+		want    string
+	}{
+		{[]page.Worker{stays, stays}, "2 workers, all ready: 0 requests in flight, 0 requests/s."},
+		{[]page.Worker{stays, goes}, "2 workers, 1 of them leaving: 0 requests in flight, 0 requests/s."},
+		{[]page.Worker{goes}, "1 worker, leaving: 0 requests in flight, 0 requests/s."},
+		{[]page.Worker{goes, broken}, "1 of 2 workers has a problem: box-b."},
+	} {
+		if got := called(b, "workers", "describeWorkers("+marshal(t, c.workers)+").text"); got != c.want {
+			t.Errorf("the answer is %q, want %q", got, c.want)
+		}
+	}
+}
+
 func marshal(t *testing.T, v any) string {
 	t.Helper()
 

@@ -1,7 +1,8 @@
 // The answers of the page in sentences: is it healthy, when will it be done, what fails and why.
 
 import {
-  formatAge, formatClock, formatCount, formatCountOf, formatDuration, formatInterval, formatShare, joinFew,
+  formatAge, formatClock, formatClockSeconds, formatCount, formatCountOf, formatDuration, formatInterval, formatShare,
+  joinFew,
 } from "./format.js"
 
 // manyFailures is the share of failed requests from which on a run is said to fail. Single requests that are
@@ -253,6 +254,20 @@ export function describeHeard(worker, now) {
   const age = (now - new Date(worker.heard_at)) / 1000
 
   return {text: formatAge(age), late: age >= 8}
+}
+
+/** describeDeparture says when a worker leaves, and why; empty: it stays. */
+export function describeDeparture(worker, now) {
+  if (!worker.departure) {
+    return ""
+  }
+
+  const deadline = new Date(worker.departure.deadline)
+  const left = (deadline - now) / 1000
+  const when = left > 0 ? `Leaving in ${formatDuration(left)}, by ${formatClockSeconds(deadline)}`
+    : `Leaving: its time ended at ${formatClockSeconds(deadline)}`
+
+  return endSentence(worker.departure.reason ? `${when}: ${worker.departure.reason}` : when)
 }
 
 /** describeModels names the models of a run or a worker. */

@@ -2,7 +2,7 @@
 
 import {element, KeyedList, setAttribute, setHidden, setText} from "./dom.js"
 import {formatAge, formatBytes, formatCount, formatCountOf, formatRate, formatSeconds, formatTime, nbsp} from "./format.js"
-import {describeHeard, describeModels, sentence} from "./health.js"
+import {describeDeparture, describeHeard, describeModels, sentence} from "./health.js"
 import {Heading} from "./heading.js"
 
 /** WorkersView shows all workers. */
@@ -32,8 +32,8 @@ export class WorkersView {
   }
 }
 
-/** describeWorkers says whether all workers are well. */
-function describeWorkers(workers) {
+/** describeWorkers says whether all workers are well: {tone, text}. */
+export function describeWorkers(workers) {
   if (workers.length === 0) {
     return {tone: "calm", text: "There are no workers."}
   }
@@ -43,7 +43,9 @@ function describeWorkers(workers) {
   const inFlight = workers.reduce((sum, w) => sum + w.in_flight, 0)
   const work = `${formatCountOf(inFlight, "request")} in flight, ${formatRate(rate)} requests/s`
   if (broken.length === 0) {
-    return {tone: "good", text: `${formatCountOf(workers.length, "worker")}, all ready: ${work}.`}
+    const leaving = workers.filter((w) => w.departure).length
+    const are = leaving === 0 ? "all ready" : leaving === workers.length ? "leaving" : `${formatCount(leaving)} of them leaving`
+    return {tone: leaving === 0 ? "good" : "calm", text: `${formatCountOf(workers.length, "worker")}, ${are}: ${work}.`}
   }
 
   const names = broken.slice(0, 3).map((w) => w.name).join(", ")
@@ -74,6 +76,7 @@ class WorkerCard {
     this.server = element("p", {class: "about"})
     this.models = element("p", {class: "small"})
     this.problem = element("p", {class: "problem", hidden: true})
+    this.departure = element("p", {class: "departure", hidden: true})
     this.inFlight = element("dd", {})
     this.rate = element("dd", {})
     this.latency = element("dd", {})
@@ -83,6 +86,7 @@ class WorkerCard {
       element("header", {}, this.name, this.heard),
       element("div", {}, this.server, this.models),
       this.problem,
+      this.departure,
       element("dl", {class: "facts"},
         element("div", {}, element("dt", {}, "in flight"), this.inFlight),
         element("div", {}, element("dt", {}, "requests/s"), this.rate),
@@ -101,6 +105,8 @@ class WorkerCard {
     this.#updateServer(worker, now)
     setText(this.problem, sentence(problem))
     setHidden(this.problem, problem === "")
+    setText(this.departure, describeDeparture(worker, now))
+    setHidden(this.departure, !worker.departure)
 
     setText(this.inFlight, worker.limit > 0 ? `${formatCount(worker.in_flight)} of ${formatCount(worker.limit)}` : formatCount(worker.in_flight))
     setText(this.rate, formatRate(worker.requests_per_s))
@@ -113,9 +119,10 @@ class WorkerCard {
 
   #updateServer(worker, now) {
     const host = worker.host && worker.host !== worker.name ? [`host ${worker.host}`] : []
+    const engines = worker.engines > 1 ? [formatCountOf(worker.engines, "engine")] : []
     const since = worker.since ? [`started ${formatAge((now - new Date(worker.since)) / 1000)}`] : []
 
-    setText(this.server, [worker.platform || "unknown model server", worker.server, ...host, ...since].filter((t) => t).join(" · "))
+    setText(this.server, [worker.platform || "unknown model server", ...engines, worker.server, ...host, ...since].filter((t) => t).join(" · "))
     setText(this.models, `Serves ${describeModels(worker.models, 4)}`)
   }
 }
