@@ -63,7 +63,7 @@ func CheckJoinName(name string) error {
 	case len(name) > MaxJoinName:
 		return fmt.Errorf("it has %d bytes, of %d at most", len(name), MaxJoinName)
 	case !joinName.MatchString(name):
-		return errors.New("it has other characters than a-z, A-Z, 0-9 and . - _ behind the first one")
+		return errors.New("it may have letters, digits, dots, dashes and underscores, and begins with a letter or a digit")
 	case slices.Contains(Roles(), Role(strings.ToLower(name))) || strings.EqualFold(name, Owner):
 		return errors.New("it is the name of a role")
 	}

@@ -266,7 +266,7 @@ func ConnectAll(o Options, role proto.Role, log zerolog.Logger) ([]*Connection, 
 
 	if len(list) == 0 {
 		return nil, exit.Unreachable(ErrNoBus,
-			"start one with promptmill serve or promptmill run, or name one with --join STRING or --nats URL")
+			"start one with promptmill serve or promptmill run, or name one with --join-file FILE, --context NAME or --nats URL")
 	}
 
 	return list, nil

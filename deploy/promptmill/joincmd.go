@@ -27,7 +27,7 @@ type joinOptions struct {
 func joinCommand(env environment) *cli.Command {
 	return &cli.Command{
 		Name:      "join",
-		Usage:     "print the join string of this machine's bus, for other boxes",
+		Usage:     "print, make and revoke join strings, and keep buses under names",
 		ArgsUsage: "[worker|producer|collector|reader]",
 		Description: "Another box uses the string as promptmill worker --join STRING. Each role has a string of its " +
 			"own: a worker may only run requests, a producer may also submit, pause and cancel runs, a collector " +

@@ -75,7 +75,7 @@ func requestFlags() []cli.Flag {
 			Name:     "grace",
 			Category: groupModel,
 			Value:    30 * time.Second,
-			Usage:    "`DURATION`: time to finish the requests in flight after Ctrl-C",
+			Usage:    "`DURATION`: time to finish the requests in flight after Ctrl-C or SIGTERM",
 		},
 	}
 }

@@ -42,7 +42,7 @@ func TestUsagesOfJoins(t *testing.T) {
 		},
 		{
 			args: "join create a/b",
-			err:  "the name a/b: it has other characters than a-z, A-Z, 0-9 and . - _ behind the first one",
+			err:  "the name a/b: it may have letters, digits, dots, dashes and underscores, and begins with a letter or a digit",
 			hint: "choose another name, such as box7; --role says the role",
 			code: 2,
 		},

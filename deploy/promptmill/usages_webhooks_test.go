@@ -7,7 +7,8 @@ func TestUsageOfWebhooks(t *testing.T) {
 
 	const example = "for example https://example.com/hooks"
 	const onEnd = `for example --on-end 'notify-send "$PROMPTMILL_END_RUN is $PROMPTMILL_END_STATE"'`
-	const noBus = "start one with promptmill serve or promptmill run, or name one with --join STRING or --nats URL"
+	const noBus = "start one with promptmill serve or promptmill run, or name one with " +
+		"--join-file FILE, --context NAME or --nats URL"
 	files := map[string]string{"in.jsonl": `{"prompt":"hello"}` + "\n", "secret": "hush\n", "empty": "\n"}
 
 	testUsages(t, []usage{

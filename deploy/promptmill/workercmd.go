@@ -44,8 +44,7 @@ func workerCommand(env environment) *cli.Command {
 				Category: groupModel,
 				Usage:    "use a simulated model server, for a first try and for tests",
 			},
-			drainOnFlag(),
-		}, modelFlags(), metricsFlags(), otlpFlags(), busFlags(), simFlags()),
+		}, modelFlags(), []cli.Flag{drainOnFlag()}, metricsFlags(), otlpFlags(), busFlags(), simFlags()),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			o, err := parseWorker(ctx, env, c)
 			if err != nil {
