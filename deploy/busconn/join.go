@@ -76,7 +76,7 @@ func joinBus(source *joinSource, local bool, log zerolog.Logger, opts ...nats.Op
 const joinHint = "take the join string that promptmill join prints there now"
 
 // clockDifference is the largest difference between the clocks of two machines that is not surprising.
-const clockDifference = time.Hour
+const clockDifference = 10 * time.Minute
 
 // describeRefusal returns why a bus refuses a join string, and a hint. The bus says no more than that it does. Strings
 // of roles end with the identity of their bus alone.
