@@ -111,12 +111,23 @@ func renderChart(t *testing.T, values string) string {
 type manifest struct {
 	Kind string
 	Spec struct {
-		Template struct{ Spec podSpec }
-		Replicas *int
-		Triggers []struct {
+		Template     struct{ Spec podSpec }
+		Replicas     *int
+		Endpoints    []monitoredPort `yaml:"endpoints"`
+		PodEndpoints []monitoredPort `yaml:"podMetricsEndpoints"`
+		Triggers     []struct {
 			MetricType string `yaml:"metricType"`
 			Metadata   map[string]string
 		}
+	}
+}
+
+// monitoredPort is what Prometheus's operator scrapes.
+type monitoredPort struct {
+	Port        string
+	Relabelings []struct {
+		Target      string `yaml:"targetLabel"`
+		Replacement string
 	}
 }
 
@@ -193,6 +204,29 @@ func TestHelmChart(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Prometheus's operator scrapes heads and workers with the jobs by which the alert rules and the dashboard know them.
+func TestHelmJobs(t *testing.T) {
+	t.Parallel()
+
+	found := parseManifests(t, renderChart(t, helmCases["sidecar"].values))
+	for kind, job := range map[string]string{"ServiceMonitor": "promptmill", "PodMonitor": "promptmill-workers"} {
+		if len(found[kind]) != 1 {
+			t.Fatalf("%d objects of kind %s, want 1", len(found[kind]), kind)
+		}
+
+		spec := found[kind][0].Spec
+		ports := slices.Concat(spec.Endpoints, spec.PodEndpoints)
+		if len(ports) != 1 || ports[0].Port != "metrics" || len(ports[0].Relabelings) != 1 ||
+			ports[0].Relabelings[0].Target != "job" || ports[0].Relabelings[0].Replacement != job {
+			t.Errorf("%s scrapes %+v, want the port metrics as the job %s", kind, ports, job)
+		}
+
+		if !strings.Contains(readGrafana(t, "README.md"), "job_name: "+job+" ") {
+			t.Errorf("the job %s is not that of deploy/grafana", job)
+		}
 	}
 }
 
