@@ -34,9 +34,10 @@ func completionValues(env environment) map[string]cmdline.Values {
 		"RUN": func(ctx context.Context, c *cli.Command) []string {
 			return withinTime(ctx, func(ctx context.Context) []string { return runsOnBus(ctx, env, c) })
 		},
-		"ROLE": fixedValues("worker", "producer", "collector", "reader"),
-		"BOX":  func(_ context.Context, c *cli.Command) []string { return joinsOfState(env, c) },
-		"KEY":  func(_ context.Context, c *cli.Command) []string { return keysOfFile(env, c) },
+		"SOURCE": fixedValues("auto", "none", "aws", "gcp", "azure", "file:", "SIGUSR1", "SIGUSR2"),
+		"ROLE":   fixedValues("worker", "producer", "collector", "reader"),
+		"BOX":    func(_ context.Context, c *cli.Command) []string { return joinsOfState(env, c) },
+		"KEY":    func(_ context.Context, c *cli.Command) []string { return keysOfFile(env, c) },
 		"EVENT": func(ctx context.Context, c *cli.Command) []string {
 			return withinTime(ctx, func(ctx context.Context) []string { return eventsOnBus(ctx, env, c) })
 		},

@@ -76,6 +76,7 @@ func TestCompletion(t *testing.T) {
 		"run --sim-faults 429=0.1,h":         "words: 429=0.1,html= 429=0.1,hang=",
 		"run --sim-faults=429=0.1,h":         "words: --sim-faults=429=0.1,html= --sim-faults=429=0.1,hang=",
 		"run -- --mo":                        "files:",
+		"worker --drain-on a":                "words: auto aws azure",
 		"verify ":                            "files:",
 		"verify in.jsonl ":                   "files:",
 		"report ":                            "files:",
