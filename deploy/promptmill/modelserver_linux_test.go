@@ -168,6 +168,33 @@ func TestNoModelServer(t *testing.T) {
 	})
 }
 
+// A worker whose join string is revoked while it waits for a model server ends, and says so.
+func TestRevokedWithoutModelServer(t *testing.T) {
+	t.Parallel()
+
+	n, c := newNetwork(t, "box"), newCommand(t)
+	_, bus := n.start(c, "box", "serve", "--listen", "127.0.0.1:0")
+	poll(t, pollTime, "the bus", func() bool { return strings.Contains(bus.String(), "serving ") })
+
+	creating, out := n.start(c, "box", "join", "create", "box7")
+	if code := waitExit(t, creating, out, patience); code != exit.CodeOK {
+		t.Fatalf("exit code %d:\n%s", code, out)
+	}
+
+	_, after, _ := strings.Cut(out.String(), "pm1_")
+	join, _, _ := strings.Cut(after, "\n")
+	working, said := n.start(c, "box", "worker", "--join", "pm1_"+join)
+	poll(t, pollTime, "the wait for a model server", func() bool {
+		return strings.Contains(said.String(), "waiting for one to come")
+	})
+
+	c.must("join", "revoke", "box7")
+	if code := waitExit(t, working, said, patience); code != exit.CodeUnreachable ||
+		!strings.Contains(said.String(), "refuses the join string box7: it was revoked") {
+		t.Errorf("exit code %d:\n%s", code, said)
+	}
+}
+
 // Two model servers on one box: run takes one and reports it.
 func TestTwoModelServersFound(t *testing.T) {
 	t.Parallel()

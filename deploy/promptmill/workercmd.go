@@ -123,14 +123,18 @@ func runWorker(ctx context.Context, env environment, o workerCommandOptions) err
 	}
 	defer l.Close()
 
+	// From now on: the bus may end the connection while the worker waits for a model server.
+	l.Conn.SetClosedHandler(func(*nats.Conn) { stop(nats.ErrConnectionClosed) })
+	if l.Conn.IsClosed() {
+		stop(nats.ErrConnectionClosed)
+	}
+
 	o.servers.Log = cmd.log
 	servers, err := awaitModels(ctx, o.servers, cmd.screen)
 	if err != nil {
-		return ignoreInterrupt(ctx, err)
+		return endOfWorkers(ctx, l, err)
 	}
 	defer servers.Close()
-
-	l.Conn.SetClosedHandler(func(*nats.Conn) { stop(nats.ErrConnectionClosed) })
 
 	err = pipeline.RunWorkers(ctx, pipeline.WorkersConfig{
 		Bus:     l,
@@ -145,17 +149,19 @@ func runWorker(ctx context.Context, env environment, o workerCommandOptions) err
 		Log:     cmd.log,
 		Hooks:   cmd.hooks(),
 	})
+	text := departures.describeEnd(ctx)
+	if text != "" && !l.Conn.IsClosed() {
+		cmd.screen.Printf("%s", text)
+	}
+
+	return endOfWorkers(ctx, l, err)
+}
+
+// endOfWorkers returns why the workers of a connection end: it is closed for good, or err, unless a signal ends them.
+func endOfWorkers(ctx context.Context, l *busconn.Connection, err error) error {
 	if errors.Is(context.Cause(ctx), nats.ErrConnectionClosed) {
 		return cmp.Or(l.ClosedErr(), err, nats.ErrConnectionClosed)
 	}
-
-	text := departures.describeEnd(ctx)
-	if text == "" {
-		return err
-	}
-
-	cmd.screen.Printf("%s", text)
-
 	return ignoreInterrupt(ctx, err)
 }
 
