@@ -60,6 +60,7 @@ func showURL(u *url.URL) string {
 		}
 		shown.RawQuery = strings.Join(names, "&")
 	}
+
 	return shown.Redacted()
 }
 
