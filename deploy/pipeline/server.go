@@ -44,7 +44,8 @@ type ServeConfig struct {
 	// machine alone.
 	Listen natsserver.ListenAddress
 	// JoinFile, if not empty, is the path of a file that gets the join string for workers, which only this user may
-	// read, once the embedded server listens. An older one is replaced. It is not written with Bus.
+	// read, once the embedded server listens; the string is then not printed. An older file is replaced. It is not
+	// written with Bus.
 	JoinFile string
 	// State is the state folder. Required.
 	State string
@@ -191,9 +192,11 @@ func makeOutputFolder(dir string) error {
 	return nil
 }
 
-// writeJoin writes the join string for workers into its file, if there is one.
-func (s *server) writeJoin() error {
+// sayJoin says how a worker joins: by the file for the join string, if there is one. The string is then not printed:
+// what a service prints stands in a log, which more people read than the file.
+func (s *server) sayJoin() error {
 	if s.JoinFile == "" {
+		s.Hooks.printJoin(s.embedded)
 		return nil
 	}
 
@@ -205,6 +208,7 @@ func (s *server) writeJoin() error {
 		return exit.WithHint(fmt.Errorf("store the join string for workers: %w", err),
 			"name a file that this user may write with --write-join")
 	}
+	s.Hooks.printf("the join string for workers is in %s, for worker --join-file", s.JoinFile)
 
 	return nil
 }
@@ -250,8 +254,7 @@ func (s *server) run(ctx context.Context) (err error) {
 			return err
 		}
 		s.Hooks.printf("serving on %s, output in %s", s.embedded.Addr(), s.Dir)
-		s.Hooks.printJoin(s.embedded)
-		if err := s.writeJoin(); err != nil {
+		if err := s.sayJoin(); err != nil {
 			return err
 		}
 	} else {

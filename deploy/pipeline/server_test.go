@@ -1,8 +1,10 @@
 package pipeline
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/rs/zerolog"
@@ -49,8 +51,8 @@ func (s testServer) as(t *testing.T, role proto.Role) *busconn.Connection {
 	return l
 }
 
-// The join string for workers is for this user alone, whoever could read the file before.
-func TestWriteJoin(t *testing.T) {
+// The join string for workers is for this user alone, whoever could read the file before, and is not printed.
+func TestSayJoinInAFile(t *testing.T) {
 	t.Parallel()
 
 	file := filepath.Join(t.TempDir(), "worker")
@@ -58,7 +60,12 @@ func TestWriteJoin(t *testing.T) {
 
 	s := server{embedded: startServer(t).Server}
 	s.JoinFile = file
-	must(t, s.writeJoin())
+	s.Hooks.Printf = func(format string, args ...any) {
+		if line := fmt.Sprintf(format, args...); strings.Contains(line, "pm1_") || !strings.Contains(line, file) {
+			t.Errorf("printed %q, want the file and no join string", line)
+		}
+	}
+	must(t, s.sayJoin())
 
 	text, err := os.ReadFile(file)
 	must(t, err)

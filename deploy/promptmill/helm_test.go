@@ -454,7 +454,7 @@ func testHelmArguments(t *testing.T, beforehand bool) {
 	}
 
 	var worker *exec.Cmd
-	var said *lockedBuffer
+	var said, head *lockedBuffer
 	if beforehand {
 		elsewhere := filepath.Join(c.dir, "elsewhere")
 		serving, out := c.start("serve", "--state", elsewhere, "--listen", "127.0.0.1:0")
@@ -467,9 +467,9 @@ func testHelmArguments(t *testing.T, beforehand bool) {
 		must(t, err)
 		must(t, os.WriteFile(filepath.Join(volume, "identity.pem"), identity, 0o440))
 		worker, said = start("Deployment", filepath.Join(c.dir, "worker"), ports[2]) // it waits for the head
-		start("StatefulSet", volume, ports[1])
+		_, head = start("StatefulSet", volume, ports[1])
 	} else {
-		start("StatefulSet", volume, ports[1])
+		_, head = start("StatefulSet", volume, ports[1])
 		storeJoin(volume)
 		worker, said = start("Deployment", filepath.Join(c.dir, "worker"), ports[2])
 	}
@@ -481,6 +481,10 @@ func testHelmArguments(t *testing.T, beforehand bool) {
 	}
 	if strings.Contains(said.String(), "warning") {
 		t.Errorf("the worker warns: %s", said)
+	}
+
+	if strings.Contains(head.String(), "pm1_") {
+		t.Errorf("the log of the head has a join string:\n%s", head)
 	}
 
 	must(t, worker.Process.Signal(os.Interrupt))

@@ -42,7 +42,7 @@ func serveCommand(env environment) *cli.Command {
 			&cli.StringFlag{
 				Name:     "write-join",
 				Category: groupBus,
-				Usage:    "`FILE`: write the join string for workers there, for --join-file of containers that share a volume",
+				Usage:    "`FILE`: write the join string for workers there, for --join-file, and do not print it",
 			},
 		}, outputFlags(), reportFlags(), listenFlags(), metricsFlags(), otlpFlags(), apiFlags(), webhookFlags(),
 			[]cli.Flag{onEndFlag(), scaleFlag()}, ownBusFlags(), []cli.Flag{replicasFlag()}),
