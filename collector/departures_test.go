@@ -23,6 +23,7 @@ func announced(name string, inFlight int64) proto.WorkerInfo {
 // departureAt returns the departure of a worker that was asked to leave at a second, with 100 s left.
 func departureAt(second int) *proto.Departure {
 	noticed := time.Date(2026, 5, 1, 12, 0, second, 0, time.UTC)
+
 	return &proto.Departure{
 		Reason:      "the cloud takes it back",
 		NoticedAt:   noticed,

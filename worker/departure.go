@@ -11,6 +11,10 @@ type Departure struct {
 
 	// Reason is why, for people: "AWS takes the instance back". Defaults to "it was asked to leave".
 	Reason string
+
+	// Stay lets a worker that has nothing to do stay until the deadline, since more requests may come and its
+	// model server may answer again. Defaults to false: it ends at once.
+	Stay bool
 }
 
 // defaultReason is the reason of a departure that has none.
@@ -20,7 +24,7 @@ const defaultReason = "it was asked to leave"
 // requests that will end in time, as far as the latencies of their run at this worker show that, and
 // takes more of them as long as they fit. Requests that do not fit go back to the bus at once. What is
 // in flight shortly before the deadline is cancelled and goes back, too. [Worker.Run] returns nil as
-// soon as nothing is left that fits, or the bus has nothing more for the worker.
+// soon as nothing is left that fits, or, without Departure.Stay, the bus has nothing more for the worker.
 //
 // A later call can only bring the deadline nearer; another one is ignored. If Run's context ends
 // meanwhile, the worker takes no more, and ends after Config.Grace or at the deadline, whichever is

@@ -94,6 +94,13 @@ func shortenReason(reason string) string {
 	return reason
 }
 
+// stays reports whether the worker stays until the deadline when it has nothing to do.
+func (p *departurePlan) stays() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.departure.Stay
+}
+
 // isLeaving reports whether the worker leaves.
 func (p *departurePlan) isLeaving() bool { return p.leaving.Load() }
 

@@ -96,3 +96,37 @@ func TestLeaveAtOnce(t *testing.T) {
 
 	b.checkReturned(w, 2)
 }
+
+// A worker that may stay outlives a bus without work, and takes what comes before its deadline.
+func TestLeaveStays(t *testing.T) {
+	t.Parallel()
+
+	b := newRunBed(t, startServer(t, sim.New(sim.Config{})))
+	b.publishRange("r", "m", 0, 8, 4)
+
+	w := newWorker(t, b.cfg)
+	done := make(chan error, 1)
+	go func() { done <- w.Run(t.Context()) }()
+
+	prototest.Poll(t, patience, "answers", func() bool { return w.Stats().Done.Load() == 8 })
+	w.Leave(Departure{Deadline: time.Now().Add(time.Hour), Stay: true})
+
+	select {
+	case <-done:
+		t.Fatal("the worker ends an hour before its deadline")
+	case <-time.After(3 * longPull): // for which it finds that the bus has nothing
+	}
+
+	b.publishRange("r", "m", 8, 16, 4)
+	prototest.Poll(t, patience, "answers to what came later", func() bool { return w.Stats().Done.Load() == 16 })
+	w.Leave(Departure{Deadline: time.Now()})
+
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(patience):
+		t.Fatal("the worker does not end at its deadline")
+	}
+}

@@ -12,6 +12,7 @@ import (
 // asked returns the departure of a worker that had a notice of 2 minutes.
 func asked(worker string) metadata.Departure {
 	noticed := time.Date(2026, 1, 1, 0, 0, 5, 0, time.UTC)
+
 	return metadata.Departure{
 		Worker:     worker,
 		Reason:     "AWS takes it back",

@@ -97,6 +97,7 @@ func (d *departures) follow(sources []notice.Source) context.Context {
 				d.announce(ctx, worker.Departure{
 					Deadline: n.Deadline,
 					Reason:   n.Reason + " (" + n.Source + ")",
+					Stay:     true, // a worker that is started again finds the same notice
 				})
 			},
 		})
