@@ -10,6 +10,9 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
+// withdrawTimeout bounds the last report. It may be short: the announcement expires by itself.
+const withdrawTimeout = 2 * time.Second
+
 // announcer keeps the presence of the worker on the bus.
 type announcer struct {
 	log   zerolog.Logger
@@ -18,8 +21,8 @@ type announcer struct {
 	// drained is signaled after the last request that the worker held has ended.
 	drained signal
 
-	// notices is notified when the worker is asked to leave.
-	notices *broadcast
+	// plan says when the worker is asked to leave, and until when the last report may be sent.
+	plan *departurePlan
 
 	// load has the readings of the load.
 	load *loadSampler
@@ -40,7 +43,7 @@ func (a *announcer) run(intake, ctx context.Context, heartbeats *bus.Heartbeats)
 	rate := answerRate{at: time.Now(), done: a.stats.Done.Load()}
 	stopping := intake.Done()
 	for {
-		announced, asked := time.Now(), a.notices.changed()
+		announced, asked := time.Now(), a.plan.changes.changed()
 		info := a.report(announced)
 		info.Since, info.PerSecond = since, rate.perSecond
 		if intake.Err() != nil {
@@ -87,10 +90,9 @@ func (a *announcer) report(now time.Time) proto.WorkerInfo {
 	return info
 }
 
-// withdraw withdraws the announcement. It does not try for long: the announcement expires by
-// itself.
+// withdraw withdraws the announcement. It does not try for long.
 func (a *announcer) withdraw(ctx context.Context, heartbeats *bus.Heartbeats, last proto.WorkerInfo) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), a.plan.reportBy(time.Now()))
 	defer cancel()
 
 	if err := heartbeats.Withdraw(ctx, last); err != nil {

@@ -14,7 +14,8 @@ import (
 
 const (
 	// maxPublishTime is the most time before a deadline that is left to store results and to return
-	// shards; publishPart is the part of the notice that it is at most.
+	// shards; publishPart is the part of the notice that it is at most. Half of it is for the shards, and
+	// a quarter for the last report; the rest is for the end of the process.
 	maxPublishTime = 2 * time.Second
 	publishPart    = 20
 
@@ -47,6 +48,8 @@ type departurePlan struct {
 	departure Departure
 	noticed   time.Time // when the worker got the first notice
 	cutoff    time.Time // when what is in flight is cancelled
+	busEnd    time.Time // when the last result has to be stored, and the last shard returned
+	reportEnd time.Time // when the last report has to be sent
 	slots     int       // at the first notice
 	forecasts map[requestKind]datedForecast
 }
@@ -77,7 +80,7 @@ func (p *departurePlan) set(d Departure, now time.Time) bool {
 
 	d.Reason = cmp.Or(shortenReason(d.Reason), p.departure.Reason, defaultReason)
 	p.departure = d
-	p.cutoff = d.Deadline.Add(-min(maxPublishTime, d.Deadline.Sub(now)/publishPart))
+	p.setTimes(now)
 	p.leaving.Store(true)
 	p.changes.notify()
 
@@ -99,6 +102,20 @@ func (p *departurePlan) stays() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.departure.Stay
+}
+
+// setTimes sets the times of the last steps. The caller holds the lock.
+func (p *departurePlan) setTimes(now time.Time) {
+	deadline := p.departure.Deadline
+	margin := min(maxPublishTime, deadline.Sub(now)/publishPart)
+	p.cutoff = deadline.Add(-margin)
+
+	if margin == 0 { // the machine may be there for a moment still
+		p.busEnd, p.reportEnd = now.Add(busGrace), now.Add(busGrace+withdrawTimeout)
+		return
+	}
+
+	p.busEnd, p.reportEnd = deadline.Add(-margin/2), deadline.Add(-margin/4)
 }
 
 // isLeaving reports whether the worker leaves.
@@ -202,13 +219,32 @@ func (p *departurePlan) selectLate(now time.Time, inFlight int) func(*task) bool
 	}
 }
 
+// awaitNotice calls end when the worker is asked to leave. It returns when ctx ends.
+func (p *departurePlan) awaitNotice(ctx context.Context, end func()) {
+	p.await(ctx, func() time.Time { return p.noticed }, end)
+}
+
 // awaitCutoff calls end when what is in flight has to be cancelled. It returns when ctx ends.
 func (p *departurePlan) awaitCutoff(ctx context.Context, end func()) {
+	p.await(ctx, func() time.Time { return p.cutoff }, end)
+}
+
+// awaitBusEnd calls end when nothing more may be stored on the bus. It returns when ctx ends.
+func (p *departurePlan) awaitBusEnd(ctx context.Context, end func()) {
+	p.await(ctx, func() time.Time { return p.busEnd }, end)
+}
+
+// await calls end at a time of the departure, which point returns. It returns when ctx ends.
+func (p *departurePlan) await(ctx context.Context, point func() time.Time, end func()) {
 	for {
 		changed := p.changes.changed()
 
 		var due <-chan time.Time
-		if left, leaving := p.timeLeft(time.Now()); leaving {
+		if p.isLeaving() {
+			p.mu.Lock()
+			left := time.Until(point())
+			p.mu.Unlock()
+
 			if left <= 0 {
 				end()
 				return
@@ -224,4 +260,18 @@ func (p *departurePlan) awaitCutoff(ctx context.Context, end func()) {
 			return
 		}
 	}
+}
+
+// reportBy returns until when the last report may be sent: for a while from now, and not after the
+// departure.
+func (p *departurePlan) reportBy(now time.Time) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+
+	by := now.Add(withdrawTimeout)
+	if p.isLeaving() && p.reportEnd.Before(by) {
+		return p.reportEnd
+	}
+
+	return by
 }

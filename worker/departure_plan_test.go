@@ -151,6 +151,48 @@ func TestDepartureDeadline(t *testing.T) {
 	}
 }
 
+// The steps of the end come one after the other, all before the deadline, also after it came nearer. At
+// a worker that goes at once, what was in flight still has time to go back.
+func TestDepartureEndsByTheDeadline(t *testing.T) {
+	t.Parallel()
+
+	for _, tt := range []struct {
+		notices                []time.Duration // all at once; the last one counts
+		cutoff, bus, reportEnd time.Duration
+	}{
+		{[]time.Duration{2 * time.Minute}, 118 * time.Second, 119 * time.Second, 119500 * time.Millisecond},
+		{[]time.Duration{time.Hour, 8 * time.Second}, 7600 * time.Millisecond, 7800 * time.Millisecond,
+			7900 * time.Millisecond},
+		{[]time.Duration{time.Minute, 0}, 0, busGrace, busGrace + withdrawTimeout},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p, begun := newPlan(8), time.Now()
+
+			var waits sync.WaitGroup
+			var cutoff, busEnd time.Duration
+			waits.Go(func() { p.awaitCutoff(t.Context(), func() { cutoff = time.Since(begun) }) })
+			waits.Go(func() { p.awaitBusEnd(t.Context(), func() { busEnd = time.Since(begun) }) })
+
+			if got := p.reportBy(begun).Sub(begun); got != withdrawTimeout {
+				t.Errorf("a worker that stays has %s for its last report", got)
+			}
+
+			for _, left := range tt.notices {
+				synctest.Wait()
+				p.set(Departure{Deadline: begun.Add(left)}, begun)
+			}
+
+			waits.Wait()
+
+			reportEnd := p.reportBy(begun.Add(busEnd)).Sub(begun)
+			if cutoff != tt.cutoff || busEnd != tt.bus || reportEnd != tt.reportEnd {
+				t.Errorf("%v: requests end after %s, the bus after %s, the report after %s; want %s, %s, %s",
+					tt.notices, cutoff, busEnd, reportEnd, tt.cutoff, tt.bus, tt.reportEnd)
+			}
+		})
+	}
+}
+
 // Of the requests that wait, those stay that get a slot early enough. The rest, and no more, goes back.
 func TestDepartureSelectsLate(t *testing.T) {
 	t.Parallel()

@@ -4,7 +4,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/prototest"
@@ -95,6 +97,61 @@ func TestLeaveAtOnce(t *testing.T) {
 	}
 
 	b.checkReturned(w, 2)
+}
+
+// A deadline ends what waits for a bus that is away: answers that cannot be stored, and a pull.
+func TestLeaveWithoutBus(t *testing.T) {
+	t.Parallel()
+
+	l := newGate(sim.New(sim.Config{}))
+	b := newRunBed(t, startServer(t, l))
+	b.publishRange("r", "m", 0, 8, 4)
+
+	w := newWorker(t, b.cfg)
+	w.busGrace = time.Hour // the deadline has to end the wait
+
+	done := make(chan error, 1)
+	go func() { done <- w.Run(t.Context()) }()
+
+	prototest.Poll(t, patience, "requests in flight", func() bool { return w.Stats().InFlight.Load() == 8 })
+	b.node.(*server.Server).Shutdown()
+	close(l.gate)
+	prototest.Poll(t, patience, "answers", func() bool { return w.Stats().Done.Load() == 8 })
+	w.Leave(Departure{Deadline: time.Now().Add(time.Second)})
+
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(patience):
+		t.Fatal("the worker does not end")
+	}
+}
+
+// A worker that never found a bus leaves at once, and not at its deadline.
+func TestLeaveBeforeBus(t *testing.T) {
+	t.Parallel()
+
+	b := newEmptyBed(t).withServer(startServer(t, sim.New(sim.Config{})))
+	waits := messageWatch{"waiting", make(chan struct{})}
+	b.cfg.Log = zerolog.New(waits)
+
+	w := newWorker(t, b.cfg)
+	done := make(chan error, 1)
+	go func() { done <- w.Run(t.Context()) }()
+
+	<-waits.seen
+	w.Leave(Departure{Deadline: time.Now().Add(time.Hour)})
+
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(patience):
+		t.Fatal("the worker does not end")
+	}
 }
 
 // A worker that may stay outlives a bus without work, and takes what comes before its deadline.

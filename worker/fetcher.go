@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
@@ -316,7 +317,7 @@ func (f *fetcher) pullShards(l lifetimes, from pullCandidate, n int, wait time.D
 	}
 
 	got := 0
-	for msg := range batch.Messages() {
+	for msg := range receiveUntil(l.bus, batch.Messages()) {
 		if l.intake.Err() != nil || run.paused.Load() {
 			f.jobs.returnShard(run.id, msg, msg.Headers().Get(proto.HeaderShard), nil, 0)
 			continue
@@ -343,6 +344,23 @@ func (f *fetcher) pullShards(l lifetimes, from pullCandidate, n int, wait time.D
 	}
 
 	return got, nil
+}
+
+// receiveUntil returns what comes from a channel until it is closed, or ctx ends. The client waits a
+// second more than the bus does for the end of a pull, so that one from a bus that is away is long.
+func receiveUntil[T any](ctx context.Context, from <-chan T) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		for {
+			select {
+			case v, ok := <-from:
+				if !ok || !yield(v) {
+					return
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
 }
 
 // shardsFor returns how many shards to pull for about n requests. largest is the most requests

@@ -17,7 +17,7 @@ import (
 )
 
 // busGrace is the time that is left to store results, and to return shards, after the last
-// request has ended.
+// request has ended. A worker that leaves has it at most, see departurePlan.
 const busGrace = 5 * time.Second
 
 // Worker runs requests at one model server. The package comment describes its parts.
@@ -38,6 +38,8 @@ type Worker struct {
 	announce *announcer
 	plan     *departurePlan
 	costs    *departureCosts
+
+	busGrace time.Duration // the constant of that name, except in tests
 }
 
 // lifetimes are the contexts of a worker's work. They end one after the other.
@@ -59,7 +61,12 @@ func New(cfg Config) (*Worker, error) {
 	}
 
 	cfg = cfg.withDefaults()
-	w := &Worker{cfg: cfg, id: proto.NewWorkerID(), queue: newRequestQueue()}
+	w := &Worker{
+		cfg:      cfg,
+		id:       proto.NewWorkerID(),
+		queue:    newRequestQueue(),
+		busGrace: busGrace,
+	}
 	latency, wakeFetch := &latencyEstimate{}, newSignal()
 	sampler := newLoadSampler(cfg.Limiter.Limit)
 	held := newHeldCounter(wakeFetch)
@@ -125,7 +132,7 @@ func New(cfg Config) (*Worker, error) {
 		log:      cfg.Log,
 		stats:    &w.stats,
 		drained:  held.drained,
-		notices:  &w.plan.changes,
+		plan:     w.plan,
 		load:     sampler,
 		describe: w.describe,
 	}
@@ -194,6 +201,11 @@ func (w *Worker) Run(ctx context.Context) error {
 // openBus opens the buckets that all runs share, and waits until they have been made. It returns nil
 // if ctx ends first, or the worker leaves.
 func (w *Worker) openBus(ctx context.Context) (*bus.Bus, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+
+	go w.plan.awaitNotice(ctx, cancel)
+
 	for warned := false; ctx.Err() == nil && !w.plan.isLeaving(); warned = true {
 		b, err := withTimeout(ctx, func(ctx context.Context) (*bus.Bus, error) {
 			return bus.Open(ctx, w.cfg.JS)
@@ -207,7 +219,7 @@ func (w *Worker) openBus(ctx context.Context) (*bus.Bus, error) {
 		}
 
 		switch {
-		case warned:
+		case warned, ctx.Err() != nil:
 		case errors.Is(err, jetstream.ErrBucketNotFound):
 			w.cfg.Log.Warn().Msg("the bus has no runs yet; waiting")
 		default:
@@ -254,6 +266,7 @@ func (w *Worker) runParts(ctx, intake context.Context, b *bus.Bus) {
 			cancelRequests()
 		})
 	})
+	reports.Go(func() { w.plan.awaitBusEnd(announceCtx, cancelBus) })
 	<-intake.Done()
 
 	handBackAll(w.queue.close())
@@ -263,7 +276,7 @@ func (w *Worker) runParts(ctx, intake context.Context, b *bus.Bus) {
 	w.server.close()
 	endGrace()
 
-	grace := time.AfterFunc(busGrace, cancelBus)
+	grace := time.AfterFunc(w.busGrace, cancelBus)
 	w.jobs.running.Wait()
 	grace.Stop()
 

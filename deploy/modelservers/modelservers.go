@@ -435,6 +435,18 @@ func (s *Set) Watch(ctx context.Context, w *worker.Worker, server *modelserver.S
 	}
 }
 
+// CloseBy is Close that takes no longer than until a time: what Open started is killed then. The zero
+// time is none.
+func (s *Set) CloseBy(at time.Time) {
+	for _, started := range s.started {
+		if started.process != nil {
+			started.process.KillBy(at)
+		}
+	}
+
+	s.Close()
+}
+
 // Close stops the processes that Open started, waits for them, and closes the servers.
 func (s *Set) Close() {
 	s.stop()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -48,8 +49,15 @@ type departures struct {
 	leave chan worker.Departure // for pipeline.RunWorkers
 
 	begun atomic.Bool // there are workers, which take departures
-	left  atomic.Bool // there was a departure
+
+	// mu guards deadline, the earliest of all departures; zero: there was none.
+	mu       sync.Mutex
+	deadline time.Time
 }
+
+// endMargin is the time before a deadline at which what still runs is ended, so that the process ends in time: a killed
+// model server takes a moment to be gone.
+const endMargin = 200 * time.Millisecond
 
 func newDepartures(cmd *activeCommand, grace time.Duration) *departures {
 	return &departures{
@@ -111,11 +119,34 @@ func (d *departures) follow(sources []notice.Source) context.Context {
 
 // announce lets the workers leave.
 func (d *departures) announce(ctx context.Context, departure worker.Departure) {
-	d.left.Store(true)
+	d.recordDeadline(departure.Deadline)
+
 	select {
 	case d.leave <- departure:
 	case <-ctx.Done():
 	}
+}
+
+// recordDeadline records the deadline of a departure.
+func (d *departures) recordDeadline(deadline time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+
+	if d.deadline.IsZero() || deadline.Before(d.deadline) {
+		d.deadline = deadline
+	}
+}
+
+// endBy returns by when the process has to end; zero: there is no such time.
+func (d *departures) endBy() time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+
+	if d.deadline.IsZero() {
+		return time.Time{}
+	}
+
+	return d.deadline.Add(-endMargin)
 }
 
 // begin returns the departures for workers that begin.
@@ -129,7 +160,7 @@ func (d *departures) describeEnd(ctx context.Context) string {
 	switch {
 	case errors.Is(context.Cause(ctx), pipeline.ErrInterrupted):
 		return "stopped; unfinished requests go to other workers"
-	case d.left.Load():
+	case !d.endBy().IsZero():
 		return "left; unfinished requests go to other workers"
 	}
 

@@ -134,7 +134,11 @@ func runWorker(ctx context.Context, env environment, o workerCommandOptions) err
 	if err != nil {
 		return endOfWorkers(ctx, l, err)
 	}
-	defer servers.Close()
+	defer func() {
+		by := departures.endBy()
+		cmd.telemetry.EndBy(by)
+		servers.CloseBy(by)
+	}()
 
 	err = pipeline.RunWorkers(ctx, pipeline.WorkersConfig{
 		Bus:     l,

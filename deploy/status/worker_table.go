@@ -118,6 +118,7 @@ func formatWorkerState(k Worker) string {
 	case k.Departure != nil:
 		return "leaving"
 	}
+
 	return "ready"
 }
 
@@ -130,6 +131,7 @@ func formatBriefState(k Worker) string {
 	case k.Departure != nil:
 		return "leaving"
 	}
+
 	return "ready"
 }
 

@@ -39,6 +39,8 @@ type Telemetry struct {
 	meters *sdkmetric.MeterProvider
 	spans  *sdktrace.TracerProvider
 	stop   func(context.Context) error // ends exports of spans that are under way
+
+	endBy time.Time // as EndBy says
 }
 
 // Start begins to send telemetry. It connects to nothing: a receiver that is away is no error. The
@@ -152,6 +154,14 @@ func (t *Telemetry) startTraces(ctx context.Context, cfg Config, about *resource
 	return nil
 }
 
+// EndBy lets a later Close take no longer than until a time; zero: there is no such time. It is not for
+// several goroutines.
+func (t *Telemetry) EndBy(at time.Time) {
+	if t != nil {
+		t.endBy = at
+	}
+}
+
 // Close sends what is left, and waits for the receiver at most for a few seconds. It logs how many
 // spans were lost.
 func (t *Telemetry) Close() {
@@ -159,7 +169,12 @@ func (t *Telemetry) Close() {
 		return
 	}
 
-	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	by := time.Now().Add(closeTime)
+	if !t.endBy.IsZero() && t.endBy.Before(by) {
+		by = t.endBy
+	}
+
+	ctx, cancel := context.WithDeadline(context.Background(), by)
 	defer cancel()
 
 	var ending sync.WaitGroup

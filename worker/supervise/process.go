@@ -36,7 +36,7 @@ type Config struct {
 	// deadline, and must return when its context ends. Required.
 	Ready func(context.Context) error
 
-	// Grace is the time from SIGTERM to SIGKILL at the end. Defaults to 10 s.
+	// Grace is the time from SIGTERM to SIGKILL at the end. Defaults to 10 s. See also [Process.KillBy].
 	Grace time.Duration
 
 	// Log receives the starts and ends of the server. Defaults to no log.
@@ -46,6 +46,9 @@ type Config struct {
 // maxUnready is the number of times that a server that has been ready may die in a row before
 // it is ready again.
 const maxUnready = 5
+
+// lateKillWait is the time that killed processes have to be gone after the time of [Process.KillBy].
+const lateKillWait = 100 * time.Millisecond
 
 // tuning holds the times and sizes that tests make small.
 type tuning struct {
@@ -82,6 +85,7 @@ type Process struct {
 	mu      sync.Mutex
 	status  Status
 	changed chan struct{} // closed at the next change of phase
+	killBy  time.Time     // of KillBy; zero: there is no such time
 }
 
 // New returns a server that is not started yet.
@@ -110,6 +114,30 @@ func New(cfg Config) (*Process, error) {
 		status:  Status{Phase: Stopped, Since: time.Now()},
 		changed: make(chan struct{}),
 	}, nil
+}
+
+// KillBy lets the end of the server take no longer than until a time, at which SIGKILL comes though
+// Config.Grace is not over; zero: there is no such time. It counts for an end that comes later.
+func (p *Process) KillBy(at time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.killBy = at
+}
+
+// endTimes returns how long the server has to end by itself now, and killed processes to be gone.
+func (p *Process) endTimes() (grace, killWait time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+
+	grace, killWait = p.cfg.Grace, p.tuning.killWait
+	if p.killBy.IsZero() {
+		return grace, killWait
+	}
+
+	left := max(0, time.Until(p.killBy))
+	grace = min(grace, left)
+
+	return grace, min(killWait, left-grace+lateKillWait)
 }
 
 // Run starts the server and keeps it running until ctx ends; then it stops the server with all
@@ -230,14 +258,14 @@ func (p *Process) runOnce(ctx context.Context) outcome {
 	}()
 
 	var end outcome
-	var grace time.Duration
+	grace, killWait := time.Duration(0), p.tuning.killWait
 	select {
 	case <-s.exited:
 		end.exit = s.exitStatus()
 	case reason := <-p.restart:
 		end.restarted, end.exit = true, "killed: "+reason
 	case <-ctx.Done():
-		grace = p.cfg.Grace
+		grace, killWait = p.endTimes()
 	}
 
 	stop()
@@ -251,11 +279,11 @@ func (p *Process) runOnce(ctx context.Context) outcome {
 		p.updateStatus(func(s *Status) { s.Phase, s.LastExit = Waiting, end.exit })
 	}
 
-	if !s.terminate(grace, p.tuning.killWait) {
+	if !s.terminate(grace, killWait) {
 		p.cfg.Log.Warn().Int("pid", s.group).Msg("killed the model server; some of its processes are still there")
 	}
 
-	if grace > 0 {
+	if ctx.Err() != nil && end.exit == "" {
 		end.exit = s.exitStatus()
 		p.updateStatus(func(s *Status) { s.LastExit = end.exit })
 	}

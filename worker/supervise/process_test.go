@@ -314,6 +314,37 @@ func TestTerminate(t *testing.T) {
 	}
 }
 
+// A server that does not end is killed at a time of its owner, though its grace is not over.
+func TestKillBy(t *testing.T) {
+	t.Parallel()
+
+	for name, left := range map[string]time.Duration{"soon": 50 * time.Millisecond, "passed": -time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			b := newSupervisedScript(t, `
+				exec 4>alive
+				trap "" TERM
+				touch up
+				sleep 1000`)
+			b.cfg.Grace = time.Hour
+			b.start(t)
+			b.awaitPhase(t, Ready, 1)
+			b.KillBy(time.Now().Add(left))
+			b.cancel()
+			if err := b.awaitResult(t); err != nil {
+				t.Error(err)
+			}
+
+			if got, want := b.Status().LastExit, "signal: killed"; got != want {
+				t.Errorf("exit %q, want %q", got, want)
+			}
+
+			b.awaitAllDead(t)
+		})
+	}
+}
+
 // New names the field that is missing.
 func TestNewRequires(t *testing.T) {
 	t.Parallel()
