@@ -259,7 +259,9 @@ func TestServeRestoresWhatTheBusHasLost(t *testing.T) {
 				})
 			}
 
-			terminate(t, working, workSaid)
+			// At SIGTERM the worker would do the rest of the run in its grace.
+			must(t, working.Process.Signal(os.Interrupt))
+			waitExit(t, working, workSaid, patience)
 			terminate(t, serving, said)
 			before := c.journal("out")
 
