@@ -31,7 +31,8 @@ func PrintWorkers(w io.Writer, workers []Worker, width int) error {
 		}
 
 		if d := k.Departure; d != nil {
-			terminal.Fprintf(w, "! %s: leaves by %s: %s\n", names[i], d.Deadline.Local().Format(time.TimeOnly), d.Reason)
+			terminal.Fprintf(w, "! %s: leaves by %s: %s\n", names[i], d.Deadline.Local().Format(time.TimeOnly),
+				cmp.Or(d.Reason, "it was asked to"))
 		}
 
 		if k.Problem != "" {

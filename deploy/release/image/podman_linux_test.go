@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// podman runs containers of the image of one test, in a store of its own.
+// podman runs containers of the image of one test, in the store of this user, and removes both.
 type podman struct {
 	t      *testing.T
 	folder string
@@ -218,6 +218,8 @@ func testStop(t *testing.T, p *podman) {
 	name := fmt.Sprintf("promptmill-test-%d", os.Getpid())
 	args := []string{"--name=" + name, "--", "serve", "--listen", "127.0.0.1:0", "--dir", "/tmp/out"}
 	cmd := p.command(t.Context(), p.arguments(args)...)
+	t.Cleanup(func() { p.call("rm", "-f", "-i", name) })
+
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -154,10 +154,12 @@ func sortSums(lines []string) {
 		if pair[0] == pair[1] {
 			return 0
 		}
+
 		gomodule.Sort(pair)
 		if pair[0] == byVersion(a) {
 			return -1
 		}
+
 		return 1
 	})
 }
