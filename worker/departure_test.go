@@ -14,6 +14,30 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
+// runWorker runs a worker and returns what gets the error of its end.
+func runWorker(t *testing.T, w *Worker) <-chan error {
+	t.Helper()
+
+	done := make(chan error, 1)
+	go func() { done <- w.Run(t.Context()) }()
+
+	return done
+}
+
+// awaitEnd waits until a worker has ended by itself, without an error.
+func awaitEnd(t *testing.T, done <-chan error) {
+	t.Helper()
+
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(patience):
+		t.Fatal("the worker does not end")
+	}
+}
+
 // A worker that leaves begins requests until nothing more fits, ends by itself, and gives the rest
 // back at once.
 func TestLeaveUsesTheTime(t *testing.T) {
@@ -26,21 +50,13 @@ func TestLeaveUsesTheTime(t *testing.T) {
 	b.publishRange("r", "m", 0, 1600, 4)
 
 	w := newWorker(t, b.cfg)
-	done := make(chan error, 1)
-	go func() { done <- w.Run(t.Context()) }()
+	done := runWorker(t, w)
 
 	prototest.Poll(t, patience, "some answers", func() bool { return w.Stats().Done.Load() >= 3*slots })
 	before := w.Stats().Done.Load()
 	w.Leave(Departure{Deadline: time.Now().Add(notice), Reason: "the test asks for it"})
 
-	select {
-	case err := <-done:
-		if err != nil {
-			t.Fatal(err)
-		}
-	case <-time.After(patience):
-		t.Fatal("the worker does not end by itself")
-	}
+	awaitEnd(t, done)
 
 	// The first round after the notice fits by far, however slow this machine is.
 	if ended := w.Stats().Done.Load() - before; ended < 2*slots {
@@ -81,20 +97,12 @@ func TestLeaveAtOnce(t *testing.T) {
 	b.publishRange("r", "m", 0, 8, 4)
 
 	w := newWorker(t, b.cfg)
-	done := make(chan error, 1)
-	go func() { done <- w.Run(t.Context()) }()
+	done := runWorker(t, w)
 
 	prototest.Poll(t, patience, "requests in flight", func() bool { return w.Stats().InFlight.Load() == 8 })
 	w.Leave(Departure{})
 
-	select {
-	case err := <-done:
-		if err != nil {
-			t.Fatal(err)
-		}
-	case <-time.After(patience):
-		t.Fatal("the worker does not end")
-	}
+	awaitEnd(t, done)
 
 	b.checkReturned(w, 2)
 }
@@ -110,8 +118,7 @@ func TestLeaveWithoutBus(t *testing.T) {
 	w := newWorker(t, b.cfg)
 	w.busGrace = time.Hour // the deadline has to end the wait
 
-	done := make(chan error, 1)
-	go func() { done <- w.Run(t.Context()) }()
+	done := runWorker(t, w)
 
 	prototest.Poll(t, patience, "requests in flight", func() bool { return w.Stats().InFlight.Load() == 8 })
 	b.node.(*server.Server).Shutdown()
@@ -119,14 +126,7 @@ func TestLeaveWithoutBus(t *testing.T) {
 	prototest.Poll(t, patience, "answers", func() bool { return w.Stats().Done.Load() == 8 })
 	w.Leave(Departure{Deadline: time.Now().Add(time.Second)})
 
-	select {
-	case err := <-done:
-		if err != nil {
-			t.Fatal(err)
-		}
-	case <-time.After(patience):
-		t.Fatal("the worker does not end")
-	}
+	awaitEnd(t, done)
 }
 
 // A worker that never found a bus leaves at once, and not at its deadline.
@@ -138,20 +138,12 @@ func TestLeaveBeforeBus(t *testing.T) {
 	b.cfg.Log = zerolog.New(waits)
 
 	w := newWorker(t, b.cfg)
-	done := make(chan error, 1)
-	go func() { done <- w.Run(t.Context()) }()
+	done := runWorker(t, w)
 
 	<-waits.seen
 	w.Leave(Departure{Deadline: time.Now().Add(time.Hour)})
 
-	select {
-	case err := <-done:
-		if err != nil {
-			t.Fatal(err)
-		}
-	case <-time.After(patience):
-		t.Fatal("the worker does not end")
-	}
+	awaitEnd(t, done)
 }
 
 // A worker that may stay outlives a bus without work, and takes what comes before its deadline.
@@ -162,8 +154,7 @@ func TestLeaveStays(t *testing.T) {
 	b.publishRange("r", "m", 0, 8, 4)
 
 	w := newWorker(t, b.cfg)
-	done := make(chan error, 1)
-	go func() { done <- w.Run(t.Context()) }()
+	done := runWorker(t, w)
 
 	prototest.Poll(t, patience, "answers", func() bool { return w.Stats().Done.Load() == 8 })
 	w.Leave(Departure{Deadline: time.Now().Add(time.Hour), Stay: true})
@@ -178,12 +169,5 @@ func TestLeaveStays(t *testing.T) {
 	prototest.Poll(t, patience, "answers to what came later", func() bool { return w.Stats().Done.Load() == 16 })
 	w.Leave(Departure{Deadline: time.Now()})
 
-	select {
-	case err := <-done:
-		if err != nil {
-			t.Fatal(err)
-		}
-	case <-time.After(patience):
-		t.Fatal("the worker does not end at its deadline")
-	}
+	awaitEnd(t, done)
 }
