@@ -28,45 +28,38 @@ func isMetered(s journal.WorkerSession) bool {
 // observeAnnouncement returns the session after an announcement of its worker.
 func observeAnnouncement(s journal.WorkerSession, w proto.WorkerInfo, run string) journal.WorkerSession {
 	next := journal.WorkerSession{
-		ID:             w.ID,
-		Name:           w.Name,
-		Host:           w.Host,
-		Version:        w.Version,
-		Platform:       strings.TrimSpace(w.Flavour + " " + w.ServerVersion),
-		Models:         w.Models,
-		Since:          w.Since,
-		LoadSeconds:    w.LoadSeconds,
-		ModelLoad:      w.ModelLoad,
-		MemoryBytes:    w.MemoryBytes,
-		SeveralServers: w.SeveralServers,
-		Usage:          s.Usage,
-		EarlierUsage:   s.EarlierUsage,
-		OverlapJoules:  s.OverlapJoules,
-		FirstSeen:      s.FirstSeen,
-		LastSeen:       w.ReceivedAt,
-		ServerLatency:  latest(w.ServerLatency, s.ServerLatency),
-		LatencyBefore:  s.LatencyBefore,
-		Departure:      departureOf(w, run),
+		ID:                   w.ID,
+		Name:                 w.Name,
+		Host:                 w.Host,
+		Version:              w.Version,
+		Platform:             strings.TrimSpace(w.Flavour + " " + w.ServerVersion),
+		Models:               w.Models,
+		Since:                w.Since,
+		LoadSeconds:          w.LoadSeconds,
+		ModelLoad:            w.ModelLoad,
+		MemoryBytes:          w.MemoryBytes,
+		SeveralServers:       w.SeveralServers,
+		Engines:              w.Engines,
+		GPUMemoryUtilization: w.GPUMemoryUtilization,
+		Usage:                s.Usage,
+		EarlierUsage:         s.EarlierUsage,
+		OverlapJoules:        s.OverlapJoules,
+		FirstSeen:            s.FirstSeen,
+		LastSeen:             w.ReceivedAt,
+		ServerLatency:        latest(w.ServerLatency, s.ServerLatency),
+		LatencyBefore:        s.LatencyBefore,
+		Departure:            departureOf(w, run),
 	}
 	if next.FirstSeen.IsZero() {
 		next.FirstSeen = w.ReceivedAt
 	}
 
-	// A model server that is down for the moment reports nothing.
 	before := s
 	if w.SeveralServers { // earlier reports are from one of them
 		before = journal.WorkerSession{}
 	}
 
-	next.MemoryBytes.Weights = latest(w.MemoryBytes.Weights, before.MemoryBytes.Weights)
-	next.MemoryBytes.KVCache = latest(w.MemoryBytes.KVCache, before.MemoryBytes.KVCache)
-	next.MemoryBytes.Graphs = latest(w.MemoryBytes.Graphs, before.MemoryBytes.Graphs)
-	if w.LoadSeconds == nil {
-		next.LoadSeconds, next.ModelLoad = before.LoadSeconds, before.ModelLoad
-	}
-
-	next.Engines = cmp.Or(w.Engines, before.Engines)
-	next.GPUMemoryUtilization = latest(w.GPUMemoryUtilization, before.GPUMemoryUtilization)
+	keepServer(&next, before)
 
 	// Ollama reports those of loaded models only.
 	if next.ContextLength = s.ContextLength; len(w.ContextLength) > 0 {
@@ -94,18 +87,38 @@ func observeAnnouncement(s journal.WorkerSession, w proto.WorkerInfo, run string
 	}
 
 	next.Slots = observeSlots(before.Slots, w, countRequests(next.TotalUsage()) > countRequests(s.TotalUsage()))
-	next.GPUs, next.Meters = slices.Clone(s.GPUs), slices.Clone(s.Meters)
-	for _, card := range w.GPU {
-		i := findCard(&next.GPUs, card)
-		for len(next.Meters) <= i {
-			next.Meters = append(next.Meters, nil)
-		}
-
-		observeCard(&next.GPUs[i], card, w.InFlight > 0, next.Meters[i])
-		next.Meters[i] = latest(card.EnergyJoules, next.Meters[i])
-	}
+	next.GPUs, next.Meters = observeCards(s, w)
 
 	return next
+}
+
+// observeCards returns the cards of a session, and their meters, after an announcement of its worker.
+func observeCards(s journal.WorkerSession, w proto.WorkerInfo) (cards []metadata.GPU, meters []*float64) {
+	cards, meters = slices.Clone(s.GPUs), slices.Clone(s.Meters)
+	for _, card := range w.GPU {
+		i := findCard(&cards, card)
+		for len(meters) <= i {
+			meters = append(meters, nil)
+		}
+
+		observeCard(&cards[i], card, w.InFlight > 0, meters[i])
+		meters[i] = latest(card.EnergyJoules, meters[i])
+	}
+
+	return cards, meters
+}
+
+// keepServer fills in what a model server has said of itself before: one that is down for the moment reports nothing.
+func keepServer(next *journal.WorkerSession, before journal.WorkerSession) {
+	next.MemoryBytes.Weights = latest(next.MemoryBytes.Weights, before.MemoryBytes.Weights)
+	next.MemoryBytes.KVCache = latest(next.MemoryBytes.KVCache, before.MemoryBytes.KVCache)
+	next.MemoryBytes.Graphs = latest(next.MemoryBytes.Graphs, before.MemoryBytes.Graphs)
+	if next.LoadSeconds == nil {
+		next.LoadSeconds, next.ModelLoad = before.LoadSeconds, before.ModelLoad
+	}
+
+	next.Engines = cmp.Or(next.Engines, before.Engines)
+	next.GPUMemoryUtilization = latest(next.GPUMemoryUtilization, before.GPUMemoryUtilization)
 }
 
 // departureOf returns the departure of a worker, without what it had of other runs than one: there may be

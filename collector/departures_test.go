@@ -37,7 +37,7 @@ func departureAt(second int) *proto.Departure {
 	}
 }
 
-// Each way in which a worker can go is told from the others.
+// The ways in which a worker can go are kept apart.
 func TestDepartures(t *testing.T) {
 	t.Parallel()
 

@@ -7,7 +7,7 @@ import (
 )
 
 // joinSource has the join string of a connection. One of a file is read again whenever the connection is
-// made anew, so that a new string in the file counts before the old one is revoked.
+// made again, so that a new string in the file counts before the old one is revoked.
 type joinSource struct {
 	// read reads the join string. Nil: it stays as it is.
 	read func() (proto.Join, error)

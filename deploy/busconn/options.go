@@ -205,49 +205,55 @@ func ConnectAll(o Options, role proto.Role, log zerolog.Logger) ([]*Connection, 
 
 	switch {
 	case o.Joins(): // before the URL, which NATS_URL may have set for other programs
-		j, err := o.ParseJoin()
-		if err != nil {
-			return nil, err
-		}
-
-		if !j.Role.Covers(role) {
-			return nil, exit.Usage("promptmill join "+string(role)+", on the machine of the bus, prints the right one",
-				"this join string lets in a %s, and %s needs one of a %s", j.Role, o.Command, role)
-		}
-
-		source := &joinSource{join: j}
-		if o.JoinFile != nil {
-			source.read = o.ParseJoin
-		}
-
-		l, err := joinBus(source, false, log, opts...)
-		if err != nil {
-			return nil, err
-		}
-
-		return []*Connection{l}, nil
+		return asList(connectJoin(o, role, log, opts...))
 	case o.URL != "":
 		if o.URLVariable != "" && len(localbus.List(o.State)) > 0 {
 			log.Warn().Str("bus", RedactURLs(o.URL)).
 				Msg("using the bus of " + o.URLVariable + ", not the one of this machine")
 		}
 
-		l, err := connectURL(o, role, log, opts...)
-		if err != nil {
-			return nil, err
-		}
-
-		return []*Connection{l}, nil
-	}
-
-	if o.State == "" {
+		return asList(connectURL(o, role, log, opts...))
+	case o.State == "":
 		return nil, statedir.NoHomeError()
 	}
 
+	return connectLocal(o.State, role, log, opts...)
+}
+
+// asList returns a connection as a list of one.
+func asList(l *Connection, err error) ([]*Connection, error) {
+	if err != nil {
+		return nil, err
+	}
+	return []*Connection{l}, nil
+}
+
+// connectJoin connects with the join string of the options.
+func connectJoin(o Options, role proto.Role, log zerolog.Logger, opts ...nats.Option) (*Connection, error) {
+	j, err := o.ParseJoin()
+	if err != nil {
+		return nil, err
+	}
+
+	if !j.Role.Covers(role) {
+		return nil, exit.Usage("promptmill join "+string(role)+", on the machine of the bus, prints the right one",
+			"this join string lets in a %s, and %s needs one of a %s", j.Role, o.Command, role)
+	}
+
+	source := &joinSource{join: j}
+	if o.JoinFile != nil {
+		source.read = o.ParseJoin
+	}
+
+	return joinBus(source, false, log, opts...)
+}
+
+// connectLocal connects to all buses of a state folder that run on this machine. It returns at least one connection.
+func connectLocal(state string, role proto.Role, log zerolog.Logger, opts ...nats.Option) ([]*Connection, error) {
 	var list []*Connection
 	var problem error // of a bus that runs
-	for _, b := range localbus.List(o.State) {
-		id, err := localbus.LoadIdentity(o.State)
+	for _, b := range localbus.List(state) {
+		id, err := localbus.LoadIdentity(state)
 		if err != nil {
 			return nil, err
 		}
@@ -260,14 +266,13 @@ func ConnectAll(o Options, role proto.Role, log zerolog.Logger) ([]*Connection, 
 		}
 	}
 
-	if len(list) == 0 && problem != nil {
+	switch {
+	case len(list) > 0:
+		return list, nil
+	case problem != nil:
 		return nil, problem
 	}
 
-	if len(list) == 0 {
-		return nil, exit.Unreachable(ErrNoBus,
-			"start one with promptmill serve or promptmill run, or name one with --join-file FILE, --context NAME or --nats URL")
-	}
-
-	return list, nil
+	return nil, exit.Unreachable(ErrNoBus,
+		"start one with promptmill serve or promptmill run, or name one with --join-file FILE, --context NAME or --nats URL")
 }
