@@ -111,7 +111,7 @@ func TestMetricsOfRun(t *testing.T) {
 	}
 	maps.DeleteFunc(got, func(name string, _ float64) bool { // the state of the bus may be 5 s old
 		kind, _, _ := strings.Cut(name, "_")
-		return slices.Contains([]string{"build", "bus", "disk", "gpu", "run"}, kind)
+		return slices.Contains([]string{"boxes", "build", "bus", "disk", "gpu", "run"}, kind)
 	})
 
 	shards := got[`producer_shards_published_total{run="r"}`]

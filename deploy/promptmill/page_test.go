@@ -31,14 +31,30 @@ type pageViewer struct {
 func (v pageViewer) get(path string, into any) {
 	v.t.Helper()
 
+	if !v.tryGet(path, into) {
+		v.t.Fatalf("%s: the page is not ready", path)
+	}
+}
+
+// tryGet reads JSON of the page. It returns false while a head that has just started does not know its bus.
+func (v pageViewer) tryGet(path string, into any) bool {
+	v.t.Helper()
+
 	answer, err := http.Get(v.url + path)
 	if err != nil {
 		v.t.Fatal(err)
 	}
 	defer answer.Body.Close()
+
+	if answer.StatusCode == http.StatusServiceUnavailable {
+		return false
+	}
+
 	if err := json.NewDecoder(answer.Body).Decode(into); err != nil || answer.StatusCode != http.StatusOK {
 		v.t.Fatalf("%s: %s, %v", path, answer.Status, err)
 	}
+
+	return true
 }
 
 // find returns the last result of a search.
@@ -114,8 +130,7 @@ func TestPage(t *testing.T) {
 
 	var detail page.RunDetail
 	poll(t, patience, "the run ends", func() bool {
-		v.get("page/api/runs/r", &detail)
-		return detail.Run.State.Ended() && detail.Source == page.SourceMetadata
+		return v.tryGet("page/api/runs/r", &detail) && detail.Run.State.Ended() && detail.Source == page.SourceMetadata
 	})
 
 	var stated []status.Run
