@@ -1,34 +1,22 @@
 package apikey
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 	"unicode"
 
-	"github.com/promptmill/promptmill/collector/atomicfile"
+	"github.com/promptmill/promptmill/deploy/recordfile"
 )
 
 // FileName is the usual name of the file, in the state folder.
 const FileName = "api-keys.json"
-
-// maxFile is the most bytes of a file: a hundred thousand keys.
-const maxFile = 32 << 20
-
-// lockTime is how long a change waits for the changes of other processes.
-const lockTime = 10 * time.Second
 
 var (
 	// ErrUnknown is returned for a key that the file does not have.
@@ -45,6 +33,13 @@ const (
 	firstVersion    = 1
 	readOnlyVersion = 2 // a key has Rights.ReadOnly
 )
+
+// format is the format of the file.
+var format = recordfile.Format{
+	Subject:    "the API keys",
+	Version:    readOnlyVersion,
+	ErrContent: ErrContent,
+}
 
 // content is the content of a file.
 type content struct {
@@ -220,30 +215,18 @@ func checkName(name string) error {
 	return nil
 }
 
-// change replaces the keys of the file. The new file is locked while it is written, and the old one is
-// read under that lock.
+// change replaces the keys of the file.
 func (f *File) change(edit func([]Key) ([]Key, error)) error {
-	next, err := f.lock()
-	if err != nil {
-		return err
-	}
-	defer next.Abort()
-
-	old, _, err := readFile(next.Path())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	var old []Key
+	parseOld := func(data []byte) (err error) {
+		old, err = parse(data)
 		return err
 	}
 
-	keys, err := edit(old)
-	if err != nil {
-		return err
-	}
-
-	e := json.NewEncoder(next)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-
-	return describeFault("write", f.path, next.Commit(e.Encode(content{versionOf(keys), append([]Key{}, keys...)})))
+	return format.Change(f.path, parseOld, func() (any, error) {
+		keys, err := edit(old)
+		return content{versionOf(keys), append([]Key{}, keys...)}, err
+	})
 }
 
 // versionOf returns the lowest version of the format that has some keys.
@@ -254,48 +237,26 @@ func versionOf(keys []Key) int {
 	return firstVersion
 }
 
-// lock begins the next version of the file. Other processes hold it for milliseconds.
-func (f *File) lock() (*atomicfile.File, error) {
-	for end := time.Now().Add(lockTime); ; time.Sleep(5 * time.Millisecond) {
-		next, err := atomicfile.Create(f.path, 0o600)
-		switch {
-		case err == nil:
-			return next, nil
-		case !errors.Is(err, atomicfile.ErrLocked):
-			return nil, describeFault("write", f.path, err)
-		case time.Now().After(end):
-			return nil, fmt.Errorf("another process has been changing the API keys in %s for %s", f.path, lockTime)
-		}
-	}
-}
-
 // refresh reads the file if it has changed. The caller holds mu.
 func (f *File) refresh() error {
-	info, err := os.Stat(f.path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		f.info, f.keys = nil, nil
-		return nil
-	case err != nil:
-		return describeFault("read", f.path, err)
-	case f.info != nil && isSameVersion(f.info, info):
+	var keys []Key
+	info, changed, err := format.Refresh(f.path, f.info, func(data []byte) (err error) {
+		keys, err = parse(data)
+		return err
+	})
+	if !changed {
 		return nil
 	}
 
-	keys, info, err := readFile(f.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		f.info, f.keys = nil, nil
-		return nil
-	}
-	if err != nil {
-		f.info, f.keys = nil, nil
+	f.info, f.keys = info, nil
+	if err != nil || info == nil {
 		return err
 	}
 
-	f.info, f.keys = info, make([]decodedKey, len(keys))
+	f.keys = make([]decodedKey, len(keys))
 	for i, k := range keys {
 		f.keys[i].Key = k
-		hex.Decode(f.keys[i].hash[:], []byte(k.Hash)) // readFile has checked it
+		hex.Decode(f.keys[i].hash[:], []byte(k.Hash)) // parse has checked it
 	}
 
 	f.required = true
@@ -303,55 +264,13 @@ func (f *File) refresh() error {
 	return nil
 }
 
-// isSameVersion reports whether a file was not changed between two looks at it.
-func isSameVersion(a, b os.FileInfo) bool {
-	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
-}
-
-// readFile reads and checks a file of keys.
-func readFile(path string) ([]Key, os.FileInfo, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, nil, describeFault("read", path, err)
-	}
-	defer file.Close()
-
-	info, err := file.Stat()
-	if err != nil {
-		return nil, nil, describeFault("read", path, err)
-	}
-
-	data, err := io.ReadAll(io.LimitReader(file, maxFile+1))
-	if err != nil {
-		return nil, nil, describeFault("read", path, err)
-	}
-
-	keys, err := parse(data)
-	if err != nil {
-		return nil, nil, fmt.Errorf("the API keys in %s cannot be used: %w", path, err)
-	}
-
-	return keys, info, nil
-}
-
 // parse parses the content of a file.
 func parse(data []byte) ([]Key, error) {
-	if len(data) > maxFile {
-		return nil, fmt.Errorf("%w: it is larger than %d MB", ErrContent, maxFile>>20)
-	}
-
-	var format struct {
-		Version int `json:"version"`
-	}
-	if err := json.Unmarshal(data, &format); err == nil && format.Version > readOnlyVersion {
-		return nil, fmt.Errorf("%w: it is of a later promptmill (version %d, this one reads %d)", ErrContent,
-			format.Version, readOnlyVersion)
-	}
-
 	var c content
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&c); err != nil || d.More() || c.Keys == nil {
+	if err := format.Decode(data, &c); err != nil {
+		return nil, err
+	}
+	if c.Keys == nil {
 		return nil, ErrContent
 	}
 
@@ -368,22 +287,4 @@ func parse(data []byte) ([]Key, error) {
 	}
 
 	return c.Keys, nil
-}
-
-// describeFault returns the error of the system for a person.
-func describeFault(verb, path string, err error) error {
-	if err == nil {
-		return nil
-	}
-
-	var fault *fs.PathError
-	if errors.As(err, &fault) {
-		return fmt.Errorf("%s the API keys in %s: %w", verb, filepath.Clean(path), fault.Err)
-	}
-
-	if inner := errors.Unwrap(err); inner != nil {
-		err = inner // without the path, which atomicfile names too
-	}
-
-	return fmt.Errorf("%s the API keys in %s: %w", verb, filepath.Clean(path), err)
 }

@@ -17,6 +17,12 @@ func Exists(path string) bool {
 	return err == nil
 }
 
+// IsUnchanged reports whether a file was not changed between two looks at it. One that was not there, nil, counts as
+// changed.
+func IsUnchanged(a, b fs.FileInfo) bool {
+	return a != nil && b != nil && os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
+}
+
 // Short returns a path as seen from the working directory, if that is shorter. A shell does not
 // take it for a flag.
 func Short(path string) string {

@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/deploy/files"
 )
 
 // Certificate is a certificate in files. It is read again when they change: programs such as certbot
@@ -46,14 +48,14 @@ func (c *Certificate) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, er
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
-	files, err := c.statFiles()
-	if err == nil && isSameFile(files[0], c.files[0]) && isSameFile(files[1], c.files[1]) {
+	found, err := c.statFiles()
+	if err == nil && files.IsUnchanged(found[0], c.files[0]) && files.IsUnchanged(found[1], c.files[1]) {
 		return c.pair, nil
 	}
 
 	var pair *tls.Certificate
 	if err == nil {
-		c.files = files
+		c.files = found
 		pair, err = c.readPair()
 	}
 
@@ -77,11 +79,6 @@ func (c *Certificate) statFiles() (files [2]os.FileInfo, err error) {
 		}
 	}
 	return files, nil
-}
-
-// isSameFile reports whether a file was not changed between two looks at it.
-func isSameFile(a, b os.FileInfo) bool {
-	return a != nil && b != nil && os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
 }
 
 // readPair reads the files.

@@ -1,12 +1,8 @@
 package localbus
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,23 +10,15 @@ import (
 	"sync"
 	"time"
 
-	"github.com/promptmill/promptmill/collector/atomicfile"
+	"github.com/promptmill/promptmill/deploy/recordfile"
 	"github.com/promptmill/promptmill/proto"
 )
 
 // JoinFileName is the name of the file in the state folder with the records of the strings that have names.
 const JoinFileName = "join-strings.json"
 
-const (
-	// joinFileVersion is the version of the format.
-	joinFileVersion = 1
-	// maxJoinFile is the most bytes of the file: a hundred thousand strings.
-	maxJoinFile = 32 << 20
-	// joinLockTime is how long a change waits for the changes of other processes.
-	joinLockTime = 10 * time.Second
-	// keepEnded is how long the record of a string stays after its end.
-	keepEnded = 365 * 24 * time.Hour
-)
+// keepEnded is how long the record of a string stays after its end.
+const keepEnded = 365 * 24 * time.Hour
 
 var (
 	// ErrJoinExists is returned for a name that another string has.
@@ -43,6 +31,13 @@ var (
 	ErrJoinFile = errors.New("it is not what promptmill join create writes")
 )
 
+// joinFormat is the format of the file.
+var joinFormat = recordfile.Format{
+	Subject:    "the join strings",
+	Version:    1,
+	ErrContent: ErrJoinFile,
+}
+
 // joinFileContent is the content of a file.
 type joinFileContent struct {
 	Version int `json:"version"`
@@ -53,8 +48,7 @@ type joinFileContent struct {
 }
 
 // JoinFile is the file of a state folder with the records of its named join strings. Several goroutines and processes
-// may use it at once: a change replaces the whole file in one step and under a lock, so that a process which dies
-// leaves the file as it was before or after the change.
+// may use it at once, see [recordfile].
 type JoinFile struct {
 	path string
 
@@ -77,28 +71,18 @@ func (f *JoinFile) Read() ([]NamedJoin, int64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 
-	info, err := os.Stat(f.path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		f.info, f.content = nil, joinFileContent{}
-		return nil, 0, nil
-	case err == nil && f.info != nil && isSameFile(f.info, info):
-		return f.content.Joins, f.content.Revision, nil
-	}
-
-	content, info, err := readJoinFile(f.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		f.info, f.content = nil, joinFileContent{}
-		return nil, 0, nil
-	}
+	var content joinFileContent
+	info, changed, err := joinFormat.Refresh(f.path, f.info, content.parse)
 	if err != nil {
 		f.info = nil
 		return nil, 0, err
 	}
 
-	f.info, f.content = info, content
+	if changed {
+		f.info, f.content = info, content
+	}
 
-	return content.Joins, content.Revision, nil
+	return f.content.Joins, f.content.Revision, nil
 }
 
 // Create makes the record of a new string for the bus with an identity, and returns it with the number of the change. A
@@ -150,136 +134,59 @@ func findJoin(joins []NamedJoin, name string) int {
 	return slices.IndexFunc(joins, func(j NamedJoin) bool { return strings.EqualFold(j.Name, name) })
 }
 
-// change replaces the records of the file, and returns the number of the change. The new file is locked while it is
-// written, and the old one is read under that lock.
+// change replaces the records of the file, and returns the number of the change.
 func (f *JoinFile) change(edit func([]NamedJoin) ([]NamedJoin, error)) (revision int64, err error) {
-	next, err := f.lock()
-	if err != nil {
-		return 0, err
-	}
-	defer next.Abort()
-
-	old, _, err := readJoinFile(next.Path())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return 0, err
-	}
-
-	joins, err := edit(old.Joins)
-	if err != nil {
-		return 0, err
-	}
-
-	now := time.Now()
-	joins = slices.DeleteFunc(joins, func(j NamedJoin) bool {
-		ended := j.endedAt(now)
-		return !ended.IsZero() && now.Sub(ended) > keepEnded
-	})
-
-	e := json.NewEncoder(next)
-	e.SetIndent("", "  ")
-	content := joinFileContent{
-		Version:  joinFileVersion,
-		Revision: old.Revision + 1,
-		Joins:    append([]NamedJoin{}, joins...), // never null
-	}
-
-	return content.Revision, describeJoinFault("write", f.path, next.Commit(e.Encode(content)))
-}
-
-// lock begins the next version of the file. Other processes hold it for milliseconds.
-func (f *JoinFile) lock() (*atomicfile.File, error) {
-	for end := time.Now().Add(joinLockTime); ; time.Sleep(5 * time.Millisecond) {
-		next, err := atomicfile.Create(f.path, 0o600)
-		switch {
-		case err == nil:
-			return next, nil
-		case !errors.Is(err, atomicfile.ErrLocked):
-			return nil, describeJoinFault("write", f.path, err)
-		case time.Now().After(end):
-			return nil, fmt.Errorf("another process has been changing the join strings in %s for %s", f.path, joinLockTime)
+	var old joinFileContent
+	err = joinFormat.Change(f.path, old.parse, func() (any, error) {
+		joins, err := edit(old.Joins)
+		if err != nil {
+			return nil, err
 		}
+
+		now := time.Now()
+		joins = slices.DeleteFunc(joins, func(j NamedJoin) bool {
+			ended := j.endedAt(now)
+			return !ended.IsZero() && now.Sub(ended) > keepEnded
+		})
+
+		return joinFileContent{
+			Version:  joinFormat.Version,
+			Revision: old.Revision + 1,
+			Joins:    append([]NamedJoin{}, joins...), // never null
+		}, nil
+	})
+	if err != nil {
+		return 0, err
 	}
+
+	return old.Revision + 1, nil
 }
 
-// isSameFile reports whether a file was not changed between two looks at it.
-func isSameFile(a, b os.FileInfo) bool {
-	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
-}
-
-// readJoinFile reads and checks a file.
-func readJoinFile(path string) (joinFileContent, os.FileInfo, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return joinFileContent{}, nil, describeJoinFault("read", path, err)
+// parse parses the content of a file.
+func (c *joinFileContent) parse(data []byte) error {
+	parsed := joinFileContent{}
+	if err := joinFormat.Decode(data, &parsed); err != nil {
+		return err
 	}
-	defer file.Close()
-
-	info, err := file.Stat()
-	if err != nil {
-		return joinFileContent{}, nil, describeJoinFault("read", path, err)
-	}
-
-	data, err := io.ReadAll(io.LimitReader(file, maxJoinFile+1))
-	if err != nil {
-		return joinFileContent{}, nil, describeJoinFault("read", path, err)
-	}
-
-	content, err := parseJoinFile(data)
-	if err != nil {
-		return joinFileContent{}, nil, fmt.Errorf("the join strings in %s cannot be used: %w", path, err)
-	}
-
-	return content, info, nil
-}
-
-// parseJoinFile parses the content of a file.
-func parseJoinFile(data []byte) (c joinFileContent, err error) {
-	if len(data) > maxJoinFile {
-		return c, fmt.Errorf("%w: it is larger than %d MB", ErrJoinFile, maxJoinFile>>20)
-	}
-
-	var format struct {
-		Version int `json:"version"`
-	}
-	if err := json.Unmarshal(data, &format); err == nil && format.Version > joinFileVersion {
-		return c, fmt.Errorf("%w: it is of a later promptmill (version %d, this one reads %d)", ErrJoinFile,
-			format.Version, joinFileVersion)
-	}
-
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&c); err != nil || d.More() || c.Joins == nil {
-		return joinFileContent{}, ErrJoinFile
+	if parsed.Joins == nil {
+		return ErrJoinFile
 	}
 
 	names, ids := map[string]bool{}, map[string]bool{}
-	for i, j := range c.Joins {
+	for i, j := range parsed.Joins {
 		folded, err := strings.ToLower(j.Name), proto.CheckJoinName(j.Name)
 		switch {
 		case err != nil:
-			return joinFileContent{}, fmt.Errorf("%w: the name of string %d: %w", ErrJoinFile, i+1, err)
+			return fmt.Errorf("%w: the name of string %d: %w", ErrJoinFile, i+1, err)
 		case names[folded] || ids[j.ID] || j.ID == "":
-			return joinFileContent{}, fmt.Errorf("%w: string %d has no name and id of its own", ErrJoinFile, i+1)
+			return fmt.Errorf("%w: string %d has no name and id of its own", ErrJoinFile, i+1)
 		case !slices.Contains(proto.Roles(), j.Role):
-			return joinFileContent{}, fmt.Errorf("%w: string %d has the role %q, which there is not", ErrJoinFile, i+1, j.Role)
+			return fmt.Errorf("%w: string %d has the role %q, which there is not", ErrJoinFile, i+1, j.Role)
 		}
 		names[folded], ids[j.ID] = true, true
 	}
 
-	return c, nil
-}
+	*c = parsed
 
-// describeJoinFault returns the error of the system for a person.
-func describeJoinFault(verb, path string, err error) error {
-	if err == nil {
-		return nil
-	}
-
-	if fault, ok := errors.AsType[*fs.PathError](err); ok {
-		err = fault.Err
-	} else if inner := errors.Unwrap(err); inner != nil {
-		err = inner // without the path, which atomicfile names too
-	}
-
-	return fmt.Errorf("%s the join strings in %s: %w", verb, path, err)
+	return nil
 }

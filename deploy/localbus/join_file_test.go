@@ -217,7 +217,7 @@ func TestParseJoinFileErrors(t *testing.T) {
 		`{"version":1,"joins":[` + strings.Replace(box, "box7", "a b", 1) + `]}`:              "the name of string 1",
 		`{"version":1,"joins":[` + strings.Replace(box, `"worker"`, `"boss"`, 1) + `]}`:       `has the role "boss"`,
 	} {
-		_, err := parseJoinFile([]byte(content))
+		err := new(joinFileContent).parse([]byte(content))
 		if !errors.Is(err, ErrJoinFile) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", content, err, want)
 		}
@@ -231,8 +231,8 @@ func FuzzParseJoinFile(f *testing.F) {
 	f.Add([]byte(`{"version":1,"joins":[]}`))
 	f.Add([]byte(`{"version":9}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		content, err := parseJoinFile(data)
-		if err != nil {
+		var content joinFileContent
+		if err := content.parse(data); err != nil {
 			if !errors.Is(err, ErrJoinFile) {
 				t.Fatalf("%v does not wrap ErrJoinFile", err)
 			}

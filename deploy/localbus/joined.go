@@ -2,12 +2,14 @@ package localbus
 
 import (
 	"encoding/json"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/promptmill/promptmill/collector/atomicfile"
+	"github.com/promptmill/promptmill/deploy/files"
 )
 
 // Joined is what a running bus says of its named join strings, in its folder of the state folder.
@@ -30,7 +32,11 @@ func (j Joined) Equal(other Joined) bool {
 const joinedFile = "joined.json"
 
 // Write writes what a bus says into its folder.
-func (j Joined) Write(dir string) error { return replaceJSON(filepath.Join(dir, joinedFile), j) }
+func (j Joined) Write(dir string) error {
+	return files.Write(filepath.Join(dir, joinedFile), 0o600, func(w io.Writer) error {
+		return json.NewEncoder(w).Encode(j)
+	})
+}
 
 // ReadJoined reads what a bus says from its folder. The error is [fs.ErrNotExist] for a bus that says nothing, which is
 // one of an earlier version.
@@ -80,13 +86,4 @@ func AddSeen(state string, seen map[string]time.Time, known []NamedJoin) error {
 	}
 
 	return next.Commit(json.NewEncoder(next).Encode(all))
-}
-
-// replaceJSON replaces a file in one step.
-func replaceJSON(path string, v any) error {
-	next, err := atomicfile.Create(path, 0o600)
-	if err != nil {
-		return err
-	}
-	return next.Commit(json.NewEncoder(next).Encode(v))
 }
