@@ -202,9 +202,10 @@ func (w *Worker) Run(ctx context.Context) error {
 // if ctx ends first, or the worker leaves.
 func (w *Worker) openBus(ctx context.Context) (*bus.Bus, error) {
 	ctx, cancel := context.WithCancel(ctx)
+	var notice sync.WaitGroup
+	notice.Go(func() { w.plan.awaitNotice(ctx, cancel) })
+	defer notice.Wait()
 	defer cancel()
-
-	go w.plan.awaitNotice(ctx, cancel)
 
 	for warned := false; ctx.Err() == nil && !w.plan.isLeaving(); warned = true {
 		b, err := withTimeout(ctx, func(ctx context.Context) (*bus.Bus, error) {

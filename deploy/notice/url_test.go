@@ -99,9 +99,11 @@ func TestURLRefused(t *testing.T) {
 			source, _ := startPage(t, tt.answer)
 			source.url.User = url.UserPassword("box", "secret-1")
 			source.client.bases = newWebPage(source.url).client.bases
+
 			w := startWatching(t, 0, source)
 			w.expectLog(tt.log)
 			w.expectNone()
+
 			if log := w.log.String(); strings.Contains(log, "secret-1") || strings.Contains(log, "box=7") {
 				t.Errorf("the log has a secret of the URL:\n%s", log)
 			}

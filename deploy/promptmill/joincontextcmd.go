@@ -171,7 +171,7 @@ func readSecret(stdin io.Reader) (string, error) {
 	return string(text), err
 }
 
-// saveContext saves a context and prints what it is.
+// saveContext keeps a bus under the name of a context, and prints both.
 func saveContext(env environment, name string, saved buscontext.Context, selects bool) error {
 	folder, err := buscontext.OpenDefault(env.getenv)
 	if err != nil {

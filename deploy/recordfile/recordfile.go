@@ -38,7 +38,8 @@ type Format struct {
 }
 
 // Refresh reads a file if it has changed since it was last, and hands its content to parse. It returns the file as it
-// is now, nil if it is not there, and whether that is another one than last. The error is for people: it names the file.
+// is now, nil if it is not there, and whether that is another one than last. The error is for people: it names the
+// file.
 func (f Format) Refresh(
 	path string, last os.FileInfo, parse func([]byte) error,
 ) (info os.FileInfo, changed bool, err error) {
