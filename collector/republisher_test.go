@@ -33,6 +33,19 @@ func (b *bench) loseShard(id string) {
 	}
 }
 
+// publishWaiting publishes a shard that no worker takes. The server acks it a moment before it
+// counts it as pending at the consumer, so publishWaiting waits for that, too.
+func (b *bench) publishWaiting(id string) {
+	b.T.Helper()
+
+	_, err := b.JS.Publish(b.T.Context(), proto.WorkSubject("r", "m", id), []byte("shard"))
+	fixture.Must(b.T, err)
+	prototest.Poll(b.T, testrun.Patience, "a pending shard", func() bool {
+		consumer, err := b.JS.Consumer(b.T.Context(), proto.WorkStream("r"), proto.ConsumerName("m"))
+		return err == nil && consumer.CachedInfo().NumPending == 1
+	})
+}
+
 // A shard that was lost on its way to a worker is published again long before its ack wait
 // is over.
 func TestStrayShardIsPublishedAgain(t *testing.T) {
@@ -105,8 +118,7 @@ func TestUnheldShards(t *testing.T) {
 			b.loseShard("0-0")
 
 			if tt.waiting {
-				_, err := b.JS.Publish(t.Context(), proto.WorkSubject("r", "m", "0-1"), []byte("shard"))
-				fixture.Must(t, err)
+				b.publishWaiting("0-1")
 			}
 
 			b.announce(tt.workers...)
