@@ -57,14 +57,11 @@ type serverSide struct {
 
 // serverSideDeps has the parts of a worker that its server side needs.
 type serverSideDeps struct {
-	queue     *requestQueue
-	stats     *Stats
-	sampler   *loadSampler
-	latency   *latencyEstimate
-	latencies *runLatencies
-	costs     *departureCosts
-	held      *heldCounter
-	fetchWake signal
+	sharedParts
+
+	queue *requestQueue
+	stats *Stats
+	costs *departureCosts
 
 	// stop ends the worker with an error.
 	stop func(error)
@@ -172,7 +169,7 @@ func (s *serverSide) addAttempts(cfg Config, d serverSideDeps) {
 		latency:     d.latency,
 		latencies:   d.latencies,
 		costs:       d.costs,
-		fetchWake:   d.fetchWake,
+		fetchWake:   d.wakeFetch,
 		log:         cfg.Log,
 		maxAttempts: cfg.Attempts,
 		timeout:     cfg.Timeout,
@@ -203,7 +200,7 @@ func (s *serverSide) addWatchers(cfg Config, d serverSideDeps) {
 		stall:     cfg.Stall,
 		timeout:   cfg.Timeout,
 		log:       cfg.Log,
-		fetchWake: d.fetchWake,
+		fetchWake: d.wakeFetch,
 	}
 
 	s.refusalWatcher = &refusalWatcher{
@@ -250,7 +247,7 @@ func (s *serverSide) connect(cfg Config, d serverSideDeps) {
 	s.state.onUp = func() {
 		s.attempts.releaseStalled()
 		d.queue.wake()
-		d.fetchWake.notify()
+		d.wakeFetch.notify()
 	}
 
 	s.state.onRefusing = func() {

@@ -67,73 +67,22 @@ func New(cfg Config) (*Worker, error) {
 		queue:    newRequestQueue(),
 		busGrace: busGrace,
 	}
-	latency, wakeFetch := &latencyEstimate{}, newSignal()
-	sampler := newLoadSampler(cfg.Limiter.Limit)
-	held := newHeldCounter(wakeFetch)
-	latencies := &runLatencies{}
-	w.queue.prefixes.onPark = wakeFetch.notify
 
-	w.plan = &departurePlan{latencies: latencies, limiter: cfg.Limiter}
+	shared := newSharedParts(cfg)
+	w.queue.prefixes.onPark = shared.wakeFetch.notify
+
+	w.plan = &departurePlan{latencies: shared.latencies, limiter: cfg.Limiter}
 	w.costs = &departureCosts{plan: w.plan}
-	w.dispatch = &dispatcher{queue: w.queue, limiter: cfg.Limiter, plan: w.plan}
-	w.server = newServerSide(cfg, serverSideDeps{
-		queue:        w.queue,
-		stats:        &w.stats,
-		sampler:      sampler,
-		latency:      latency,
-		latencies:    latencies,
-		costs:        w.costs,
-		held:         held,
-		fetchWake:    wakeFetch,
-		stop:         func(err error) { w.stop(err) },
-		startAttempt: w.dispatch.startAttempt,
-	})
 
-	w.dispatch.server = w.server
-	w.plan.ages = w.server.failures.ages
-
-	w.jobs = &shardJobs{
-		js:         cfg.JS,
-		log:        cfg.Log,
-		workerName: cfg.Name,
-		stats:      &w.stats,
-		observer:   cfg.Observer,
-		usage:      newUsage(),
-		costs:      w.costs,
-		queue:      w.queue,
-		held:       held,
-		latency:    latency,
-		freed:      wakeFetch,
-		isolate: func(t *task) {
-			w.server.quarantine.add(t)
-			w.queue.wake()
-		},
-		handBackWaiting: w.handBackWaiting,
-		taskEnded:       w.server.cutoffs.recordEnd,
-		lookups:         make(chan struct{}, maxLookups),
-	}
-
-	w.runs = &activeRuns{
-		js:              cfg.JS,
-		log:             cfg.Log,
-		usage:           w.jobs.usage,
-		budgets:         w.server.budgets,
-		latencies:       latencies,
-		costs:           w.costs,
-		only:            cfg.Run,
-		changed:         wakeFetch,
-		handBackWaiting: w.handBackWaiting,
-		byID:            map[string]*activeRun{},
-	}
-
-	w.fetch = newFetcher(cfg, w.id, w.runs, w.jobs, w.server, latency)
-	w.fetch.plan, w.fetch.leave = w.plan, func() { w.stop(nil) }
+	w.addServer(shared)
+	w.addJobs(shared)
+	w.addFetcher(shared)
 	w.announce = &announcer{
 		log:      cfg.Log,
 		stats:    &w.stats,
-		drained:  held.drained,
+		drained:  shared.held.drained,
 		plan:     w.plan,
-		load:     sampler,
+		load:     shared.sampler,
 		describe: w.describe,
 	}
 
