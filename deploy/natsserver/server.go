@@ -26,9 +26,7 @@ import (
 
 	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
-	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/localbus"
-	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -99,21 +97,7 @@ func Start(cfg Config) (*Server, error) {
 		cfg.Listen.Address = Loopback.Address
 	}
 
-	store := filepath.Join(cfg.Dir, "nats")
-	if err := statedir.Make(cfg.State, store); err != nil {
-		return nil, err
-	}
-
-	if err := moveStore(store); err != nil {
-		return nil, err
-	}
-
-	streams, err := findStreams(store)
-	if err != nil {
-		return nil, err
-	}
-
-	room, err := availableBytes(store)
+	store, err := openStore(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -123,19 +107,45 @@ func Start(cfg Config) (*Server, error) {
 		return nil, err
 	}
 
-	opts, err := serverOptions(cfg.Listen, cfg.State, store, room, id)
+	owner := rand.Text()
+	s, door, err := newServer(cfg, store, id, owner)
 	if err != nil {
 		return nil, err
 	}
 
-	owner := rand.Text()
+	b := &Server{
+		server:   s,
+		store:    store.dir,
+		file:     filepath.Join(cfg.Dir, localbus.FileName),
+		identity: id,
+		listen:   cfg.Listen,
+		door:     door,
+	}
+	b.watchDoor()
+	if err := b.open(cfg, owner, store); err != nil {
+		b.Stop()
+		return nil, err
+	}
+
+	return b, nil
+}
+
+// newServer returns a server that has not started, and the doorkeeper who lets its clients in.
+func newServer(
+	cfg Config, store storeFolder, id *localbus.Identity, owner string,
+) (*server.Server, *doorkeeper, error) {
+	opts, err := serverOptions(cfg, store, id)
+	if err != nil {
+		return nil, nil, err
+	}
+
 	if err := addAccounts(opts, id, owner); err != nil {
-		return nil, fmt.Errorf("start the bus: %w", err)
+		return nil, nil, fmt.Errorf("start the bus: %w", err)
 	}
 
 	door, err := newDoorkeeper(cfg, id, opts)
 	if err != nil {
-		return nil, exit.WithHint(err, "repair the file, or move it away: the strings in it let nobody in then")
+		return nil, nil, exit.WithHint(err, "repair the file, or move it away: the strings in it let nobody in then")
 	}
 
 	s, err := server.NewServer(opts)
@@ -143,24 +153,10 @@ func Start(cfg Config) (*Server, error) {
 		err = door.serve(s)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("start the bus: %w", err)
+		return nil, nil, fmt.Errorf("start the bus: %w", err)
 	}
 
-	b := &Server{
-		server:   s,
-		store:    store,
-		file:     filepath.Join(cfg.Dir, localbus.FileName),
-		identity: id,
-		listen:   cfg.Listen,
-		door:     door,
-	}
-	b.watchDoor()
-	if err := b.open(cfg, owner, streams, room); err != nil {
-		b.Stop()
-		return nil, err
-	}
-
-	return b, nil
+	return s, door, nil
 }
 
 // watchDoor has the doorkeeper end the connections of join strings that end, until the server stops.
@@ -171,20 +167,19 @@ func (b *Server) watchDoor() {
 }
 
 // serverOptions returns the options of the server, without its accounts.
-func serverOptions(
-	listen ListenAddress, state, store string, room int64, id *localbus.Identity,
-) (*server.Options, error) {
-	host, port, err := ParseAddress(listen.Address)
+func serverOptions(cfg Config, store storeFolder, id *localbus.Identity) (*server.Options, error) {
+	address := cfg.Listen.Address
+	host, port, err := ParseAddress(address)
 	if err != nil {
-		return nil, exit.Usage(ExampleAddress(listen.Address), "--listen %s: %w", listen.Address, err)
+		return nil, exit.Usage(ExampleAddress(address), "--listen %s: %w", address, err)
 	}
 
-	if err := CheckListen(listen.Address, state); err != nil {
+	if err := CheckListen(address, cfg.State); err != nil {
 		return nil, err
 	}
 
 	secure := &tls.Config{Certificates: []tls.Certificate{id.Certificate}, MinVersion: tls.VersionTLS13}
-	if takesOnlyIPv4(listen.Address) {
+	if takesOnlyIPv4(address) {
 		secure.GetConfigForClient = refuseIPv6
 	}
 
@@ -196,10 +191,10 @@ func serverOptions(
 		TLSConfig:  secure,
 		TLSTimeout: 10, // seconds: a busy box at the other end of the world
 		JetStream:  true,
-		StoreDir:   store,
+		StoreDir:   store.dir,
 		// The limits of the streams hold first. A full disk would freeze a stream until the
 		// server restarts.
-		JetStreamMaxStore:  room * 9 / 10,
+		JetStreamMaxStore:  store.room * 9 / 10,
 		JetStreamMaxMemory: 64 << 20, // for short-lived consumers; streams are files
 		// A power cut may lose the messages of this last interval; their requests run again.
 		SyncInterval: time.Second,
@@ -226,7 +221,7 @@ func addAccounts(opts *server.Options, id *localbus.Identity, owner string) erro
 }
 
 // open starts the server, connects to it, recovers its streams and writes the bus file.
-func (b *Server) open(cfg Config, owner string, streams []string, room int64) error {
+func (b *Server) open(cfg Config, owner string, store storeFolder) error {
 	startup := newStartupLog()
 	b.server.SetLoggerV2(serverLog{cfg.Log.With().Str("part", "nats").Logger(), startup}, false, false, false)
 
@@ -246,13 +241,9 @@ func (b *Server) open(cfg Config, owner string, streams []string, room int64) er
 		return fmt.Errorf("start the bus: %w", err)
 	}
 
-	b.Limits = bus.Limits{WorkBytes: min(MaxWorkBytes, room/4), ResultsBytes: min(MaxResultsBytes, room/4)}
-	if cfg.Shared { // a disk should hold twenty runs
-		most := min(busconn.SharedStreamBytes, room/40)
-		b.Limits = bus.Limits{WorkBytes: most, ResultsBytes: most}
-	}
+	b.Limits = streamLimits(store.room, cfg.Shared)
 
-	if err := b.recoverStreams(context.Background(), streams, startup, cfg.Log); err != nil {
+	if err := b.recoverStreams(context.Background(), store.streams, startup, cfg.Log); err != nil {
 		return fmt.Errorf("start the bus: %w", err)
 	}
 
@@ -261,6 +252,15 @@ func (b *Server) open(cfg Config, owner string, streams []string, room int64) er
 	}
 
 	return nil
+}
+
+// streamLimits returns the sizes of the streams in a store of some bytes.
+func streamLimits(room int64, shared bool) bus.Limits {
+	if shared { // a disk should hold twenty runs
+		most := min(busconn.SharedStreamBytes, room/40)
+		return bus.Limits{WorkBytes: most, ResultsBytes: most}
+	}
+	return bus.Limits{WorkBytes: min(MaxWorkBytes, room/4), ResultsBytes: min(MaxResultsBytes, room/4)}
 }
 
 // awaitReady waits until the server takes connections or has given up.
@@ -278,21 +278,6 @@ func (b *Server) awaitReady(startup *startupLog) error {
 	}
 
 	return fmt.Errorf("start the bus: not ready after %s", startTimeout)
-}
-
-// moveStore moves the streams of an earlier version to the account that owns them now: the
-// server looks for them in a folder with the name of the account.
-func moveStore(store string) error {
-	from, to := filepath.Join(store, "jetstream", "$G"), filepath.Join(store, "jetstream", proto.OwnerAccount)
-	if !files.Exists(from) || files.Exists(to) {
-		return nil
-	}
-
-	if err := os.Rename(from, to); err != nil {
-		return fmt.Errorf("take over the bus's store of an earlier version: %w", err)
-	}
-
-	return nil
 }
 
 // record returns the content of the bus file.
