@@ -123,7 +123,7 @@ func TestCostOfAttempts(t *testing.T) {
 			lines := b.finishRun(w, stop, 1)
 			whole := time.Since(begin)
 
-			checkCost(t, server, lines[0][0], w.jobs.usage.snapshot(nil)["r"], tt.used, tt.tokens, whole)
+			checkCost(t, server, lines[0][0], w.jobs.usage.snapshot(nil, false)["r"], tt.used, tt.tokens, whole)
 			if want := fmt.Sprintf(`"status_code":%d`, tt.status); !strings.Contains(lines[0][0], want) {
 				t.Errorf("no %s in %s", want, lines[0][0])
 			}

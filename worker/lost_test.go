@@ -71,7 +71,7 @@ func TestWorkerCountsRedeliveries(t *testing.T) {
 		t.Errorf("%d shards were redelivered, want 1", got)
 	}
 
-	if got := w.jobs.usage.snapshot(nil)["r"]; got.Requests != 8 || got.Redeliveries != 1 {
+	if got := w.jobs.usage.snapshot(nil, false)["r"]; got.Requests != 8 || got.Redeliveries != 1 {
 		t.Errorf("the run's usage is %+v", got)
 	}
 }
@@ -115,7 +115,7 @@ func TestReturnedRequestsAreNoRerun(t *testing.T) {
 	stop()
 
 	// What the server had was for nothing.
-	if got := stopping.jobs.usage.snapshot(nil)["r"]; got.DiscardedAttempts != slots || got.DiscardedSeconds <= 0 ||
+	if got := stopping.jobs.usage.snapshot(nil, false)["r"]; got.DiscardedAttempts != slots || got.DiscardedSeconds <= 0 ||
 		got.Requests != 0 {
 		t.Errorf("the usage of the worker that stopped is %+v", got)
 	}
@@ -124,7 +124,7 @@ func TestReturnedRequestsAreNoRerun(t *testing.T) {
 	w, stop := other.startWorker()
 	other.finishRun(w, stop, n)
 
-	if got := w.jobs.usage.snapshot(nil)["r"]; got.Rerun != 0 || got.Redeliveries != 1 || got.Requests != n {
+	if got := w.jobs.usage.snapshot(nil, false)["r"]; got.Rerun != 0 || got.Redeliveries != 1 || got.Requests != n {
 		t.Errorf("the usage of the other is %+v", got)
 	}
 }
@@ -186,7 +186,7 @@ func TestLostWorkersShardIsRunByAnother(t *testing.T) {
 			len(got), fromLost, n, answered)
 	}
 
-	rerun, counted := w.jobs.usage.snapshot(nil)["r"].Rerun, w.Stats().Rerun.Load()
+	rerun, counted := w.jobs.usage.snapshot(nil, false)["r"].Rerun, w.Stats().Rerun.Load()
 	if rerun != slots || counted != slots {
 		t.Errorf("%d requests were sent again, and %d by the stats; want the %d that were at the server",
 			rerun, counted, slots)

@@ -8,7 +8,8 @@ import (
 )
 
 // usage counts the worker's expenses for each run: requests, and the energy of the GPUs, which is
-// divided among the runs by the requests that ended since the last snapshot.
+// divided among the runs by the requests that ended since the last snapshot. What the GPUs take while
+// the worker has no work is of no run.
 type usage struct {
 	// mu guards the fields below.
 	mu   sync.Mutex
@@ -82,13 +83,14 @@ func (u *usage) countRerun(run string) {
 }
 
 // snapshot returns the resources spent on each run until now. Energy that was used while no request
-// ended waits for the next snapshot: long answers take energy as well.
-func (u *usage) snapshot(cards []proto.GPU) map[string]proto.RunUsage {
+// ended waits for the next snapshot: long answers take energy as well. That of a worker that isIdle, with no shard
+// in hand and no request in flight, waits for none: the next run may begin hours later.
+func (u *usage) snapshot(cards []proto.GPU, isIdle bool) map[string]proto.RunUsage {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 
 	if joules, known := totalJoules(cards); known {
-		u.divideEnergy(joules)
+		u.divideEnergy(joules, isIdle)
 	}
 
 	runs := maps.Clone(u.runs)
@@ -115,9 +117,9 @@ func totalJoules(cards []proto.GPU) (joules float64, known bool) {
 	return joules, known
 }
 
-// divideEnergy divides the energy used since the last time among the runs by their requests.
-// The caller holds the lock.
-func (u *usage) divideEnergy(joules float64) {
+// divideEnergy divides the energy used since the last time among the runs by their requests. If none ended,
+// isIdle drops it. The caller holds the lock.
+func (u *usage) divideEnergy(joules float64, isIdle bool) {
 	if !u.metered {
 		u.joules, u.metered = joules, true // energy used before the worker began is of no run
 	}
@@ -127,7 +129,7 @@ func (u *usage) divideEnergy(joules float64) {
 		requests += n
 	}
 
-	if requests == 0 {
+	if requests == 0 && !isIdle {
 		return
 	}
 

@@ -13,7 +13,7 @@ func TestUsage(t *testing.T) {
 
 	meter := func(joules float64) []proto.GPU { return []proto.GPU{{EnergyJoules: &joules}, {}} }
 	u := newUsage()
-	if got := u.snapshot(meter(100)); len(got) != 0 {
+	if got := u.snapshot(meter(100), true); len(got) != 0 {
 		t.Errorf("usage before any request: %v", got)
 	}
 
@@ -21,7 +21,7 @@ func TestUsage(t *testing.T) {
 	u.countRedelivery("done already")
 	check := func(what string, cards []proto.GPU, want map[string]proto.RunUsage) {
 		t.Helper()
-		if diff := cmp.Diff(want, u.snapshot(cards)); diff != "" {
+		if diff := cmp.Diff(want, u.snapshot(cards, false)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", what, diff)
 		}
 	}
@@ -48,6 +48,30 @@ func TestUsage(t *testing.T) {
 	})
 }
 
+// What the cards take while the worker has nothing to do is of no run.
+func TestEnergyOfAnIdleWorker(t *testing.T) {
+	t.Parallel()
+
+	meter := func(joules float64) []proto.GPU { return []proto.GPU{{EnergyJoules: &joules}} }
+	u := newUsage()
+	const idle, busy = true, false
+	u.snapshot(meter(100), idle)
+	u.snapshot(meter(50_000), idle) // hours later
+
+	u.snapshot(meter(50_030), busy) // a long answer
+	u.countRequest("r", attemptCost{})
+	u.snapshot(meter(50_040), idle)
+	u.snapshot(meter(90_000), idle)
+
+	u.countRequest("r", attemptCost{}) // a short one, between two snapshots
+	got := u.snapshot(meter(90_002), idle)
+
+	want := map[string]proto.RunUsage{"r": {Requests: 2, EnergyJoules: new(42.0)}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("usage (-want +got):\n%s", diff)
+	}
+}
+
 func TestUsageWithoutMeters(t *testing.T) {
 	t.Parallel()
 
@@ -60,7 +84,7 @@ func TestUsageWithoutMeters(t *testing.T) {
 		"r":            {Requests: 1, Redeliveries: 1},
 		"done already": {EnergyJoules: new(0.0), Redeliveries: 1},
 	}
-	if diff := cmp.Diff(want, u.snapshot([]proto.GPU{{}})); diff != "" {
+	if diff := cmp.Diff(want, u.snapshot([]proto.GPU{{}}, false)); diff != "" {
 		t.Errorf("usage (-want +got):\n%s", diff)
 	}
 }

@@ -54,7 +54,7 @@ func (w *Worker) describe() proto.WorkerInfo {
 	info.Departure = w.costs.report()
 	info.GPU = gpuInfo(w.Cards())
 	info.ServerLatency = w.server.load.measured.snapshot()
-	info.Runs = w.jobs.usage.snapshot(info.GPU)
+	info.Runs = w.jobs.usage.snapshot(info.GPU, info.InFlight == 0 && *info.Shards == 0)
 
 	return info
 }

@@ -287,7 +287,7 @@ func TestWorkerRunsMissingRequests(t *testing.T) {
 					server.Succeeded(), w.Stats().Redelivered.Load())
 			}
 
-			if usage := w.jobs.usage.snapshot(nil)["r"]; usage.Requests != 3 || usage.Redeliveries != 1 {
+			if usage := w.jobs.usage.snapshot(nil, false)["r"]; usage.Requests != 3 || usage.Redeliveries != 1 {
 				t.Errorf("the run's usage is %+v", usage)
 			}
 		})
