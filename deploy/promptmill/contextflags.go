@@ -10,7 +10,6 @@ import (
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/buscontext"
-	"github.com/promptmill/promptmill/deploy/cmdline"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/secretfile"
 	"github.com/promptmill/promptmill/deploy/terminal"
@@ -94,11 +93,8 @@ func explainContext(folder *buscontext.Folder, name string, err error, selected 
 			"the selected context %s is not there any more", quoted)
 	case errors.Is(err, buscontext.ErrUnknown):
 		names, _ := folder.Names()
-		hint := "promptmill join contexts shows the contexts"
-		if meant := cmdline.Suggest(name, names); meant != "" {
-			hint = "did you mean " + report.ShellWords(meant) + "? " + hint
-		}
-		return exit.Usage(hint, "there is no context %s", quoted)
+		return exit.Usage(suggestName(name, names)+"promptmill join contexts shows the contexts",
+			"there is no context %s", quoted)
 	case errors.Is(err, buscontext.ErrName):
 		return exit.Usage("promptmill join contexts shows the contexts", "the name of the context, %w", err)
 	case errors.Is(err, buscontext.ErrContent):

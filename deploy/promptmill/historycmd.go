@@ -248,12 +248,7 @@ func printHistory(w io.Writer, list []history.Entry, width int) error {
 		return err
 	}
 
-	cells := func(format func(history.Entry) string) (texts []string) {
-		for _, e := range list {
-			texts = append(texts, format(e))
-		}
-		return texts
-	}
+	cells := terminal.CellsOf(list)
 
 	t := terminal.Columns{{Head: "RUN", Cells: cells(func(e history.Entry) string { return e.TestID })}}
 	if slices.ContainsFunc(list, func(e history.Entry) bool { return e.Label != "" }) {
@@ -274,10 +269,8 @@ func printHistory(w io.Writer, list []history.Entry, width int) error {
 			Least: 12,
 		},
 		terminal.Column{
-			Head: "BEGAN",
-			Cells: cells(func(e history.Entry) string {
-				return e.Timestamp.Local().Format("2006-01-02 15:04")
-			}),
+			Head:   "BEGAN",
+			Cells:  cells(func(e history.Entry) string { return formatMinute(e.Timestamp, "-") }),
 			DropAt: 8,
 		},
 		terminal.Column{

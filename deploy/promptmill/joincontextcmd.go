@@ -281,12 +281,7 @@ func listContexts(env environment) ([]shownContext, error) {
 
 // printContexts prints contexts as a table.
 func printContexts(env environment, list []shownContext) error {
-	cells := func(format func(shownContext) string) (texts []string) {
-		for _, s := range list {
-			texts = append(texts, format(s))
-		}
-		return texts
-	}
+	cells := terminal.CellsOf(list)
 
 	width, _ := terminalSize(env.stdout)
 

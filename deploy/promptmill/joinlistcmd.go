@@ -112,12 +112,7 @@ func listJoins(env environment, c *cli.Command, joins []shownJoin) error {
 		return nil
 	}
 
-	cells := func(format func(shownJoin) string) (texts []string) {
-		for _, j := range joins {
-			texts = append(texts, format(j))
-		}
-		return texts
-	}
+	cells := terminal.CellsOf(joins)
 
 	width, _ := terminalSize(env.stdout)
 
@@ -134,14 +129,6 @@ func listJoins(env environment, c *cli.Command, joins []shownJoin) error {
 		{Head: "EXPIRES", Cells: cells(func(j shownJoin) string { return formatMinute(j.ExpiresAt, "never") })},
 		{Head: "LAST SEEN", Cells: cells(describeSeen)},
 	}.Print(env.stdout, width)
-}
-
-// formatMinute formats a time of this machine's time zone, or returns a word for none.
-func formatMinute(at time.Time, none string) string {
-	if at.IsZero() {
-		return none
-	}
-	return at.Local().Format("2006-01-02 15:04")
 }
 
 // describeSeen says when a join string was used last.

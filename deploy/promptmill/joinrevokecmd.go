@@ -12,7 +12,6 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/collector/report"
-	"github.com/promptmill/promptmill/deploy/cmdline"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/localbus"
 	"github.com/promptmill/promptmill/proto/bus"
@@ -125,10 +124,6 @@ func unknownJoinError(c *cli.Command, file *localbus.JoinFile, records []localbu
 		known = append(known, r.Name)
 	}
 
-	hint := writeJoinCommand(c, "list") + " shows the names"
-	if meant := cmdline.Suggest(name, known); meant != "" {
-		hint = "did you mean " + report.ShellWords(meant) + "? " + hint
-	}
-
-	return exit.Usage(hint, "there is no join string %s", report.ShellWords(name))
+	return exit.Usage(suggestName(name, known)+writeJoinCommand(c, "list")+" shows the names",
+		"there is no join string %s", report.ShellWords(name))
 }

@@ -237,12 +237,7 @@ func listKeys(env environment, c *cli.Command, file *apikey.File, keys []apikey.
 		return nil
 	}
 
-	cells := func(format func(apikey.Key) string) (texts []string) {
-		for _, k := range keys {
-			texts = append(texts, format(k))
-		}
-		return texts
-	}
+	cells := terminal.CellsOf(keys)
 
 	width, _ := terminalSize(env.stdout)
 
@@ -256,10 +251,7 @@ func listKeys(env environment, c *cli.Command, file *apikey.File, keys []apikey.
 		},
 		{Head: "SEES", Cells: cells(describeSight)},
 		{Head: "CHANGES", Cells: cells(describeChanges)},
-		{
-			Head:  "CREATED",
-			Cells: cells(func(k apikey.Key) string { return k.CreatedAt.Local().Format("2006-01-02 15:04") }),
-		},
+		{Head: "CREATED", Cells: cells(func(k apikey.Key) string { return formatMinute(k.CreatedAt, "-") })},
 	}.Print(env.stdout, width)
 }
 
@@ -338,12 +330,8 @@ func unknownKeyError(c *cli.Command, file *apikey.File, keys []apikey.Key) error
 		known = append(known, k.ID, k.Name)
 	}
 
-	hint := writeKeyCommand(c, "list") + " shows the keys"
-	if meant := cmdline.Suggest(idOrName, known); meant != "" {
-		hint = "did you mean " + report.ShellWords(meant) + "? " + hint
-	}
-
-	return exit.Usage(hint, "there is no key %s in %s", report.ShellWords(idOrName), file.Path())
+	return exit.Usage(suggestName(idOrName, known)+writeKeyCommand(c, "list")+" shows the keys",
+		"there is no key %s in %s", report.ShellWords(idOrName), file.Path())
 }
 
 // keysOfFile are the ids and names of the keys, for completion.

@@ -16,7 +16,6 @@ import (
 
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/busconn"
-	"github.com/promptmill/promptmill/deploy/cmdline"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/status"
 	"github.com/promptmill/promptmill/deploy/terminal"
@@ -228,25 +227,6 @@ func unknownRunError(all []proto.Manifest, name string) error {
 type unknownRun struct{ text string }
 
 func (e unknownRun) Error() string { return e.text }
-
-// suggestRun asks whether one of the ids and labels of runs was meant: the first label with the
-// name as a part, or else the id or the label that is most like it.
-func suggestRun(name string, known []string) string {
-	i := slices.IndexFunc(known, func(label string) bool {
-		return len(name) > 2 && strings.Contains(strings.ToLower(label), strings.ToLower(name))
-	})
-
-	meant := cmdline.Suggest(name, known)
-	if i >= 0 {
-		meant = known[i]
-	}
-
-	if meant == "" {
-		return ""
-	}
-
-	return "did you mean " + report.ShellWords(meant) + "? "
-}
 
 // namedRun is a run in the list of those that a name may mean.
 type namedRun struct {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/term"
 
@@ -24,6 +25,14 @@ func terminalSize(out io.Writer) (width, height int) {
 	}
 
 	return width, height
+}
+
+// formatMinute formats a time of this machine's time zone, or returns a word for none.
+func formatMinute(at time.Time, none string) string {
+	if at.IsZero() {
+		return none
+	}
+	return at.Local().Format("2006-01-02 15:04")
 }
 
 // view shows texts on standard output, with --watch one in place of the other.

@@ -159,12 +159,7 @@ func printDeliveries(w io.Writer, list []webhook.Delivery, webhooks bool, width 
 		return err
 	}
 
-	cells := func(format func(webhook.Delivery) string) (column []string) {
-		for _, d := range list {
-			column = append(column, format(d))
-		}
-		return column
-	}
+	cells := terminal.CellsOf(list)
 
 	return terminal.Columns{
 		{Head: "EVENT", Cells: cells(func(d webhook.Delivery) string { return d.Event.ID })},

@@ -45,12 +45,7 @@ func PrintRuns(w io.Writer, all []Run, width int) error {
 
 // newRunTable returns the table of some runs.
 func newRunTable(all []Run) terminal.Columns {
-	cells := func(format func(Run) string) (list []string) {
-		for _, r := range all {
-			list = append(list, format(r))
-		}
-		return list
-	}
+	cells := terminal.CellsOf(all)
 
 	failed := terminal.Column{
 		Head:  "FAILED",

@@ -55,12 +55,7 @@ func nameWorkers(workers []Worker) []string {
 
 // newWorkerTable returns the table of workers with some names.
 func newWorkerTable(workers []Worker, names []string) terminal.Columns {
-	cells := func(format func(Worker) string) (list []string) {
-		for _, k := range workers {
-			list = append(list, format(k))
-		}
-		return list
-	}
+	cells := terminal.CellsOf(workers)
 
 	t := terminal.Columns{
 		{

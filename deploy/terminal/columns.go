@@ -28,6 +28,16 @@ type Column struct {
 	DropAt int
 }
 
+// CellsOf returns a function that returns the cells of a column: a text for each row.
+func CellsOf[Row any](rows []Row) func(format func(Row) string) []string {
+	return func(format func(Row) string) (cells []string) {
+		for _, row := range rows {
+			cells = append(cells, format(row))
+		}
+		return cells
+	}
+}
+
 // lastStep is the last step in which columns give way.
 const lastStep = 9
 
