@@ -56,11 +56,14 @@ func cutName(s string, n int) string {
 
 // Make makes a folder in a state folder, and the state folder itself, for this user alone: prompts
 // and logs lie there. It closes existing folders to other users, except a state folder that also
-// holds other files.
+// holds other files, and one of another user, such as a volume that is mounted into a container.
 func Make(state, dir string) error {
 	err := os.MkdirAll(dir, 0o700)
 	if err == nil {
 		err = closeFolder(dir)
+	}
+	if dir == state && errors.Is(err, fs.ErrPermission) {
+		err = tryToWrite(state) // only its owner can close it; what is written there is closed itself
 	}
 	if err != nil {
 		return exit.WithHint(fmt.Errorf("make the state folder: %w", err),
@@ -112,6 +115,15 @@ func closeFolder(dir string) error {
 		return err
 	}
 	return os.Chmod(dir, 0o700)
+}
+
+// tryToWrite returns an error if this user cannot make files in a folder.
+func tryToWrite(dir string) error {
+	file, err := os.CreateTemp(dir, ".promptmill-*")
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Close(), os.Remove(file.Name()))
 }
 
 // stateNames matches the names of promptmill's files in a state folder.
