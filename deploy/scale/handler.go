@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/promptmill/promptmill/deploy/cmdline"
 )
 
 // Path is the path of [Handler].
@@ -52,8 +54,8 @@ func Handler(ask func(Question) (Answer, error)) http.Handler {
 // parameters are those of a question.
 var parameters = []string{"model", "within", "by", "max"}
 
-// ParseQuestion reads the query of an address: model=NAME, without which all models are asked for; within=DURATION or
-// by=TIME; max=N. Its error names the parameter that is wrong.
+// ParseQuestion reads the query of an address: model=NAME, without which all models are asked for; within=DURATION as
+// flags have it, or by=TIME; max=N. Its error names the parameter that is wrong.
 func ParseQuestion(query string) (q Question, err error) {
 	values, err := parseQuery(query)
 	if err != nil {
@@ -64,8 +66,8 @@ func ParseQuestion(query string) (q Question, err error) {
 	q.Model, q.All = model, !named
 
 	if text, given := values["within"]; given {
-		if q.Within, err = time.ParseDuration(text); err != nil || q.Within <= 0 {
-			return q, fmt.Errorf("within=%s: want a time of more than 0 such as 8h or 90m", text)
+		if q.Within, err = cmdline.ParseDuration(text); err != nil || q.Within <= 0 {
+			return q, fmt.Errorf("within=%s: want a time of more than 0 such as 8h or 2d", text)
 		}
 	}
 
