@@ -35,10 +35,11 @@ var helmCases = map[string]struct {
 	},
 	"sidecar": {
 		values: `
-head: {identitySecret: identity, scaleWithin: 8h, podDisruptionBudget: {enabled: true}}
+head: {identitySecret: identity, scaleWithin: 1d12h, podDisruptionBudget: {enabled: true}}
 monitors: {enabled: true, labels: {release: prometheus}}
 workers:
-  joinSecret: join
+  joinSecret: "123"
+  runtimeClassName: nvidia
   graceSeconds: 300
   volumes: [{name: weights, persistentVolumeClaim: {claimName: weights}}]
   model:
@@ -61,7 +62,7 @@ head:
   api: {enabled: true, page: true, keysSecret: keys}
   service: {type: LoadBalancer, annotations: {a: b}}
   advertise: head.example:4333
-  storage: {className: fast, size: 1Ti}
+  storage: {className: "1", size: 1Ti}
   tolerations: [{key: a, operator: Exists}]
   nodeSelector: {a: b}
 workers: {enabled: false}
@@ -109,7 +110,11 @@ func renderChart(t *testing.T, values string) string {
 
 // manifest is an object of Kubernetes, as far as tests read it.
 type manifest struct {
-	Kind string
+	Kind     string
+	Metadata struct {
+		Name   string
+		Labels map[string]string
+	}
 	Spec struct {
 		Template     struct{ Spec podSpec }
 		Replicas     *int
@@ -250,6 +255,32 @@ func TestHelmWorkers(t *testing.T) {
 	}
 }
 
+// The longest name that helm accepts leaves room for what Kubernetes appends to it, and a long tag is cut for its
+// label.
+func TestHelmNames(t *testing.T) {
+	t.Parallel()
+
+	out, err := runHelm(t, helmCases["elsewhere"].values, "template", strings.Repeat("r", 53), "--set",
+		"image.tag="+strings.Repeat("t", 62)+"-"+strings.Repeat("t", 65))
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+
+	const longest = 63 // of a label, and of the name of a Service
+	for _, m := range slices.Concat(parseManifests(t, out)["StatefulSet"], parseManifests(t, out)["Service"]) {
+		most := longest
+		if m.Kind == "StatefulSet" {
+			most -= len("-") + len("4294967295") // the label controller-revision-hash of its pods
+		}
+		if len(m.Metadata.Name) > most {
+			t.Errorf("%s %s has a name of %d bytes, want %d at most", m.Kind, m.Metadata.Name, len(m.Metadata.Name), most)
+		}
+		if got := m.Metadata.Labels["app.kubernetes.io/version"]; got != strings.Repeat("t", 62) {
+			t.Errorf("%s has the version %q", m.Kind, got)
+		}
+	}
+}
+
 // Values that cannot work are refused with a sentence.
 func TestHelmRefuses(t *testing.T) {
 	t.Parallel()
@@ -263,7 +294,10 @@ func TestHelmRefuses(t *testing.T) {
 		"workers: {url: [http://a]}":                                    "'url' not allowed",
 		"workers: {urls: [http://a], graceSeconds: 2m}":                 "got string, want integer",
 		"workers: {urls: [http://a]}\nhead: {scaleWithin: 8}":           "got number, want string",
-		"workers: {urls: [http://a]}\nimage: {repository: ''}":          "image.repository is required",
+		"workers: {urls: [http://a]}\nhead: {scaleWithin: 8h1d}":        "does not match pattern",
+
+		"workers: {urls: [http://a], autoscaling: {enabled: true, min: 5}}": "min is 5 and max is 4",
+		"workers: {urls: [http://a]}\nimage: {repository: ''}":              "image.repository is required",
 	} {
 		if out, err := runHelm(t, values, "template", "pm"); err == nil || !strings.Contains(out, want) {
 			t.Errorf("%s: %v, want %s:\n%s", values, err, want, out)
@@ -278,9 +312,22 @@ var kubernetesAPIs = []struct{ module, version, file string }{
 	{"k8s.io/kubernetes", "v1.37.2", "api/openapi-spec/swagger.json"},
 }
 
-// The manifests fit the API of three releases of Kubernetes, in all fields. A cluster to install them in is nowhere
-// here: what a scheduler, a kubelet and a network do with them is not tested. The custom resources of KEDA and of
-// Prometheus's operator are not checked either.
+// customResources are the documents of the kinds of KEDA and of Prometheus's operator.
+var customResources = []struct{ module, version, file string }{
+	{"github.com/kedacore/keda/v2", "v2.21.0", "config/crd/bases/keda.sh_scaledobjects.yaml"},
+	{
+		"github.com/prometheus-operator/prometheus-operator", "v0.85.0",
+		"example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml",
+	},
+	{
+		"github.com/prometheus-operator/prometheus-operator", "v0.85.0",
+		"example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml",
+	},
+}
+
+// The manifests fit the API of three releases of Kubernetes, and those of KEDA and of Prometheus's operator, in all
+// fields. A cluster to install them in is nowhere here: what a scheduler, a kubelet and a network do with them is not
+// tested.
 func TestHelmManifests(t *testing.T) {
 	t.Parallel()
 
@@ -292,39 +339,39 @@ func TestHelmManifests(t *testing.T) {
 		t.Skip("needs kubeconform: go install github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0")
 	}
 
-	rendered := map[string]string{}
-	for name, tt := range helmCases {
-		rendered[name] = renderChart(t, tt.values)
+	var all strings.Builder
+	objects := 0
+	for _, tt := range helmCases {
+		all.WriteString(renderChart(t, tt.values))
+		for _, n := range tt.kinds {
+			objects += n
+		}
 	}
+
+	// Fields that nobody knows: in the two pods, in one object of KEDA and in two of Prometheus's operator.
+	wrong := strings.NewReplacer("automountServiceAccountToken:", "automountServiceToken:", "pollingInterval:", "polling:",
+		"relabelings:", "relabels:").Replace(renderChart(t, helmCases["sidecar"].values))
+	const wrongObjects = 5
 
 	for _, doc := range kubernetesAPIs {
 		t.Run(doc.version, func(t *testing.T) {
 			schemas := t.TempDir()
 			writeSchemas(t, schemas, readModuleFile(t, doc.module, doc.version, doc.file))
-			for name, text := range rendered {
-				cmd := exec.Command(program, "-strict", "-summary", "-skip", "ServiceMonitor,PodMonitor,ScaledObject",
-					"-schema-location", filepath.Join(schemas, "{{.ResourceKind}}{{.KindSuffix}}.json"))
-				cmd.Stdin = strings.NewReader(text)
-				out, err := cmd.CombinedOutput()
-				checked := 0
-				for kind, n := range helmCases[name].kinds {
-					if !slices.Contains([]string{"ServiceMonitor", "PodMonitor", "ScaledObject"}, kind) {
-						checked += n
-					}
-				}
-				if want := fmt.Sprintf("Valid: %d, Invalid: 0, Errors: 0", checked); err != nil ||
-					!strings.Contains(string(out), want) {
-					t.Errorf("%s: %v, want %s: %s", name, err, want, out)
-				}
+			for _, custom := range customResources {
+				writeCustomSchema(t, schemas, readModuleFile(t, custom.module, custom.version, custom.file))
 			}
 
-			wrong := strings.Replace(rendered["elsewhere"], "automountServiceAccountToken", "automountServiceToken", 1)
-			cmd := exec.Command(program, "-strict", "-schema-location",
-				filepath.Join(schemas, "{{.ResourceKind}}{{.KindSuffix}}.json"))
-			cmd.Stdin = strings.NewReader(wrong)
-			if out, err := cmd.CombinedOutput(); err == nil {
-				t.Errorf("a field that Kubernetes does not know is accepted: %s", out)
+			check := func(text, want string) {
+				cmd := exec.Command(program, "-strict", "-summary", "-schema-location",
+					filepath.Join(schemas, "{{.ResourceKind}}{{.KindSuffix}}.json"))
+				cmd.Stdin = strings.NewReader(text)
+				out, err := cmd.CombinedOutput()
+				if !strings.Contains(string(out), want) {
+					t.Errorf("%v, want %s: %s", err, want, out)
+				}
 			}
+			check(all.String(), fmt.Sprintf("Valid: %d, Invalid: 0, Errors: 0, Skipped: 0", objects))
+			check(wrong, fmt.Sprintf("Invalid: %d, Errors: 0, Skipped: 0", wrongObjects))
 		})
 	}
 }
@@ -400,6 +447,48 @@ func writeSchemas(t *testing.T, dir string, document []byte) {
 	text, err := json.Marshal(doc)
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(dir, "definitions.json"), text, 0o644))
+}
+
+// writeCustomSchema writes a JSON Schema for each version of a custom resource, as kubeconform reads them. They refuse
+// fields that the document does not have.
+func writeCustomSchema(t *testing.T, dir string, document []byte) {
+	t.Helper()
+
+	var doc struct {
+		Spec struct {
+			Group    string
+			Names    struct{ Kind string }
+			Versions []struct {
+				Name   string
+				Schema struct {
+					OpenAPI map[string]any `yaml:"openAPIV3Schema"`
+				}
+			}
+		}
+	}
+	must(t, yaml.Unmarshal(document, &doc))
+
+	for _, v := range doc.Spec.Versions {
+		closeObjects(v.Schema.OpenAPI)
+		text, err := json.Marshal(v.Schema.OpenAPI)
+		must(t, err)
+
+		group, _, _ := strings.Cut(doc.Spec.Group, ".")
+		name := strings.ToLower(doc.Spec.Names.Kind + "-" + group + "-" + v.Name + ".json")
+		must(t, os.WriteFile(filepath.Join(dir, name), text, 0o644))
+	}
+}
+
+// closeObjects makes a schema and those in it refuse fields that they do not name.
+func closeObjects(schema map[string]any) {
+	if schema["properties"] != nil && schema["x-kubernetes-preserve-unknown-fields"] != true {
+		schema["additionalProperties"] = false
+	}
+	for _, field := range schema {
+		if inner, ok := field.(map[string]any); ok {
+			closeObjects(inner)
+		}
+	}
 }
 
 // The head and a worker start with the arguments of the chart and with its Secrets, as kubelet mounts them: the join
