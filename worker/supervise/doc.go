@@ -20,4 +20,5 @@
 // guard that kills the server's process group when this process dies. It owns the log file,
 // too, which the server writes by its own descriptor, and from which a memoryReader picks the
 // sizes of weights and cache, and a loadReader the times of the phases, while the server loads.
+// A full log is put aside, also while the server writes.
 package supervise

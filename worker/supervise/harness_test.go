@@ -20,7 +20,7 @@ import (
 var quickTuning = tuning{
 	poll: 2 * time.Millisecond, pollLater: 10 * time.Millisecond, freshTime: time.Minute,
 	pauseMin: time.Millisecond, pauseMax: 4 * time.Millisecond, steadyTime: time.Hour,
-	readyWait: 10 * time.Second, killWait: 10 * time.Second, maxLogBytes: 1 << 20,
+	readyWait: 10 * time.Second, killWait: 10 * time.Second, maxLogBytes: 1 << 20, logPoll: 5 * time.Millisecond,
 }
 
 // fileExists returns a Config.Ready that waits for a file.

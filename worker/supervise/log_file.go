@@ -2,9 +2,12 @@ package supervise
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -21,6 +24,9 @@ const (
 // process stalls, and would lose the log of the server after this process has died.
 type logFile struct {
 	*os.File
+
+	// mu guards the fields below, and the file against being cut while it is read.
+	mu    sync.Mutex
 	begin int64 // offset of this start
 	read  int64 // offset up to which readNewLines has read
 }
@@ -28,7 +34,7 @@ type logFile struct {
 // openLog opens the log and writes a line with time and command.
 func openLog(path, command string, limit int64) (*logFile, error) {
 	if info, err := os.Stat(path); err == nil && info.Size() > limit {
-		if err := os.Rename(path, path+".1"); err != nil {
+		if err := os.Rename(path, asideName(path)); err != nil {
 			return nil, fmt.Errorf("rename the full log of the model server: %w", err)
 		}
 	}
@@ -55,6 +61,33 @@ func openLog(path, command string, limit int64) (*logFile, error) {
 	return &logFile{File: file, begin: info.Size(), read: info.Size()}, nil
 }
 
+// asideName is the name of the part of a log that is put aside.
+func asideName(path string) string { return path + ".1" }
+
+// putAside moves the last bytes of a log that is larger than a limit, as many as the limit, into the file aside, and
+// empties the log. The server goes on writing at its new end; a line that it writes just then is lost. A full disk
+// loses the old bytes, too: it is worse than a short log.
+func (l *logFile) putAside(limit int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	info, err := l.Stat()
+	if err != nil || info.Size() <= limit {
+		return err
+	}
+
+	last := io.NewSectionReader(l.File, info.Size()-limit, limit)
+	aside, err := os.OpenFile(asideName(l.Name()), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err == nil {
+		_, err = io.Copy(aside, last)
+		err = errors.Join(err, aside.Close())
+	}
+
+	l.begin, l.read = 0, 0
+
+	return errors.Join(err, l.Truncate(0))
+}
+
 // endsWithNewline reports whether the log is empty or ends with a whole line.
 func endsWithNewline(file *os.File) bool {
 	info, err := file.Stat()
@@ -70,6 +103,9 @@ func endsWithNewline(file *os.File) bool {
 // of a progress bar, which end with a carriage return, count as lines. A line longer than 64
 // KiB comes in parts.
 func (l *logFile) readNewLines(line func([]byte)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
 	buf := make([]byte, 64<<10)
 	for {
 		n, _ := l.ReadAt(buf, l.read)
@@ -92,6 +128,9 @@ func (l *logFile) readNewLines(line func([]byte)) {
 
 // tailLines returns the last lines of this start, fit for a terminal.
 func (l *logFile) tailLines() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
 	info, err := l.Stat()
 	if err != nil {
 		return ""

@@ -61,6 +61,41 @@ func TestLogIsKeptAndRotated(t *testing.T) {
 	}
 }
 
+// A log that is full while the server writes is put aside, and what comes later is read from its new beginning.
+func TestFullLogIsPutAside(t *testing.T) {
+	t.Parallel()
+
+	path := filepath.Join(t.TempDir(), "server.log")
+	log := openTestLog(t, path, 100)
+	log.WriteString("read\n")
+	log.readNewLines(func([]byte) {})
+	for _, part := range []string{"a", "b"} { // the second replaces the first
+		if err := log.putAside(100); err != nil {
+			t.Fatal(err)
+		}
+
+		log.WriteString(strings.Repeat(part, 150) + "\n")
+		if err := log.putAside(100); err != nil {
+			t.Fatal(err)
+		}
+
+		if aside := readLog(t, path+".1"); aside != strings.Repeat(part, 99)+"\n" || readLog(t, path) != "" {
+			t.Errorf("put aside: %q, left: %q", aside, readLog(t, path))
+		}
+	}
+
+	log.WriteString("new\n")
+	var got []string
+	log.readNewLines(func(line []byte) { got = append(got, string(line)) })
+	if tail := log.tailLines(); tail != "new" || strings.Join(got, ";") != "new" {
+		t.Errorf("lines %q, last lines %q", got, tail)
+	}
+
+	if err := log.putAside(100); err != nil || readLog(t, path) != "new\n" {
+		t.Errorf("a log that is not full: %q, %v", readLog(t, path), err)
+	}
+}
+
 func TestReadNewLines(t *testing.T) {
 	t.Parallel()
 

@@ -28,8 +28,8 @@ type Config struct {
 	Command string
 
 	// LogFile takes the server's stdout and stderr. It is appended to; each start is headed by
-	// a line with time and command. Its folder must exist. When it is larger than 64 MiB at a
-	// start, it is renamed to LogFile+".1" first. Required.
+	// a line with time and command. Its folder must exist. When it is larger than 64 MiB, its last
+	// 64 MiB become LogFile+".1", and it is empty again. Required.
 	LogFile string
 
 	// Ready returns nil when the server answers requests. It is called until then, with a
@@ -61,6 +61,7 @@ type tuning struct {
 	readyWait   time.Duration // for one call of Config.Ready
 	killWait    time.Duration // for killed processes to be gone
 	maxLogBytes int64
+	logPoll     time.Duration // between looks at the size of the log
 }
 
 var defaultTuning = tuning{
@@ -73,6 +74,7 @@ var defaultTuning = tuning{
 	readyWait:   5 * time.Second,
 	killWait:    10 * time.Second,
 	maxLogBytes: 64 << 20,
+	logPoll:     2 * time.Second,
 }
 
 // Process is a model server that is kept running. It is safe for concurrent use.
@@ -251,11 +253,9 @@ func (p *Process) runOnce(ctx context.Context) outcome {
 	p.cfg.Log.Info().Str("log", p.cfg.LogFile).Int("pid", s.group).Msg("started the model server")
 
 	waiting, stop := context.WithCancel(ctx)
-	waited := make(chan struct{})
-	go func() {
-		defer close(waited)
-		p.awaitReady(waiting, log, begun)
-	}()
+	var beside sync.WaitGroup
+	beside.Go(func() { p.awaitReady(waiting, log, begun) })
+	beside.Go(func() { p.boundLog(waiting, log) })
 
 	var end outcome
 	grace, killWait := time.Duration(0), p.tuning.killWait
@@ -269,7 +269,7 @@ func (p *Process) runOnce(ctx context.Context) outcome {
 	}
 
 	stop()
-	<-waited
+	beside.Wait()
 
 	if status := p.Status(); status.Phase == Ready {
 		end.ready, end.readyFor = true, time.Since(status.Since)
@@ -322,6 +322,24 @@ func (p *Process) awaitReady(ctx context.Context, log *logFile, begun time.Time)
 		case <-time.After(every):
 		case <-ctx.Done():
 			return
+		}
+	}
+}
+
+// boundLog puts the log aside whenever it is full, until ctx ends.
+func (p *Process) boundLog(ctx context.Context, log *logFile) {
+	tick := time.NewTicker(p.tuning.logPoll)
+	defer tick.Stop()
+
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+
+		if err := log.putAside(p.tuning.maxLogBytes); err != nil {
+			p.cfg.Log.Warn().Err(err).Str("log", p.cfg.LogFile).Msg("cannot put the full log of the model server aside")
 		}
 	}
 }

@@ -261,6 +261,31 @@ func TestPauses(t *testing.T) {
 	}
 }
 
+// A server that writes without end does not fill the disk.
+func TestLogIsBounded(t *testing.T) {
+	t.Parallel()
+
+	b := newSupervisedScript(t, `exec 4>alive
+		touch up
+		for i in 1 2 3 4; do head -c 700000 /dev/zero | tr '\0' x; echo; done
+		exec sleep 1000`)
+	b.start(t)
+	b.awaitPhase(t, Ready, 1)
+
+	deadline := time.Now().Add(time.Minute)
+	for {
+		left, err := os.Stat(b.path("server.log"))
+		aside, asideErr := os.Stat(b.path("server.log.1"))
+		if err == nil && asideErr == nil && left.Size() < 1<<20 && aside.Size() == 1<<20 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the log is not put aside: %v, %v", err, asideErr)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // The scripts loop over short sleeps: a long one, or a wait, can miss a signal that
 // comes as it is started.
 func TestTerminate(t *testing.T) {

@@ -23,3 +23,18 @@ func serverEnvironment(command string) []string {
 		return secret && !strings.Contains(command, name)
 	})
 }
+
+// markVariable has the marks of the starts that a process comes from, the outermost first.
+const markVariable = "PROMPTMILL_STARTED_BY"
+
+// markEnvironment adds the mark of a start to an environment.
+func markEnvironment(environment []string, mark string) []string {
+	const prefix = markVariable + "="
+	for i, variable := range environment {
+		if strings.HasPrefix(variable, prefix) {
+			environment[i] = variable + "," + mark
+			return environment
+		}
+	}
+	return append(environment, prefix+mark)
+}

@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -30,5 +31,15 @@ func TestServerEnvironment(t *testing.T) {
 		if strings.Contains(got, "value-of-"+name) != want {
 			t.Errorf("%s: %v\n%s", name, !want, got)
 		}
+	}
+}
+
+// A server that is itself a promptmill has the marks of both starts in the processes that it starts.
+func TestMarkEnvironment(t *testing.T) {
+	t.Parallel()
+
+	inner := markEnvironment(markEnvironment([]string{"A=1"}, "outer"), "inner")
+	if want := []string{"A=1", "PROMPTMILL_STARTED_BY=outer,inner"}; !slices.Equal(inner, want) {
+		t.Errorf("got %q, want %q", inner, want)
 	}
 }

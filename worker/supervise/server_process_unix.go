@@ -3,6 +3,7 @@
 package supervise
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -23,10 +24,18 @@ import (
 // leader holds the pipe open until it has written. So there is no moment at which the death of
 // this process leaves a server that the guard does not know. The guard is not in the server's
 // group, so the group is gone when the server is, and signals of a terminal or a service
-// manager do not end the guard before this process. Only a process that makes itself a group of
-// its own escapes; no known model server starts such a process.
+// manager do not end the guard before this process.
+//
+// A process that makes itself a group of its own, as the shards of text-generation-launcher do, still has the mark of
+// its start in its environment. On Linux, such strays are found by it, and killed when the group is gone.
 const (
-	guardScript  = `trap "" TERM INT HUP; read -r group || exit 0; read -r _; kill -s KILL -- "-$group"`
+	guardScript = `trap "" TERM INT HUP; read -r group || exit 0; read -r _; kill -s KILL -- "-$group"
+for try in 1 2 3; do
+	for found in $(grep -lsF -e "$1" /proc/[0-9]*/environ); do
+		found=${found#/proc/}
+		kill -s KILL "${found%/environ}"
+	done
+done`
 	leaderScript = `echo $$ >&3; exec 3>&-; exec env ` // env, so that NAME=VALUE may come first
 )
 
@@ -35,7 +44,8 @@ func checkSystem() error { return nil }
 
 // serverProcess is one start of the model server.
 type serverProcess struct {
-	group  int // its process group: the leader's process id
+	group  int    // its process group: the leader's process id
+	mark   string // in the environment of its processes
 	leader *exec.Cmd
 	guard  *exec.Cmd
 	pipe   *os.File
@@ -51,8 +61,12 @@ func startServer(command string, out *os.File) (*serverProcess, error) {
 	}
 	defer read.Close()
 
-	s := &serverProcess{pipe: write, exited: make(chan struct{})}
-	s.guard = exec.Command("/bin/sh", "-c", guardScript)
+	s := &serverProcess{
+		mark:   rand.Text(),
+		pipe:   write,
+		exited: make(chan struct{}),
+	}
+	s.guard = exec.Command("/bin/sh", "-c", guardScript, "guard", s.mark)
 	s.guard.Stdin = read
 	s.guard.Env = serverEnvironment("")
 	s.guard.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -63,7 +77,7 @@ func startServer(command string, out *os.File) (*serverProcess, error) {
 
 	s.leader = exec.Command("/bin/sh", "-c", leaderScript+command)
 	s.leader.Stdout, s.leader.Stderr = out, out
-	s.leader.Env = serverEnvironment(command)
+	s.leader.Env = markEnvironment(serverEnvironment(command), s.mark)
 	s.leader.ExtraFiles = []*os.File{write}
 	s.leader.SysProcAttr = leaderAttributes()
 
@@ -111,6 +125,7 @@ func (s *serverProcess) terminate(grace, killWait time.Duration) bool {
 	}
 
 	<-s.exited // however long it takes: until then it may hold the GPU and the port
+	gone = killStrays(s.mark, killWait) && gone
 	s.dismissGuard()
 
 	return gone
