@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -54,9 +53,8 @@ type File struct {
 	path string
 
 	// mu guards the fields below.
-	mu sync.Mutex
-	// info is the file as it was read last; nil: it was not there.
-	info os.FileInfo
+	mu   sync.Mutex
+	look recordfile.Look
 	// keys are the keys of the file, with hashes that are decoded.
 	keys []decodedKey
 	// required reports that a secret is wanted although there may be no key.
@@ -240,16 +238,16 @@ func versionOf(keys []Key) int {
 // refresh reads the file if it has changed. The caller holds mu.
 func (f *File) refresh() error {
 	var keys []Key
-	info, changed, err := format.Refresh(f.path, f.info, func(data []byte) (err error) {
+	changed, err := format.Refresh(f.path, &f.look, func(data []byte) (err error) {
 		keys, err = parse(data)
 		return err
 	})
 	if !changed {
-		return nil
+		return err
 	}
 
-	f.info, f.keys = info, nil
-	if err != nil || info == nil {
+	f.keys = nil
+	if err != nil || !f.look.Exists() {
 		return err
 	}
 

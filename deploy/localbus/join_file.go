@@ -3,7 +3,6 @@ package localbus
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -53,9 +52,8 @@ type JoinFile struct {
 	path string
 
 	// mu guards the fields below.
-	mu sync.Mutex
-	// info is the file as it was read last; nil: it was not there.
-	info    os.FileInfo
+	mu      sync.Mutex
+	look    recordfile.Look
 	content joinFileContent
 }
 
@@ -65,21 +63,20 @@ func OpenJoins(state string) *JoinFile { return &JoinFile{path: filepath.Join(st
 // Path returns the path of the file.
 func (f *JoinFile) Path() string { return f.path }
 
-// Read returns the records, the oldest first, and the number of changes so far. It reads the file if it has changed.
-// The caller does not change the list. The error is for people.
+// Read returns the records, the oldest first, and the number of changes so far. It reads the file if it has changed,
+// and returns the same list until then. The caller does not change it. The error is for people.
 func (f *JoinFile) Read() ([]NamedJoin, int64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 
 	var content joinFileContent
-	info, changed, err := joinFormat.Refresh(f.path, f.info, content.parse)
+	changed, err := joinFormat.Refresh(f.path, &f.look, content.parse)
 	if err != nil {
-		f.info = nil
 		return nil, 0, err
 	}
 
 	if changed {
-		f.info, f.content = info, content
+		f.content = content
 	}
 
 	return f.content.Joins, f.content.Revision, nil

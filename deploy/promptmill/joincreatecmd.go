@@ -18,6 +18,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/localbus"
 	"github.com/promptmill/promptmill/deploy/natsserver"
+	"github.com/promptmill/promptmill/deploy/recordfile"
 	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/proto"
 )
@@ -249,8 +250,12 @@ func checkBusOfJoin(b localbus.Bus, id *localbus.Identity) error {
 
 // explainJoinFile gives an error of the file of join strings its hint.
 func explainJoinFile(err error) error {
-	if errors.Is(err, localbus.ErrJoinFile) {
+	switch {
+	case errors.Is(err, localbus.ErrJoinFile):
 		return exit.WithHint(err, "repair the file, or move it away: the strings in it let nobody in then")
+	case errors.Is(err, recordfile.ErrFull):
+		return exit.WithHint(err, "give one string to several boxes; the record of one that ended goes after a year")
 	}
+
 	return exit.WithHint(err, "name another state folder with --state")
 }

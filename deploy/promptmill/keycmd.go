@@ -14,6 +14,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/apikey"
 	"github.com/promptmill/promptmill/deploy/cmdline"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/recordfile"
 	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/deploy/terminal"
 )
@@ -75,9 +76,13 @@ func writeKeyCommand(c *cli.Command, name string) string {
 
 // explainKeyFile gives an error of a file of keys its hint.
 func explainKeyFile(err error) error {
-	if errors.Is(err, apikey.ErrContent) {
+	switch {
+	case errors.Is(err, apikey.ErrContent):
 		return exit.WithHint(err, "repair the file, or move it away and make new keys")
+	case errors.Is(err, recordfile.ErrFull):
+		return exit.WithHint(err, "revoke keys that nobody uses any more")
 	}
+
 	return exit.WithHint(err, "name another file with --api-key-file")
 }
 

@@ -7,6 +7,7 @@ package recordfile
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,7 +28,10 @@ const (
 	lockTime = 10 * time.Second
 )
 
-// Format is the format of a file of records. All fields are required.
+// ErrFull is wrapped by the error of a change after which the file would be too large to be read again.
+var ErrFull = errors.New("the file would be larger than its limit")
+
+// Format is the format of a file of records. All exported fields are required.
 type Format struct {
 	// Subject names the records in errors, such as "the API keys".
 	Subject string
@@ -35,29 +39,44 @@ type Format struct {
 	Version int
 	// ErrContent is wrapped by the error of a file with another content.
 	ErrContent error
+
+	most int // bytes of a file, for tests; 0: maxBytes
 }
 
-// Refresh reads a file if it has changed since it was last, and hands its content to parse. It returns the file as it
-// is now, nil if it is not there, and whether that is another one than last. The error is for people: it names the
-// file.
-func (f Format) Refresh(
-	path string, last os.FileInfo, parse func([]byte) error,
-) (info os.FileInfo, changed bool, err error) {
-	info, err = os.Stat(path)
-	if err == nil && files.IsUnchanged(last, info) {
-		return last, false, nil
+// maxBytes returns the most bytes of a file.
+func (f Format) maxBytes() int { return cmp.Or(f.most, maxBytes) }
+
+// Look is the last look at a file. The zero Look is none.
+type Look struct {
+	info os.FileInfo // nil: the file was not there, or could not be read
+	err  error       // why its content cannot be used; nil: it can
+}
+
+// Exists reports whether there was a file.
+func (l Look) Exists() bool { return l.info != nil }
+
+// Refresh reads a file if it has changed since the last look, and hands its content to parse. It reports whether there
+// is another file, or none any more. The error is for people: it names the file. A file that cannot be used is not read
+// again until it changes.
+func (f Format) Refresh(path string, last *Look, parse func([]byte) error) (changed bool, err error) {
+	info, err := os.Stat(path)
+	if err == nil && files.IsUnchanged(last.info, info) {
+		return false, last.err
 	}
 
 	info, err = f.read(path, parse)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, true, nil
+		info, err = nil, nil
 	}
 
-	return info, true, err
+	*last = Look{info: info, err: err}
+
+	return true, err
 }
 
 // Change replaces a file, which need not be there, by the content that edit returns. Before, it hands the content that
-// is there to parse. Other processes that change the file wait meanwhile. The error is that of edit, or one for people.
+// is there to parse. Other processes that change the file wait meanwhile. The error is that of edit, or one for people,
+// which wraps [ErrFull] if the new content would be too large to be read again.
 func (f Format) Change(path string, parse func([]byte) error, edit func() (content any, err error)) error {
 	next, err := f.lock(path)
 	if err != nil {
@@ -74,25 +93,30 @@ func (f Format) Change(path string, parse func([]byte) error, edit func() (conte
 		return err
 	}
 
-	e := json.NewEncoder(next)
+	var data bytes.Buffer
+	e := json.NewEncoder(&data)
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
+	if err := e.Encode(content); err != nil {
+		return err
+	}
+	if data.Len() > f.maxBytes() {
+		return fmt.Errorf("write %s in %s: %w of %d MB", f.Subject, filepath.Clean(path), ErrFull, f.maxBytes()>>20)
+	}
 
-	return f.describeFault("write", path, next.Commit(e.Encode(content)))
+	_, err = data.WriteTo(next)
+
+	return f.describeFault("write", path, next.Commit(err))
 }
 
 // Decode decodes the content of a file. The error wraps ErrContent.
 func (f Format) Decode(data []byte, content any) error {
-	if len(data) > maxBytes {
-		return fmt.Errorf("%w: it is larger than %d MB", f.ErrContent, maxBytes>>20)
+	if len(data) > f.maxBytes() {
+		return fmt.Errorf("%w: it is larger than %d MB", f.ErrContent, f.maxBytes()>>20)
 	}
 
-	var format struct {
-		Version int `json:"version"`
-	}
-	if err := json.Unmarshal(data, &format); err == nil && format.Version > f.Version {
-		return fmt.Errorf("%w: it is of a later promptmill (version %d, this one reads %d)", f.ErrContent,
-			format.Version, f.Version)
+	if version := readVersion(data); version > f.Version {
+		return fmt.Errorf("%w: it is of a later promptmill (version %d, this one reads %d)", f.ErrContent, version, f.Version)
 	}
 
 	d := json.NewDecoder(bytes.NewReader(data))
@@ -102,6 +126,32 @@ func (f Format) Decode(data []byte, content any) error {
 	}
 
 	return nil
+}
+
+// readVersion returns the version of the format of a file, or 0 if it has none. It reads no further: a file begins with
+// its version, and may have megabytes behind that.
+func readVersion(data []byte) (version int) {
+	d := json.NewDecoder(bytes.NewReader(data))
+	if start, err := d.Token(); err != nil || start != json.Delim('{') {
+		return 0
+	}
+
+	for d.More() {
+		key, err := d.Token()
+		if err != nil {
+			return 0
+		}
+
+		var other json.RawMessage
+		switch {
+		case key == "version" && d.Decode(&version) == nil:
+			return version
+		case d.Decode(&other) != nil:
+			return 0
+		}
+	}
+
+	return 0
 }
 
 // lock begins the next version of a file. Other processes hold it for milliseconds.
@@ -119,7 +169,7 @@ func (f Format) lock(path string) (*atomicfile.File, error) {
 	}
 }
 
-// read reads a file and hands its content to parse.
+// read reads a file and hands its content to parse. The file is returned with an error of parse too.
 func (f Format) read(path string, parse func([]byte) error) (os.FileInfo, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -132,13 +182,13 @@ func (f Format) read(path string, parse func([]byte) error) (os.FileInfo, error)
 		return nil, f.describeFault("read", path, err)
 	}
 
-	data, err := io.ReadAll(io.LimitReader(file, maxBytes+1))
+	data, err := io.ReadAll(io.LimitReader(file, int64(f.maxBytes())+1))
 	if err != nil {
 		return nil, f.describeFault("read", path, err)
 	}
 
 	if err := parse(data); err != nil {
-		return nil, fmt.Errorf("%s in %s cannot be used: %w", f.Subject, path, err)
+		return info, fmt.Errorf("%s in %s cannot be used: %w", f.Subject, path, err)
 	}
 
 	return info, nil
