@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -55,10 +54,15 @@ type doorkeeper struct {
 	byID     map[string]localbus.NamedJoin
 	holders  map[string]*joinHolders // of each string that is in use, by the ID of its record
 	seen     map[string]time.Time    // by the same
-	written  localbus.Joined         // what the file of the bus says
-	unseen   bool                    // a connection has come or gone since the times were written down
-	seenAt   time.Time               // when they were written down
-	warned   map[string]time.Time    // when each warning was logged
+
+	// The fields below are of the goroutine of watch. It writes without mu: nobody who connects waits for a disk.
+	written localbus.Joined // what the file of the bus says
+	unseen  bool            // a connection has come or gone since the times were written down
+	seenAt  time.Time       // when they were written down
+
+	// warning guards the field below.
+	warning sync.Mutex
+	warned  map[string]time.Time // when each warning was logged
 }
 
 // joinHolders are the connections of a join string.
@@ -154,7 +158,7 @@ func isSecret(password, right string) bool {
 // refresh reads the file of join strings if it has changed. The caller holds mu, or is alone.
 func (d *doorkeeper) refresh() error {
 	list, revision, err := d.joins.Read()
-	if err != nil || d.byUser != nil && revision == d.revision && slices.Equal(list, d.known) {
+	if err != nil || d.byUser != nil && isSameList(list, d.known) && revision == d.revision {
 		return err
 	}
 
@@ -168,6 +172,12 @@ func (d *doorkeeper) refresh() error {
 	return nil
 }
 
+// isSameList reports whether two lists of records are one in memory, as they are until the file changes. Each client
+// that connects asks, and there may be thousands of records.
+func isSameList(a, b []localbus.NamedJoin) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
 // watch ends the connections of join strings that are revoked or expire, until ctx ends.
 func (d *doorkeeper) watch(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
@@ -178,9 +188,7 @@ func (d *doorkeeper) watch(ctx context.Context) {
 
 		select {
 		case <-ctx.Done():
-			d.mu.Lock()
 			d.writeSeen()
-			d.mu.Unlock()
 			localbus.RemoveJoined(d.dir)
 			return
 		case <-tick.C:
@@ -190,6 +198,16 @@ func (d *doorkeeper) watch(ctx context.Context) {
 
 // look ends the connections of the join strings that have ended by now, and writes down who is connected.
 func (d *doorkeeper) look(now time.Time) {
+	d.writeJoined(d.endJoins(now))
+
+	since := now.Sub(d.seenAt).Abs() // the clock may have been set back
+	if since >= seenEvery || d.unseen && since >= seenPause {
+		d.writeSeen()
+	}
+}
+
+// endJoins ends the connections of the join strings that have ended by now, and returns which strings are in use.
+func (d *doorkeeper) endJoins(now time.Time) localbus.Joined {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 
@@ -221,11 +239,12 @@ func (d *doorkeeper) look(now time.Time) {
 		}
 	}
 
-	d.writeJoined()
-	since := now.Sub(d.seenAt).Abs() // the clock may have been set back
-	if since >= seenEvery || d.unseen && since >= seenPause {
-		d.writeSeen()
+	says := localbus.Joined{Identity: d.id.ID(), Revision: d.revision, Connections: map[string]int{}}
+	for id, holders := range d.holders {
+		says.Connections[id] = len(holders.clients)
 	}
+
+	return says
 }
 
 // disconnect closes connections.
@@ -235,13 +254,8 @@ func (d *doorkeeper) disconnect(clients map[uint64]bool) {
 	}
 }
 
-// writeJoined writes down which strings are in use, if that has changed. The caller holds mu.
-func (d *doorkeeper) writeJoined() {
-	says := localbus.Joined{Identity: d.id.ID(), Revision: d.revision, Connections: map[string]int{}}
-	for id, holders := range d.holders {
-		says.Connections[id] = len(holders.clients)
-	}
-
+// writeJoined writes down which strings are in use, if that has changed.
+func (d *doorkeeper) writeJoined(says localbus.Joined) {
 	if says.Equal(d.written) {
 		return
 	}
@@ -254,26 +268,36 @@ func (d *doorkeeper) writeJoined() {
 	d.written, d.unseen = says, true
 }
 
-// writeSeen writes down when strings were used last. The caller holds mu.
+// writeSeen writes down when strings were used last.
 func (d *doorkeeper) writeSeen() {
 	d.seenAt = time.Now()
-	if len(d.seen) == 0 {
+
+	d.mu.Lock()
+	seen, known := maps.Clone(d.seen), d.known
+	d.mu.Unlock()
+
+	if len(seen) == 0 {
 		return
 	}
 
-	err := localbus.AddSeen(d.state, d.seen, d.known)
+	err := localbus.AddSeen(d.state, seen, known)
 	switch {
 	case errors.Is(err, atomicfile.ErrLocked): // another bus of this folder writes; the next time is soon enough
 	case err != nil:
 		d.warn(err, "failed to write down when join strings were used")
 	default:
-		clear(d.seen)
 		d.unseen = false
+		d.mu.Lock()
+		maps.DeleteFunc(d.seen, func(id string, at time.Time) bool { return at.Equal(seen[id]) }) // later ones stay
+		d.mu.Unlock()
 	}
 }
 
-// warn logs a warning, at most once each warnEvery. The caller holds mu.
+// warn logs a warning, at most once each warnEvery.
 func (d *doorkeeper) warn(err error, message string) {
+	d.warning.Lock()
+	defer d.warning.Unlock()
+
 	text := message + err.Error()
 	if time.Since(d.warned[text]) < warnEvery {
 		return

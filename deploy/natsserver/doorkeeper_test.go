@@ -168,7 +168,7 @@ func TestClockSetForward(t *testing.T) {
 	l, _ := connectJoin(t, createJoin(t, s, state, "box1", proto.RoleWorker, time.Now().Add(24*time.Hour)))
 	stays, _ := connectJoin(t, createJoin(t, s, state, "box2", proto.RoleWorker, time.Time{}))
 
-	s.door.look(time.Now().Add(48 * time.Hour))
+	s.door.endJoins(time.Now().Add(48 * time.Hour))
 
 	for end := time.Now().Add(30 * time.Second); l.Conn.Stats().Reconnects == 0; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
