@@ -45,6 +45,12 @@ func parseContent(text string, written, now time.Time) (left time.Duration, name
 	return max(0, left), true, nil
 }
 
+// isTimeLeft reports whether a text is a time left, and no time of the clock.
+func isTimeLeft(text string) bool {
+	_, err := time.ParseDuration(strings.TrimSpace(text))
+	return err == nil
+}
+
 // deadlineForms says how a deadline is written.
 const deadlineForms = "write a time such as 2026-01-31T18:00:00Z, or the time left, such as 120s"
 

@@ -16,6 +16,27 @@ const fileEvery = time.Second
 type file struct {
 	path  string
 	every time.Duration
+
+	// now is the clock of this box. It may be set while the file is there.
+	now func() time.Time
+
+	// counts is the last version that named a time left, which was left when it was read.
+	counts fileVersion
+	left   time.Duration
+}
+
+// fileVersion is what a file held, and when it was written.
+type fileVersion struct {
+	text     string
+	modified time.Time
+}
+
+func newFile(path string) *file {
+	return &file{
+		path:  path,
+		every: fileEvery,
+		now:   time.Now,
+	}
 }
 
 // String returns file: with the path.
@@ -64,7 +85,18 @@ func (s *file) readDeadline(info fs.FileInfo) (left time.Duration, named bool, e
 		return 0, false, err
 	}
 
-	return parseContent(string(text), info.ModTime(), time.Now())
+	// A time left that was read once runs down by itself: by a clock that is set, the file would seem older.
+	v := fileVersion{string(text), info.ModTime()}
+	if v == s.counts {
+		return s.left, true, nil
+	}
+
+	left, named, err = parseContent(v.text, v.modified, s.now())
+	if named && isTimeLeft(v.text) {
+		s.counts, s.left = v, left
+	}
+
+	return left, named, err
 }
 
 // ignoreAbsence returns an error unless it says that there is no file.

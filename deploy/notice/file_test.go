@@ -8,6 +8,14 @@ import (
 	"time"
 )
 
+// newQuickFile returns a source that looks for its file all the time.
+func newQuickFile(path string) *file {
+	f := newFile(path)
+	f.every = quick
+
+	return f
+}
+
 func TestFile(t *testing.T) {
 	tests := []struct {
 		name    string
@@ -29,10 +37,7 @@ func TestFile(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			source := &file{
-				path:  filepath.Join(t.TempDir(), "leave"),
-				every: quick,
-			}
+			source := newQuickFile(filepath.Join(t.TempDir(), "leave"))
 			w := startWatching(t, 40*time.Second, source)
 
 			written := source.path + ".new"
@@ -57,10 +62,7 @@ func TestFile(t *testing.T) {
 
 // TestFileChanges: a second deadline counts if it is nearer.
 func TestFileChanges(t *testing.T) {
-	source := &file{
-		path:  filepath.Join(t.TempDir(), "leave"),
-		every: quick,
-	}
+	source := newQuickFile(filepath.Join(t.TempDir(), "leave"))
 	w := startWatching(t, 0, source)
 
 	for _, content := range []string{"10m", "20m", "5m"} {
@@ -81,12 +83,47 @@ func TestFileChanges(t *testing.T) {
 	w.expectNone()
 }
 
+// TestFileOutlivesClock: a time left does not run out when the clock is set; a time of the clock does.
+func TestFileOutlivesClock(t *testing.T) {
+	source := newQuickFile(filepath.Join(t.TempDir(), "leave"))
+	now := time.Now()
+	source.now = func() time.Time { return now }
+
+	expect := func(want time.Duration) {
+		t.Helper()
+
+		info, err := os.Stat(source.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		left, named, err := source.readDeadline(info)
+		if err != nil || !named || left.Round(time.Minute) != want {
+			t.Errorf("%s left, %t, %v; want %s", left, named, err, want)
+		}
+	}
+
+	write := func(content string) {
+		t.Helper()
+		if err := os.WriteFile(source.path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	write("10m")
+	expect(10 * time.Minute)
+	now = now.Add(time.Hour)
+	expect(10 * time.Minute)
+
+	write(now.Add(90 * time.Minute).Format(time.RFC3339))
+	expect(90 * time.Minute)
+	now = now.Add(time.Hour)
+	expect(30 * time.Minute)
+}
+
 // TestFileOfAnotherKind: a folder is a notice without a deadline, and a pipe is not waited for.
 func TestFileOfAnotherKind(t *testing.T) {
-	source := &file{
-		path:  t.TempDir(),
-		every: quick,
-	}
+	source := newQuickFile(t.TempDir())
 
 	startWatching(t, 40*time.Second, source).expect("file:"+source.path, "the file is there", 40*time.Second)
 }
@@ -98,10 +135,7 @@ func TestFileUnreadable(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	w := startWatching(t, 0, &file{
-		path:  filepath.Join(inner, "leave"), // the file is no folder
-		every: quick,
-	})
+	w := startWatching(t, 0, newQuickFile(filepath.Join(inner, "leave"))) // the file is no folder
 	w.expectLog("failed to learn whether this box goes away")
 	w.expectNone()
 }

@@ -127,10 +127,7 @@ func parseFile(path string) (Source, error) {
 		return nil, fmt.Errorf("file: %w", err)
 	}
 
-	return &file{
-		path:  path,
-		every: fileEvery,
-	}, nil
+	return newFile(path), nil
 }
 
 // parseURL returns the source of a URL.

@@ -29,10 +29,7 @@ func TestSignal(t *testing.T) {
 
 // TestPipe: a pipe is a notice; its content is not waited for.
 func TestPipe(t *testing.T) {
-	source := &file{
-		path:  t.TempDir() + "/leave",
-		every: quick,
-	}
+	source := newQuickFile(t.TempDir() + "/leave")
 
 	if err := syscall.Mkfifo(source.path, 0o600); err != nil {
 		t.Fatal(err)
