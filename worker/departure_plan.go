@@ -187,7 +187,7 @@ func (p *departurePlan) fits(kind requestKind, now time.Time, wait time.Duration
 func (p *departurePlan) countFitting(kind requestKind, now time.Time, waiting, inFlight int) int {
 	left, _ := p.timeLeft(now)
 	f := p.forecast(kind, now)
-	window := left - f.bound // in which requests may begin
+	window := left - p.limiter.Pause() - f.bound // in which requests may begin
 	if window < 0 {
 		return 0
 	}
@@ -204,24 +204,34 @@ func (p *departurePlan) selectLate(now time.Time, inFlight int) func(*task) bool
 	slots := max(1, p.limiter.Limit())
 	ahead := time.Duration(0) // the time in all slots that the requests before take
 	free := slots - inFlight
+	pause := p.limiter.Pause()
 
 	return func(t *task) bool {
 		mean := p.forecast(t.kind(), now).mean
-		wait := time.Duration(0)
+		wait := max(pause, t.notBefore.Sub(now))
+		if wait > 0 && !p.fits(t.kind(), now, wait) {
+			return true
+		}
+
 		if free > 0 {
 			free--
 		} else {
 			ahead += mean
-			wait = ahead / time.Duration(slots)
+			wait = max(wait, pause+ahead/time.Duration(slots))
 		}
 
 		return !p.fits(t.kind(), now, wait)
 	}
 }
 
-// awaitNotice calls end when the worker is asked to leave. It returns when ctx ends.
-func (p *departurePlan) awaitNotice(ctx context.Context, end func()) {
-	p.await(ctx, func() time.Time { return p.noticed }, end)
+// awaitIdleEnd calls end when a worker that has nothing to do has to end. It returns when ctx ends.
+func (p *departurePlan) awaitIdleEnd(ctx context.Context, end func()) {
+	p.await(ctx, func() time.Time {
+		if p.departure.Stay {
+			return p.cutoff
+		}
+		return p.noticed
+	}, end)
 }
 
 // awaitCutoff calls end when what is in flight has to be cancelled. It returns when ctx ends.

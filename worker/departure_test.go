@@ -1,6 +1,9 @@
 package worker
 
 import (
+	"math"
+	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -142,6 +145,88 @@ func TestLeaveBeforeBus(t *testing.T) {
 
 	<-waits.seen
 	w.Leave(Departure{Deadline: time.Now().Add(time.Hour)})
+
+	awaitEnd(t, done)
+}
+
+// refuseRequests returns a model server that refuses its first requests, and asks to wait ten minutes.
+func refuseRequests(status int, first int64) http.Handler {
+	server := sim.New(sim.Config{})
+	var requests atomic.Int64
+
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost || requests.Add(1) > first {
+			server.ServeHTTP(w, r)
+			return
+		}
+
+		w.Header().Set("Retry-After", "600")
+		w.WriteHeader(status)
+	})
+}
+
+// A request whose next attempt comes too late goes back at once, and the worker ends when it has nothing else.
+func TestLeaveReturnsLateRetry(t *testing.T) {
+	t.Parallel()
+
+	b := newRunBed(t, startServer(t, refuseRequests(http.StatusServiceUnavailable, 1)))
+	b.publishRange("r", "m", 0, 8, 4)
+
+	w := newWorker(t, b.cfg)
+	done := runWorker(t, w)
+
+	prototest.Poll(t, patience, "all other answers, and a refusal", func() bool {
+		return w.Stats().Done.Load() == 7 && w.queue.delayedCount() == 1
+	})
+	w.Leave(Departure{Deadline: time.Now().Add(9 * time.Minute)})
+
+	awaitEnd(t, done)
+
+	b.checkReturned(w, 1)
+}
+
+// While the server refuses everything, and asks for a wait that does not fit, a worker that leaves holds nothing.
+func TestLeaveWhileServerRefuses(t *testing.T) {
+	t.Parallel()
+
+	const notice = 50 * time.Second // less than a minute, which is the longest wait
+
+	b := newRunBed(t, startServer(t, refuseRequests(http.StatusTooManyRequests, math.MaxInt64)))
+	b.publishRange("r", "m", 0, 80, 4)
+
+	w := newWorker(t, b.cfg)
+	done := runWorker(t, w)
+
+	prototest.Poll(t, patience, "a pause", func() bool { return w.cfg.Limiter.Pause() > notice })
+	w.Leave(Departure{Deadline: time.Now().Add(notice)})
+	left := time.Now()
+
+	awaitEnd(t, done)
+
+	if took := time.Since(left); took > notice/2 {
+		t.Errorf("the worker ends after %s", took)
+	}
+	b.checkReturned(w, 1)
+}
+
+// A worker that may stay waits for its bus, too, until its deadline.
+func TestLeaveStaysBeforeBus(t *testing.T) {
+	t.Parallel()
+
+	b := newEmptyBed(t).withServer(startServer(t, sim.New(sim.Config{})))
+	waits := messageWatch{"waiting", make(chan struct{})}
+	b.cfg.Log = zerolog.New(waits)
+
+	w := newWorker(t, b.cfg)
+	w.Leave(Departure{Deadline: time.Now().Add(time.Hour), Stay: true})
+	done := runWorker(t, w)
+
+	<-waits.seen
+	b.createBuckets()
+	b.addRun("r", 0, "m")
+	b.publishRange("r", "m", 0, 8, 4)
+	prototest.Poll(t, patience, "answers", func() bool { return w.Stats().Done.Load() == 8 })
+	w.Leave(Departure{Deadline: time.Now()})
 
 	awaitEnd(t, done)
 }

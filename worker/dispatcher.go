@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/promptmill/promptmill/worker/limit"
@@ -14,6 +15,12 @@ type dispatcher struct {
 	limiter *limit.Limiter
 	server  *serverSide
 	plan    *departurePlan
+
+	// mu guards the task that waits for a slot, or for the model server, and what ends its wait; nil: none
+	// waits.
+	mu      sync.Mutex
+	waiting *task
+	giveUp  context.CancelFunc
 }
 
 // run starts attempts until ctx ends or the queue is closed. Requests in quarantine go first.
@@ -39,12 +46,18 @@ func (d *dispatcher) run(ctx context.Context) {
 // startAttempt starts an attempt at a task as soon as there is a slot. While the model server
 // is down the task waits for it, and goes to other workers if that takes too long.
 func (d *dispatcher) startAttempt(ctx context.Context, t *task) {
-	for d.server.gate.await(ctx) {
-		if t.prefixes != nil && !d.queue.awaitSlot(ctx) {
+	wait, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+
+	d.setWaiting(t, giveUp)
+	defer d.setWaiting(nil, nil)
+
+	for d.server.gate.await(wait) {
+		if t.prefixes != nil && !d.queue.awaitSlot(wait) {
 			break
 		}
 
-		slot, err := d.limiter.Acquire(ctx)
+		slot, err := d.limiter.Acquire(wait)
 		if err != nil {
 			break
 		}
@@ -64,6 +77,7 @@ func (d *dispatcher) startAttempt(ctx context.Context, t *task) {
 
 		if !d.server.gate.isOpen() { // it may have been closed while there was no slot
 			d.limiter.Release(slot, limit.Outcome{})
+			d.setWaiting(t, giveUp)
 			continue
 		}
 
@@ -77,4 +91,21 @@ func (d *dispatcher) startAttempt(ctx context.Context, t *task) {
 	}
 
 	t.handBack()
+}
+
+// setWaiting sets the task that waits, and what ends its wait.
+func (d *dispatcher) setWaiting(t *task, giveUp context.CancelFunc) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.waiting, d.giveUp = t, giveUp
+}
+
+// returnWaiting has the task that waits for a slot handed back, if there is one and late returns true.
+func (d *dispatcher) returnWaiting(late func(*task) bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+
+	if d.waiting != nil && late(d.waiting) {
+		d.giveUp()
+	}
 }

@@ -233,7 +233,7 @@ func (f *fetcher) hasLeft() bool {
 
 	return !slices.ContainsFunc(sources, func(c pullCandidate) bool {
 		isEmpty := held == 0 && c.source.lastEmpty.After(noticed) && !stays
-		return !isEmpty && f.plan.fits(requestKind{c.run.id, c.source.model}, now, 0)
+		return !isEmpty && f.plan.fits(requestKind{c.run.id, c.source.model}, now, f.limiter.Pause())
 	})
 }
 

@@ -67,6 +67,7 @@ func (q *requestQueue) pushAfter(t *task, wait time.Duration) bool {
 		return false
 	}
 
+	t.notBefore = time.Now().Add(wait)
 	q.delayed[t] = time.AfterFunc(wait, func() {
 		q.mu.Lock()
 		defer q.mu.Unlock()

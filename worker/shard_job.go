@@ -36,8 +36,29 @@ type outcome struct {
 	// line is the output line; nil: the request was handed back.
 	line []byte
 
-	// crashes counts the crashes of the model server during a request that is handed back.
+	// crashes counts the crashes of the model server during a request that is handed back, and wait is the time
+	// for which no worker should take it.
 	crashes int
+	wait    time.Duration
+}
+
+// handedBack is what is left of a shard whose requests were not all answered.
+type handedBack struct {
+	requests int
+	crashes  map[uint32]int // of model servers during them, by index
+	wait     time.Duration  // the shortest of any of them
+}
+
+// add takes in a request.
+func (h *handedBack) add(o outcome) {
+	if h.requests == 0 || o.wait < h.wait {
+		h.wait = o.wait
+	}
+
+	h.requests++
+	if o.crashes > 0 {
+		h.crashes[o.index] = o.crashes
+	}
 }
 
 // runRequests works on the shard until each request has a stored result or was handed back.
@@ -65,13 +86,13 @@ func (j *shardJob) runRequests(ctx context.Context, requests []proto.Request) {
 	j.queueRequests(todo, history)
 	jobs.queue.noteOpened()
 
-	handedBack, crashes := j.publishResults(ctx, len(todo))
+	rest := j.publishResults(ctx, len(todo))
 	if !j.results.awaitStored(ctx) {
 		return // the shard comes back after the ack wait, and the missing requests run then
 	}
 
-	if handedBack > 0 {
-		jobs.returnShard(j.run.id, j.msg, j.id, crashes, 0)
+	if rest.requests > 0 {
+		jobs.returnShard(j.run.id, j.msg, j.id, rest.crashes, rest.wait)
 		return
 	}
 
@@ -120,10 +141,10 @@ func (j *shardJob) queueRequests(requests []proto.Request, history deliveryHisto
 	}
 }
 
-// publishResults publishes the results of n requests as they come. It returns how many
-// requests were handed back instead, and the crashes of model servers during them by index.
-func (j *shardJob) publishResults(ctx context.Context, n int) (handedBack int, crashes map[uint32]int) {
-	crashes = map[uint32]int{}
+// publishResults publishes the results of n requests as they come. It returns what was handed back
+// instead.
+func (j *shardJob) publishResults(ctx context.Context, n int) handedBack {
+	rest := handedBack{crashes: map[uint32]int{}}
 
 	notes := time.NewTicker(sentNoteEvery)
 	defer notes.Stop()
@@ -136,10 +157,7 @@ func (j *shardJob) publishResults(ctx context.Context, n int) (handedBack int, c
 			j.jobs.held.add(-1)
 
 			if o.line == nil {
-				handedBack++
-				if o.crashes > 0 {
-					crashes[o.index] = o.crashes
-				}
+				rest.add(o)
 				continue
 			}
 
@@ -160,7 +178,7 @@ func (j *shardJob) publishResults(ctx context.Context, n int) (handedBack int, c
 
 	j.results.flushBatch(ctx)
 
-	return handedBack, crashes
+	return rest
 }
 
 // publishSent publishes which requests the model server got, for the worker that gets the shard

@@ -28,6 +28,10 @@ type task struct {
 	firstBegin time.Time
 	lastEnd    time.Time
 
+	// notBefore is the time before which the next attempt does not begin; zero: it may begin now. The lock of
+	// the queue guards it while the task waits there.
+	notBefore time.Time
+
 	// cost is the cost of all attempts so far.
 	cost attemptCost
 
@@ -156,12 +160,23 @@ func (t *task) finish(r proto.Result, used attemptCost) {
 	t.shard.outcomes <- outcome{index: t.Index, line: proto.AppendResult(make([]byte, 0, size), r)}
 }
 
+// maxReturnWait is the longest time for which a request that waits for its next attempt is kept from all workers when
+// it is handed back. The wait keeps the worker that hands it back from taking it again, and sending it too soon.
+const maxReturnWait = 5 * time.Second
+
 // handBack ends the task without a result, so that another worker runs it.
-func (t *task) handBack() {
+func (t *task) handBack() { t.handBackAfter(0) }
+
+// handBackAfter is handBack for a request that no worker takes before a wait is over.
+func (t *task) handBackAfter(wait time.Duration) {
 	t.shard.jobs.endTask(t)
 	t.endObserved(nil)
 	t.shard.jobs.costs.countHandedBack(t.shard.run.id)
 	t.shard.jobs.usage.countDiscarded(t.shard.run.id, t.cost)
 	t.shard.jobs.stats.addDiscarded(t.cost)
-	t.shard.outcomes <- outcome{index: t.Index, crashes: t.crashes}
+	t.shard.outcomes <- outcome{
+		index:   t.Index,
+		crashes: t.crashes,
+		wait:    max(0, wait),
+	}
 }

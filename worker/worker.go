@@ -148,15 +148,15 @@ func (w *Worker) Run(ctx context.Context) error {
 }
 
 // openBus opens the buckets that all runs share, and waits until they have been made. It returns nil
-// if ctx ends first, or the worker leaves.
+// if ctx ends first, or if the worker leaves, and does not stay until its deadline.
 func (w *Worker) openBus(ctx context.Context) (*bus.Bus, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var notice sync.WaitGroup
-	notice.Go(func() { w.plan.awaitNotice(ctx, cancel) })
+	notice.Go(func() { w.plan.awaitIdleEnd(ctx, cancel) })
 	defer notice.Wait()
 	defer cancel()
 
-	for warned := false; ctx.Err() == nil && !w.plan.isLeaving(); warned = true {
+	for warned := false; ctx.Err() == nil; warned = true {
 		b, err := withTimeout(ctx, func(ctx context.Context) (*bus.Bus, error) {
 			return bus.Open(ctx, w.cfg.JS)
 		})
@@ -253,7 +253,11 @@ func (w *Worker) returnLate(ctx context.Context) {
 			late = anyTask
 		}
 
-		handBackAll(w.queue.removeTasks(late))
+		w.dispatch.returnWaiting(late)
+		for _, t := range w.queue.removeTasks(late) {
+			t.handBackAfter(min(maxReturnWait, t.notBefore.Sub(now)))
+		}
+
 		handBackAll(w.server.take(func(t *task) bool { return !w.plan.fits(t.kind(), now, 0) }))
 		w.fetch.changed.notify()
 	}

@@ -137,6 +137,19 @@ func (l *Limiter) tryAcquire() (s Slot, wait time.Duration, ok bool) {
 	return s, 0, true
 }
 
+// Pause returns how long the server, which has refused requests, gets no more of them; 0: it may get one, if there is
+// a slot.
+func (l *Limiter) Pause() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	if l.overload.state != pacing {
+		return 0
+	}
+
+	return max(0, time.Until(l.overload.pace.next))
+}
+
 // Outcome is the result of a request.
 type Outcome struct {
 	// Work is the output of the server, in tokens or another unit that grows with the effort; 0
