@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -186,7 +187,8 @@ type WorkersConfig struct {
 	// Observe, if not nil, returns the observer of the requests at a model server; nil: none.
 	Observe func(*modelserver.Server) worker.Observer
 	// Leave, if not nil, lets all workers leave at a departure that it delivers, as
-	// [worker.Worker.Leave] does. RunWorkers returns nil when all have left. Closing it does nothing.
+	// [worker.Worker.Leave] does, also while they finish what is in flight after the end of the context.
+	// RunWorkers returns nil when all have left. Closing it does nothing.
 	Leave <-chan worker.Departure
 	// Log gets warnings and errors. The zero value discards them.
 	Log zerolog.Logger
@@ -251,10 +253,13 @@ func (p *workerPool) run(ctx context.Context) error {
 	}
 
 	p.group.Go(func() error { return p.followNames(ctx) })
-	p.group.Go(func() error {
-		p.leaving.follow(ctx, p.Leave)
-		return nil
-	})
+
+	// A departure also bounds what the workers finish after the end of ctx.
+	leaving, endLeaving := context.WithCancel(context.WithoutCancel(ctx))
+	var follow sync.WaitGroup
+	follow.Go(func() { p.leaving.follow(leaving, p.Leave) })
+	defer follow.Wait()
+	defer endLeaving()
 
 	return p.group.Wait()
 }

@@ -46,11 +46,14 @@ func parseDrainOn(env environment, c *cli.Command) ([]notice.Source, error) {
 type departures struct {
 	cmd   *activeCommand
 	grace time.Duration
-	leave chan worker.Departure // for pipeline.RunWorkers
+
+	// leave has the nearest departure that pipeline.RunWorkers has not taken yet. It never has more than one, so
+	// that neither a signal nor a notice waits for the workers.
+	leave chan worker.Departure
 
 	begun atomic.Bool // there are workers, which take departures
 
-	// mu guards deadline, the earliest of all departures; zero: there was none.
+	// mu guards sends to leave, and deadline, the earliest of all departures; zero: there was none.
 	mu       sync.Mutex
 	deadline time.Time
 }
@@ -63,12 +66,12 @@ func newDepartures(cmd *activeCommand, grace time.Duration) *departures {
 	return &departures{
 		cmd:   cmd,
 		grace: grace,
-		leave: make(chan worker.Departure),
+		leave: make(chan worker.Departure, 1),
 	}
 }
 
-// follow returns a context that ends when the workers are to end without using the time until a deadline. Until then,
-// it watches some sources of notices.
+// follow returns a context that ends when the workers are to end without using the time until a deadline. It watches
+// some sources of notices until the command ends: what a worker finishes after a signal has to end by a deadline, too.
 func (d *departures) follow(sources []notice.Source) context.Context {
 	ctx, stop := context.WithCancelCause(d.cmd.ctx)
 
@@ -76,7 +79,7 @@ func (d *departures) follow(sources []notice.Source) context.Context {
 		if s == syscall.SIGTERM && d.begun.Load() {
 			d.cmd.screen.Printf("leaving: taking only requests that end within %s; a second signal stops now. "+
 				"Nothing is lost either way", d.grace)
-			d.announce(ctx, worker.Departure{
+			d.announce(worker.Departure{
 				Deadline: time.Now().Add(d.grace),
 				Reason:   "SIGTERM",
 			})
@@ -88,26 +91,11 @@ func (d *departures) follow(sources []notice.Source) context.Context {
 	}, nothingToCount, "")
 
 	d.cmd.goroutines.Go(func() {
-		err := notice.Watch(ctx, notice.Config{
-			Sources: sources,
-			Grace:   d.grace,
-			Log:     d.cmd.log,
-			Announce: func(n notice.Notice) {
-				left := time.Until(n.Deadline).Round(time.Second)
-				d.cmd.screen.Printf("leaving: this box goes away (%s, %s); taking only requests that end within %s",
-					n.Source, n.Reason, left)
-
-				if !d.begun.Load() { // there is nothing to finish
-					stop(pipeline.ErrInterrupted)
-					return
-				}
-
-				d.announce(ctx, worker.Departure{
-					Deadline: n.Deadline,
-					Reason:   n.Reason + " (" + n.Source + ")",
-					Stay:     true, // a worker that is started again finds the same notice
-				})
-			},
+		err := notice.Watch(d.cmd.ctx, notice.Config{
+			Sources:  sources,
+			Grace:    d.grace,
+			Log:      d.cmd.log,
+			Announce: func(n notice.Notice) { d.takeNotice(n, stop) },
 		})
 		if err != nil {
 			stop(err)
@@ -117,24 +105,42 @@ func (d *departures) follow(sources []notice.Source) context.Context {
 	return ctx
 }
 
-// announce lets the workers leave.
-func (d *departures) announce(ctx context.Context, departure worker.Departure) {
-	d.recordDeadline(departure.Deadline)
+// takeNotice lets the workers leave at a notice. If there are none by its deadline, stop ends the wait for them.
+func (d *departures) takeNotice(n notice.Notice, stop context.CancelCauseFunc) {
+	left := time.Until(n.Deadline)
+	d.cmd.screen.Printf("leaving: this box goes away (%s, %s); taking only requests that end within %s",
+		n.Source, n.Reason, left.Round(time.Second))
 
-	select {
-	case d.leave <- departure:
-	case <-ctx.Done():
-	}
+	d.announce(worker.Departure{
+		Deadline: n.Deadline,
+		Reason:   n.Reason + " (" + n.Source + ")",
+		Stay:     true, // a worker that is started again finds the same notice
+	})
+
+	time.AfterFunc(left, func() {
+		if !d.begun.Load() {
+			stop(pipeline.ErrInterrupted)
+		}
+	})
 }
 
-// recordDeadline records the deadline of a departure.
-func (d *departures) recordDeadline(deadline time.Time) {
+// announce lets the workers leave, unless a departure before has a nearer deadline.
+func (d *departures) announce(departure worker.Departure) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 
-	if d.deadline.IsZero() || deadline.Before(d.deadline) {
-		d.deadline = deadline
+	if !d.deadline.IsZero() && !departure.Deadline.Before(d.deadline) {
+		return
 	}
+
+	d.deadline = departure.Deadline
+
+	select {
+	case <-d.leave: // its deadline is later
+	default:
+	}
+
+	d.leave <- departure
 }
 
 // endBy returns by when the process has to end; zero: there is no such time.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -107,15 +108,59 @@ func TestWorkerLeaves(t *testing.T) {
 	}
 }
 
-// A worker whose box goes before there is any work ends at once.
+// A worker whose box goes before there is any work waits for it, and ends by the deadline.
 func TestWorkerLeavesBeforeWork(t *testing.T) {
 	t.Parallel()
 
 	c := newCommand(t)
-	must(t, os.WriteFile(filepath.Join(c.dir, "leave"), []byte("2m"), 0o600))
-	worker, said := c.start("worker", "--sim", "--drain-on", "file:leave", "--nats", "nats://127.0.0.1:1") // it is down
-	if code := waitExit(t, worker, said, patience); code != exit.CodeOK ||
-		!strings.Contains(said.String(), "leaving: this box goes away") {
+	m := newModel(t, sim.Config{})
+	leave := filepath.Join(c.dir, "leave")
+	must(t, os.WriteFile(leave, []byte("1h"), 0o600))
+	await := func(name string, extra ...string) (*exec.Cmd, *lockedBuffer) {
+		worker, said := c.start(append([]string{
+			"worker", "--name", name, "--url", m.url, "--drain-on", "file:leave",
+		}, extra...)...)
+		poll(t, patience, "the notice", func() bool {
+			return strings.Contains(said.String(), "leaving: this box goes away")
+		})
+
+		return worker, said
+	}
+
+	c.serve()
+	ends, said := await("ends", "--nats", "nats://127.0.0.1:1") // it is down
+	works, workSaid := await("works")
+	in := c.input("in.jsonl", 8)
+	c.must("submit", in, "--run", "r", "--model", "sim")
+	c.ended("r", patience)
+	c.verified(in, "r")
+
+	must(t, os.WriteFile(leave, []byte("0s"), 0o600))
+	if code := waitExit(t, ends, said, patience); code != exit.CodeOK {
+		t.Errorf("without a bus: exit code %d:\n%s", code, said)
+	}
+
+	if code := waitExit(t, works, workSaid, patience); code != exit.CodeOK {
+		t.Errorf("after the work: exit code %d:\n%s", code, workSaid)
+	}
+}
+
+// A notice bounds what a worker finishes after Ctrl-C.
+func TestNoticeAfterInterrupt(t *testing.T) {
+	t.Parallel()
+
+	c := newCommand(t)
+	m := newModel(t, sim.Config{TTFT: time.Hour})
+	c.serve()
+	worker, said := c.start("worker", "--url", m.url, "--grace", "1h", "--drain-on", "file:leave")
+	c.must("submit", c.input("in.jsonl", 4), "--run", "r", "--model", "sim")
+	poll(t, patience, "requests in flight", func() bool { return c.workers(1)[0].InFlight > 0 })
+
+	must(t, worker.Process.Signal(os.Interrupt))
+	poll(t, patience, "the first signal", func() bool { return strings.Contains(said.String(), "stopping: finishing") })
+	must(t, os.WriteFile(filepath.Join(c.dir, "leave"), []byte("3s"), 0o600))
+
+	if code := waitExit(t, worker, said, patience); code != exit.CodeOK {
 		t.Errorf("exit code %d:\n%s", code, said)
 	}
 }
