@@ -40,6 +40,8 @@ type serverState struct {
 	// problem is why the server takes no requests; empty: it takes them.
 	problem string
 	since   time.Time // of problem
+	// downLevel is the level at which the problem was logged; its end is logged at the same.
+	downLevel zerolog.Level
 	// hung is true until a server that hung has shown that it answers.
 	hung bool
 	// refusing is true while the server refuses all requests. The refusalWatcher ends it.
@@ -56,11 +58,16 @@ type serverState struct {
 
 // markDown records that the server gets no requests from now on.
 func (s *serverState) markDown(problem string, err error) {
+	level := zerolog.WarnLevel
+	if s.isStarting() {
+		level = zerolog.DebugLevel // it loads its model, as it should
+	}
+
 	s.mu.Lock()
 
 	wasUp := s.problem == ""
 	if wasUp {
-		s.since = time.Now()
+		s.since, s.downLevel = time.Now(), level
 	}
 	if !s.hung && !s.refusing {
 		s.problem = problem
@@ -71,8 +78,19 @@ func (s *serverState) markDown(problem string, err error) {
 	s.changes.notify()
 
 	if wasUp {
-		s.log.Warn().Str("server", s.server.URL()).Err(err).Msg(problem)
+		s.log.WithLevel(level).Str("server", s.server.URL()).Err(err).Msg(problem)
 	}
+}
+
+// isStarting reports whether our own process has been started and was never ready.
+func (s *serverState) isStarting() bool {
+	if s.process == nil {
+		return false
+	}
+
+	p := s.process.Status()
+
+	return p.LastExit == "" && (p.Phase == supervise.Stopped || p.Phase == supervise.Loading)
 }
 
 // markUp records that the server answers. An answer to a question about itself is no progress: even
@@ -80,7 +98,7 @@ func (s *serverState) markDown(problem string, err error) {
 func (s *serverState) markUp() {
 	s.mu.Lock()
 
-	wasDown, since := s.problem != "", s.since
+	wasDown, since, level := s.problem != "", s.since, s.downLevel
 	if wasDown {
 		s.progress.record(time.Now()) // or it would count as hung at once
 	}
@@ -89,8 +107,8 @@ func (s *serverState) markUp() {
 	s.mu.Unlock()
 
 	if wasDown {
-		s.log.Warn().Str("server", s.server.URL()).Str("after", time.Since(since).Round(time.Second).String()).
-			Msg("the model server answers")
+		s.log.WithLevel(level).Str("server", s.server.URL()).
+			Str("after", time.Since(since).Round(time.Second).String()).Msg("the model server answers")
 		s.changes.notify()
 	}
 
@@ -131,7 +149,7 @@ func (s *serverState) markRefusing(err *RefusedError) {
 		s.since = time.Now()
 	}
 
-	s.problem, s.refusing = err.Error(), true
+	s.problem, s.refusing, s.downLevel = err.Error(), true, zerolog.WarnLevel
 	s.mu.Unlock()
 
 	s.changes.notify()

@@ -34,8 +34,12 @@ func (o Options) Check() error {
 
 	if o.Joins() {
 		if o.URL != "" && o.URLVariable != "NATS_URL" { // which may be set for other programs
-			return exit.Usage("leave out one of them, also in the environment",
-				"--join and --nats each name a bus")
+			flag := "--join"
+			if o.JoinFile != nil {
+				flag = "--join-file"
+			}
+
+			return exit.Usage("leave out one of them, also in the environment", "%s and --nats each name a bus", flag)
 		}
 
 		_, err := o.ParseJoin()

@@ -205,7 +205,8 @@ func (h GPUHost) all(ctx context.Context) (cards []string, err error) {
 
 	readings, _, err := h.query(ctx)
 	if err != nil {
-		return nil, exit.Usage("name them: --gpus 0,1", "--gpus all: the graphics cards of this host are not known: %w", err)
+		return nil, exit.Usage("install the driver of NVIDIA, which has nvidia-smi, or name the cards: --gpus 0,1",
+			"--gpus all: the graphics cards of this host are not known: %w", err)
 	}
 
 	for _, r := range readings {

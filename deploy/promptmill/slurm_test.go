@@ -105,9 +105,9 @@ func TestSlurmWithout(t *testing.T) {
 	t.Parallel()
 
 	for want, variables := range map[string][]string{
-		"MODEL: name the model":     {"MODEL="},
-		"promptmill join worker":    {"MODEL=sim", "PROMPTMILL_JOIN_FILE=nosuch"},
-		"SLURM_JOB_ID: unbound var": {"MODEL=sim", "PROMPTMILL_JOIN_FILE=/dev/null"},
+		"MODEL: name the model":        {"MODEL="},
+		"promptmill join create slurm": {"MODEL=sim", "PROMPTMILL_JOIN_FILE=nosuch"},
+		"SLURM_JOB_ID: unbound var":    {"MODEL=sim", "PROMPTMILL_JOIN_FILE=/dev/null"},
 	} {
 		cmd := exec.Command("bash", "../slurm/workers.sbatch")
 		cmd.Env = append(os.Environ(), variables...)

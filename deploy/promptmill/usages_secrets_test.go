@@ -56,7 +56,7 @@ func TestUsageOfSecretFiles(t *testing.T) {
 		},
 		{
 			args: "list --join-file text --nats nats://127.0.0.1:1",
-			err:  "--join and --nats each name a bus",
+			err:  "--join-file and --nats each name a bus",
 			hint: both,
 		},
 		{
