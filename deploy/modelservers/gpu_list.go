@@ -1,6 +1,7 @@
 package modelservers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/worker/gpu"
@@ -18,10 +20,35 @@ const AllGPUs = "all"
 
 // GPUHost is what is known of the graphics cards of this host.
 type GPUHost struct {
-	// Visible is the value of CUDA_VISIBLE_DEVICES; empty: all cards are visible.
+	// Visible has the cards that this process may use, as CUDA_VISIBLE_DEVICES has them; empty: all.
 	Visible string
+	// VisibleBy is the variable that says so. Defaults to CUDA_VISIBLE_DEVICES.
+	VisibleBy string
 	// Query reads the cards. Defaults to [gpu.Query].
 	Query func(context.Context) (cards []gpu.Reading, driver string, err error)
+}
+
+// NewGPUHost returns what the environment says of the cards of this host: CUDA_VISIBLE_DEVICES, or of AMD's cards
+// HIP_VISIBLE_DEVICES, which means the same there, or ROCR_VISIBLE_DEVICES, whose cards have the numbers from 0 on for
+// the others.
+func NewGPUHost(getenv func(string) string) GPUHost {
+	for _, name := range []string{visibleDevices, visibleHIP} {
+		if cards := getenv(name); cards != "" {
+			return GPUHost{Visible: cards, VisibleBy: name}
+		}
+	}
+
+	cards := getenv(visibleROCr)
+	if cards == "" {
+		return GPUHost{}
+	}
+
+	var numbers []string
+	for i := range strings.Count(cards, ",") + 1 {
+		numbers = append(numbers, strconv.Itoa(i))
+	}
+
+	return GPUHost{Visible: strings.Join(numbers, ","), VisibleBy: visibleROCr}
 }
 
 // AssignGPUs returns a command for each server that some commands start on the cards of a list. One command
@@ -68,7 +95,7 @@ func groupCards(commands []Command, cards []string) (groups []string, err error)
 
 		if needs > len(cards) {
 			return nil, exit.Usage("name a multiple of it, or join the cards of each server by +, such as 0+1,2+3",
-				"--gpus leaves %d cards for the last server, which needs %d: %s", len(cards), needs, script)
+				"--gpus leaves %d for the last server, which needs %d cards: %s", len(cards), needs, script)
 		}
 
 		groups = append(groups, strings.Join(cards[:needs], ","))
@@ -125,7 +152,7 @@ func (h GPUHost) parseList(ctx context.Context, list string) (groups []string, e
 		return h.all(ctx)
 	}
 
-	named := map[string]bool{}
+	var named []string
 	for part := range strings.SplitSeq(list, ",") {
 		cards, err := expandPart(strings.TrimSpace(part))
 		if err != nil {
@@ -133,18 +160,27 @@ func (h GPUHost) parseList(ctx context.Context, list string) (groups []string, e
 		}
 
 		for _, group := range cards {
-			for card := range strings.SplitSeq(group, ",") {
-				if named[card] {
-					return nil, exit.Usage("name each once", "--gpus %s: card %s is named twice", list, card)
-				}
-				named[card] = true
-			}
+			named = append(named, strings.Split(group, ",")...)
 		}
 
 		groups = append(groups, cards...)
 	}
 
+	if twice := findTwice(named); twice != "" {
+		return nil, exit.Usage("name each once", "--gpus %s: card %s is named twice", list, twice)
+	}
+
 	return groups, h.check(ctx, list, named)
+}
+
+// findTwice returns the first card that is there twice; empty: none.
+func findTwice(cards []string) string {
+	for i, card := range cards {
+		if slices.Contains(cards[:i], card) {
+			return card
+		}
+	}
+	return ""
 }
 
 // cardName is the number or the id of a card, or of a part of one.
@@ -181,8 +217,7 @@ func expandPart(part string) (cards []string, err error) {
 	return []string{strings.Join(joined, ",")}, nil
 }
 
-// visible returns the cards that CUDA_VISIBLE_DEVICES names; nil: it is not set. CUDA ignores what follows a
-// number below zero.
+// visible returns the cards that Visible names. CUDA ignores what follows a number below zero.
 func (h GPUHost) visible() (cards []string) {
 	for card := range strings.SplitSeq(h.Visible, ",") {
 		if card = strings.TrimSpace(card); !cardName.MatchString(card) {
@@ -193,13 +228,23 @@ func (h GPUHost) visible() (cards []string) {
 	return cards
 }
 
+// visibleBy returns the variable that hides cards.
+func (h GPUHost) visibleBy() string { return cmp.Or(h.VisibleBy, visibleDevices) }
+
 // all returns the cards that this process may use.
 func (h GPUHost) all(ctx context.Context) (cards []string, err error) {
 	if h.Visible != "" {
-		if cards = h.visible(); len(cards) == 0 {
-			return nil, exit.Usage("name the cards, or unset it",
-				"--gpus all: CUDA_VISIBLE_DEVICES is %q, which hides all cards", h.Visible)
+		cards = h.visible()
+		twice := findTwice(cards)
+		switch {
+		case len(cards) == 0:
+			return nil, exit.Usage("unset it, or let it name the cards",
+				"--gpus all: %s is %q, which hides all cards", h.visibleBy(), h.Visible)
+		case twice != "":
+			return nil, exit.Usage("let it name each once",
+				"--gpus all: %s is %q, which names card %s twice", h.visibleBy(), h.Visible, twice)
 		}
+
 		return cards, nil
 	}
 
@@ -216,14 +261,14 @@ func (h GPUHost) all(ctx context.Context) (cards []string, err error) {
 	return cards, nil
 }
 
-// check returns an error if one of the named cards is hidden or not there. Where nvidia-smi does not say,
-// none is refused.
-func (h GPUHost) check(ctx context.Context, list string, named map[string]bool) error {
+// check returns an error if one of the named cards is hidden or not there, or if two names are of one card. Where
+// nvidia-smi does not say, none is refused.
+func (h GPUHost) check(ctx context.Context, list string, named []string) error {
 	if h.Visible != "" {
-		for card := range named {
+		for _, card := range named {
 			if !slices.Contains(h.visible(), card) {
-				return exit.Usage("--gpus all takes those", "--gpus %s: card %s is not among those of CUDA_VISIBLE_DEVICES, %s",
-					list, card, h.Visible)
+				return exit.Usage("name one of those, or unset it", "--gpus %s: card %s is not among those of %s, %s",
+					list, card, h.visibleBy(), h.Visible)
 			}
 		}
 		return nil
@@ -239,29 +284,77 @@ func (h GPUHost) check(ctx context.Context, list string, named map[string]bool) 
 		known = append(known, strconv.Itoa(r.Index))
 	}
 
-	for card := range named {
-		_, err := strconv.Atoi(card)
-		has := slices.Contains(known, card)
-		if err != nil { // a part of an id is enough for CUDA, and parts of cards are not listed
-			has = strings.HasPrefix(card, "MIG-") ||
-				slices.ContainsFunc(readings, func(r gpu.Reading) bool { return strings.HasPrefix(r.UUID, card) })
+	names := map[int]string{}
+	for _, card := range named {
+		if strings.HasPrefix(card, "MIG-") {
+			continue // parts of cards are not listed
 		}
-		if !has {
+
+		found := findCards(readings, card)
+		switch {
+		case len(found) == 0:
 			return exit.Usage("nvidia-smi -L lists them", "--gpus %s: this host has no card %s; it has %s",
 				list, card, strings.Join(known, ", "))
+		case len(found) > 1:
+			return exit.Usage("nvidia-smi -L lists them", "--gpus %s: the ids of %d cards begin with %s",
+				list, len(found), card)
+		case names[found[0]] != "":
+			return exit.Usage("name each once", "--gpus %s: %s and %s are the same card", list, names[found[0]], card)
 		}
+
+		names[found[0]] = card
 	}
 
 	return nil
 }
 
-// query reads the cards.
-func (h GPUHost) query(ctx context.Context) (readings []gpu.Reading, driver string, err error) {
-	if h.Query == nil {
-		return gpu.Query(ctx)
+// findCards returns the numbers of the cards that have a number, or an id that begins with a text: CUDA takes the
+// beginning for the id if no other card has it.
+func findCards(readings []gpu.Reading, name string) (found []int) {
+	for _, r := range readings {
+		switch {
+		case strconv.Itoa(r.Index) == name || r.UUID == name:
+			return []int{r.Index}
+		case strings.HasPrefix(name, "GPU-") && strings.HasPrefix(r.UUID, name):
+			found = append(found, r.Index)
+		}
 	}
-	if readings, driver, err = h.Query(ctx); err == nil && len(readings) == 0 {
+
+	return found
+}
+
+// queryWait is the time that nvidia-smi has to list the cards. Without the persistence mode, it loads the driver of
+// each card first, which takes some seconds for eight.
+const queryWait = time.Minute
+
+// errNoAnswer is the error of an nvidia-smi that hangs, as it does when a card fails.
+var errNoAnswer = errors.New("nvidia-smi does not answer")
+
+// query reads the cards. One that hangs in the driver is left behind, since no signal ends it.
+func (h GPUHost) query(ctx context.Context) (readings []gpu.Reading, driver string, err error) {
+	query := h.Query
+	if query == nil {
+		query = gpu.Query
+	}
+
+	ctx, cancel := context.WithTimeoutCause(ctx, queryWait, errNoAnswer)
+	defer cancel()
+
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		readings, driver, err = query(ctx)
+	}()
+
+	select {
+	case <-done:
+	case <-ctx.Done():
+		return nil, "", context.Cause(ctx)
+	}
+
+	if err == nil && len(readings) == 0 {
 		err = errors.New("there are none")
 	}
+
 	return readings, driver, err
 }

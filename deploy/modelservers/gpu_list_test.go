@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/worker/gpu"
@@ -81,6 +82,69 @@ func TestAssignGPUs(t *testing.T) {
 	}
 }
 
+// A card is named by its number, or by the beginning of its id that no other card has.
+func TestWholeIDOfACard(t *testing.T) {
+	t.Parallel()
+
+	host := GPUHost{Query: func(context.Context) ([]gpu.Reading, string, error) {
+		return []gpu.Reading{{Index: 0, UUID: "GPU-12"}, {Index: 1, UUID: "GPU-1"}}, "550", nil
+	}}
+	if groups, err := host.parseList(t.Context(), "GPU-1,0"); err != nil || len(groups) != 2 {
+		t.Errorf("got %q, %v", groups, err)
+	}
+}
+
+// An nvidia-smi that hangs in its driver ends for nothing, and is not waited for without end.
+func TestCardsThatDoNotAnswer(t *testing.T) {
+	t.Parallel()
+
+	synctest.Test(t, func(t *testing.T) {
+		end := make(chan struct{})
+		host := GPUHost{Query: func(context.Context) ([]gpu.Reading, string, error) {
+			<-end
+			return nil, "", nil
+		}}
+
+		_, err := host.parseList(t.Context(), AllGPUs)
+		if exit.Code(err) != exit.CodeUsage || !errors.Is(err, errNoAnswer) {
+			t.Errorf("all cards: %v", err)
+		}
+
+		if groups, err := host.parseList(t.Context(), "0,1"); err != nil || len(groups) != 2 {
+			t.Errorf("two cards: %q, %v", groups, err)
+		}
+		close(end)
+	})
+}
+
+func TestNewGPUHost(t *testing.T) {
+	t.Parallel()
+
+	for _, tt := range []struct {
+		cuda, hip, rocr string
+		all             string
+		refused         string // of card 4
+	}{
+		{"4,5", "6", "7", "4,5", ""},
+		{"", "2,3", "", "2,3", "card 4 is not among those of HIP_VISIBLE_DEVICES, 2,3"},
+		{"", "", "4,GPU-7a", "0,1", "card 4 is not among those of ROCR_VISIBLE_DEVICES, 0,1"},
+		{"", "", "", "0,1,2,3,4", ""},
+	} {
+		host := NewGPUHost(func(name string) string {
+			return map[string]string{visibleDevices: tt.cuda, visibleHIP: tt.hip, visibleROCr: tt.rocr}[name]
+		})
+		host.Query = hostOf(5, "").Query
+		if all, err := host.parseList(t.Context(), AllGPUs); strings.Join(all, ",") != tt.all || err != nil {
+			t.Errorf("%+v: all cards are %q, %v", tt, all, err)
+		}
+
+		_, err := host.parseList(t.Context(), "4")
+		if (err == nil) != (tt.refused == "") || err != nil && !strings.Contains(err.Error(), tt.refused) {
+			t.Errorf("%+v: %v", tt, err)
+		}
+	}
+}
+
 func TestAssignGPUsRefuses(t *testing.T) {
 	t.Parallel()
 
@@ -103,10 +167,16 @@ func TestAssignGPUsRefuses(t *testing.T) {
 		{"0-9999", hostOf(4, ""), 1, "a", `is no range of cards`},
 		{"0,0", hostOf(2, ""), 1, "a", "card 0 is named twice"},
 		{"0+1,01", hostOf(2, ""), 1, "a", "card 1 is named twice"},
+		{"0,GPU-0", hostOf(2, ""), 1, "a", "0 and GPU-0 are the same card"},
+		{"GPU-1-abc,GPU-1", hostOf(2, ""), 1, "a", "GPU-1-abc and GPU-1 are the same card"},
+		{"GPU-", hostOf(2, ""), 1, "a", `"GPU-" is neither`},
+		{"GPU-1", hostOf(12, ""), 1, "a", "the ids of 3 cards begin with GPU-1"},
+		{"all", hostOf(8, "2,3,2"), 1, "a", `CUDA_VISIBLE_DEVICES is "2,3,2", which names card 2 twice`},
+		{"0", hostOf(2, "-1"), 1, "a", "card 0 is not among those of CUDA_VISIBLE_DEVICES, -1"},
 		{"0,2", hostOf(2, ""), 1, "a", "this host has no card 2; it has 0, 1"},
 		{"GPU-7", hostOf(2, ""), 1, "a", "this host has no card GPU-7"},
 		{"0,1", hostOf(8, "4,5"), 1, "a", "is not among those of CUDA_VISIBLE_DEVICES, 4,5"},
-		{"0-2", hostOf(4, ""), 1, "vllm serve m -tp 2", "--gpus leaves 1 cards for the last server, which needs 2"},
+		{"0-2", hostOf(4, ""), 1, "vllm serve m -tp 2", "--gpus leaves 1 for the last server, which needs 2 cards"},
 		{"0-2", hostOf(4, ""), 1, "vllm serve m -tp two", "is no number of cards"},
 		{"0-2", hostOf(4, ""), 2, "a", "has cards for 3 servers, and there are 2 --exec"},
 		{"0", hostOf(4, ""), 2, "a", "has cards for 1 servers, and there are 2 --exec"},

@@ -33,8 +33,14 @@ type Command struct {
 	LogName string
 }
 
-// visibleDevices is the variable with the graphics cards that a program sees.
-const visibleDevices = "CUDA_VISIBLE_DEVICES"
+// The variables with the graphics cards that a program sees. Programs for AMD's cards read the first two, and vLLM
+// refuses to start if they differ. The third hides cards from both, which number the others from 0 on
+// (https://rocm.docs.amd.com/en/latest/conceptual/gpu-isolation.html).
+const (
+	visibleDevices = "CUDA_VISIBLE_DEVICES"
+	visibleHIP     = "HIP_VISIBLE_DEVICES"
+	visibleROCr    = "ROCR_VISIBLE_DEVICES"
+)
 
 // deviceOrder is the variable that says how CUDA numbers the cards. By itself it begins with the fastest;
 // nvidia-smi has them in the order of the bus.
@@ -126,9 +132,13 @@ func (c Command) checkGPUs() error {
 	case server.isRemote():
 		return exit.Usage(`write {gpu} there, such as docker run --gpus device={gpu}`,
 			"--gpus sets CUDA_VISIBLE_DEVICES, which does not reach the server of this command: %s", c.Script)
-	case server.ownVariable(visibleDevices) != "":
-		return exit.Usage("leave it out, or write CUDA_VISIBLE_DEVICES={gpu}",
-			"--gpus sets CUDA_VISIBLE_DEVICES, and so does the command: %s", c.Script)
+	}
+
+	for _, name := range []string{visibleDevices, visibleHIP} {
+		if server.ownVariable(name) != "" {
+			return exit.Usage("leave it out, or write "+name+"={gpu}",
+				"--gpus sets %s, and so does the command: %s", name, c.Script)
+		}
 	}
 
 	return nil
@@ -231,6 +241,9 @@ func (p startPlan) gpuVariables() string {
 	}
 
 	variables := visibleDevices + "=" + quoteWord(p.GPUs) + " "
+	if os.Getenv(visibleHIP) != "" {
+		variables = visibleHIP + "=" + quoteWord(p.GPUs) + " " + variables
+	}
 	if p.setsOrder() {
 		variables = deviceOrder + "=" + busOrder + " " + variables
 	}
@@ -250,5 +263,10 @@ func (p startPlan) gpusOf() (cards string, isOrdered bool) {
 	server := findServer(readScript(p.Script))
 	order := cmp.Or(server.ownVariable(deviceOrder), os.Getenv(deviceOrder))
 
-	return cmp.Or(p.GPUs, server.ownVariable(visibleDevices)), p.setsOrder() || order == busOrder
+	cards = cmp.Or(p.GPUs, server.ownVariable(visibleDevices))
+	if cards == "" && !server.isRemote() {
+		cards = os.Getenv(visibleDevices)
+	}
+
+	return cards, p.setsOrder() || order == busOrder
 }

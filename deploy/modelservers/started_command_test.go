@@ -129,6 +129,42 @@ func TestStartKeepsTheOrderOfTheEnvironment(t *testing.T) {
 	}
 }
 
+// On AMD's cards, vLLM refuses to start if the two variables differ.
+func TestStartSetsBothVariablesOfAMD(t *testing.T) {
+	t.Setenv(visibleDevices, "")
+	t.Setenv(visibleHIP, "4,5")
+	t.Setenv(deviceOrder, busOrder)
+
+	got := started(t, Command{Script: "vllm serve m", GPUs: "4"})
+	if want := "http://localhost:8000 HIP_VISIBLE_DEVICES=4 CUDA_VISIBLE_DEVICES=4 vllm serve m"; got[0] != want {
+		t.Errorf("started as %s, want %s", got[0], want)
+	}
+}
+
+// A server without cards of its own has those of the environment, except in a container.
+func TestCardsOfAServer(t *testing.T) {
+	t.Setenv(visibleDevices, "4,5")
+
+	for _, tt := range []struct {
+		command Command
+		cards   string
+	}{
+		{Command{Script: "vllm serve m"}, "4,5"},
+		{Command{Script: "vllm serve m", GPUs: "5"}, "5"},
+		{Command{Script: "CUDA_VISIBLE_DEVICES=4 vllm serve m"}, "4"},
+		{Command{Script: "docker run -p 8000:8000 vllm/vllm-openai -m b"}, ""},
+	} {
+		plans, err := planStarts([]Command{tt.command})
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		if cards, _ := plans[0].gpusOf(); cards != tt.cards {
+			t.Errorf("%s has the cards %q, want %q", tt.command.Script, cards, tt.cards)
+		}
+	}
+}
+
 func TestCommandsThatCannotBeStarted(t *testing.T) {
 	t.Parallel()
 
@@ -153,6 +189,10 @@ func TestCommandsThatCannotBeStarted(t *testing.T) {
 		"cards twice": {
 			[]Command{{Script: "CUDA_VISIBLE_DEVICES=0 vllm serve m", GPUs: "1"}},
 			"sets CUDA_VISIBLE_DEVICES, and so does the command", "CUDA_VISIBLE_DEVICES={gpu}",
+		},
+		"cards of AMD twice": {
+			[]Command{{Script: "env HIP_VISIBLE_DEVICES=0 vllm serve m", GPUs: "1"}},
+			"sets HIP_VISIBLE_DEVICES, and so does the command", "HIP_VISIBLE_DEVICES={gpu}",
 		},
 		"cards that do not reach a container": {
 			[]Command{{Script: "docker run vllm/vllm-openai -m b", GPUs: "1"}},

@@ -286,7 +286,7 @@ func parseCommands(
 
 	if list := c.String("gpus"); c.IsSet("gpus") {
 		var err error
-		host := modelservers.GPUHost{Visible: env.getenv("CUDA_VISIBLE_DEVICES")}
+		host := modelservers.NewGPUHost(env.getenv)
 		if cfg.Commands, err = modelservers.AssignGPUs(ctx, cfg.Commands, list, host); err != nil {
 			return cfg, err
 		}

@@ -99,31 +99,41 @@ func endsWithNewline(file *os.File) bool {
 	return last[0] == '\n'
 }
 
-// readNewLines calls line with each whole line that was written since the last call. The states
+// maxRead is the most that readNewLines reads at once: a server that writes much is not to look as if it loaded for as
+// long as that takes to read.
+const maxRead = 1 << 20
+
+// readNewLines calls line with each whole line that was written since the last call, up to maxRead bytes. The states
 // of a progress bar, which end with a carriage return, count as lines. A line longer than 64
 // KiB comes in parts.
 func (l *logFile) readNewLines(line func([]byte)) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-
 	buf := make([]byte, 64<<10)
-	for {
-		n, _ := l.ReadAt(buf, l.read)
-		end := bytes.LastIndexAny(buf[:n], "\r\n") + 1
-		if end == 0 && n == len(buf) {
-			end = n
-		}
-
-		if end == 0 {
+	for range maxRead / len(buf) {
+		lines := l.readWholeLines(buf)
+		if len(lines) == 0 {
 			return
 		}
 
-		for part := range bytes.FieldsFuncSeq(buf[:end], func(r rune) bool { return r == '\r' || r == '\n' }) {
+		for part := range bytes.FieldsFuncSeq(lines, func(r rune) bool { return r == '\r' || r == '\n' }) {
 			line(part)
 		}
-
-		l.read += int64(end)
 	}
+}
+
+// readWholeLines reads the next lines into a buffer, or as much of one as it holds.
+func (l *logFile) readWholeLines(buf []byte) []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	n, _ := l.ReadAt(buf, l.read)
+	end := bytes.LastIndexAny(buf[:n], "\r\n") + 1
+	if end == 0 && n == len(buf) {
+		end = n
+	}
+
+	l.read += int64(end)
+
+	return buf[:end]
 }
 
 // tailLines returns the last lines of this start, fit for a terminal.

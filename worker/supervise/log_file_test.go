@@ -121,6 +121,27 @@ func TestReadNewLines(t *testing.T) {
 	}
 }
 
+// What a server writes without end is read in parts.
+func TestReadNewLinesOfMuch(t *testing.T) {
+	t.Parallel()
+
+	log := openTestLog(t, filepath.Join(t.TempDir(), "server.log"), 1<<30)
+	const lines = 3 * maxRead / 16
+	log.WriteString(strings.Repeat("fifteen letters\n", lines))
+	read := 0
+	log.readNewLines(func([]byte) { read++ })
+	if read != lines/3 {
+		t.Errorf("%d lines read at once, want %d", read, lines/3)
+	}
+
+	for range 2 {
+		log.readNewLines(func([]byte) { read++ })
+	}
+	if read != lines {
+		t.Errorf("%d lines read, want %d", read, lines)
+	}
+}
+
 func TestTailLines(t *testing.T) {
 	t.Parallel()
 
