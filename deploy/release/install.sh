@@ -34,13 +34,8 @@ checksum() {
 	elif command -v shasum >/dev/null 2>&1; then
 		shasum -a 256 <"$1"
 	else
-		fail "sha256sum or shasum is needed to check the download: install one of them"
+		echo none
 	fi | cut -d ' ' -f 1
-}
-
-# put FILE FOLDER: a copy beside the place and a rename, since a promptmill that runs is not written over.
-put() {
-	mkdir -p "$2" && cp "$1" "$2/.promptmill.new" && mv -f "$2/.promptmill.new" "$2/promptmill"
 }
 
 # All is in functions, so that a download of this script that breaks off does nothing.
@@ -61,8 +56,9 @@ main() {
 
 	releases=${PROMPTMILL_RELEASES:-https://github.com/promptmill/promptmill/releases/download}
 	folder=${PROMPTMILL_INSTALL_DIR:-${HOME:?}/.local/bin}
+	new=$folder/.promptmill.new
 	temp=$(mktemp -d)
-	trap 'rm -rf "$temp"' EXIT
+	trap 'rm -rf "$temp" "$new"' EXIT
 	trap 'exit 130' INT
 	trap 'exit 143' TERM HUP
 
@@ -84,14 +80,19 @@ main() {
 
 	download "$releases/$version/$archive" "$temp/$archive"
 	got=$(checksum "$temp/$archive")
+	[ "$got" != none ] || fail "sha256sum or shasum is needed to check the download: install one of them"
 	[ "$got" = "$want" ] ||
 		fail "$archive has the checksum $got, and SHA256SUMS says $want: nothing was installed; download it again"
 
 	tar -xzf "$temp/$archive" -C "$temp" promptmill || fail "$archive has no promptmill"
-	"$temp/promptmill" version >/dev/null || fail "the downloaded promptmill does not run here"
 
-	put "$temp/promptmill" "$folder" ||
-		fail "cannot write $folder/promptmill: name another folder with PROMPTMILL_INSTALL_DIR"
+	# It is tried in its own folder, since programs may not run in that of temporary files, and gets its name by a rename,
+	# since a promptmill that runs is not written over.
+	elsewhere="name another folder with PROMPTMILL_INSTALL_DIR"
+	mkdir -p "$folder" || fail "cannot make $folder: $elsewhere"
+	cp "$temp/promptmill" "$new" || fail "cannot write into $folder: $elsewhere"
+	"$new" version >/dev/null || fail "the downloaded promptmill does not run in $folder"
+	mv -f "$new" "$folder/promptmill" || fail "cannot write $folder/promptmill: $elsewhere"
 
 	echo "installed $("$folder/promptmill" version)"
 	echo "in $folder/promptmill"

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -89,7 +90,7 @@ func TestInstall(t *testing.T) {
 			archive, strings.ReplaceAll(sum, "promptmill-", "other-promptmill-"), []string{version}, "has no checksum of", false,
 		},
 		"a program that does not run": {
-			broken, fmt.Sprintf("%x  %s\n", sha256.Sum256(broken), archiveName()), []string{version}, "does not run here", false,
+			broken, fmt.Sprintf("%x  %s\n", sha256.Sum256(broken), archiveName()), []string{version}, "does not run in", false,
 		},
 		"a version that is not there": {archive, sum, []string{"v9.9.9"}, "cannot download", false},
 		"no version of a mirror":      {archive, sum, nil, "name a version", false},
@@ -127,6 +128,95 @@ func TestInstall(t *testing.T) {
 				t.Errorf("files in the folder: %v, %v", entries, err)
 			}
 		})
+	}
+}
+
+// The script takes the program for checksums that is there, and says what it lacks: such a program, or a folder that it
+// can make.
+func TestInstallWithOtherTools(t *testing.T) {
+	t.Parallel()
+
+	if runtime.GOOS == "windows" {
+		t.Skip("needs a shell")
+	}
+	summer, err := exec.LookPath("sha256sum")
+	if err != nil {
+		t.Skip("needs sha256sum")
+	}
+
+	archive := packProgram(t, "#!/bin/sh\necho promptmill v1.2.3\n")
+	sum := fmt.Sprintf("%x  %s\n", sha256.Sum256(archive), archiveName())
+	occupied := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(occupied, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	const shasum = "#!/bin/sh\n[ \"$1 $2\" = '-a 256' ] && exec "
+	for name, tt := range map[string]struct {
+		shasum string // the program of this name
+		folder string
+		want   string
+		not    string
+	}{
+		"shasum of macOS":              {shasum + summer, t.TempDir(), "installed promptmill v1.2.3", "error"},
+		"none for checksums":           {"", t.TempDir(), "sha256sum or shasum is needed", "download it again"},
+		"a folder under a file":        {shasum + summer, occupied, "name another folder with", "installed"},
+		"a folder that is not in PATH": {shasum + summer, filepath.Join(t.TempDir(), "new"), "into your PATH", "error"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			bin := t.TempDir()
+			for _, program := range []string{
+				"sh", "uname", "mktemp", "rm", "awk", "cut", "tar", "gzip", "mkdir", "cp", "mv", "curl", "wget",
+			} {
+				if path, err := exec.LookPath(program); err == nil {
+					if err := os.Symlink(path, filepath.Join(bin, program)); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if tt.shasum != "" {
+				if err := os.WriteFile(filepath.Join(bin, "shasum"), []byte(tt.shasum), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+
+			install := exec.CommandContext(t.Context(), "sh", "install.sh", version)
+			install.Env = []string{
+				"PATH=" + bin,
+				"PROMPTMILL_RELEASES=" + serveRelease(t, archive, sum),
+				"PROMPTMILL_INSTALL_DIR=" + tt.folder,
+				"TMPDIR=" + t.TempDir(),
+			}
+			out, _ := install.CombinedOutput()
+			if !strings.Contains(string(out), tt.want) || strings.Contains(string(out), tt.not) {
+				t.Errorf("it said %q, want %q and not %q", out, tt.want, tt.not)
+			}
+		})
+	}
+}
+
+// Programs may not run in the folder of temporary files of a hardened system. The script works there, too.
+func TestInstallWithoutTemporaryPrograms(t *testing.T) {
+	t.Parallel()
+
+	if _, err := exec.LookPath("unshare"); err != nil || runtime.GOOS != "linux" || os.Geteuid() != 0 {
+		t.Skip("needs root and unshare, to mount a folder")
+	}
+
+	archive := packProgram(t, "#!/bin/sh\necho promptmill v1.2.3\n")
+	sum := fmt.Sprintf("%x  %s\n", sha256.Sum256(archive), archiveName())
+	install := exec.CommandContext(t.Context(), "unshare", "--mount", "sh", "-c",
+		`mount -t tmpfs -o noexec tmpfs "$TMPDIR" || exit 77; exec sh install.sh `+version)
+	install.Env = append(os.Environ(), "PROMPTMILL_RELEASES="+serveRelease(t, archive, sum),
+		"PROMPTMILL_INSTALL_DIR="+t.TempDir(), "TMPDIR="+t.TempDir())
+	out, err := install.CombinedOutput()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == 77 {
+		t.Skipf("needs the right to mount: %s", out)
+	}
+	if err != nil || !strings.Contains(string(out), "installed promptmill v1.2.3") {
+		t.Errorf("%v, it said %q", err, out)
 	}
 }
 
