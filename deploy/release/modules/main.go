@@ -15,7 +15,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 const usage = `Usage: go run ./deploy/release/modules [--proxy FOLDER] VERSION
 
 It writes VERSION, such as v0.1.0, and the checksums of the siblings into the go.mod and go.sum of each module that a
-release has, and VERSION into go.work. Run it at the top of the repository.
+release has, and VERSION into go.work. Run it at the top of the repository, with the files of the modules committed.
 
   --proxy FOLDER   also write the modules there, for GOPROXY=file://FOLDER
 `
@@ -59,6 +59,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 func prepare(root, version, proxy string, stdout io.Writer) error {
 	list, err := readModules(root)
 	if err != nil {
+		return err
+	}
+
+	if err := checkSource(root, version); err != nil {
 		return err
 	}
 

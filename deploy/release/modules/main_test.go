@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,8 +45,18 @@ func copyRepository(t *testing.T) (root, version string) {
 	}
 
 	runIn(t, root, nil, "git", "init", "-q")
+	runIn(t, root, nil, "git", "add", "--all", "--force")
+	commitAll(t, root)
 
 	return root, fmt.Sprintf("v0.0.0-test.%x", content.Sum(nil)[:8])
+}
+
+// commitAll commits the changes of the files that git knows.
+func commitAll(t *testing.T, root string) {
+	t.Helper()
+
+	runIn(t, root, nil, "git", "-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "commit.gpgsign=false",
+		"commit", "--quiet", "--all", "--message", "all")
 }
 
 // runIn runs a command in a folder and returns its output.
@@ -124,6 +135,87 @@ func removeFromCache(t *testing.T, version string) {
 			}
 		}
 	}
+}
+
+// makeRepository makes a repository of small modules with the names of ours.
+func makeRepository(t *testing.T) string {
+	t.Helper()
+
+	root := t.TempDir()
+	work := "go 1.26.0\n"
+	files := map[string]string{"LICENSE": "free", "CHANGELOG.md": "changes"}
+	for _, dir := range releasedModules {
+		work += "\nuse ./" + dir + "\n"
+		files[dir+"/go.mod"] = "module " + prefix + dir + "\n\ngo 1.26.0\n"
+		files[dir+"/go.sum"] = ""
+		files[dir+"/doc.go"] = "package " + dir + "\n"
+	}
+	files["go.work"] = work
+	files["deploy/release/go.mod"] = "module " + prefix + "deploy/release\n"
+	writeFiles(t, root, files)
+
+	runIn(t, root, nil, "git", "init", "-q")
+	runIn(t, root, nil, "git", "add", "--all")
+	commitAll(t, root)
+
+	return root
+}
+
+// writeFiles writes files in a folder, by their names.
+func writeFiles(t *testing.T, root string, files map[string]string) {
+	t.Helper()
+
+	for name, text := range files {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A file that is not committed would change the checksums, and so would a second content of a version. Both are refused
+// before anything is written; what the release itself has written is not.
+func TestRefusedSources(t *testing.T) {
+	t.Parallel()
+
+	const version = "v0.7.0"
+	root := makeRepository(t)
+	if err := prepare(root, version, "", io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	if err := prepare(root, version, "", io.Discard); err != nil {
+		t.Errorf("a second time: %v", err)
+	}
+	commitAll(t, root)
+
+	refuse := func(want string) {
+		t.Helper()
+
+		if err := prepare(root, version, "", io.Discard); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+		if out := runIn(t, root, nil, "git", "status", "--porcelain", "--", "*.mod", "*.sum", "go.work"); out != "" {
+			t.Errorf("it has written %s", out)
+		}
+	}
+
+	writeFiles(t, root, map[string]string{"CHANGELOG.md": "more", "deploy/release/main.go": "package main"})
+	if err := prepare(root, version, "", io.Discard); err != nil {
+		t.Errorf("files outside of the modules: %v", err)
+	}
+
+	for _, name := range []string{"worker/a new file.go", "proto/doc.go", "LICENSE"} {
+		writeFiles(t, root, map[string]string{name: "package more"})
+		refuse(name + " is not committed")
+		runIn(t, root, nil, "git", "add", name)
+		commitAll(t, root)
+	}
+
+	runIn(t, root, nil, "git", "tag", "collector/"+version)
+	refuse("there is a tag collector/v0.7.0 already")
 }
 
 // A version is refused that Go would not take, before anything is written.
