@@ -231,6 +231,23 @@ func TestLeaveStaysBeforeBus(t *testing.T) {
 	awaitEnd(t, done)
 }
 
+// A worker that has nothing leaves at once when its bus is away, too: it has nothing to hand over.
+func TestLeaveIdleWithoutBus(t *testing.T) {
+	t.Parallel()
+
+	b := newRunBed(t, startServer(t, sim.New(sim.Config{})))
+	b.publishRange("r", "m", 0, 8, 4)
+
+	w := newWorker(t, b.cfg)
+	done := runWorker(t, w)
+
+	b.awaitRun("r")
+	b.node.(*server.Server).Shutdown()
+	w.Leave(Departure{Deadline: time.Now().Add(time.Hour)})
+
+	awaitEnd(t, done)
+}
+
 // A worker that may stay outlives a bus without work, and takes what comes before its deadline.
 func TestLeaveStays(t *testing.T) {
 	t.Parallel()

@@ -213,7 +213,7 @@ func (f *fetcher) countFitting(run, model string) int {
 
 // hasLeft reports whether a worker that leaves has nothing more to begin: no request waits for a
 // slot, and no more of them fit. Unless the worker stays, it has nothing more either if the model server is down,
-// or if the bus had nothing since the worker was asked to leave and nothing is in flight.
+// or if nothing is in flight and the bus is away, or has had nothing since the worker was asked to leave.
 func (f *fetcher) hasLeft() bool {
 	held := f.jobs.held.load()
 	if held > f.jobs.stats.InFlight.Load() {
@@ -225,14 +225,14 @@ func (f *fetcher) hasLeft() bool {
 		return !stays
 	}
 
-	now, noticed := time.Now(), f.plan.noticedAt()
+	now, noticed, isAway := time.Now(), f.plan.noticedAt(), !f.js.Conn().IsConnected()
 	sources := f.runs.listSources(f.servedModels())
 	if len(sources) == 0 {
 		return !stays
 	}
 
 	return !slices.ContainsFunc(sources, func(c pullCandidate) bool {
-		isEmpty := held == 0 && c.source.lastEmpty.After(noticed) && !stays
+		isEmpty := held == 0 && (isAway || c.source.lastEmpty.After(noticed)) && !stays
 		return !isEmpty && f.plan.fits(requestKind{c.run.id, c.source.model}, now, f.limiter.Pause())
 	})
 }
