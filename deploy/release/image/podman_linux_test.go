@@ -35,7 +35,7 @@ func newPodman(t *testing.T) *podman {
 		}
 	}
 	if os.Geteuid() != 0 {
-		t.Skip("needs root: it runs podman in a mount namespace")
+		t.Skip("needs root: it runs crun in a mount namespace")
 	}
 
 	folder := t.TempDir()
@@ -98,25 +98,38 @@ func checkSize(t *testing.T, folder string) {
 	t.Logf("the image is %.1f MB compressed", float64(size)/1e6)
 }
 
-// configure has containers keep to the limits of this process: one without CAP_SYS_RESOURCE cannot raise them.
+// configure has containers keep to the limits of this process: one without CAP_SYS_RESOURCE cannot raise them. crun
+// refuses a machine with both versions of cgroups, so the second is hidden from it. It is not hidden from podman: in a
+// mount namespace of its own, each call would lose the networks that the one before has made.
 func (p *podman) configure() error {
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 		return err
 	}
 
+	crun, err := exec.LookPath("crun")
+	if err != nil {
+		return err
+	}
+	runtime := filepath.Join(p.folder, "crun")
+	script := "#!/bin/sh\nexec unshare -m sh -c 'umount /sys/fs/cgroup/unified 2>/dev/null; exec \"$0\" \"$@\"' " +
+		crun + ` "$@"` + "\n"
+	if err := os.WriteFile(runtime, []byte(script), 0o700); err != nil {
+		return err
+	}
+
 	text := fmt.Sprintf("[containers]\ndefault_ulimits = [\"nofile=%d:%d\", \"nproc=1000:1000\"]\n"+
-		"cgroups = \"disabled\"\nnetns = \"host\"\n[engine]\nevents_logger = \"file\"\ncgroup_manager = \"cgroupfs\"\n",
-		files.Max, files.Max)
+		"cgroups = \"disabled\"\nnetns = \"host\"\n"+
+		"[engine]\nevents_logger = \"file\"\ncgroup_manager = \"cgroupfs\"\nruntime = \"crun\"\n"+
+		"[engine.runtimes]\ncrun = [%q]\n",
+		files.Max, files.Max, runtime)
 
 	return os.WriteFile(filepath.Join(p.folder, "containers.conf"), []byte(text), 0o600)
 }
 
-// command returns a command of podman. crun refuses a machine with both versions of cgroups, so the second is hidden
-// from it.
-func (p *podman) command(ctx context.Context, args ...string) *exec.Cmd {
-	script := `umount /sys/fs/cgroup/unified 2>/dev/null; exec podman "$@"`
-	cmd := exec.CommandContext(ctx, "unshare", append([]string{"-m", "sh", "-c", script, "podman"}, args...)...)
+// command returns a command of podman, or of a program that calls it.
+func (p *podman) command(ctx context.Context, program string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(os.Environ(), "CONTAINERS_CONF="+filepath.Join(p.folder, "containers.conf"))
 
 	return cmd
@@ -129,7 +142,7 @@ func (p *podman) call(args ...string) (output string, code int) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 
-	cmd := p.command(ctx, args...)
+	cmd := p.command(ctx, "podman", args...)
 	out, err := cmd.CombinedOutput()
 	if cmd.ProcessState == nil {
 		p.t.Fatal(err)
@@ -211,13 +224,14 @@ func TestImageRuns(t *testing.T) {
 	}
 
 	t.Run("SIGTERM", func(t *testing.T) { testStop(t, p) })
+	t.Run("compose", func(t *testing.T) { testCompose(t, p) })
 }
 
 // testStop ends a serve, the first process of its container, as engines do.
 func testStop(t *testing.T, p *podman) {
 	name := fmt.Sprintf("promptmill-test-%d", os.Getpid())
 	args := []string{"--name=" + name, "--", "serve", "--listen", "127.0.0.1:0", "--dir", "/tmp/out"}
-	cmd := p.command(t.Context(), p.arguments(args)...)
+	cmd := p.command(t.Context(), "podman", p.arguments(args)...)
 	t.Cleanup(func() { p.call("rm", "-f", "-i", name) })
 
 	stderr, err := cmd.StderrPipe()
