@@ -23,6 +23,16 @@ func (o Options) Check() error {
 		return o.Problem
 	}
 
+	err := o.checkBus()
+	if err != nil && o.Context != "" { // the flags that the error names were not typed
+		return exit.Usage(exit.Hint(err), "context %s: %w", o.Context, err)
+	}
+
+	return err
+}
+
+// checkBus is Check of options whose context is known.
+func (o Options) checkBus() error {
 	if o.Replicas > 1 && (o.Joins() || o.URL == "") {
 		return exit.Usage("leave out --replicas, or name a cluster of NATS servers with --nats",
 			"--replicas %d: a bus of promptmill is one server, and keeps one copy of each stream", o.Replicas)

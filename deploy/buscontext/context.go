@@ -41,6 +41,8 @@ var (
 		"and has at most 64 characters")
 	// ErrUnknown is returned for a name that no context has.
 	ErrUnknown = errors.New("there is no such context")
+	// ErrWrite is returned for a folder that cannot be changed.
+	ErrWrite = errors.New("the contexts cannot be changed")
 	// ErrContent is returned for a file that is no context.
 	ErrContent = errors.New("it is not what promptmill join save writes")
 )

@@ -45,23 +45,32 @@ func (f *Folder) path(name string) string { return filepath.Join(f.dir, "context
 // selectedPath returns the path of the file with the selected name.
 func (f *Folder) selectedPath() string { return filepath.Join(f.dir, "context.txt") }
 
-// Save keeps a context under a name. It replaces one that has the name.
+// Save keeps a context under a name. It replaces one that has the name. The error wraps [ErrName], [ErrContent] or
+// [ErrWrite].
 func (f *Folder) Save(name string, c Context) error {
 	if err := errors.Join(CheckName(name), c.check()); err != nil {
 		return err
 	}
 
 	if err := os.MkdirAll(filepath.Dir(f.path(name)), 0o700); err != nil {
-		return fmt.Errorf("make the folder of contexts: %w", err)
+		return describeWrite(err)
 	}
 
-	return files.WriteSecret(f.path(name), func(w io.Writer) error {
+	return describeWrite(files.WriteSecret(f.path(name), func(w io.Writer) error {
 		e := json.NewEncoder(w)
 		e.SetIndent("", "  ")
 		e.SetEscapeHTML(false)
 
 		return e.Encode(c)
-	})
+	}))
+}
+
+// describeWrite returns the error of a change as one that wraps [ErrWrite].
+func describeWrite(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrWrite, err)
 }
 
 // Load returns the context of a name. The error wraps [ErrName], [ErrUnknown] or [ErrContent].
@@ -135,11 +144,12 @@ func (f *Folder) Selected() (string, error) {
 	return strings.TrimSpace(string(text)), nil
 }
 
-// Select has a context used where none is named. An empty name selects none.
+// Select has a context used where none is named. An empty name selects none. The error wraps one of [Folder.Load], or
+// [ErrWrite].
 func (f *Folder) Select(name string) error {
 	if name == "" {
 		if err := os.Remove(f.selectedPath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+			return describeWrite(err)
 		}
 		return nil
 	}
@@ -148,10 +158,10 @@ func (f *Folder) Select(name string) error {
 		return err
 	}
 
-	return files.Write(f.selectedPath(), 0o600, func(w io.Writer) error {
+	return describeWrite(files.WriteSecret(f.selectedPath(), func(w io.Writer) error {
 		_, err := fmt.Fprintln(w, name)
 		return err
-	})
+	}))
 }
 
 // Forget removes a context. If it is selected, none is afterwards.
@@ -165,7 +175,7 @@ func (f *Folder) Forget(name string) error {
 		return fmt.Errorf("%w: %s", ErrUnknown, name)
 	}
 	if err != nil {
-		return err
+		return describeWrite(err)
 	}
 
 	if selected, _ := f.Selected(); selected == name {

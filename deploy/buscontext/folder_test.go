@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -64,6 +65,53 @@ func TestFolder(t *testing.T) {
 	must(t, f.Forget("head"))
 	if got, err := f.Selected(); err != nil || got != "" {
 		t.Errorf("selected %q, %v, want none", got, err)
+	}
+}
+
+// Contexts that are saved and selected at once are all saved, and one of them is selected.
+func TestSaveAtOnce(t *testing.T) {
+	t.Parallel()
+
+	f := Open(filepath.Join(t.TempDir(), "promptmill"))
+	names := []string{"a", "b", "c", "d"}
+	var all sync.WaitGroup
+	for range 8 {
+		for _, name := range names {
+			all.Go(func() {
+				if err := errors.Join(f.Save("same", Context{Join: name}), f.Save(name, Context{Join: name}),
+					f.Select(name)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	all.Wait()
+
+	got, err := f.Selected()
+	must(t, err)
+	if !slices.Contains(names, got) {
+		t.Errorf("selected %q", got)
+	}
+
+	same, err := f.Load("same")
+	must(t, err)
+	if !slices.Contains(names, same.Join) {
+		t.Errorf("the context that all have saved is %+v", same)
+	}
+}
+
+// A folder that cannot be changed is no fault of the context.
+func TestErrWrite(t *testing.T) {
+	t.Parallel()
+
+	dir := t.TempDir()
+	f := Open(dir)
+	must(t, f.Save("head", Context{Join: "j"}))
+	must(t, os.MkdirAll(filepath.Join(dir, "context.txt", "x"), 0o700))
+	for _, err := range []error{f.Select("head"), f.Select(""), Open("/dev/null").Save("head", Context{Join: "j"})} {
+		if !errors.Is(err, ErrWrite) {
+			t.Errorf("the error is %v", err)
+		}
 	}
 }
 

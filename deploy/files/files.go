@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/promptmill/promptmill/collector/atomicfile"
 )
@@ -41,6 +42,20 @@ func Short(path string) string {
 	return path
 }
 
+// Begin is [atomicfile.Create] that waits while another process writes the same file, at most so long. The error wraps
+// [atomicfile.ErrLocked] then.
+func Begin(path string, mode fs.FileMode, most time.Duration) (*atomicfile.File, error) {
+	for end := time.Now().Add(most); ; time.Sleep(5 * time.Millisecond) {
+		file, err := atomicfile.Create(path, mode)
+		if !errors.Is(err, atomicfile.ErrLocked) || time.Now().After(end) {
+			return file, err
+		}
+	}
+}
+
+// secretTime is how long the writing of a secret waits for that of another process, which takes milliseconds.
+const secretTime = 10 * time.Second
+
 // Write writes a file with permissions mode, less the umask. The file appears under its name
 // once it is whole.
 func Write(path string, mode fs.FileMode, write func(io.Writer) error) error {
@@ -52,9 +67,9 @@ func Write(path string, mode fs.FileMode, write func(io.Writer) error) error {
 }
 
 // WriteSecret is [Write] of a file that only its owner may read and write, whoever could read the file that
-// it replaces.
+// it replaces. It waits while another process writes the file: the later one stays.
 func WriteSecret(path string, write func(io.Writer) error) error {
-	file, err := atomicfile.Create(path, 0o600)
+	file, err := Begin(path, 0o600, secretTime)
 	if err != nil {
 		return err
 	}

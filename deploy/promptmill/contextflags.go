@@ -73,7 +73,7 @@ func useContext(o *busconn.Options, saved buscontext.Context) {
 	o.User, o.Password, o.PasswordFile = saved.User, cmp.Or(saved.Password, o.Password), nil
 	o.Credentials, o.CA, o.Certificate, o.Key = saved.Credentials, saved.CA, saved.Certificate, saved.Key
 	if saved.PasswordFile != "" {
-		o.PasswordFile = secretfile.New("the password file of context "+o.Context+",", saved.PasswordFile)
+		o.PasswordFile = secretfile.New("--nats-password-file", saved.PasswordFile)
 	}
 }
 
@@ -97,6 +97,8 @@ func explainContext(folder *buscontext.Folder, name string, err error, selected 
 			"there is no context %s", quoted)
 	case errors.Is(err, buscontext.ErrName):
 		return exit.Usage("promptmill join contexts shows the contexts", "the name of the context, %w", err)
+	case errors.Is(err, buscontext.ErrWrite):
+		return err
 	case errors.Is(err, buscontext.ErrContent):
 		return exit.Usage("save it again: promptmill join save "+quoted, "%w", err)
 	}

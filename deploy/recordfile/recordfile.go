@@ -156,17 +156,12 @@ func readVersion(data []byte) (version int) {
 
 // lock begins the next version of a file. Other processes hold it for milliseconds.
 func (f Format) lock(path string) (*atomicfile.File, error) {
-	for end := time.Now().Add(lockTime); ; time.Sleep(5 * time.Millisecond) {
-		next, err := atomicfile.Create(path, 0o600)
-		switch {
-		case err == nil:
-			return next, nil
-		case !errors.Is(err, atomicfile.ErrLocked):
-			return nil, f.describeFault("write", path, err)
-		case time.Now().After(end):
-			return nil, fmt.Errorf("another process has been changing %s in %s for %s", f.Subject, path, lockTime)
-		}
+	next, err := files.Begin(path, 0o600, lockTime)
+	if errors.Is(err, atomicfile.ErrLocked) {
+		return nil, fmt.Errorf("another process has been changing %s in %s for %s", f.Subject, path, lockTime)
 	}
+
+	return next, f.describeFault("write", path, err)
 }
 
 // read reads a file and hands its content to parse. The file is returned with an error of parse too.
