@@ -107,11 +107,11 @@ func (j Join) String() string {
 	return joinPrefix + base64.RawURLEncoding.EncodeToString(b)
 }
 
-// ParseJoin reads a join string. It ignores blanks, line breaks and quotes, which pasting adds. Its
-// errors wrap [ErrJoin].
+// ParseJoin reads a join string. It ignores blanks, line breaks, quotes, byte order marks and spaces of no width,
+// which pasting and files of Windows add. Its errors wrap [ErrJoin].
 func ParseJoin(text string) (Join, error) {
 	text = strings.Map(func(r rune) rune {
-		if unicode.IsSpace(r) || strings.ContainsRune("\"'`“”‘’", r) {
+		if unicode.IsSpace(r) || strings.ContainsRune("\"'`“”‘’\u200b\ufeff", r) {
 			return -1
 		}
 		return r

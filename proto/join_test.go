@@ -156,6 +156,7 @@ func TestParseJoinWhiteSpace(t *testing.T) {
 		{"a file's line feed", "", "\n"},
 		{"a file of Windows", "", "\r\n"},
 		{"pasted with white space around it", " \t\n", " "},
+		{"from a file of Windows, and a chat", "\ufeff\u200b", "\u200b\r\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -182,6 +182,13 @@ func (a *absence) warnOfError(err error) {
 // maxErrors is the most errors whose time is kept.
 const maxErrors = 100
 
+// reachedAt returns the address at which the bus was reached last. It is empty if no address was dialled.
+func (a *absence) reachedAt() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.home
+}
+
 func (a *absence) givenUpErr() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -8,6 +8,7 @@
 package busconn
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -37,7 +38,7 @@ type Connection struct {
 	JS   jetstream.JetStream
 	// Limits are the limits of the streams of runs that are created over it.
 	Limits bus.Limits
-	// Name is the address of the server, for people.
+	// Name is the address of the server that was reached first, for people.
 	Name string
 
 	user  string      // describes the user, such as "the user reader"
@@ -56,21 +57,23 @@ func (l *Connection) ClosedErr() error {
 		return nil
 	}
 
-	refused, hint := "the NATS server at "+l.Name+" does not let "+l.user+" in any more", "give the user and the password that the server has now"
+	where := cmp.Or(l.away.reachedAt(), l.Name)
+	refused := "the NATS server at " + where + " does not let " + l.user + " in any more"
+	hint := "give the user and the password that the server has now"
 	if l.user == "" {
-		refused, hint = "the bus at "+l.Name+" does not let this command in any more", joinHint
+		refused, hint = "the bus at "+where+" does not let this command in any more", joinHint
 	}
 
 	why := l.away.givenUpErr()
 	switch last := l.Conn.LastError(); {
 	case l.local && (why != nil || isRefusal(last)):
 		return exit.Unreachable(fmt.Errorf("the bus of this machine at %s was replaced: the server there has another identity",
-			l.Name), "start this command again: it finds the new one")
+			where), "start this command again: it finds the new one")
 	case why != nil:
 		return exit.Unreachable(fmt.Errorf("%s: %w", refused, why), hint)
 	case isRefusal(last) && l.join != nil && l.join.latest().Name != "":
 		refusal, hint := describeRefusal(l.join.latest())
-		return exit.Unreachable(fmt.Errorf("the bus at %s refuses %s", l.Name, refusal), hint)
+		return exit.Unreachable(fmt.Errorf("the bus at %s refuses %s", where, refusal), hint)
 	case isRefusal(last):
 		return exit.Unreachable(errors.New(refused), hint)
 	}

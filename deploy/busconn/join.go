@@ -48,17 +48,15 @@ func joinBus(source *joinSource, local bool, log zerolog.Logger, opts ...nats.Op
 		},
 	}
 
-	urls := make([]string, len(j.Addresses))
-	for i, a := range j.Addresses {
-		urls[i] = "tls://" + a
-	}
-
+	urls := joinURLs(j.Addresses)
 	opts = append(opts, nats.Secure(config), nats.UserInfoHandler(source.credentials),
-		nats.CustomInboxPrefix(j.Role.InboxPrefix()))
+		nats.CustomInboxPrefix(j.Role.InboxPrefix()), nats.SetCustomDialer(joinDialer{away, source}))
 	l := &Connection{}
 	err := l.connect(strings.Join(urls, ","), log, away, opts...)
 	if err == nil {
 		l.local, l.join = local, source
+		source.follow(l.Conn)
+
 		return l, nil
 	}
 	if exit.IsError(err) {

@@ -364,6 +364,44 @@ func TestRevokeStringsOfAFile(t *testing.T) {
 	}
 }
 
+// A connection is made again at the addresses that its file has by then, also after those of before were tried.
+func TestMovedBus(t *testing.T) {
+	t.Parallel()
+
+	state := t.TempDir()
+	old := startDoor(t, state)
+	next, err := Start(Config{State: state, Dir: filepath.Join(state, "next")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(next.Stop)
+
+	file := filepath.Join(t.TempDir(), "join")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	write(old.JoinString(proto.RoleWorker))
+	options := busconn.Options{JoinFile: secretfile.New("--join-file", file), Command: "worker"}
+	list, err := busconn.ConnectAll(options, proto.RoleWorker, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := list[0]
+	t.Cleanup(l.Close)
+
+	old.Stop()
+	prototest.Poll(t, 30*time.Second, "the loss of the bus", l.Conn.IsReconnecting)
+	write(next.JoinString(proto.RoleWorker))
+	prototest.Poll(t, 30*time.Second, "the connection to the bus at its new address", l.Conn.IsConnected)
+
+	if got := l.Conn.ConnectedAddr(); got != next.Addr() {
+		t.Errorf("connected to %s, want %s", got, next.Addr())
+	}
+}
+
 // The log names a string whose record is gone, because another one got its name.
 func TestRevokedNameInLog(t *testing.T) {
 	t.Parallel()

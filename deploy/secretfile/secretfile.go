@@ -43,8 +43,8 @@ func (f *File) Path() string { return f.path }
 // String returns the flag and the path, as they are typed.
 func (f *File) String() string { return f.flag + " " + f.path }
 
-// Read returns the secret, without the space around it. The error is one of usage, and names the flag
-// and the file.
+// Read returns the secret, without the space around it and the byte order mark that programs of Windows write. The
+// error is one of usage, and names the flag and the file.
 func (f *File) Read() (string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -81,13 +81,17 @@ func (f *File) readSecret(file io.Reader) (string, error) {
 	text, err := io.ReadAll(io.LimitReader(file, MaxBytes+1))
 	defer clear(text)
 
-	secret := string(bytes.TrimSpace(text))
+	secret := string(bytes.TrimSpace(bytes.TrimPrefix(text, []byte("\ufeff"))))
+	wide := bytes.HasPrefix(text, []byte{0xff, 0xfe}) || bytes.HasPrefix(text, []byte{0xfe, 0xff})
 	switch {
 	case err != nil:
 		return "", f.refuse(err)
 	case len(text) > MaxBytes:
 		return "", exit.Usage("give the path of the file with the secret alone",
 			"%s: the file is no secret: it has more than %d KiB", f, MaxBytes>>10)
+	case wide: // no secret begins so
+		return "", exit.Usage("write it with | Out-File -Encoding ascii FILE",
+			"%s: the file is in UTF-16, as > of PowerShell writes it", f)
 	case secret == "":
 		return "", exit.Usage("write the secret into it", "%s: the file is empty", f)
 	}

@@ -32,7 +32,7 @@ func TestReadAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "key")
 	file := secretfile.New("--key-file", path)
 	for _, want := range []string{"first", "second"} {
-		write(t, path, " "+want+"\r\n", 0o600)
+		write(t, path, "\ufeff "+want+"\r\n", 0o600)
 		if got, err := file.Read(); err != nil || got != want {
 			t.Errorf("read %q, %v, want %q", got, err, want)
 		}
@@ -56,6 +56,9 @@ func TestRefusals(t *testing.T) {
 		"empty":     {write(t, filepath.Join(dir, "empty"), "\n \n", 0o600), "the file is empty"},
 		"large": {write(t, filepath.Join(dir, "large"), strings.Repeat("x", secretfile.MaxBytes+1), 0o600),
 			"the file is no secret: it has more than 64 KiB"},
+		"UTF-16": {write(t, filepath.Join(dir, "wide"), "\xff\xfep\x00m\x00\r\x00\n\x00", 0o600),
+			"the file is in UTF-16, as > of PowerShell writes it"},
+		"mark alone":     {write(t, filepath.Join(dir, "mark"), "\ufeff\n", 0o600), "the file is empty"},
 		"standard input": {"-", "the secret is read from a file, and standard input may be the input of the command"},
 	} {
 		_, err := secretfile.New("--key-file", tt.path).Read()
