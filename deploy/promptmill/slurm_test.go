@@ -54,6 +54,7 @@ func TestSlurm(t *testing.T) {
 	c := newCommand(t)
 	c.serve()
 	temporary := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(temporary, "promptmill-4000"), nil, 0o600)) // of another user of the node
 
 	start := func(task int) (*exec.Cmd, *lockedBuffer) {
 		return c.launch([]string{
@@ -72,7 +73,13 @@ func TestSlurm(t *testing.T) {
 	c.workers(2)
 
 	for task := range 2 {
-		state, err := os.Stat(filepath.Join(temporary, fmt.Sprintf("promptmill-%d", 4000+task)))
+		names, err := filepath.Glob(filepath.Join(temporary, fmt.Sprintf("promptmill-%d.*", 4000+task)))
+		must(t, err)
+		if len(names) != 1 {
+			t.Fatalf("the state folders of task %d are %q, want one", task, names)
+		}
+
+		state, err := os.Stat(names[0])
 		must(t, err)
 		if state.Mode().Perm() != 0o700 {
 			t.Errorf("the state folder of task %d has the rights %o", task, state.Mode().Perm())
