@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"os"
+	"regexp"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -122,6 +123,10 @@ func modelCAFlag() cli.Flag {
 	}
 }
 
+// localhost is the name in a URL that means the same as 127.0.0.1. A host that has another server at ::1 needs both
+// addresses named.
+var localhost = regexp.MustCompile(`//localhost(:|/|$)`)
+
 // parseServers reads and checks the flags that name model servers.
 func parseServers(c *cli.Command) (modelservers.Config, error) {
 	cfg, err := parseAccess(c)
@@ -130,7 +135,7 @@ func parseServers(c *cli.Command) (modelservers.Config, error) {
 	}
 
 	cfg.URLs = c.StringSlice("url")
-	named := map[string]bool{}
+	named := map[string]string{}
 	for _, url := range cfg.URLs {
 		s, err := modelserver.New(url, "")
 		if err != nil {
@@ -138,11 +143,15 @@ func parseServers(c *cli.Command) (modelservers.Config, error) {
 		}
 
 		s.Close()
-		if named[s.URL()] {
+		place := localhost.ReplaceAllString(s.URL(), "//127.0.0.1$1")
+		switch before := named[place]; before {
+		case "":
+			named[place] = s.URL()
+		case s.URL():
 			return cfg, exit.Usage("name each model server once", "--url %s is given twice", s.URL())
+		default:
+			return cfg, exit.Usage("name each model server once", "--url %s and --url %s are one model server", before, s.URL())
 		}
-
-		named[s.URL()] = true
 	}
 
 	return cfg, nil

@@ -601,6 +601,10 @@ func TestUsageOfUnusableValues(t *testing.T) {
 			err:  "--exec starts several servers, and a port cannot be added to this command: " + noLaunch + ": ./a",
 			hint: "write {port} where the command has its port",
 		},
+		"worker --url http://127.0.0.1:9 --url http://localhost:9": {
+			err:  "--url http://127.0.0.1:9 and --url http://localhost:9 are one model server",
+			hint: "name each model server once",
+		},
 		"worker --exec vllm --gpus 1-0": {
 			err:  `--gpus 1-0: "1-0" is no range of cards`,
 			hint: "for example --gpus all, --gpus 0,1 or --gpus 0-3",
