@@ -176,6 +176,13 @@ func (p *departurePlan) forecast(kind requestKind, now time.Time) latencyForecas
 	return f
 }
 
+// forgetForecasts has the next forecasts take in all latencies until then.
+func (p *departurePlan) forgetForecasts() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.forecasts)
+}
+
 // fits reports whether a request of a kind that begins after a wait ends in time.
 func (p *departurePlan) fits(kind requestKind, now time.Time, wait time.Duration) bool {
 	left, leaving := p.timeLeft(now)

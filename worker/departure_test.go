@@ -149,6 +149,37 @@ func TestLeaveBeforeBus(t *testing.T) {
 	awaitEnd(t, done)
 }
 
+// A worker that is asked to leave before any request has ended learns from those in flight how long they take, and
+// then goes on.
+func TestLeaveLearnsLatency(t *testing.T) {
+	t.Parallel()
+
+	l := newGate(sim.New(sim.Config{}))
+	b := newRunBed(t, startServer(t, l))
+	b.cfg.Limiter = limit.Fixed(4)
+	b.publishRange("r", "m", 0, 40, 4)
+
+	w := newWorker(t, b.cfg)
+	done := runWorker(t, w)
+
+	prototest.Poll(t, patience, "requests in flight", func() bool { return w.Stats().InFlight.Load() == 4 })
+	w.Leave(Departure{Deadline: time.Now().Add(unknownLatency - 5*time.Second)})
+	prototest.Poll(t, patience, "the return of the others", func() bool { return w.jobs.held.load() == 4 })
+
+	select {
+	case <-done:
+		t.Fatal("the worker ends with requests in flight")
+	case <-time.After(3 * longPull): // for which it finds that nothing fits
+	}
+
+	close(l.gate)
+	awaitEnd(t, done)
+
+	if n := w.Stats().Done.Load(); n != 40 {
+		t.Errorf("%d of 40 requests ended in the time that was left", n)
+	}
+}
+
 // refuseRequests returns a model server that refuses its first requests, and asks to wait ten minutes.
 func refuseRequests(status int, first int64) http.Handler {
 	server := sim.New(sim.Config{})

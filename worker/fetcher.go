@@ -211,9 +211,9 @@ func (f *fetcher) countFitting(run, model string) int {
 	return f.plan.countFitting(requestKind{run, model}, time.Now(), waiting, inFlight)
 }
 
-// hasLeft reports whether a worker that leaves has nothing more to begin: no request waits for a
-// slot, and no more of them fit. Unless the worker stays, it has nothing more either if the model server is down,
-// or if nothing is in flight and the bus is away, or has had nothing since the worker was asked to leave.
+// hasLeft reports whether a worker that leaves has nothing more to begin: it holds no request, and no more of them
+// fit. Unless the worker stays, it has nothing more either if the bus is away, or has had nothing since the worker was
+// asked to leave; or if no request waits for a slot and there is no run, or the model server is down.
 func (f *fetcher) hasLeft() bool {
 	held := f.jobs.held.load()
 	if held > f.jobs.stats.InFlight.Load() {
@@ -227,12 +227,17 @@ func (f *fetcher) hasLeft() bool {
 
 	now, noticed, isAway := time.Now(), f.plan.noticedAt(), !f.js.Conn().IsConnected()
 	sources := f.runs.listSources(f.servedModels())
-	if len(sources) == 0 {
+	switch {
+	case len(sources) == 0:
 		return !stays
+	case held > 0: // their ends may show that more fit
+		return false
 	}
 
+	f.plan.forgetForecasts() // the last one that ended may have made them better
+
 	return !slices.ContainsFunc(sources, func(c pullCandidate) bool {
-		isEmpty := held == 0 && (isAway || c.source.lastEmpty.After(noticed)) && !stays
+		isEmpty := (isAway || c.source.lastEmpty.After(noticed)) && !stays
 		return !isEmpty && f.plan.fits(requestKind{c.run.id, c.source.model}, now, f.limiter.Pause())
 	})
 }
