@@ -25,8 +25,8 @@ type Departure struct {
 
 // DepartureUsage counts the requests of one run at a worker since it was asked to leave.
 type DepartureUsage struct {
-	// Finished counts those that got their result, and HandedBack those that went back to the bus
-	// without having been at the model server.
+	// Finished counts those that got their result, and HandedBack those that went back to the bus,
+	// and were not at the model server then.
 	Finished   int64 `json:"finished,omitempty"`
 	HandedBack int64 `json:"handed_back,omitempty"`
 	// ThrownAway counts those that were cancelled at the model server, and went back, too.

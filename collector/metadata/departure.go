@@ -18,7 +18,7 @@ type Departure struct {
 	VanishedAt *time.Time `json:"vanished_at,omitempty"`
 
 	// Finished counts the requests of the run that got their result since the notice, and HandedBack
-	// those that went back to the bus without having been at the model server.
+	// those that went back to the bus, and were not at the model server then.
 	Finished   int64 `json:"finished,omitempty"`
 	HandedBack int64 `json:"handed_back,omitempty"`
 	// ThrownAway counts those that were cancelled at the model server. ThrownAwaySeconds is the time that

@@ -77,12 +77,12 @@ func (d *departures) follow(sources []notice.Source) context.Context {
 
 	d.cmd.onSignals(func(s os.Signal) {
 		if s == syscall.SIGTERM && d.begun.Load() {
-			d.cmd.screen.Printf("leaving: taking only requests that end within %s; a second signal stops now. "+
-				"Nothing is lost either way", d.grace)
-			d.announce(worker.Departure{
+			left := d.announce(worker.Departure{
 				Deadline: time.Now().Add(d.grace),
 				Reason:   "SIGTERM",
 			})
+			d.cmd.screen.Printf("leaving: taking only requests that end within %s; a second signal stops now. "+
+				"Nothing is lost either way", left)
 			return
 		}
 
@@ -107,40 +107,39 @@ func (d *departures) follow(sources []notice.Source) context.Context {
 
 // takeNotice lets the workers leave at a notice. If there are none by its deadline, stop ends the wait for them.
 func (d *departures) takeNotice(n notice.Notice, stop context.CancelCauseFunc) {
-	left := time.Until(n.Deadline)
-	d.cmd.screen.Printf("leaving: this box goes away (%s, %s); taking only requests that end within %s",
-		n.Source, n.Reason, left.Round(time.Second))
-
-	d.announce(worker.Departure{
+	left := d.announce(worker.Departure{
 		Deadline: n.Deadline,
 		Reason:   n.Reason + " (" + n.Source + ")",
 		Stay:     true, // a worker that is started again finds the same notice
 	})
+	d.cmd.screen.Printf("leaving: this box goes away (%s, %s); taking only requests that end within %s",
+		n.Source, n.Reason, left)
 
-	time.AfterFunc(left, func() {
+	time.AfterFunc(time.Until(n.Deadline), func() {
 		if !d.begun.Load() {
 			stop(pipeline.ErrInterrupted)
 		}
 	})
 }
 
-// announce lets the workers leave, unless a departure before has a nearer deadline.
-func (d *departures) announce(departure worker.Departure) {
+// announce lets the workers leave, unless a departure before has a nearer deadline. It returns the time until the
+// nearest, in whole seconds.
+func (d *departures) announce(departure worker.Departure) (left time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 
-	if !d.deadline.IsZero() && !departure.Deadline.Before(d.deadline) {
-		return
+	if d.deadline.IsZero() || departure.Deadline.Before(d.deadline) {
+		d.deadline = departure.Deadline
+
+		select {
+		case <-d.leave: // its deadline is later
+		default:
+		}
+
+		d.leave <- departure
 	}
 
-	d.deadline = departure.Deadline
-
-	select {
-	case <-d.leave: // its deadline is later
-	default:
-	}
-
-	d.leave <- departure
+	return time.Until(d.deadline).Round(time.Second)
 }
 
 // endBy returns by when the process has to end; zero: there is no such time.
