@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -510,7 +511,7 @@ func testHelmArguments(t *testing.T, beforehand bool) {
 	c := newCommand(t)
 	m := newModel(t, sim.Config{})
 	found := parseManifests(t, renderChart(t, "head: {identitySecret: identity, advertise: '"+address+"'}\n"+
-		"workers: {urls: ['"+m.url+"']}"))
+		"workers: {urls: ['"+m.url+"'], autoscaling: {enabled: true, model: Qwen/Qwen3-8B, within: 1d12h}}"))
 
 	volume, secrets := filepath.Join(c.dir, "volume"), filepath.Join(c.dir, "secrets")
 	must(t, os.MkdirAll(volume, 0o700))
@@ -565,6 +566,7 @@ func testHelmArguments(t *testing.T, beforehand bool) {
 
 	c.must("submit", c.input("in.jsonl", 50), "--model", "sim", "--run", "r", "--state", volume, "--wait")
 	awaitReady(t, ports[2])
+	askAsKEDA(t, found["ScaledObject"][0], ports[1])
 	if n := m.sim.Succeeded(); n != 50 {
 		t.Errorf("the model server answered %d requests, want 50", n)
 	}
@@ -582,13 +584,32 @@ func testHelmArguments(t *testing.T, beforehand bool) {
 	}
 }
 
+// askAsKEDA asks the head for the number of workers as the trigger of the chart has KEDA ask it. KEDA takes a number at
+// valueLocation of an answer with status 200 (pkg/scalers/metrics_api_scaler.go in its version 2.21).
+func askAsKEDA(t *testing.T, scaled manifest, port int) {
+	t.Helper()
+
+	trigger := scaled.Spec.Triggers[0].Metadata
+	at, err := url.Parse(trigger["url"])
+	must(t, err)
+	at.Host = fmt.Sprintf("127.0.0.1:%d", port)
+
+	code, text := call(t, http.DefaultClient, "GET", at.String(), "")
+	var answer map[string]any
+	must(t, json.Unmarshal([]byte(text), &answer))
+	if value, isNumber := answer[trigger["valueLocation"]].(float64); code != http.StatusOK || !isNumber || value != 0 ||
+		answer["model"] != "Qwen/Qwen3-8B" {
+		t.Errorf("%s: %d %s", at, code, text)
+	}
+}
+
 // awaitReady waits until the probe of the chart finds a process ready.
 func awaitReady(t *testing.T, port int) {
 	t.Helper()
 
-	url := fmt.Sprintf("http://127.0.0.1:%d", port)
+	address := fmt.Sprintf("http://127.0.0.1:%d", port)
 	poll(t, pollTime, "the probe", func() bool {
-		res, err := http.Get(url + "/readyz")
+		res, err := http.Get(address + "/readyz")
 		if err != nil {
 			return false
 		}
@@ -597,7 +618,7 @@ func awaitReady(t *testing.T, port int) {
 		return res.StatusCode == http.StatusOK
 	})
 
-	if code, text := call(t, http.DefaultClient, "GET", url+"/healthz", ""); code != http.StatusOK {
+	if code, text := call(t, http.DefaultClient, "GET", address+"/healthz", ""); code != http.StatusOK {
 		t.Errorf("/healthz: %d %s", code, text)
 	}
 }
