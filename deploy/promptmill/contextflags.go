@@ -10,6 +10,7 @@ import (
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/buscontext"
+	"github.com/promptmill/promptmill/deploy/cmdline"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/secretfile"
 	"github.com/promptmill/promptmill/deploy/terminal"
@@ -28,10 +29,11 @@ func contextFlag() cli.Flag {
 var startOwnBus = []string{"run", "trial", "serve"}
 
 // applyContext adds the context that the command line or the environment names or else, where no bus is
-// named, the selected one. A context that cannot be used is in Problem.
+// named, the selected one. A state folder that is typed names the bus in it. A context that cannot be used
+// is in Problem.
 func applyContext(env environment, c *cli.Command, o *busconn.Options) {
 	name := c.String("context")
-	if name == "" && (o.External() || slices.Contains(startOwnBus, c.Name)) {
+	if name == "" && (o.External() || cmdline.IsTyped(c, "state") || slices.Contains(startOwnBus, c.Name)) {
 		return
 	}
 

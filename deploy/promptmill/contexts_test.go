@@ -59,8 +59,9 @@ func TestContexts(t *testing.T) {
 			env:  []string{"PROMPTMILL_CONTEXT=head", "NATS_URL=nats://127.0.0.1:2"},
 			args: "list",
 		},
-		"environment before the selected one": {env: []string{"PROMPTMILL_JOIN=" + join}, args: "list"},
-		"run has its own bus":                 {args: "run in.jsonl --sim -o own.jsonl.zst"},
+		"environment before the selected one":    {env: []string{"PROMPTMILL_JOIN=" + join}, args: "list"},
+		"a state folder before the selected one": {args: "list --state " + c.state},
+		"run has its own bus":                    {args: "run in.jsonl --sim -o own.jsonl.zst"},
 		"run on a named one": {
 			args: "run in.jsonl --sim -o named.jsonl.zst --context gone",
 			code: exit.CodeUnreachable,

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -253,6 +254,8 @@ func explainJoinFile(err error) error {
 	switch {
 	case errors.Is(err, localbus.ErrJoinFile):
 		return exit.WithHint(err, "repair the file, or move it away: the strings in it let nobody in then")
+	case errors.Is(err, syscall.ENOSPC):
+		return exit.WithHint(err, "free space on that disk, then run the same command again: nothing has changed")
 	case errors.Is(err, recordfile.ErrFull):
 		return exit.WithHint(err, "give one string to several boxes; the record of one that ended goes after a year")
 	}
