@@ -149,7 +149,7 @@ func createJoin(env environment, c *cli.Command, o joinCreateOptions) error {
 
 	id, err := localbus.LoadIdentity(o.state)
 	if err != nil {
-		return err
+		return explainIdentity(err)
 	}
 
 	if err := checkBusOfJoin(b, id); err != nil {
@@ -249,7 +249,16 @@ func checkBusOfJoin(b localbus.Bus, id *localbus.Identity) error {
 	return nil
 }
 
-// explainJoinFile gives an error of the file of join strings its hint.
+// explainIdentity gives an error of the identity its hint, unless it has one.
+func explainIdentity(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return explainJoinFile(err)
+	}
+
+	return err
+}
+
+// explainJoinFile gives an error of the file of join strings, or of the identity, its hint.
 func explainJoinFile(err error) error {
 	switch {
 	case errors.Is(err, localbus.ErrJoinFile):
@@ -258,6 +267,8 @@ func explainJoinFile(err error) error {
 		return exit.WithHint(err, "free space on that disk, then run the same command again: nothing has changed")
 	case errors.Is(err, recordfile.ErrFull):
 		return exit.WithHint(err, "give one string to several boxes; the record of one that ended goes after a year")
+	case errors.Is(err, fs.ErrPermission):
+		return exit.WithHint(err, "run this as the user of promptmill serve, for example with sudo -u promptmill")
 	}
 
 	return exit.WithHint(err, "name another state folder with --state")
