@@ -14,8 +14,7 @@ import (
 // find: 0 is hardened, 100 is not.
 var systemdUnits = map[string]string{"promptmill-serve.service": "15", "promptmill-worker.service": "20"}
 
-// systemd accepts the units and finds them hardened, also with the drop-in for model servers. No unit is
-// started: that needs systemd as the first process.
+// systemd accepts the units and finds them hardened, also with the drop-in for model servers.
 func TestSystemdUnits(t *testing.T) {
 	t.Parallel()
 
