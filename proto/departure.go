@@ -5,7 +5,7 @@ import "time"
 // Departure is the end of a worker that was announced to it: its machine is taken back, or its job
 // ends. It stands in the worker's announcements from then on, and in its last report.
 type Departure struct {
-	// Reason is why, for people.
+	// Reason is the reason, for people.
 	Reason string `json:"reason"`
 	// NoticedAt is the time of the first notice, and Deadline the time at which the worker will be
 	// gone, both by the clock of the worker's host.
@@ -14,12 +14,12 @@ type Departure struct {
 	// LeftAt is the time at which the worker had given back or stored all that it had; zero: it has
 	// something still, or it vanished.
 	LeftAt time.Time `json:"left_at,omitzero"`
-	// Slots is how many requests it had at once at the notice, at most.
+	// Slots is the worker's limit of requests at once at the time of the first notice.
 	Slots int `json:"slots"`
-	// UsedSeconds is the time in slots, since the notice, of attempts that gave a result, of all runs. A
-	// part of Slots times the time until the deadline, it is how well that time was used.
+	// UsedSeconds is the time in slots, since the notice, of attempts that gave a result, of all runs.
+	// Divided by Slots and the time until the deadline, it is the use of that time.
 	UsedSeconds float64 `json:"used_seconds"`
-	// Runs has what became of the requests of each run.
+	// Runs counts the requests of each run by what became of them.
 	Runs map[string]DepartureUsage `json:"runs,omitempty"`
 }
 

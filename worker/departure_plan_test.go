@@ -20,8 +20,8 @@ func newPlan(slots int) *departurePlan {
 	}
 }
 
-// departureCost is what a departure costs: the parts, 0 to 1, of the time in slots that was used by
-// requests that ended, and by those that were cancelled.
+// departureCost has the parts, 0 to 1, of the time in slots that was used by requests that ended, and by
+// those that were cancelled.
 type departureCost struct{ used, thrownAway float64 }
 
 // playDeparture runs requests in slots that have always been busy, and then leaves with a notice. It

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// maxLatencies is how many of the latest latencies are kept of a kind of request: those of two
-	// rounds of the most slots that servers have.
+	// maxLatencies is the number of the latest latencies that are kept of a kind of request: two rounds
+	// of the most slots that servers have.
 	maxLatencies = 2048
 
 	// latencyQuantile is the part of the requests, 0 to 1, that end within the time that a request
@@ -47,7 +47,7 @@ type recentLatencies struct {
 	total int // since the worker began
 }
 
-// latencyForecast is how long the next request of a kind takes.
+// latencyForecast has the expected latency of the next request of a kind.
 type latencyForecast struct {
 	mean time.Duration
 
@@ -87,8 +87,8 @@ func (l *runLatencies) retainRuns(wanted func(run string) bool) {
 	maps.DeleteFunc(l.byKind, func(kind requestKind, _ *recentLatencies) bool { return !wanted(kind.run) })
 }
 
-// forecast returns how long the next request of a kind takes. ages is how long those in flight have
-// taken until now.
+// forecast predicts the time that the next request of a kind takes. ages are the times that those in
+// flight have taken until now.
 func (l *runLatencies) forecast(kind requestKind, ages []time.Duration) latencyForecast {
 	l.mu.Lock()
 	defer l.mu.Unlock()

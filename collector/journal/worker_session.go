@@ -54,13 +54,13 @@ type WorkerSession struct {
 	// announcement that was read.
 	FirstSeen time.Time `json:"first_seen,omitzero"`
 	LastSeen  time.Time `json:"last_seen,omitzero"`
-	// Departure is what the worker reported last after it was asked to leave; nil: it was not.
+	// Departure is the last report of a worker that was asked to leave; nil: it was not asked.
 	Departure *proto.Departure `json:"departure,omitempty"`
 	// Vanished is set for a worker that is not announced any more, and has left no last report.
 	Vanished *Vanished `json:"vanished,omitempty"`
 }
 
-// Vanished is what a worker had when it vanished.
+// Vanished describes the work that a worker had when it vanished.
 type Vanished struct {
 	// At is the time at which the bus got its last announcement.
 	At time.Time `json:"at"`

@@ -163,8 +163,8 @@ func prepareGroup(c *cli.Command, rules Rules) {
 // isGroup reports whether a command does nothing but have commands.
 func isGroup(c *cli.Command) bool { return len(c.Commands) > 0 && c.Metadata[actsKey] == nil }
 
-// refuseFlagsOfGroup refuses flags that stand before the name of a command, where they are those of the command
-// that it is a part of and have no effect.
+// refuseFlagsOfGroup refuses flags that stand before the name of a subcommand: they belong to the command around it,
+// and have no effect there.
 func refuseFlagsOfGroup(c *cli.Command) error {
 	lineage := c.Lineage()
 	if len(lineage) < 2 {

@@ -16,7 +16,7 @@ import (
 // JoinFileName is the name of the file in the state folder with the records of the strings that have names.
 const JoinFileName = "join-strings.json"
 
-// keepEnded is how long the record of a string stays after its end.
+// keepEnded is the time for which the record of a string stays after its end.
 const keepEnded = 365 * 24 * time.Hour
 
 var (

@@ -12,7 +12,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/files"
 )
 
-// Joined is what a running bus says of its named join strings, in its folder of the state folder.
+// Joined is the report of a running bus about its named join strings. The bus writes it into its folder.
 type Joined struct {
 	// Identity is the [Identity.ID] of the bus.
 	Identity string `json:"identity"`

@@ -18,7 +18,7 @@ import (
 // AllGPUs is the list of all graphics cards that this process may use.
 const AllGPUs = "all"
 
-// GPUHost is what is known of the graphics cards of this host.
+// GPUHost describes the graphics cards of this host, as far as they are known.
 type GPUHost struct {
 	// Visible has the cards that this process may use, as CUDA_VISIBLE_DEVICES has them; empty: all.
 	Visible string

@@ -350,7 +350,7 @@ func (s *Set) Process(server *modelserver.Server) *supervise.Process {
 	return nil
 }
 
-// Started reports whether the servers are those of Config.Commands.
+// Started reports whether Config.Commands started the servers.
 func (s *Set) Started() bool { return len(s.started) > 0 }
 
 // GPUs returns the cards that a server was started with, as [Command].GPUs; empty: unknown.

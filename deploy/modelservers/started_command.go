@@ -22,7 +22,7 @@ type Command struct {
 	// Script is the command, which a shell reads. {port} stands for a free port of this host, which the
 	// server keeps when it is started again, or for that of URL; {gpu} for GPUs. Required.
 	Script string
-	// URL is where the server answers. Defaults to the host and port that the command names, else the usual
+	// URL is the address at which the server answers. Defaults to the host and port that the command names, else the usual
 	// port of its program. One of several commands that names no port gets a free one if its program is
 	// known.
 	URL string
@@ -49,7 +49,7 @@ const (
 	busOrder    = "PCI_BUS_ID"
 )
 
-// startPlan is how a command is started.
+// startPlan is a command with its address and port.
 type startPlan struct {
 	Command
 
@@ -251,8 +251,8 @@ func (p startPlan) gpuVariables() string {
 	return variables
 }
 
-// setsOrder reports whether the numbers of the cards are those of nvidia-smi, which CUDA has to be asked for.
-// Those of the environment's own CUDA_VISIBLE_DEVICES are meant as they are.
+// setsOrder reports whether CUDA has to be asked to number the cards as nvidia-smi does. Where the environment has its
+// own CUDA_VISIBLE_DEVICES, its numbers stay as they are.
 func (p startPlan) setsOrder() bool {
 	return p.GPUs != "" && os.Getenv(visibleDevices) == "" && os.Getenv(deviceOrder) == ""
 }

@@ -22,7 +22,7 @@ func holdPorts() func() (*heldPort, error) {
 	}
 }
 
-// started are how commands are started: each URL, a space and the command.
+// started returns the URL, a space and the command line of each command.
 func started(t *testing.T, commands ...Command) (list []string) {
 	t.Helper()
 

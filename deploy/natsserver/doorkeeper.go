@@ -71,8 +71,8 @@ type joinHolders struct {
 	clients map[uint64]bool // by their numbers at the server
 }
 
-// newDoorkeeper returns the doorkeeper of a server that is to be made with some options, whose users it takes over. The
-// error is that of a file of join strings that cannot be read.
+// newDoorkeeper returns the doorkeeper of a server that is to be made with some options, whose users it takes over. It
+// returns an error if the file of join strings cannot be read.
 func newDoorkeeper(cfg Config, id *localbus.Identity, opts *server.Options) (*doorkeeper, error) {
 	d := &doorkeeper{
 		state:   cfg.State,

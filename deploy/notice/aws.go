@@ -20,11 +20,11 @@ const (
 	awsLifecycle = "/latest/meta-data/autoscaling/target-lifecycle-state"
 	awsRebalance = "/latest/meta-data/events/recommendations/rebalance"
 
-	// awsEvery is how often Amazon recommends to look.
+	// awsEvery is the interval at which Amazon recommends to look.
 	awsEvery = 5 * time.Second
 	// awsNotice is the time left after a notice of a spot instance, as Amazon promises it.
 	awsNotice = 2 * time.Minute
-	// awsTokenTime is how long a token is valid, at most: 6 hours.
+	// awsTokenTime is the longest life of a token: 6 hours.
 	awsTokenTime = 21600 * time.Second
 	// awsMaxToken is the longest token that is sent back, in bytes. A real one has 56.
 	awsMaxToken = 1 << 10

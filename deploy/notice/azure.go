@@ -68,7 +68,7 @@ func (s *azure) watch(ctx context.Context, w *watcher) {
 	})
 }
 
-// learnName reads the name of this machine: the events are those of all machines of a scale set.
+// learnName reads the name of this machine: the events concern all machines of a scale set.
 func (s *azure) learnName(ctx context.Context) error {
 	if s.machine != "" {
 		return nil

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// fileEvery is how often a file is looked for.
+// fileEvery is the interval between two looks for a file.
 const fileEvery = time.Second
 
 // file is a file whose existence says that this box goes.

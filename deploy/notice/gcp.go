@@ -17,7 +17,7 @@ const (
 	gcpIPv6   = "http://[fd20:ce::254]" // where the instance has IPv6 only
 	gcpFolder = "/computeMetadata/v1/instance/"
 
-	// gcpWait is how long the service waits for a change.
+	// gcpWait is the longest time for which the service waits for a change.
 	gcpWait = time.Minute
 	// gcpEvery is the least time between two questions.
 	gcpEvery = time.Second

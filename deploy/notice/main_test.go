@@ -16,10 +16,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is how long a test waits for what must happen.
+// patience is the longest time that a test waits for something that must happen.
 const patience = 20 * time.Second
 
-// quick is how often sources look in tests.
+// quick is the interval between two looks of a source in tests.
 const quick = 5 * time.Millisecond
 
 // watching is a call of Watch in a test.

@@ -72,7 +72,7 @@ func Watch(ctx context.Context, cfg Config) error {
 	return nil
 }
 
-// watcher is what sources share during one call of [Watch].
+// watcher is shared by the sources of one call of [Watch].
 type watcher struct {
 	grace    time.Duration
 	onNotice func(Notice)
@@ -88,7 +88,7 @@ type announcements struct {
 	nearest time.Time // zero: none was announced
 }
 
-// nearer is how much nearer a deadline must be to be announced again: the times of servers have whole seconds.
+// nearer is the least change of a deadline that is announced again: the times of servers have whole seconds.
 const nearer = 1500 * time.Millisecond
 
 // announce announces that the box goes after the time left.

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// urlEvery is how often a URL is asked.
+// urlEvery is the interval between two requests to a URL.
 const urlEvery = 5 * time.Second
 
 // webPage is a URL that answers 200 once this box goes.

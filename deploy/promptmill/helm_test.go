@@ -128,7 +128,7 @@ type manifest struct {
 	}
 }
 
-// monitoredPort is what Prometheus's operator scrapes.
+// monitoredPort is a port that Prometheus's operator scrapes.
 type monitoredPort struct {
 	Port        string
 	Relabelings []struct {

@@ -109,7 +109,7 @@ func readContext(env environment, c *cli.Command) (saved buscontext.Context, err
 	}
 
 	if o.User == "" {
-		o.Password = "" // NATS_PASSWORD is that of no user
+		o.Password = "" // NATS_PASSWORD without a user means nothing
 	}
 
 	saved = buscontext.Context{

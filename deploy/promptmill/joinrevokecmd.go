@@ -17,7 +17,7 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-// revokeTime is how long join revoke waits for a bus that runs to have ended the connections.
+// revokeTime is the longest time that join revoke waits until the running buses have ended the connections.
 const revokeTime = 10 * time.Second
 
 func joinRevokeCommand(env environment) *cli.Command {

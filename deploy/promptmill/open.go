@@ -138,7 +138,7 @@ func (c *activeCommand) onSignals(first func(os.Signal), safe func() string, hin
 	})
 }
 
-// printStop prints that the command stops. kept is what neither signal loses.
+// printStop prints that the command stops. kept names the work that neither signal loses.
 func (c *activeCommand) printStop(doing, kept string) {
 	text := "Nothing is lost either way"
 	if kept != "" {

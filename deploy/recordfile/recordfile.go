@@ -24,7 +24,7 @@ import (
 const (
 	// maxBytes is the most bytes of a file: a hundred thousand records.
 	maxBytes = 32 << 20
-	// lockTime is how long a change waits for the changes of other processes.
+	// lockTime is the longest time that a change waits for the changes of other processes.
 	lockTime = 10 * time.Second
 )
 

@@ -22,7 +22,7 @@ const Path = "/scale"
 var ErrNoBus = errors.New("this process has no bus to ask; promptmill serve has one")
 
 // Handler answers how many boxes are wanted, as JSON for KEDA's metrics-api scaler: the value is a number in each
-// answer with status 200. Its parameters are those of [ParseQuestion]. ask answers, with an error that wraps [ErrNoBus]
+// answer with status 200. [ParseQuestion] describes its parameters. ask answers, with an error that wraps [ErrNoBus]
 // or one that says why the bus cannot be asked now: an autoscaler then leaves the boxes as they are.
 func Handler(ask func(Question) (Answer, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -51,7 +51,7 @@ func Handler(ask func(Question) (Answer, error)) http.Handler {
 	})
 }
 
-// parameters are those of a question.
+// parameters are the parameters of a question.
 var parameters = []string{"model", "within", "by", "max"}
 
 // ParseQuestion reads the query of an address: model=NAME, without which all models are asked for; within=DURATION as

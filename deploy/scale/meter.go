@@ -20,7 +20,7 @@ const (
 	mostModels = 1000
 )
 
-// box is what a box does for a model.
+// box has the measured rate of a box for a model.
 type box struct {
 	perSecond float64 // requests that end
 	slots     float64 // requests at once

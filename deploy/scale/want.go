@@ -22,7 +22,7 @@ const (
 	expiryPart = 0.9
 )
 
-// Work is what a bus has to do, and who does it.
+// Work is the work of a bus, and its workers.
 type Work struct {
 	status.Bus
 	// Pending has the shards that wait or are at workers, by run and model, of runs with several models. A run that is
@@ -53,9 +53,9 @@ type Answer struct {
 	Value int `json:"value"`
 	// RequestsLeft are the requests that have not ended, of runs that work.
 	RequestsLeft int `json:"requests_left"`
-	// Boxes are those that take requests now.
+	// Boxes is the number of boxes that take requests now.
 	Boxes int `json:"boxes"`
-	// BoxRequestsPerS is what one box does; null: none was measured yet, or the models differ.
+	// BoxRequestsPerS is the rate of one box; null: none was measured yet, or the models differ.
 	BoxRequestsPerS *float64 `json:"box_requests_per_s"`
 	// By is the time at which the last of the runs is to end; null: nothing is left.
 	By *time.Time `json:"by"`
@@ -104,7 +104,7 @@ func (m *Meter) Want(w Work, q Question, now time.Time) Answer {
 	return a
 }
 
-// rounding is what sums of fractions may be off.
+// rounding is the largest error of a sum of fractions.
 const rounding = 1e-9
 
 // measureDemand returns the work that is left of a model.

@@ -56,7 +56,7 @@ type options struct {
 	created   time.Time         // zero: the time of the commit
 }
 
-// platforms are those of the Linux releases.
+// platforms are the platforms of the Linux releases.
 const platforms = "linux/amd64,linux/arm64"
 
 // newFlags returns the flags, which set o.

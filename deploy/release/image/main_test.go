@@ -131,7 +131,7 @@ func readArchive(t *testing.T, folder string) v1.Image {
 	return image
 }
 
-// The configuration is that of a program without rights, and says where it comes from.
+// The image runs its program without rights, and says where it comes from.
 func TestConfig(t *testing.T) {
 	t.Parallel()
 
@@ -183,7 +183,7 @@ func TestDockerfile(t *testing.T) {
 	}
 }
 
-// The certificates are those of the public authorities.
+// The image has the certificates of the public authorities.
 func TestAuthorities(t *testing.T) {
 	t.Parallel()
 

@@ -16,7 +16,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// programPackage is what runs in the image.
+// programPackage is the package of the program in the image.
 const programPackage = "github.com/promptmill/promptmill/deploy/promptmill"
 
 // buildProgram returns the static program for a platform.
@@ -62,7 +62,7 @@ func checkProgram(program []byte, platform v1.Platform) error {
 	return nil
 }
 
-// commit is what Git says about the source.
+// commit describes the commit of the source.
 type commit struct {
 	hash string
 	time time.Time
