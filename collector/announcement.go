@@ -46,6 +46,7 @@ func observeAnnouncement(s journal.WorkerSession, w proto.WorkerInfo, run string
 		OverlapJoules:        s.OverlapJoules,
 		FirstSeen:            s.FirstSeen,
 		LastSeen:             w.ReceivedAt,
+		ContextLength:        mergeContextLengths(s.ContextLength, w.ContextLength),
 		ServerLatency:        latest(w.ServerLatency, s.ServerLatency),
 		LatencyBefore:        s.LatencyBefore,
 		Departure:            departureOf(w, run),
@@ -60,13 +61,6 @@ func observeAnnouncement(s journal.WorkerSession, w proto.WorkerInfo, run string
 	}
 
 	keepServer(&next, before)
-
-	// Ollama reports those of loaded models only.
-	if next.ContextLength = s.ContextLength; len(w.ContextLength) > 0 {
-		next.ContextLength = map[string]int{}
-		maps.Copy(next.ContextLength, s.ContextLength)
-		maps.Copy(next.ContextLength, w.ContextLength)
-	}
 
 	if next.Platform == "" {
 		next.Platform = s.Platform
@@ -90,6 +84,19 @@ func observeAnnouncement(s journal.WorkerSession, w proto.WorkerInfo, run string
 	next.GPUs, next.Meters = observeCards(s, w)
 
 	return next
+}
+
+// mergeContextLengths returns the context lengths of models: Ollama reports those of loaded models only.
+func mergeContextLengths(before, now map[string]int) map[string]int {
+	if len(now) == 0 {
+		return before
+	}
+
+	merged := map[string]int{}
+	maps.Copy(merged, before)
+	maps.Copy(merged, now)
+
+	return merged
 }
 
 // observeCards returns the cards of a session, and their meters, after an announcement of its worker.

@@ -321,16 +321,25 @@ func (w WorkerInfo) checkFields(key string) error {
 		}
 	}
 
-	for _, card := range w.GPU {
-		if card.Index < 0 || card.MemoryBytes < 0 || card.MemoryUsedBytes != nil && *card.MemoryUsedBytes < 0 ||
-			!isAmount(card.EnergyJoules, maxJoules) || !isAmount(card.PowerWatts, maxJoules) {
-			return NewFieldError("gpu", "number %d with %d bytes", card.Index, card.MemoryBytes)
-		}
+	if err := w.checkCards(); err != nil {
+		return err
 	}
 
 	for model, length := range w.ContextLength {
 		if length < 0 {
 			return NewFieldError("context_length", "%d, of %q", length, Excerpt(model))
+		}
+	}
+
+	return nil
+}
+
+// checkCards returns the first card that cannot be true.
+func (w WorkerInfo) checkCards() error {
+	for _, card := range w.GPU {
+		if card.Index < 0 || card.MemoryBytes < 0 || card.MemoryUsedBytes != nil && *card.MemoryUsedBytes < 0 ||
+			!isAmount(card.EnergyJoules, maxJoules) || !isAmount(card.PowerWatts, maxJoules) {
+			return NewFieldError("gpu", "number %d with %d bytes", card.Index, card.MemoryBytes)
 		}
 	}
 

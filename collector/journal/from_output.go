@@ -93,10 +93,14 @@ func (j *Journal) appendOutput(out output.Prefix, meta *metadata.Run, at Positio
 	}
 	defer dec.Close()
 
+	return j.appendLines(bufio.NewReaderSize(dec, 1<<20), meta, at)
+}
+
+// appendLines appends the lines of an output whose requests were answered.
+func (j *Journal) appendLines(lines *bufio.Reader, meta *metadata.Run, at Position) error {
 	var (
 		scan  jsonscan.Scanner
 		frame = frameOfHistory(meta)
-		lines = bufio.NewReaderSize(dec, 1<<20)
 		seen  = roaring.New()
 		next  int64 // the least index that the frame takes
 	)
@@ -120,12 +124,8 @@ func (j *Journal) appendOutput(out output.Prefix, meta *metadata.Run, at Positio
 			continue
 		}
 
-		if info.Index < 0 || info.Index >= int64(meta.Test.NumRequests) || !seen.CheckedAdd(uint32(info.Index)) {
-			return fmt.Errorf("%w: a line of request %d of %d", proto.ErrFormat, info.Index, meta.Test.NumRequests)
-		}
-
-		if !info.Hashed {
-			return fmt.Errorf("%w: the line of request %d has no request_hash", proto.ErrFormat, info.Index)
+		if err := checkOutputLine(info, meta.Test.NumRequests, seen); err != nil {
+			return err
 		}
 
 		// A frame sorts its lines by their indexes.
@@ -140,6 +140,19 @@ func (j *Journal) appendOutput(out output.Prefix, meta *metadata.Run, at Positio
 		frame.Add(uint32(info.Index), line, info)
 		next = info.Index + 1
 	}
+}
+
+// checkOutputLine adds the request of a line to those that were seen, or refuses the line.
+func checkOutputLine(info proto.Line, requests int, seen *roaring.Bitmap) error {
+	if info.Index < 0 || info.Index >= int64(requests) || !seen.CheckedAdd(uint32(info.Index)) {
+		return fmt.Errorf("%w: a line of request %d of %d", proto.ErrFormat, info.Index, requests)
+	}
+
+	if !info.Hashed {
+		return fmt.Errorf("%w: the line of request %d has no request_hash", proto.ErrFormat, info.Index)
+	}
+
+	return nil
 }
 
 // frameOfHistory returns a frame with the metadata's figures of the run until now, without

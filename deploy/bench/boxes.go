@@ -64,49 +64,23 @@ func (b *bench) runBoxes(ctx context.Context, name string, n, boxes int) ([]samp
 		return nil, err
 	}
 
-	var urls []string
-	for range n {
-		url, server, err := b.startServer(ctx, "--sim-ttft", "500ms", "--sim-tpot", "0s", "--sim-tokens", "150",
-			"--sim-slots", "32")
-		if err != nil {
-			return nil, err
-		}
-		defer server.stop()
-
-		urls = append(urls, "--url", url)
+	urls, servers, err := b.startBoxServers(ctx, n)
+	defer stopAll(servers)
+	if err != nil {
+		return nil, err
 	}
 
-	var workers []*process
-	for i := range boxes {
-		args := []string{"worker", "--concurrency", "32", "--name", fmt.Sprintf("box%02d", i)}
-		args = append(args, urls[i*len(urls)/boxes:(i+1)*len(urls)/boxes]...)
-		w, err := b.startProcess(ctx, dir, b.promptmill, args...)
-		if err != nil {
-			return nil, err
-		}
-		defer w.stop()
-
-		workers = append(workers, w)
+	workers, err := b.startBoxes(ctx, dir, urls, boxes)
+	defer stopAll(workers)
+	if err != nil {
+		return nil, err
 	}
 
 	if err := b.awaitWorkers(ctx, dir, n); err != nil {
 		return nil, err
 	}
 
-	if _, err := b.runProcess(ctx, dir, b.promptmill, "submit", in, "--run", "r", "--progress", "none"); err != nil {
-		return nil, err
-	}
-
-	path := filepath.Join(dir, "r.meta.json")
-	err = awaitCondition(ctx, "the end of the run", func() bool {
-		_, err := os.Stat(path)
-		return err == nil
-	})
-	if err != nil {
-		return nil, err
-	}
-
-	m, err := readMeta(path, requests)
+	m, err := b.submitRun(ctx, dir, in, requests)
 	if err != nil {
 		return nil, err
 	}
@@ -122,6 +96,67 @@ func (b *bench) runBoxes(ctx context.Context, name string, n, boxes int) ([]samp
 		float64(requests), m.Results.PerSecond, 100 * m.Results.PerSecond / float64(n*boxPerSecond),
 		served.perRequest(requests), all.perRequest(requests), served.peakMB(),
 	}}}, nil
+}
+
+// startBoxServers starts servers of 32 slots, and returns their URLs. It also returns those that it started before an
+// error.
+func (b *bench) startBoxServers(ctx context.Context, n int) (urls []string, servers []*process, err error) {
+	for range n {
+		url, server, err := b.startServer(ctx, "--sim-ttft", "500ms", "--sim-tpot", "0s", "--sim-tokens", "150",
+			"--sim-slots", "32")
+		if err != nil {
+			return nil, servers, err
+		}
+
+		urls, servers = append(urls, url), append(servers, server)
+	}
+
+	return urls, servers, nil
+}
+
+// startBoxes starts workers that have some servers in equal parts. It also returns those that it started before an
+// error.
+func (b *bench) startBoxes(ctx context.Context, dir string, urls []string, boxes int) (workers []*process, err error) {
+	for i := range boxes {
+		args := []string{"worker", "--concurrency", "32", "--name", fmt.Sprintf("box%02d", i)}
+		for _, url := range urls[i*len(urls)/boxes : (i+1)*len(urls)/boxes] {
+			args = append(args, "--url", url)
+		}
+
+		w, err := b.startProcess(ctx, dir, b.promptmill, args...)
+		if err != nil {
+			return workers, err
+		}
+
+		workers = append(workers, w)
+	}
+
+	return workers, nil
+}
+
+// stopAll stops processes.
+func stopAll(list []*process) {
+	for _, p := range list {
+		p.stop()
+	}
+}
+
+// submitRun submits an input to the serve in a folder, and returns the metadata of the run when it has ended.
+func (b *bench) submitRun(ctx context.Context, dir, in string, requests int) (m meta, err error) {
+	if _, err := b.runProcess(ctx, dir, b.promptmill, "submit", in, "--run", "r", "--progress", "none"); err != nil {
+		return m, err
+	}
+
+	path := filepath.Join(dir, "r.meta.json")
+	err = awaitCondition(ctx, "the end of the run", func() bool {
+		_, err := os.Stat(path)
+		return err == nil
+	})
+	if err != nil {
+		return m, err
+	}
+
+	return readMeta(path, requests)
 }
 
 // awaitWorkers waits until a number of workers is on the bus of a serve in a folder.

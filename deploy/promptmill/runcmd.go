@@ -26,7 +26,38 @@ import (
 )
 
 func runCommand(env environment) *cli.Command {
-	flags := []cli.Flag{
+	return &cli.Command{
+		Name:      "run",
+		Usage:     "run files of prompts through model servers, in one process",
+		ArgsUsage: "INPUT...",
+		Description: "Bus, producer, worker and collector run in this process. INPUT is JSONL in OpenAI's batch " +
+			"format, or has one request body a line (messages, prompt or input). With --prompt, it is a table: " +
+			"CSV, Parquet, JSON or lines of text, with a request for each row. It may be compressed with gzip or zstd, and " +
+			"be a folder, a pattern or a URL. The INPUT - is standard input.",
+		Flags: slices.Concat(runFlags(), modelFlags(), inputFlags(), selectionFlags(), rowFlags(), placeFlags(),
+			outputFlags(), listenFlags(), policyFlags(), shardFlags(), metricsFlags(), otlpFlags(), apiFlags(),
+			[]cli.Flag{onEndFlag()}, ownBusFlags(),
+			[]cli.Flag{replicasFlag()}, reportFlags(), simFlags()),
+		Action: func(ctx context.Context, c *cli.Command) error {
+			places := openPlaces(c)
+			defer places.Close()
+
+			o, err := parseRun(ctx, env, c, places)
+			if err != nil {
+				return err
+			}
+
+			if o.dryRun {
+				return previewRun(ctx, env, o)
+			}
+			return runInputs(ctx, env, o)
+		},
+	}
+}
+
+// runFlags returns the flags of run that are in no group.
+func runFlags() []cli.Flag {
+	return []cli.Flag{
 		&cli.StringFlag{
 			Name:        "output",
 			Category:    groupOutput,
@@ -58,45 +89,21 @@ func runCommand(env environment) *cli.Command {
 			Usage:    "use a simulated model server, for a first try and for tests",
 		},
 	}
+}
 
-	return &cli.Command{
-		Name:      "run",
-		Usage:     "run files of prompts through model servers, in one process",
-		ArgsUsage: "INPUT...",
-		Description: "Bus, producer, worker and collector run in this process. INPUT is JSONL in OpenAI's batch " +
-			"format, or has one request body a line (messages, prompt or input). With --prompt, it is a table: " +
-			"CSV, Parquet, JSON or lines of text, with a request for each row. It may be compressed with gzip or zstd, and " +
-			"be a folder, a pattern or a URL. The INPUT - is standard input.",
-		Flags: slices.Concat(flags, modelFlags(), inputFlags(), selectionFlags(), rowFlags(), placeFlags(),
-			outputFlags(), listenFlags(), policyFlags(), shardFlags(), metricsFlags(), otlpFlags(), apiFlags(),
-			[]cli.Flag{onEndFlag()}, ownBusFlags(),
-			[]cli.Flag{replicasFlag()}, reportFlags(), simFlags()),
-		Action: func(ctx context.Context, c *cli.Command) error {
-			places := openPlaces(c)
-			defer places.Close()
-
-			o, err := parseRun(ctx, env, c, places)
-			if err != nil {
-				return err
-			}
-
-			if o.dryRun {
-				s := o.run.Settings
-				if o.run.Servers.Sim != nil {
-					s.Model = cmp.Or(s.Model, pipeline.SimModel)
-				}
-
-				return previewInputs(ctx, env, o.common, pipeline.DryRunConfig{
-					Inputs:   o.run.Inputs,
-					Opener:   o.run.Opener,
-					Stdin:    o.run.Stdin,
-					Settings: s,
-				}, o.json)
-			}
-
-			return runInputs(ctx, env, o)
-		},
+// previewRun prints the requests of a run instead of running them.
+func previewRun(ctx context.Context, env environment, o runOptions) error {
+	settings := o.run.Settings
+	if o.run.Servers.Sim != nil {
+		settings.Model = cmp.Or(settings.Model, pipeline.SimModel)
 	}
+
+	return previewInputs(ctx, env, o.common, pipeline.DryRunConfig{
+		Inputs:   o.run.Inputs,
+		Opener:   o.run.Opener,
+		Stdin:    o.run.Stdin,
+		Settings: settings,
+	}, o.json)
 }
 
 // runOptions are the flags of the run command.
@@ -123,8 +130,39 @@ func parseRun(
 		places: places,
 	}
 
-	cfg := &o.run
-	*cfg = pipeline.Config{
+	if o.run, err = parseRunConfig(ctx, env, c, places); err != nil {
+		return o, err
+	}
+
+	if o.onEnd, err = parseOnEnd(c); err != nil {
+		return o, err
+	}
+
+	if o.api, err = parseAPI(env, c); err != nil {
+		return o, err
+	}
+
+	if err := checkRun(o.run); err != nil {
+		return o, err
+	}
+
+	err = readPlaces(ctx, env, o.common, places, func(ctx context.Context) error {
+		return parsePaths(ctx, env, c, places, &o.run)
+	})
+	if err != nil {
+		return o, err
+	}
+
+	o.run.State, err = stateOf(env, c)
+
+	return o, err
+}
+
+// parseRunConfig reads the flags of the run itself, without its paths.
+func parseRunConfig(
+	ctx context.Context, env environment, c *cli.Command, places *objectstore.Client,
+) (cfg pipeline.Config, err error) {
+	cfg = pipeline.Config{
 		RunID:         c.String("run"),
 		Opener:        places,
 		Stdin:         env.stdin,
@@ -137,51 +175,28 @@ func parseRun(
 	}
 
 	if cfg.Label, err = parseLabel(c); err != nil {
-		return o, err
+		return cfg, err
 	}
 
 	if cfg.Settings, err = parseSettings(c); err != nil {
-		return o, err
+		return cfg, err
 	}
 
 	if cfg.Servers, cfg.Workers, err = parseModels(ctx, env, c); err != nil {
-		return o, err
+		return cfg, err
 	}
 
 	if cfg.Listen, err = parseListen(c, natsserver.Loopback.Address); err != nil {
-		return o, err
+		return cfg, err
 	}
 
 	if cfg.Policy, err = parsePolicy(c, time.Now()); err != nil {
-		return o, err
+		return cfg, err
 	}
 
-	if cfg.Report, err = parseReports(env, c); err != nil {
-		return o, err
-	}
+	cfg.Report, err = parseReports(env, c)
 
-	if o.onEnd, err = parseOnEnd(c); err != nil {
-		return o, err
-	}
-
-	if o.api, err = parseAPI(env, c); err != nil {
-		return o, err
-	}
-
-	if err := checkRun(*cfg); err != nil {
-		return o, err
-	}
-
-	err = readPlaces(ctx, env, o.common, places, func(ctx context.Context) error {
-		return parsePaths(ctx, env, c, places, cfg)
-	})
-	if err != nil {
-		return o, err
-	}
-
-	cfg.State, err = stateOf(env, c)
-
-	return o, err
+	return cfg, err
 }
 
 // checkRun refuses flags that do not go together.
@@ -371,20 +386,7 @@ func runInputs(ctx context.Context, env environment, o runOptions) (err error) {
 		return err
 	}
 
-	written := summary.Files{
-		Local:  res.Output,
-		Place:  res.Place,
-		Inputs: o.args,
-		Table:  o.run.Table.FirstName(),
-	}
-	if res.WasComplete {
-		cmd.screen.Printf("complete already: run %s of %s, %s", res.Run,
-			res.Metadata.Timestamp.Local().Format(time.DateTime), summary.FormatOutcome(res.Metadata.Results))
-		summary.PrintCauses(cmd.screen, res.Metadata, res.Output.Errors())
-		summary.PrintFiles(cmd.screen, res.Metadata, written)
-	} else {
-		summary.Print(cmd.screen, res.Metadata, written)
-	}
+	printRun(cmd, o, res)
 
 	cmd.screen.Close()
 	if o.json {
@@ -397,14 +399,36 @@ func runInputs(ctx context.Context, env environment, o runOptions) (err error) {
 		cmd.runOnEndOf(running, o.onEnd, res)
 	}
 
-	retry := "the same command with --retry"
-	switch {
-	case res.Metadata.Config.Plain: // its lines do not say which requests failed
-		retry = ""
-	case o.run.Bus.External():
-		retry = report.ShellWords("promptmill", "retry", res.Run) + ", and then " +
-			report.ShellWords("promptmill", "collect", res.Run, "-o", files.Short(res.Place.Results())) + ","
+	return summary.Err(res.Metadata, res.Output.Errors(), res.Reached, describeRetry(o, res))
+}
+
+// printRun prints the results of a run that is complete, or was complete before.
+func printRun(cmd *activeCommand, o runOptions, res *pipeline.Result) {
+	written := summary.Files{
+		Local:  res.Output,
+		Place:  res.Place,
+		Inputs: o.args,
+		Table:  o.run.Table.FirstName(),
+	}
+	if !res.WasComplete {
+		summary.Print(cmd.screen, res.Metadata, written)
+		return
 	}
 
-	return summary.Err(res.Metadata, res.Output.Errors(), res.Reached, retry)
+	cmd.screen.Printf("complete already: run %s of %s, %s", res.Run,
+		res.Metadata.Timestamp.Local().Format(time.DateTime), summary.FormatOutcome(res.Metadata.Results))
+	summary.PrintCauses(cmd.screen, res.Metadata, res.Output.Errors())
+	summary.PrintFiles(cmd.screen, res.Metadata, written)
+}
+
+// describeRetry returns the command that runs the failed requests of a run again, or "" if there is none.
+func describeRetry(o runOptions, res *pipeline.Result) string {
+	switch {
+	case res.Metadata.Config.Plain: // its lines do not say which requests failed
+		return ""
+	case o.run.Bus.External():
+		return report.ShellWords("promptmill", "retry", res.Run) + ", and then " +
+			report.ShellWords("promptmill", "collect", res.Run, "-o", files.Short(res.Place.Results())) + ","
+	}
+	return "the same command with --retry"
 }
