@@ -176,12 +176,7 @@ func runChaos(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stdout, "skipped: full and read-only disks, since no mount namespace can be made here: %v\n", err)
 	}
 
-	if o.dir == "" {
-		o.dir, err = os.MkdirTemp("", "promptmill-chaos-")
-	} else if o.dir, err = filepath.Abs(o.dir); err == nil {
-		err = makeEmpty("--dir", o.dir)
-	}
-	if err != nil {
+	if o.dir, err = o.makeDir(); err != nil {
 		fmt.Fprintln(stderr, err)
 		return 2
 	}
@@ -190,12 +185,7 @@ func runChaos(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 
-	var built programs
-	if bin := filepath.Join(o.dir, "bin"); o.bin != "" {
-		built, err = copyPrograms(ctx, o.bin, bin)
-	} else {
-		built, err = buildPrograms(ctx, bin)
-	}
+	built, err := o.makePrograms(ctx)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return 1
@@ -205,7 +195,39 @@ func runChaos(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, built.clockSkipped)
 	}
 
-	code := 0
+	code := o.runSeeds(ctx, built, stdout)
+	if code == 0 && !o.keep {
+		os.RemoveAll(o.dir)
+	}
+
+	return code
+}
+
+// makeDir makes the folder of all files. It refuses one that was named and is not empty.
+func (o options) makeDir() (string, error) {
+	if o.dir == "" {
+		return os.MkdirTemp("", "promptmill-chaos-")
+	}
+
+	dir, err := filepath.Abs(o.dir)
+	if err != nil {
+		return "", err
+	}
+
+	return dir, makeEmpty("--dir", dir)
+}
+
+// makePrograms builds the programs, or copies those that were named.
+func (o options) makePrograms(ctx context.Context) (programs, error) {
+	bin := filepath.Join(o.dir, "bin")
+	if o.bin != "" {
+		return copyPrograms(ctx, o.bin, bin)
+	}
+	return buildPrograms(ctx, bin)
+}
+
+// runSeeds runs one seed after the other. It returns the exit code: 1 if one of them broke a promise.
+func (o options) runSeeds(ctx context.Context, built programs, stdout io.Writer) (code int) {
 	for seed := o.first; seed <= o.last && ctx.Err() == nil; seed++ {
 		one := o.withSeed(seed)
 		if !o.several {
@@ -222,10 +244,6 @@ func runChaos(args []string, stdout, stderr io.Writer) int {
 		}
 
 		fmt.Fprintf(stdout, "seed %d: %s\n", seed, text)
-	}
-
-	if code == 0 && !o.keep {
-		os.RemoveAll(o.dir)
 	}
 
 	return code

@@ -228,9 +228,20 @@ func (c *runCollector) collectUntilEnd(ctx context.Context) (*metadata.Run, erro
 		return nil, err
 	}
 
+	if err := c.runParts(ctx, m, j); err != nil {
+		return nil, err
+	}
+
+	c.removeInput()
+
+	return c.Output.ReadMeta()
+}
+
+// runParts runs the parts of the run until the collector has written its files.
+func (c *runCollector) runParts(ctx context.Context, m proto.Manifest, j *journal.Journal) error {
 	p, err := c.newParts(ctx, m, j)
 	if err != nil {
-		return nil, err
+		return err
 	}
 
 	p.addUpload(c.Upload, j)
@@ -251,12 +262,10 @@ func (c *runCollector) collectUntilEnd(ctx context.Context) (*metadata.Run, erro
 		if limit, ok := errors.AsType[*LimitError](err); ok {
 			limit.addDetails(j)
 		}
-		return nil, err
+		return err
 	}
 
-	c.removeInput()
-
-	return c.Output.ReadMeta()
+	return nil
 }
 
 // place names the files where they end up.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
@@ -67,20 +68,7 @@ func (r *runner) runParts(ctx context.Context) error {
 	}
 
 	p.addUpload(r.cfg.Upload, r.journal)
-	if own != nil {
-		p.Watchers = append(p.Watchers, own.Watch)
-	}
-
-	if r.cfg.API != nil {
-		p.Watchers = append(p.Watchers, func(ctx context.Context) error {
-			return r.cfg.API(ctx, LiveRun{
-				Bus:    l,
-				Run:    m.Run,
-				Inputs: r.inputs,
-				Output: r.output,
-			})
-		})
-	}
+	r.addWatchers(p, l, own)
 
 	v.Counts = p.Collector.Progress
 	defer r.cfg.Metrics.AddRun(m.Run, p.Producer, p.Collector)()
@@ -96,18 +84,40 @@ func (r *runner) runParts(ctx context.Context) error {
 	if own != nil {
 		r.findOthers(ctx, l)
 		own.AwaitReaders(10 * time.Second)
-		return nil
-	}
-
-	// The output is whole, even if the bus fails.
-	sweeping, stop := context.WithTimeout(context.WithoutCancel(ctx), answerTime)
-	defer stop()
-
-	if err := sweepEndedRuns(sweeping, l.JS, r.cfg.Hooks); err != nil {
-		r.cfg.Log.Warn().Err(err).Msg("failed to delete runs whose time on the bus is over")
+	} else {
+		r.sweepBus(ctx, l)
 	}
 
 	return nil
+}
+
+// addWatchers adds what runs beside the parts: the watch of the own bus's store, and the API.
+func (r *runner) addWatchers(p *Parts, l *busconn.Connection, own *natsserver.Server) {
+	if own != nil {
+		p.Watchers = append(p.Watchers, own.Watch)
+	}
+
+	if r.cfg.API == nil {
+		return
+	}
+
+	live := LiveRun{
+		Bus:    l,
+		Run:    r.journal.State().Manifest.Run,
+		Inputs: r.inputs,
+		Output: r.output,
+	}
+	p.Watchers = append(p.Watchers, func(ctx context.Context) error { return r.cfg.API(ctx, live) })
+}
+
+// sweepBus deletes the runs whose time on the bus of other runs is over.
+func (r *runner) sweepBus(ctx context.Context, l *busconn.Connection) {
+	sweeping, stop := context.WithTimeout(context.WithoutCancel(ctx), answerTime)
+	defer stop()
+
+	if err := sweepEndedRuns(sweeping, l.JS, r.cfg.Hooks); err != nil { // the output is whole, even if the bus fails
+		r.cfg.Log.Warn().Err(err).Msg("failed to delete runs whose time on the bus is over")
+	}
 }
 
 // findOthers finds the other runs on the bus of this process that have not ended. A client of an
@@ -388,8 +398,6 @@ func (r *runner) putOnBus(ctx context.Context, l *busconn.Connection, alone bool
 		return found, runs.Create(ctx, m)
 	}
 
-	// The bus does not have the run: it has lost its store, or the run had ended and its failed
-	// requests are run again. The files have the truth.
 	missing := state.Missing()
 	if m.Retries == 0 {
 		found.notes = append(found.notes, fmt.Sprintf(
@@ -397,12 +405,20 @@ func (r *runner) putOnBus(ctx context.Context, l *busconn.Connection, alone bool
 			terminal.FormatCount(missing.GetCardinality())))
 	}
 
+	return found, createAgain(ctx, l, runs, m, missing)
+}
+
+// createAgain creates a run that the bus does not have any more, with the requests that lack a line: the bus has lost
+// its store, or the run had ended and its failed requests are run again. The files have the truth.
+func createAgain(
+	ctx context.Context, l *busconn.Connection, runs *bus.RunStore, m proto.Manifest, missing *roaring.Bitmap,
+) error {
 	m.Publish.Done = true
 	if err := runs.Create(ctx, m); err != nil || missing.IsEmpty() {
-		return found, err
+		return err
 	}
 
-	return found, collector.RepublishMissing(ctx, l.JS, runs, m.Run, 0, missing)
+	return collector.RepublishMissing(ctx, l.JS, runs, m.Run, 0, missing)
 }
 
 // continueOnBus takes up the run that the bus has, as now.
