@@ -42,7 +42,7 @@ func (s *auto) watch(ctx context.Context, w *watcher) {
 	}
 
 	w.log.Debug().Str("source", found.String()).Msg("watching whether the cloud takes this box back")
-	found.watch(ctx, w.quietly())
+	found.watch(ctx, w.withQuietLog())
 }
 
 // find returns the source of the cloud of this box; nil: it is in none.
@@ -81,7 +81,7 @@ func (s *auto) probe(ctx context.Context) (found Source) {
 	answers := map[Source]func() bool{
 		s.clouds.aws: func() bool { return s.clouds.aws.renewToken(ctx) == nil },
 		s.clouds.gcp: func() bool {
-			_, _, err := s.clouds.gcp.read(ctx, "id", "")
+			_, _, err := s.clouds.gcp.readKey(ctx, "id", "")
 			return err == nil
 		},
 		s.clouds.azure: func() bool { return s.clouds.azure.learnName(ctx) == nil },

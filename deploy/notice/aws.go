@@ -68,7 +68,7 @@ func (s *aws) watch(ctx context.Context, w *watcher) {
 
 // lookForAction announces that the spot instance is taken back.
 func (s *aws) lookForAction(ctx context.Context, w *watcher) error {
-	a, err := s.read(ctx, awsAction)
+	a, err := s.readPath(ctx, awsAction)
 	if err != nil || a.status == http.StatusNotFound {
 		return err
 	}
@@ -81,7 +81,7 @@ func (s *aws) lookForAction(ctx context.Context, w *watcher) error {
 
 // lookForScaleIn announces that the group of the instance terminates it. Its hooks give it an unknown time.
 func (s *aws) lookForScaleIn(ctx context.Context, w *watcher) error {
-	a, err := s.read(ctx, awsLifecycle)
+	a, err := s.readPath(ctx, awsLifecycle)
 	if err != nil || a.status == http.StatusNotFound {
 		return err
 	}
@@ -100,7 +100,7 @@ func (s *aws) lookForRebalance(ctx context.Context, w *watcher) error {
 		return nil
 	}
 
-	a, err := s.read(ctx, awsRebalance)
+	a, err := s.readPath(ctx, awsRebalance)
 	if err != nil || a.status == http.StatusNotFound {
 		return err
 	}
@@ -111,21 +111,21 @@ func (s *aws) lookForRebalance(ctx context.Context, w *watcher) error {
 	return nil
 }
 
-// read reads a path of the service. The status of the answer is 200 or 404.
-func (s *aws) read(ctx context.Context, path string) (answer, error) {
+// readPath reads a path of the service. The status of the answer is 200 or 404.
+func (s *aws) readPath(ctx context.Context, path string) (answer, error) {
 	if err := s.renewToken(ctx); err != nil {
 		return answer{}, err
 	}
 
-	a, err := s.client.ask(ctx, http.MethodGet, path, http.Header{"X-Aws-Ec2-Metadata-Token": {s.token}}, answerTime)
+	a, err := s.client.request(ctx, http.MethodGet, path, http.Header{"X-Aws-Ec2-Metadata-Token": {s.token}}, answerTime)
 	switch {
 	case err != nil:
 		return answer{}, err
 	case a.status == http.StatusUnauthorized:
 		s.token = ""
-		return answer{}, a.refuse(path)
+		return answer{}, a.describeStatus(path)
 	case a.status != http.StatusOK && a.status != http.StatusNotFound:
-		return answer{}, a.refuse(path)
+		return answer{}, a.describeStatus(path)
 	}
 
 	return a, nil
@@ -138,12 +138,12 @@ func (s *aws) renewToken(ctx context.Context) error {
 	}
 
 	header := http.Header{"X-Aws-Ec2-Metadata-Token-Ttl-Seconds": {fmt.Sprint(awsTokenTime.Seconds())}}
-	a, err := s.client.ask(ctx, http.MethodPut, awsToken, header, answerTime)
+	a, err := s.client.request(ctx, http.MethodPut, awsToken, header, answerTime)
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w (in a container, the hop limit of the instance's metadata must be 2)", err)
 	case a.status != http.StatusOK:
-		return a.refuse(awsToken)
+		return a.describeStatus(awsToken)
 	case !isToken(a.body):
 		return fmt.Errorf("%s: the answer is no token: %s", awsToken, quote(a.body))
 	}

@@ -54,7 +54,7 @@ func (s *azure) watch(ctx context.Context, w *watcher) {
 			return err
 		}
 
-		a, err := s.read(ctx, azureEvents)
+		a, err := s.readPath(ctx, azureEvents)
 		if err != nil {
 			return err
 		}
@@ -74,7 +74,7 @@ func (s *azure) learnName(ctx context.Context) error {
 		return nil
 	}
 
-	a, err := s.read(ctx, azureName)
+	a, err := s.readPath(ctx, azureName)
 	if err != nil {
 		return err
 	}
@@ -89,19 +89,19 @@ func (s *azure) learnName(ctx context.Context) error {
 	return nil
 }
 
-// read reads a path of the service.
-func (s *azure) read(ctx context.Context, path string) (answer, error) {
+// readPath reads a path of the service.
+func (s *azure) readPath(ctx context.Context, path string) (answer, error) {
 	patience := answerTime
 	if path == azureEvents && !s.asked {
 		patience = azureFirst
 	}
 
-	a, err := s.client.ask(ctx, http.MethodGet, path, http.Header{"Metadata": {"true"}}, patience)
+	a, err := s.client.request(ctx, http.MethodGet, path, http.Header{"Metadata": {"true"}}, patience)
 	switch {
 	case err != nil:
 		return answer{}, err
 	case a.status != http.StatusOK:
-		return answer{}, a.refuse(path)
+		return answer{}, a.describeStatus(path)
 	}
 
 	s.asked = s.asked || path == azureEvents

@@ -68,7 +68,7 @@ func (s *gcp) watch(ctx context.Context, w *watcher) {
 		watching.Go(func() {
 			etag := ""
 			pollUntilEnd(ctx, w, s, s.every, func() error {
-				value, next, err := s.read(ctx, key.name, etag)
+				value, next, err := s.readKey(ctx, key.name, etag)
 				if err != nil {
 					return err
 				}
@@ -85,8 +85,8 @@ func (s *gcp) watch(ctx context.Context, w *watcher) {
 	watching.Wait()
 }
 
-// read reads a value. With the etag of the value before, it waits until it is another.
-func (s *gcp) read(ctx context.Context, name, etag string) (value, next string, err error) {
+// readKey reads a value. With the etag of the value before, it waits until it is another.
+func (s *gcp) readKey(ctx context.Context, name, etag string) (value, next string, err error) {
 	path, patience := gcpFolder+name, answerTime
 	if etag != "" {
 		path += "?" + url.Values{
@@ -97,12 +97,12 @@ func (s *gcp) read(ctx context.Context, name, etag string) (value, next string, 
 		patience += s.wait
 	}
 
-	a, err := s.client.ask(ctx, http.MethodGet, path, http.Header{"Metadata-Flavor": {"Google"}}, patience)
+	a, err := s.client.request(ctx, http.MethodGet, path, http.Header{"Metadata-Flavor": {"Google"}}, patience)
 	switch {
 	case err != nil:
 		return "", "", err
 	case a.status != http.StatusOK:
-		return "", "", a.refuse(path)
+		return "", "", a.describeStatus(path)
 	case a.header.Get("Metadata-Flavor") != "Google":
 		return "", "", fmt.Errorf("%s: the answer is not from Google's metadata service", path)
 	}

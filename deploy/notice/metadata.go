@@ -64,9 +64,9 @@ type answer struct {
 	sent   time.Time // by the clock of the server, if it says it
 }
 
-// ask sends a request without a body and reads the answer, which may take patience. A server with several addresses
+// request sends a request without a body and reads the answer, which may take patience. A server with several addresses
 // is asked at the next if no connection comes about.
-func (c *client) ask(
+func (c *client) request(
 	ctx context.Context, method, path string, header http.Header, patience time.Duration,
 ) (a answer, err error) {
 	first := int(c.answers.Load())
@@ -135,7 +135,7 @@ func (c *client) askAt(
 	}, nil
 }
 
-// refuse returns the error for an answer that is not one of those expected.
-func (a answer) refuse(path string) error {
+// describeStatus returns the error for an answer that is not one of those expected.
+func (a answer) describeStatus(path string) error {
 	return fmt.Errorf("%s: the answer is %d %s", path, a.status, http.StatusText(a.status))
 }

@@ -109,22 +109,22 @@ func (w *watcher) announce(s Source, reason string, left time.Duration) {
 	})
 }
 
-// quietly returns the watcher of sources that nobody has named: that they do not answer is no warning.
-func (w *watcher) quietly() *watcher {
+// withQuietLog returns a watcher that does not warn of a source without an answer, since nobody has named it.
+func (w *watcher) withQuietLog() *watcher {
 	quiet := *w
 	quiet.outageAt = zerolog.DebugLevel
 
 	return &quiet
 }
 
-// outage logs the failures of a source: the first of those in a row.
+// outage logs the first of several failures of a source in a row, and their end.
 type outage struct {
 	source Source
 	lasts  bool
 }
 
-// see takes note of how an attempt at the source ended.
-func (o *outage) see(ctx context.Context, w *watcher, err error) {
+// noteAnswer records the outcome of an attempt at the source.
+func (o *outage) noteAnswer(ctx context.Context, w *watcher, err error) {
 	switch {
 	case ctx.Err() != nil:
 	case err == nil && o.lasts:
@@ -143,7 +143,7 @@ func pollUntilEnd(ctx context.Context, w *watcher, s Source, every time.Duration
 	o := outage{source: s}
 	for ctx.Err() == nil {
 		err := ask()
-		o.see(ctx, w, err)
+		o.noteAnswer(ctx, w, err)
 
 		wait := every
 		if err != nil {

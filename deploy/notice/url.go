@@ -68,14 +68,14 @@ func (s *webPage) watch(ctx context.Context, w *watcher) {
 	defer s.client.close()
 
 	pollUntilEnd(ctx, w, s, s.every, func() error {
-		a, err := s.client.ask(ctx, http.MethodGet, s.url.RequestURI(), nil, answerTime)
+		a, err := s.client.request(ctx, http.MethodGet, s.url.RequestURI(), nil, answerTime)
 		switch {
 		case err != nil:
 			return err
 		case a.status == http.StatusNotFound || a.status == http.StatusNoContent:
 			return nil
 		case a.status != http.StatusOK:
-			return a.refuse(s.String())
+			return a.describeStatus(s.String())
 		}
 
 		left, named, err := parseContent(a.body, a.sent, a.sent)

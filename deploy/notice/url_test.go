@@ -123,7 +123,7 @@ func TestSlowServer(t *testing.T) {
 	c := newClient(nil, server.URL)
 	defer c.close()
 
-	if a, err := c.ask(t.Context(), http.MethodGet, "/", nil, 10*quick); err == nil {
+	if a, err := c.request(t.Context(), http.MethodGet, "/", nil, 10*quick); err == nil {
 		t.Errorf("the answer is %+v", a)
 	}
 	<-ended

@@ -47,7 +47,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 
-	if err := prepare(".", version, *proxy, stdout); err != nil {
+	if err := prepareRelease(".", version, *proxy, stdout); err != nil {
 		fmt.Fprintf(stderr, "error: %v\n", err)
 		return 1
 	}
@@ -55,8 +55,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// prepare writes a version into the modules of the repository in root, and into a proxy if one is named.
-func prepare(root, version, proxy string, stdout io.Writer) error {
+// prepareRelease writes a version into the modules of the repository in root, and into a proxy if one is named.
+func prepareRelease(root, version, proxy string, stdout io.Writer) error {
 	list, err := readModules(root)
 	if err != nil {
 		return err
@@ -68,11 +68,11 @@ func prepare(root, version, proxy string, stdout io.Writer) error {
 
 	var released []*module
 	for _, m := range list {
-		if err := m.require(version, released); err != nil {
+		if err := m.requireSiblings(version, released); err != nil {
 			return err
 		}
 
-		if err := m.hash(version); err != nil {
+		if err := m.hashFiles(version); err != nil {
 			return err
 		}
 

@@ -85,7 +85,7 @@ func TestGoInstall(t *testing.T) {
 	proxy := t.TempDir()
 
 	var out bytes.Buffer
-	if err := prepare(root, version, proxy, &out); err != nil {
+	if err := prepareRelease(root, version, proxy, &out); err != nil {
 		t.Fatal(err)
 	}
 	if got := strings.Count(out.String(), " h1:"); got != len(releasedModules) {

@@ -69,8 +69,8 @@ func readModules(root string) ([]*module, error) {
 	return list, nil
 }
 
-// require writes the version of its siblings into the go.mod, and their checksums into the go.sum.
-func (m *module) require(version string, siblings []*module) error {
+// requireSiblings writes the version of its siblings into the go.mod, and their checksums into the go.sum.
+func (m *module) requireSiblings(version string, siblings []*module) error {
 	var sums []string
 	for _, s := range siblings {
 		if !slices.ContainsFunc(m.file.Require, func(r *modfile.Require) bool { return r.Mod.Path == s.path }) {
@@ -164,15 +164,15 @@ func sortSums(lines []string) {
 	})
 }
 
-// hash computes the checksums of the module as it is now.
-func (m *module) hash(version string) error {
+// hashFiles computes the checksums of the module as it is now.
+func (m *module) hashFiles(version string) error {
 	archive, err := os.CreateTemp("", "module-*.zip")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(archive.Name())
 
-	err = errors.Join(m.zip(archive, version), archive.Close())
+	err = errors.Join(m.writeZip(archive, version), archive.Close())
 	if err == nil {
 		m.zipSum, err = dirhash.HashZip(archive.Name(), dirhash.Hash1)
 	}
@@ -188,9 +188,9 @@ func (m *module) hash(version string) error {
 	return nil
 }
 
-// zip writes the files of the module that git has or would add, as a module proxy does: without the modules in it, and
-// with the licence of the repository.
-func (m *module) zip(w io.Writer, version string) error {
+// writeZip writes the files of the module that git has or would add, as a module proxy does: without the modules in it,
+// and with the licence of the repository.
+func (m *module) writeZip(w io.Writer, version string) error {
 	list := exec.Command("git", "-C", m.inRoot(""), "ls-files", "-z", "--cached", "--others", "--exclude-standard")
 	var stderr bytes.Buffer
 	list.Stderr = &stderr

@@ -25,7 +25,7 @@ func (m *module) writeTo(proxy, version string) error {
 	}
 
 	return errors.Join(
-		m.zip(archive, version),
+		m.writeZip(archive, version),
 		archive.Close(),
 		os.WriteFile(filepath.Join(dir, version+".mod"), text, 0o644),
 		os.WriteFile(filepath.Join(dir, version+".info"), fmt.Appendf(nil, `{"Version":%q}`, version), 0o644),
