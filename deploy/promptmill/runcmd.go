@@ -50,12 +50,13 @@ func runCommand(env environment) *cli.Command {
 			if o.dryRun {
 				return previewRun(ctx, env, o)
 			}
+
 			return runInputs(ctx, env, o)
 		},
 	}
 }
 
-// runFlags returns the flags of run that are in no group.
+// runFlags returns the flags that run has beside the groups that commands share.
 func runFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{

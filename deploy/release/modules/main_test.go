@@ -183,10 +183,10 @@ func TestRefusedSources(t *testing.T) {
 
 	const version = "v0.7.0"
 	root := makeRepository(t)
-	if err := prepare(root, version, "", io.Discard); err != nil {
+	if err := prepareRelease(root, version, "", io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	if err := prepare(root, version, "", io.Discard); err != nil {
+	if err := prepareRelease(root, version, "", io.Discard); err != nil {
 		t.Errorf("a second time: %v", err)
 	}
 	commitAll(t, root)
@@ -194,7 +194,7 @@ func TestRefusedSources(t *testing.T) {
 	refuse := func(want string) {
 		t.Helper()
 
-		if err := prepare(root, version, "", io.Discard); err == nil || !strings.Contains(err.Error(), want) {
+		if err := prepareRelease(root, version, "", io.Discard); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
 		}
 		if out := runIn(t, root, nil, "git", "status", "--porcelain", "--", "*.mod", "*.sum", "go.work"); out != "" {
@@ -203,7 +203,7 @@ func TestRefusedSources(t *testing.T) {
 	}
 
 	writeFiles(t, root, map[string]string{"CHANGELOG.md": "more", "deploy/release/main.go": "package main"})
-	if err := prepare(root, version, "", io.Discard); err != nil {
+	if err := prepareRelease(root, version, "", io.Discard); err != nil {
 		t.Errorf("files outside of the modules: %v", err)
 	}
 
