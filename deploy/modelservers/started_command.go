@@ -22,8 +22,8 @@ type Command struct {
 	// Script is the command, which a shell reads. {port} stands for a free port of this host, which the
 	// server keeps when it is started again, or for that of URL; {gpu} for GPUs. Required.
 	Script string
-	// URL is the address at which the server answers. Defaults to the host and port that the command names, else the usual
-	// port of its program. One of several commands that names no port gets a free one if its program is
+	// URL is the address at which the server answers. Defaults to the host and port that the command names, else
+	// the usual port of its program. One of several commands that names no port gets a free one if its program is
 	// known.
 	URL string
 	// GPUs are the numbers or ids of the graphics cards that the server sees, in CUDA_VISIBLE_DEVICES, with

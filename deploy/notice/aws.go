@@ -117,7 +117,8 @@ func (s *aws) readPath(ctx context.Context, path string) (answer, error) {
 		return answer{}, err
 	}
 
-	a, err := s.client.request(ctx, http.MethodGet, path, http.Header{"X-Aws-Ec2-Metadata-Token": {s.token}}, answerTime)
+	header := http.Header{"X-Aws-Ec2-Metadata-Token": {s.token}}
+	a, err := s.client.request(ctx, http.MethodGet, path, header, answerTime)
 	switch {
 	case err != nil:
 		return answer{}, err
