@@ -71,11 +71,11 @@ func NewRegistry(e *Exporter, more ...prometheus.Collector) *prometheus.Registry
 func listen(address string) (net.Listener, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, exit.Usage("for example --metrics :9100", "--metrics %s: it has no port", address)
+		return nil, exit.Usage("for example --metrics :9464", "--metrics %s: it has no port", address)
 	}
 
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return nil, exit.Usage("for example --metrics :9100", "--metrics %s: port %q is not a number from 0 to 65535",
+		return nil, exit.Usage("for example --metrics :9464", "--metrics %s: port %q is not a number from 0 to 65535",
 			address, port)
 	}
 

@@ -369,7 +369,7 @@ func TestMetricsAddress(t *testing.T) {
 		taken: {exit.CodeError, "promptmill: error: cannot serve metrics at " + taken +
 			": another process has this port already\npromptmill: hint: choose another port with --metrics [HOST]:PORT\n"},
 		"9100": {exit.CodeUsage,
-			"promptmill: error: --metrics 9100: it has no port\npromptmill: hint: for example --metrics :9100\n"},
+			"promptmill: error: --metrics 9100: it has no port\npromptmill: hint: for example --metrics :9464\n"},
 	} {
 		for _, args := range [][]string{
 			{"run", in, "--sim"},

@@ -586,7 +586,7 @@ func TestUsageOfUnusableValues(t *testing.T) {
 	const (
 		anotherFolder = "choose another folder with --state"
 		noLaunch      = "it starts none of vllm serve, sglang serve, python -m sglang.launch_server and llama-server"
-		anAddress     = "for example --metrics :9100"
+		anAddress     = "for example --metrics :9464"
 	)
 	for args, want := range map[string]usage{
 		"run in.jsonl --sim --run=": {err: "--run needs a value", hint: "give --run ID, or leave it out"},
