@@ -14,7 +14,7 @@ type Departure struct {
 	// LeftAt is the time at which the worker had given back or stored all that it had; zero: it has
 	// something still, or it vanished.
 	LeftAt time.Time `json:"left_at,omitzero"`
-	// Slots is the worker's limit of requests at once at the time of the first notice.
+	// Slots is the worker's limit of requests at once, in the mean since the first notice.
 	Slots int `json:"slots"`
 	// UsedSeconds is the time in slots, since the notice, of attempts that gave a result, of all runs.
 	// Divided by Slots and the time until the deadline, it is the use of that time.

@@ -50,7 +50,7 @@ type departurePlan struct {
 	cutoff    time.Time // when what is in flight is cancelled
 	busEnd    time.Time // when the last result has to be stored, and the last shard returned
 	reportEnd time.Time // when the last report has to be sent
-	slots     int       // at the first notice
+	slots     slotClock // since the first notice
 	forecasts map[requestKind]datedForecast
 }
 
@@ -75,7 +75,8 @@ func (p *departurePlan) set(d Departure, now time.Time) bool {
 	}
 
 	if isFirst {
-		p.noticed, p.slots = now, p.limiter.Limit()
+		p.noticed = now
+		p.slots.note(now, p.limiter.Limit())
 	}
 
 	d.Reason = cmp.Or(shortenReason(d.Reason), p.departure.Reason, defaultReason)
@@ -118,6 +119,13 @@ func (p *departurePlan) setTimes(now time.Time) {
 	p.busEnd, p.reportEnd = deadline.Add(-margin/2), deadline.Add(-margin/4)
 }
 
+// noteSlots takes in the limit of the worker, which may change after the notice.
+func (p *departurePlan) noteSlots(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.slots.note(now, p.limiter.Limit())
+}
+
 // isLeaving reports whether the worker leaves.
 func (p *departurePlan) isLeaving() bool { return p.leaving.Load() }
 
@@ -134,7 +142,7 @@ func (p *departurePlan) describe() *proto.Departure {
 		Reason:    p.departure.Reason,
 		NoticedAt: p.noticed.UTC(),
 		Deadline:  p.departure.Deadline.UTC(),
-		Slots:     p.slots,
+		Slots:     p.slots.mean(time.Now()),
 	}
 }
 

@@ -248,6 +248,8 @@ func (w *Worker) beginGrace(ctx context.Context, cancelRequests func()) (end fun
 func (w *Worker) returnLate(ctx context.Context) {
 	for w.plan.changes.await(ctx, planEvery, w.plan.isLeaving) {
 		now := time.Now()
+		w.plan.noteSlots(now)
+
 		late := w.plan.selectLate(now, int(w.stats.InFlight.Load()))
 		if w.server.state.isDown() { // perhaps for longer than there is
 			late = anyTask
