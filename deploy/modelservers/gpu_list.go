@@ -340,21 +340,26 @@ func (h GPUHost) query(ctx context.Context) (readings []gpu.Reading, driver stri
 	ctx, cancel := context.WithTimeoutCause(ctx, queryWait, errNoAnswer)
 	defer cancel()
 
-	done := make(chan struct{})
+	answers := make(chan cardList, 1)
 	go func() {
-		defer close(done)
-		readings, driver, err = query(ctx)
+		readings, driver, err := query(ctx)
+		answers <- cardList{readings, driver, err}
 	}()
 
 	select {
-	case <-done:
+	case a := <-answers:
+		if a.err == nil && len(a.readings) == 0 {
+			a.err = errors.New("there are none")
+		}
+		return a.readings, a.driver, a.err
 	case <-ctx.Done():
 		return nil, "", context.Cause(ctx)
 	}
+}
 
-	if err == nil && len(readings) == 0 {
-		err = errors.New("there are none")
-	}
-
-	return readings, driver, err
+// cardList is the answer of nvidia-smi.
+type cardList struct {
+	readings []gpu.Reading
+	driver   string
+	err      error
 }
