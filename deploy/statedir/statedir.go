@@ -128,7 +128,7 @@ func tryToWrite(dir string) error {
 
 // stateNames matches the names of promptmill's files in a state folder.
 var stateNames = regexp.MustCompile(`^(identity\.pem.*|api-keys\.json.*|api-ca\.pem.*|` +
-	`join-(strings|seen)\.json.*|certificate\.pem|history\.jsonl|outputs|` +
+	`join-(strings|seen)\.json.*|(page|webhook)-secret.*|certificate\.pem|history\.jsonl|outputs|` +
 	`servers\.json.*|serve|worker-.+|submit-\d+|\.promptmill-doctor-\d+|.+-[0-9a-f]{8})$`)
 
 // holdsOnlyState reports whether all that a folder holds is promptmill's.

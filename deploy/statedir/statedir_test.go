@@ -31,7 +31,8 @@ func TestMakeClosesOnlyState(t *testing.T) {
 
 			for _, name := range []string{
 				"identity.pem", "certificate.pem", "history.jsonl", "servers.json", "serve", "worker-a100",
-				"submit-123", "big.results-0a1b2c3d", tt.other,
+				"submit-123", "big.results-0a1b2c3d", "outputs", "api-keys.json", "api-ca.pem", "page-secret",
+				"webhook-secret", "join-strings.json", "join-seen.json", tt.other,
 			} {
 				if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 					t.Fatal(err)
