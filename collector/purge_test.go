@@ -31,6 +31,17 @@ func (b *bench) fillResults(next uint32, index func(n uint32) uint32) uint32 {
 
 func itself(n uint32) uint32 { return n }
 
+// newSyncLoop returns a loop that purges the streams of the run, with the ledger of a collector: the collector's own
+// loop runs in another goroutine.
+func (b *bench) newSyncLoop(l *ledger) *syncLoop {
+	return &syncLoop{
+		js:     b.JS,
+		bus:    b.Bus,
+		run:    "r",
+		ledger: l,
+	}
+}
+
 // A stream that is far smaller than the run's results must always get room again.
 func TestPurgeMakesRoom(t *testing.T) {
 	t.Parallel()
@@ -52,10 +63,9 @@ func TestPurgeKeepsNewerHalf(t *testing.T) {
 
 	b := newBench(t, 1000, 256<<10)
 	full := b.fillResults(0, func(n uint32) uint32 { return 3 * n })
-	c := b.start()
 	created := b.Stream(proto.ResultsStream("r")).Created
 	for _, synced := range []uint64{uint64(full) / 4, uint64(full)} {
-		if err := c.newSyncLoop().purgeResults(t.Context(), journal.Position{
+		if err := b.newSyncLoop(&ledger{}).purgeResults(t.Context(), journal.Position{
 			Created:  created,
 			Sequence: synced,
 		}); err != nil {
@@ -143,8 +153,8 @@ func TestPurgeLargeAnswers(t *testing.T) {
 				return info.State.Subjects[subject]
 			}
 			if keep {
-				// as it does once a second
-				fixture.Must(t, c.newSyncLoop().purgeResults(t.Context(), journal.Position{}))
+				// as the collector does once a second
+				fixture.Must(t, b.newSyncLoop(c.ledger).purgeResults(t.Context(), journal.Position{}))
 			} else {
 				prototest.Poll(t, testrun.Patience, "the oldest answer to be purged", func() bool {
 					return parts(names[0]) == 0
@@ -179,7 +189,7 @@ func TestPurgeKeepsResults(t *testing.T) {
 	b.waitCompleted(c)
 	info := b.Stream(proto.ResultsStream("r"))
 	synced := journal.Position{Created: info.Created, Sequence: info.State.LastSeq, Time: info.State.LastTime}
-	fixture.Must(t, c.newSyncLoop().purgeResults(t.Context(), synced)) // as it does once a second
+	fixture.Must(t, b.newSyncLoop(c.ledger).purgeResults(t.Context(), synced)) // as the collector does once a second
 
 	info = b.Stream(proto.ResultsStream("r"))
 	if info.Config.MaxBytes != -1 || info.State.Msgs != requests {
