@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -191,15 +189,12 @@ func (m *module) hashFiles(version string) error {
 // writeZip writes the files of the module that git has or would add, as a module proxy does: without the modules in it,
 // and with the licence of the repository.
 func (m *module) writeZip(w io.Writer, version string) error {
-	list := exec.Command("git", "-C", m.inRoot(""), "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-	var stderr bytes.Buffer
-	list.Stderr = &stderr
-	out, err := list.Output()
+	list, err := runGit(m.inRoot(""), "ls-files", "-z", "--cached", "--others", "--exclude-standard")
 	if err != nil {
-		return fmt.Errorf("list the files of %s: %w: %s", m.dir, err, bytes.TrimSpace(stderr.Bytes()))
+		return fmt.Errorf("list the files of %s: %w", m.dir, err)
 	}
 
-	names := strings.Split(strings.TrimSuffix(string(out), "\x00"), "\x00")
+	names := strings.Split(strings.TrimSuffix(list, "\x00"), "\x00")
 	var nested []string
 	for _, name := range names {
 		if strings.HasSuffix(name, "/go.mod") {

@@ -51,9 +51,9 @@ func isHashed(name string) bool {
 	return name == "LICENSE" || slices.Contains(releasedModules, dir) && !strings.HasPrefix(name, "deploy/release/")
 }
 
-// runGit runs git in the repository and returns its output.
-func runGit(root string, args ...string) (string, error) {
-	cmd := exec.Command("git", append([]string{"-C", root}, args...)...)
+// runGit runs git in a folder of the repository and returns its output.
+func runGit(dir string, args ...string) (string, error) {
+	cmd := exec.Command("git", append([]string{"-C", dir}, args...)...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
