@@ -16,6 +16,9 @@ import (
 // JoinFileName is the name of the file in the state folder with the records of the strings that have names.
 const JoinFileName = "join-strings.json"
 
+// JoinFileHint says what to do about an error that wraps [ErrJoinFile].
+const JoinFileHint = "repair the file, or move it away: the strings in it let nobody in then"
+
 // keepEnded is the time for which the record of a string stays after its end.
 const keepEnded = 365 * 24 * time.Hour
 

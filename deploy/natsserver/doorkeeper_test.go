@@ -341,13 +341,7 @@ func TestRevokeStringsOfAFile(t *testing.T) {
 	}
 
 	write(createJoin(t, s, state, "box1", proto.RoleWorker, time.Time{}))
-	options := busconn.Options{JoinFile: secretfile.New("--join-file", file), Command: "worker"}
-	list, err := busconn.ConnectAll(options, proto.RoleWorker, zerolog.Nop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := list[0]
-	t.Cleanup(l.Close)
+	l := connectByFile(t, file)
 
 	write(createJoin(t, s, state, "box2", proto.RoleWorker, time.Time{}))
 	revoke("box1")
@@ -362,6 +356,20 @@ func TestRevokeStringsOfAFile(t *testing.T) {
 	if got := l.ClosedErr(); got == nil || got.Error() != want {
 		t.Errorf("%v, want %s", got, want)
 	}
+}
+
+// connectByFile connects a worker with the join string in a file.
+func connectByFile(t *testing.T, file string) *busconn.Connection {
+	t.Helper()
+
+	options := busconn.Options{JoinFile: secretfile.New("--join-file", file), Command: "worker"}
+	list, err := busconn.ConnectAll(options, proto.RoleWorker, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(list[0].Close)
+
+	return list[0]
 }
 
 // A connection is made again at the addresses that its file has by then, also after those of before were tried.
@@ -384,13 +392,7 @@ func TestMovedBus(t *testing.T) {
 	}
 
 	write(old.JoinString(proto.RoleWorker))
-	options := busconn.Options{JoinFile: secretfile.New("--join-file", file), Command: "worker"}
-	list, err := busconn.ConnectAll(options, proto.RoleWorker, zerolog.Nop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := list[0]
-	t.Cleanup(l.Close)
+	l := connectByFile(t, file)
 
 	old.Stop()
 	prototest.Poll(t, 30*time.Second, "the loss of the bus", l.Conn.IsReconnecting)

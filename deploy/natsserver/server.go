@@ -145,7 +145,7 @@ func newServer(
 
 	door, err := newDoorkeeper(cfg, id, opts)
 	if err != nil {
-		return nil, nil, exit.WithHint(err, "repair the file, or move it away: the strings in it let nobody in then")
+		return nil, nil, exit.WithHint(err, localbus.JoinFileHint)
 	}
 
 	s, err := server.NewServer(opts)

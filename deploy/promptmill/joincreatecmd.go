@@ -262,7 +262,7 @@ func explainIdentity(err error) error {
 func explainJoinFile(err error) error {
 	switch {
 	case errors.Is(err, localbus.ErrJoinFile):
-		return exit.WithHint(err, "repair the file, or move it away: the strings in it let nobody in then")
+		return exit.WithHint(err, localbus.JoinFileHint)
 	case errors.Is(err, syscall.ENOSPC):
 		return exit.WithHint(err, "free space on that disk, then run the same command again: nothing has changed")
 	case errors.Is(err, recordfile.ErrFull):
